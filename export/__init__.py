@@ -1,0 +1,1 @@
+"""From a PyTorch bundle to verified ONNX: graph, quantize, verify, pipeline."""

@@ -1,0 +1,142 @@
+"""Small real things to test with: a trained WordPiece tokenizer, tiny models of every family, separable data."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+GOOD = ["good", "great", "fine", "lovely", "warm", "bright", "clever", "moving", "funny", "tender"]
+BAD = ["bad", "awful", "poor", "dull", "cold", "bleak", "stupid", "boring", "flat", "harsh"]
+FILLER = [
+    "the",
+    "a",
+    "this",
+    "that",
+    "film",
+    "movie",
+    "plot",
+    "actor",
+    "scene",
+    "story",
+    "is",
+    "was",
+    "feels",
+    "seems",
+    "very",
+    "quite",
+    "rather",
+    "and",
+    "but",
+    "it",
+    "with",
+    "of",
+]
+
+
+def sentence(random: np.random.Generator, label: int) -> str:
+    """Three to twelve filler words around one or two words that decide the label."""
+    words = list(random.choice(FILLER, random.integers(3, 13)))
+    for word in random.choice(GOOD if label else BAD, random.integers(1, 3)):
+        words.insert(int(random.integers(0, len(words) + 1)), word)
+    return " ".join(words)
+
+
+def rows(n: int, seed: int) -> list[tuple[str, int]]:
+    """n separable (text, label) rows, both labels about equally often."""
+    random = np.random.default_rng(seed)
+    return [(sentence(random, label), label) for label in random.integers(0, 2, n).tolist()]
+
+
+def write_csv(path: Path, table: list[tuple[str, int]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows([text, ("negative", "positive")[label]] for text, label in table)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train.csv (256 rows) and dev.csv (96) of a task that a small model learns in seconds."""
+    folder = tmp_path_factory.mktemp("data")
+    write_csv(folder / "train.csv", rows(256, seed=1))
+    write_csv(folder / "dev.csv", rows(96, seed=2))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """A lower-casing WordPiece tokenizer of some 120 pieces, with BERT's special tokens and templates."""
+    built = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    built.normalizer = normalizers.BertNormalizer(lowercase=True)
+    built.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    corpus = [" ".join(GOOD + BAD + FILLER)] * 4 + [text for text, _ in rows(200, seed=3)]
+    built.train_from_iterator(corpus, trainers.WordPieceTrainer(vocab_size=160, special_tokens=special))
+    built.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return built
+
+
+@pytest.fixture(scope="session")
+def save_model(tokenizer: Tokenizer) -> Callable[..., Path]:
+    """Save any transformers classifier with the small tokenizer, as a Hugging Face directory."""
+
+    def save(model: object, path: Path) -> Path:
+        from transformers import PreTrainedTokenizerFast
+
+        fast = PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+            mask_token="[MASK]", model_max_length=64,
+        )  # fmt: skip
+        model.save_pretrained(path)  # type: ignore[attr-defined]
+        fast.save_pretrained(path)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tokenizer: Tokenizer) -> Callable[..., object]:
+    """Make a seeded random BERT classifier: 3 layers, 24 hidden, 48 FFN, 4 heads unless told otherwise."""
+
+    def make(seed: int = 0, **changes: object) -> object:
+        import torch
+        from transformers import BertConfig, BertForSequenceClassification
+
+        torch.manual_seed(seed)
+        settings: dict[str, object] = {
+            "vocab_size": tokenizer.get_vocab_size(), "num_hidden_layers": 3, "hidden_size": 24,
+            "intermediate_size": 48, "num_attention_heads": 4, "max_position_embeddings": 64, "pad_token_id": 0,
+            "id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1},
+            "initializer_range": 0.2,
+        }  # fmt: skip
+        return BertForSequenceClassification(BertConfig(**{**settings, **changes})).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_student(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bert: Callable[..., object], save_model: Callable[..., Path]
+) -> Path:
+    """A sealed PyTorch bundle with random weights for the task in `data_dir`; weights are large, so labels vary."""
+    from toolkit.bundle import write_bundle
+    from toolkit.tasks import Task
+
+    out = tmp_path_factory.mktemp("bundles") / "student"
+    task = Task("auto", ("negative", "positive"), metrics=("accuracy", "f1"))
+    manifest = {
+        "kind": "student", "task": task.to_json(), "precision": "fp32", "max_length": 32, "parent": None,
+        "config": {}, "seed": 0, "metrics": {},
+    }  # fmt: skip
+    with write_bundle(out, manifest) as staging:
+        save_model(tiny_bert(), staging)
+    return out

@@ -1,0 +1,244 @@
+"""The bundle: the one thing that flows between commands.
+
+A bundle is a directory that Hugging Face's own classes open too, plus `bundle.json`, which says what it is and
+holds the SHA-256 and size of every other file. It is written to a temporary sibling and renamed into place, so a
+crash leaves the old bundle or none. `bundle.json` is written in one canonical form and holds the SHA-256 of its own
+other entries: the bundle's digest, by which a child names its parent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import ToolkitError
+from toolkit.tasks import Task
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+WEIGHTS = ("model.onnx", "model.safetensors")
+KINDS = ("teacher", "student", "general", "onnx")
+REQUIRED = ("config.json", "tokenizer.json")
+RECORDED_VERSIONS = ("tinybert-toolkit", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "optimum-onnx")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. `manifest` is `bundle.json` as it stands on disk; the properties read it."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, and through its file list of everything in the bundle."""
+        return str(self.manifest["digest"])
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS; a general bundle is not task-specific yet."""
+        return str(self.manifest["kind"])
+
+    @property
+    def precision(self) -> str:
+        """Of the weights: fp32, fp16 or int8."""
+        return str(self.manifest["precision"])
+
+    @property
+    def max_length(self) -> int:
+        """Tokens at which inputs are truncated, special ones included."""
+        return int(self.manifest["max_length"])
+
+    @property
+    def task(self) -> Task:
+        """The task whose labels the logits stand for."""
+        return Task.from_json(self.manifest["task"], self.max_length)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The model's `config.json`."""
+        return dict(json.loads((self.path / "config.json").read_text(encoding="utf-8")))
+
+    @property
+    def weights(self) -> Path:
+        """The weight file: `model.onnx` or `model.safetensors`."""
+        return next(self.path / name for name in WEIGHTS if name in self.manifest["files"])
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of every file the model itself needs, external ONNX data included (10^6 bytes are one MB)."""
+        return sum(
+            int(entry["size_bytes"]) for name, entry in self.manifest["files"].items() if name.startswith(WEIGHTS)
+        )
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a directory claims to be a bundle; nothing is verified."""
+    return (path / MANIFEST).is_file()
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a bundle and verify its version, and the size and SHA-256 of every file in it.
+
+    Raises:
+        ToolkitError: not a bundle, a newer format, or a file that is missing or differs; the file is named.
+    """
+    root = Path(path)
+    raw = _read_manifest(root)
+    manifest = _parse_manifest(root, raw)
+    for name, entry in manifest["files"].items():
+        _check_file(root, name, entry)
+    return Bundle(root, manifest)
+
+
+@contextmanager
+def write_bundle(out: str | Path, manifest: dict[str, Any]) -> Iterator[Path]:
+    """Yield a staging directory; on a clean exit seal it with `bundle.json` and rename it to `out`.
+
+    The caller saves the model and tokenizer files there, and may add entries to `manifest` until the exit.
+    `format_version`, `versions` and `files` are filled in here. On an exception nothing is left behind.
+
+    Raises:
+        ToolkitError: `out` exists and is not a bundle (it is never overwritten), or its parent cannot be written.
+    """
+    target = Path(out)
+    check_target(target)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        yield staging
+        staging.chmod(0o755)  # mkdtemp's 0700 would lock out the user a server runs as
+        _seal(staging, manifest)
+        _replace(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_target(target: Path) -> None:
+    """Refuse early, before hours of training, a target that could not be written at the end."""
+    if target.exists() and not is_bundle(target) and (not target.is_dir() or any(target.iterdir())):
+        raise ToolkitError(
+            f"{target} exists and is not a bundle, so it is not overwritten",
+            expected="a new path, an empty folder or an earlier bundle",
+            fix=f"another --out, or remove {target} yourself",
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolkitError(f"cannot create {target.parent}: {error.strerror}", fix="another --out") from error
+    if not os.access(target.parent, os.W_OK):
+        raise ToolkitError(f"{target.parent} is not writable", fix="another --out")
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of one file, as `bundle.json` stores them."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size_bytes": path.stat().st_size, "sha256": digest}
+
+
+def tool_versions() -> dict[str, str]:
+    """Installed versions of the packages that can change a result."""
+    found = {}
+    for name in RECORDED_VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def canonical_json(value: Any) -> bytes:
+    """One spelling for one value, so that equal manifests are equal bytes."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def manifest_digest(manifest: dict[str, Any]) -> str:
+    """SHA-256 of a manifest's canonical form without its `digest` entry."""
+    rest = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(canonical_json(rest)).hexdigest()
+
+
+def _seal(staging: Path, manifest: dict[str, Any]) -> None:
+    manifest["format_version"] = FORMAT_VERSION
+    manifest["versions"] = tool_versions()
+    files = sorted(path for path in staging.rglob("*") if path.is_file())
+    manifest["files"] = {path.relative_to(staging).as_posix(): file_entry(path) for path in files}
+    missing = [name for name in REQUIRED if name not in manifest["files"]]
+    assert not missing, f"a bundle needs {missing}"
+    manifest["digest"] = manifest_digest(manifest)
+    (staging / MANIFEST).write_bytes(canonical_json(manifest))
+    for path in [*files, staging / MANIFEST]:  # renamed names must never point at unwritten bytes
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _replace(staging: Path, target: Path) -> None:
+    if not target.exists():
+        staging.rename(target)
+        return
+    old = target.with_name(f".{target.name}.replaced-{os.getpid()}")
+    target.rename(old)
+    try:
+        staging.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_manifest(root: Path) -> bytes:
+    if not root.is_dir():
+        raise ToolkitError(f"{root}: no such directory", expected="a bundle made by finetune, distill or export")
+    try:
+        return (root / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        raise ToolkitError(
+            f"{root} is not a bundle: it has no {MANIFEST}",
+            expected="a directory made by toolkit finetune, distill or export",
+        ) from None
+
+
+def _parse_manifest(root: Path, raw: bytes) -> dict[str, Any]:
+    broken = ToolkitError(
+        f"{root / MANIFEST} is damaged: it is not as it was written",
+        fix=f"make {root} again, or restore it from a good copy",
+    )
+    try:
+        manifest = json.loads(raw)
+        intact = canonical_json(manifest) == raw
+    except ValueError:
+        raise broken from None
+    if isinstance(manifest, dict) and isinstance(manifest.get("format_version"), int):
+        if manifest["format_version"] > FORMAT_VERSION:
+            raise ToolkitError(
+                f"{root} has bundle format {manifest['format_version']}; this toolkit reads up to {FORMAT_VERSION}",
+                fix="pip install --upgrade tinybert-toolkit",
+            )
+    keys = {"format_version", "kind", "task", "precision", "max_length", "files"}
+    if not intact or not isinstance(manifest, dict) or not keys <= manifest.keys():
+        raise broken
+    if manifest.get("digest") != manifest_digest(manifest):
+        raise broken
+    return manifest
+
+
+def _check_file(root: Path, name: str, entry: dict[str, Any]) -> None:
+    fix = f"make {root} again, or restore it from a good copy"
+    path = root / name
+    inside = path.resolve().is_relative_to(root.resolve())
+    if not inside or not path.is_file():
+        raise ToolkitError(f"{path} is missing: {MANIFEST} lists it", fix=fix)
+    size = path.stat().st_size
+    if size != entry["size_bytes"]:
+        raise ToolkitError(f"{path} is damaged: {size:,} bytes, {MANIFEST} says {entry['size_bytes']:,}", fix=fix)
+    if file_entry(path)["sha256"] != entry["sha256"]:
+        raise ToolkitError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}", fix=fix)

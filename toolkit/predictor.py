@@ -1,0 +1,129 @@
+"""Scores from a bundle, by onnxruntime for `model.onnx` and by PyTorch for `model.safetensors`.
+
+The ONNX side is what the server runs: it loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from toolkit.bundle import Bundle, open_bundle
+from toolkit.errors import ToolkitError, require
+from toolkit.metrics import scores
+from toolkit.text import Batch, Encoded, TextEncoder, sorted_batches
+
+
+class Runtime(Protocol):
+    """Padded token ids in, logits out."""
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """[B, L] int64 arrays by name to logits [B, C] float32."""
+        ...
+
+
+class OnnxRuntime:
+    """An onnxruntime session over one model file.
+
+    Args:
+        path: model.onnx.
+        threads: intra-op threads; 0 leaves the choice to onnxruntime (all cores).
+        device: "cpu" or "cuda".
+        spinning: let idle pool threads spin; faster for one session alone, harmful for several side by side.
+
+    Raises:
+        ToolkitError: onnxruntime is missing, cannot load the file, or lacks the device.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0, device: str = "cpu", spinning: bool = True) -> None:
+        require("onnxruntime", purpose=f"running {path}")
+        import onnxruntime
+
+        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+        if provider not in onnxruntime.get_available_providers():
+            raise ToolkitError(
+                f"onnxruntime here has no {provider}: {', '.join(onnxruntime.get_available_providers())}",
+                fix="--device cpu, or pip install onnxruntime-gpu in place of onnxruntime",
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        except Exception as error:  # onnxruntime's own exceptions share no public base class
+            raise ToolkitError(f"onnxruntime cannot load {path}: {error}", fix="export the bundle again") from error
+        self.inputs = {one.name for one in self.session.get_inputs()}
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """[B, L] int64 arrays by name to logits [B, C] float32."""
+        feed = {name: array for name, array in batch.items() if name in self.inputs}
+        return np.asarray(self.session.run(["logits"], feed)[0], dtype=np.float32)
+
+
+class TorchRuntime:
+    """A Hugging Face classifier in eval mode, without gradients."""
+
+    def __init__(self, model: Any, device: str = "cpu") -> None:
+        import inspect
+
+        self.model = model.eval().to(device)
+        self.device = device
+        self.inputs = set(inspect.signature(model.forward).parameters)
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> TorchRuntime:
+        """Open a directory by `AutoModelForSequenceClassification`, from safetensors only."""
+        require("torch", "transformers", purpose=f"running {path} in PyTorch")
+        from transformers import AutoModelForSequenceClassification
+
+        return cls(AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True), device)
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """[B, L] int64 arrays by name to logits [B, C] float32."""
+        import torch
+
+        feed = {name: torch.from_numpy(array).to(self.device) for name, array in batch.items() if name in self.inputs}
+        with torch.inference_mode():
+            return np.asarray(self.model(**feed).logits.float().cpu().numpy())
+
+
+class Predictor:
+    """A bundle ready to answer: its tokenizer, its runtime, its labels.
+
+    Raises:
+        ToolkitError: the tokenizer or the model cannot be loaded.
+    """
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle, self.runtime, self.task = bundle, runtime, bundle.task
+        self.encoder = TextEncoder(bundle.path, bundle.max_length)
+
+    def logits(self, encoded: Encoded, batch_size: int = 32) -> np.ndarray:
+        """Logits [n, C] float32 of n encoded inputs, in their order, batched by like length."""
+        out: np.ndarray | None = None
+        for rows in sorted_batches(encoded.lengths, batch_size):
+            found = self.runtime.run(encoded.batch(rows))
+            out = np.empty((len(encoded), found.shape[1]), dtype=np.float32) if out is None else out
+            out[rows] = found
+        return np.empty((0, len(self.task.labels)), dtype=np.float32) if out is None else out
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """Scores [n, C] float64: probabilities, or the number itself for regression."""
+        return scores(self.logits(self.encoder.encode(texts, pairs)), self.task.kind)
+
+
+def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -> Predictor:
+    """Verify a bundle and load it: model.onnx by onnxruntime, model.safetensors by PyTorch.
+
+    Raises:
+        ToolkitError: the bundle is damaged, or the packages to run it are missing.
+    """
+    bundle = open_bundle(path)
+    if bundle.weights.suffix == ".onnx":
+        return Predictor(bundle, OnnxRuntime(bundle.weights, threads=threads, device=device))
+    return Predictor(bundle, TorchRuntime.load(bundle.path, device))

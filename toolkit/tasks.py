@@ -1,0 +1,125 @@
+"""The task table: GLUE's nine tasks, the embedded default, and the shape every task has.
+
+Labels stand in the order of the model's outputs, as the hub's `nyu-mll/glue` numbers them. Epochs of the
+intermediate stage, copies of augmentation (N_a) and lengths are the paper's (arXiv 1909.10351, section 4.2 and
+appendix); those of `rotten-tomatoes` are this project's, chosen so that two cores finish in minutes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from toolkit.errors import ToolkitError
+
+Kind = Literal["classification", "regression", "multi_label"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a classifier is for.
+
+    Attributes:
+        name: as on the command line.
+        labels: class names in the order of the logits; one name ("score") for regression.
+        kind: how logits become scores: softmax, the number itself, or a sigmoid per label.
+        metrics: names from `toolkit.metrics`; the first one selects the best step.
+        max_length: tokens, special ones included; longer inputs are truncated.
+        text_column, pair_column, label_column: names in the hub's dataset.
+        tsv: the same three as named in the official TSV header, or as column numbers where there is no header.
+        dev_split: the hub's name of the split that selects the best step (MNLI: matched).
+        intermediate_epochs, prediction_epochs: of the two stages of task distillation.
+        copies: N_a, augmented copies of each training row.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    kind: Kind = "classification"
+    metrics: tuple[str, ...] = ("accuracy",)
+    max_length: int = 128
+    text_column: str = "text"
+    pair_column: str | None = None
+    label_column: str = "label"
+    tsv: tuple[str | int, str | int | None, str | int] = ("text", "text_pair", "label")
+    dev_split: str = "validation"
+    intermediate_epochs: int = 10
+    prediction_epochs: int = 3
+    copies: int = 20
+
+    @property
+    def metric(self) -> str:
+        """The metric that selects the best step and that gates are stated in."""
+        return self.metrics[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """What a bundle keeps of its task: enough to serve and to score, nothing about where data lay."""
+        return {"name": self.name, "kind": self.kind, "labels": list(self.labels), "metrics": list(self.metrics)}
+
+    @staticmethod
+    def from_json(stored: dict[str, Any], max_length: int) -> Task:
+        """Rebuild a task from a bundle; a table task gets its columns back, anyone's own task the `auto` ones."""
+        base = TASKS.get(stored["name"], Task(name=stored["name"], labels=()))
+        labels, metrics = tuple(stored["labels"]), tuple(stored["metrics"])
+        return replace(base, labels=labels, metrics=metrics, kind=stored["kind"], max_length=max_length)
+
+
+_TABLE = (
+    Task(
+        "cola", ("unacceptable", "acceptable"), metrics=("matthews_correlation", "accuracy"), max_length=64,
+        text_column="sentence", tsv=(3, None, 1), intermediate_epochs=50, copies=30,
+    ),
+    Task(
+        "sst2", ("negative", "positive"), max_length=64, text_column="sentence",
+        tsv=("sentence", None, "label"), intermediate_epochs=20, copies=20,
+    ),
+    Task(
+        "mrpc", ("not_equivalent", "equivalent"), metrics=("f1", "accuracy"), text_column="sentence1",
+        pair_column="sentence2", tsv=("#1 String", "#2 String", "Quality"), intermediate_epochs=20, copies=30,
+    ),
+    Task(
+        "stsb", ("score",), kind="regression", metrics=("spearman", "pearson"), text_column="sentence1",
+        pair_column="sentence2", tsv=("sentence1", "sentence2", "score"), intermediate_epochs=20, copies=30,
+    ),
+    Task(
+        "qqp", ("not_duplicate", "duplicate"), metrics=("f1", "accuracy"), text_column="question1",
+        pair_column="question2", tsv=("question1", "question2", "is_duplicate"), intermediate_epochs=10, copies=10,
+    ),
+    Task(
+        "mnli", ("entailment", "neutral", "contradiction"), text_column="premise", pair_column="hypothesis",
+        tsv=("sentence1", "sentence2", "gold_label"), dev_split="validation_matched", intermediate_epochs=10,
+        copies=10,
+    ),
+    Task(
+        "qnli", ("entailment", "not_entailment"), text_column="question", pair_column="sentence",
+        tsv=("question", "sentence", "label"), intermediate_epochs=10, copies=20,
+    ),
+    Task(
+        "rte", ("entailment", "not_entailment"), text_column="sentence1", pair_column="sentence2",
+        tsv=("sentence1", "sentence2", "label"), intermediate_epochs=20, copies=30,
+    ),
+    Task(
+        "wnli", ("not_entailment", "entailment"), text_column="sentence1", pair_column="sentence2",
+        tsv=("sentence1", "sentence2", "label"), intermediate_epochs=20, copies=30,
+    ),
+    Task(
+        "rotten-tomatoes", ("negative", "positive"), max_length=64, intermediate_epochs=4, prediction_epochs=1,
+        copies=20,
+    ),
+)  # fmt: skip
+
+TASKS = {task.name: task for task in _TABLE}
+
+
+def get_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        ToolkitError: the name is not in the table; lists those that are.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    raise ToolkitError(
+        f"unknown task {name!r}",
+        expected=f"one of {', '.join(TASKS)}, or auto with --data",
+        fix="--task auto --data DIR, where DIR holds train and dev as .csv, .tsv, .jsonl or .parquet",
+    )
