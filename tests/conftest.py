@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # before any test imports the hub's client
+settings.register_profile("house", deadline=None, derandomize=True)  # busy machines are slow, not wrong
+settings.load_profile("house")
 
 GOOD = ["good", "great", "fine", "lovely", "warm", "bright", "clever", "moving", "funny", "tender"]
 BAD = ["bad", "awful", "poor", "dull", "cold", "bleak", "stupid", "boring", "flat", "harsh"]
@@ -139,4 +145,37 @@ def tiny_student(
     }  # fmt: skip
     with write_bundle(out, manifest) as staging:
         save_model(tiny_bert(), staging)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Path:
+    """`tiny_student` as a sealed fp32 ONNX bundle, exported by PyTorch alone: same weights, same answers."""
+    import shutil
+    import warnings
+
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from toolkit.bundle import open_bundle, write_bundle
+
+    parent = open_bundle(tiny_student)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_student, attn_implementation="eager").eval()
+    axes = {name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask", "token_type_ids")}
+    example = torch.ones(2, 8, dtype=torch.long)
+    out = tmp_path_factory.mktemp("bundles") / "onnx"
+    manifest = {
+        "kind": "onnx", "task": parent.task.to_json(), "precision": "fp32", "max_length": parent.max_length,
+        "parent": parent.digest, "config": {}, "seed": 0, "metrics": {},
+    }  # fmt: skip
+    with write_bundle(out, manifest) as staging:
+        for name in parent.manifest["files"]:
+            if not name.endswith(".safetensors"):
+                shutil.copy(tiny_student / name, staging / name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracing exporter warns about itself
+            torch.onnx.export(
+                model, (example, example, 0 * example), staging / "model.onnx", input_names=list(axes),
+                output_names=["logits"], dynamic_axes=axes | {"logits": {0: "batch"}}, dynamo=False, opset_version=17,
+            )  # fmt: skip
     return out

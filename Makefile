@@ -1,0 +1,55 @@
+# Every target sets up .venv first, when it is missing or older than what it is made from.
+#   PYTHON    the interpreter to make .venv with, 3.11 or later
+#   CHROMIUM  a Chromium or Chrome for the tests of pages, where `chromium` is not on the PATH
+#   ARGS      more arguments, as in: make demo ARGS=--quick
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow bench lint browser clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
+
+demo: $(STAMP) ## teacher, student, int8 export, proof and bench on the embedded data
+	$(BIN)/toolkit demo $(ARGS)
+
+test: $(STAMP) browser ## all tests but the slow ones; no network needed once set up
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(STAMP) browser ## the long end-to-end tests
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+bench: $(STAMP) ## measure what `make demo` left in runs/demo against BERT-base
+	$(BIN)/toolkit bench runs/demo/int8 --out runs/demo/bench $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or later is needed; '$(or $(PYTHON),python3)' is not. Try: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		rm -rf $(VENV); echo "no virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+browser:
+	@if [ -n "$$CHROMIUM$$NO_BROWSER" ] || command -v chromium >/dev/null || command -v google-chrome >/dev/null; then \
+		exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing chromium for the tests of pages"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null && exit 0; \
+	fi; \
+	echo "no chromium here, which the tests of pages need: apt-get install chromium, or make test CHROMIUM=/path/to/chrome, or NO_BROWSER=1 to do without" >&2
