@@ -112,7 +112,10 @@ def write_bundle(out: str | Path, manifest: dict[str, Any]) -> Iterator[Path]:
     """
     target = Path(out)
     check_target(target)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    except OSError as error:
+        raise ToolkitError(f"cannot write in {target.parent}: {error.strerror}", fix="another --out") from error
     try:
         yield staging
         staging.chmod(0o755)  # mkdtemp's 0700 would lock out the user a server runs as
@@ -124,6 +127,8 @@ def write_bundle(out: str | Path, manifest: dict[str, Any]) -> Iterator[Path]:
 
 def check_target(target: Path) -> None:
     """Refuse early, before hours of training, a target that could not be written at the end."""
+    if target.name in ("", ".."):
+        raise ToolkitError(f"--out {target} cannot be replaced as a whole", expected="the path of a folder to make")
     if target.exists() and not is_bundle(target) and (not target.is_dir() or any(target.iterdir())):
         raise ToolkitError(
             f"{target} exists and is not a bundle, so it is not overwritten",
@@ -217,17 +222,19 @@ def _parse_manifest(root: Path, raw: bytes) -> dict[str, Any]:
         intact = canonical_json(manifest) == raw
     except ValueError:
         raise broken from None
-    if isinstance(manifest, dict) and isinstance(manifest.get("format_version"), int):
-        if manifest["format_version"] > FORMAT_VERSION:
-            raise ToolkitError(
-                f"{root} has bundle format {manifest['format_version']}; this toolkit reads up to {FORMAT_VERSION}",
-                fix="pip install --upgrade tinybert-toolkit",
-            )
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ToolkitError(
+            f"{root} has bundle format {version}; this toolkit reads up to {FORMAT_VERSION}",
+            fix="pip install --upgrade tinybert-toolkit",
+        )
     keys = {"format_version", "kind", "task", "precision", "max_length", "files"}
     if not intact or not isinstance(manifest, dict) or not keys <= manifest.keys():
         raise broken
     if manifest.get("digest") != manifest_digest(manifest):
         raise broken
+    if not any(name in manifest["files"] for name in WEIGHTS):
+        raise ToolkitError(f"{root} holds no weights", expected=" or ".join(WEIGHTS), fix=f"make {root} again")
     return manifest
 
 

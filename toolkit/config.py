@@ -1,21 +1,42 @@
-"""What each command can be told, with defaults; every fault of a configuration is reported at once.
+"""What each command can be told: one frozen class a command, each option with its default and its help.
 
-The resolved configuration goes into the bundle that the command makes, so that it can be made again.
+The command line is made from these classes, so an option cannot be documented and forgotten. Every fault of a
+configuration is reported at once, and the resolved one goes into the bundle, so that it can be made again.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from toolkit.errors import faults
 
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
 LAYER_MAPS = ("uniform", "top", "bottom")
-PRECISIONS = ("int8", "fp16", "fp32")
+PRECISIONS = ("int8", "fp32")
 DEVICES = ("cpu", "cuda")
+
+
+def argument(help_text: str) -> Any:
+    """A positional argument of the command."""
+    return field(metadata={"help": help_text, "argument": True})
+
+
+def required(help_text: str) -> Any:
+    """An option that must be given."""
+    return field(metadata={"help": help_text})
+
+
+def option(default: Any, help_text: str) -> Any:
+    """An option with a default; None stands for "worked out", as the help says from what."""
+    return field(default=default, metadata={"help": help_text})
+
+
+def flags(default: Any, **choices: str) -> Any:
+    """One value out of several, each with a flag of its own and its help: --int8 or --fp32."""
+    return field(default=default, metadata={"flags": choices})
 
 
 class Config:
@@ -38,18 +59,18 @@ class Config:
 class FinetuneConfig(Config):
     """Options of `toolkit finetune`."""
 
-    model: str
-    task: str
-    out: str
-    data: str | None = None
-    epochs: int = 3
-    lr: float = 5e-5
-    batch_size: int = 32
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    max_length: int | None = None
-    max_rows: int | None = None
-    seed: int = 42
+    model: str = required("encoder to start from: a directory or a name on the hub")
+    task: str = required("a GLUE task, rotten-tomatoes, or auto with --data")
+    out: str = required("directory to write the teacher bundle to")
+    data: str | None = option(None, "folder with train and dev files (.tsv as GLUE has them, .csv, .jsonl, .parquet)")
+    epochs: int = option(3, "passes over the training rows; the best on dev is kept")
+    lr: float = option(5e-5, "learning rate at its peak")
+    batch_size: int = option(32, "rows a step")
+    warmup: float = option(0.1, "share of the steps in which the learning rate rises")
+    weight_decay: float = option(0.01, "AdamW's, on matrices only")
+    max_length: int | None = option(None, "tokens at which texts are cut [default: the task's]")
+    max_rows: int | None = option(None, "train on a random subset of this many rows [default: all]")
+    seed: int = option(42, "of every random draw")
 
     def problems(self) -> Iterator[str]:
         """Each fault in words."""
@@ -60,33 +81,35 @@ class FinetuneConfig(Config):
 
 @dataclass(frozen=True)
 class DistillConfig(Config):
-    """Options of `toolkit distill` for a task. None means: worked out from the task or the initialisation."""
+    """Options of `toolkit distill`."""
 
-    teacher: str
-    task: str
-    out: str
-    data: str | None = None
-    student: str = "tinybert4"
-    init: str = "teacher"
-    layer_map: str = "uniform"
-    shared_projection: bool = False
-    attention: float = 1.0
-    hidden: float = 1.0
-    embedding: float = 1.0
-    prediction: float = 1.0
-    temperature: float = 1.0
-    intermediate_epochs: int | None = None
-    intermediate_lr: float | None = None
-    prediction_epochs: int | None = None
-    prediction_lr: float | None = None
-    batch_size: int = 32
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    dropout: float = 0.0
-    max_length: int | None = None
-    max_rows: int | None = None
-    allow_weak_teacher: bool = False
-    seed: int = 42
+    teacher: str = required("fine-tuned classifier: a bundle, a directory or a name on the hub")
+    task: str = required("the teacher's task: a GLUE task, rotten-tomatoes, or auto with --data")
+    out: str = required("directory to write the student bundle to")
+    data: str | None = option(None, "folder with train and dev files (.tsv as GLUE has them, .csv, .jsonl, .parquet)")
+    student: str = option(
+        "tinybert4", "tinybert4 (4/312/1200/12), tinybert6 (6/768/3072/12) or LAYERS/HIDDEN/FFN/HEADS"
+    )
+    init: str = option("teacher", "start from: teacher (low-rank projection of it), random, or a directory")
+    layer_map: str = option("uniform", "teacher layers to learn from: uniform, top, bottom or a list such as 3,6,9,12")
+    shared_projection: bool = option(False, "one projection to the teacher's width for all layers instead of one each")
+    attention: float = option(1.0, "weight of the attention loss; 0 switches it off")
+    hidden: float = option(1.0, "weight of the hidden-state loss")
+    embedding: float = option(1.0, "weight of the embedding loss")
+    prediction: float = option(1.0, "weight of the prediction loss")
+    temperature: float = option(1.0, "of the prediction loss")
+    intermediate_epochs: int | None = option(None, "passes of the layer-by-layer stage [default: the task's]")
+    intermediate_lr: float | None = option(None, "its learning rate [default: 2e-4 with --init teacher, else 5e-5]")
+    prediction_epochs: int | None = option(None, "passes of the prediction stage [default: the task's]")
+    prediction_lr: float | None = option(None, "its learning rate [default: 5e-5 with --init teacher, else 3e-5]")
+    batch_size: int = option(32, "rows a step")
+    warmup: float = option(0.1, "share of the steps in which the learning rate rises")
+    weight_decay: float = option(0.01, "AdamW's, on matrices only")
+    dropout: float = option(0.0, "of the student while it learns")
+    max_length: int | None = option(None, "tokens at which texts are cut [default: the teacher's]")
+    max_rows: int | None = option(None, "train on a random subset of this many rows [default: all]")
+    allow_weak_teacher: bool = option(False, "go on with a teacher no better than the most frequent label")
+    seed: int = option(42, "of every random draw")
 
     def problems(self) -> Iterator[str]:
         """Each fault in words."""
@@ -100,13 +123,14 @@ class DistillConfig(Config):
         yield from _positive(temperature=self.temperature)
         yield from _share(dropout=self.dropout)
         weights = {name: getattr(self, name) for name in ("attention", "hidden", "embedding", "prediction")}
-        yield from (f"--{name} {value}: expected a weight of 0 or more" for name, value in weights.items() if value < 0)
+        yield from (
+            f"--{name} {value}: expected a weight of 0 or more" for name, value in weights.items() if not value >= 0
+        )
         if not any(weights.values()):
             yield "every loss has weight 0: nothing would be learnt"
         if self.student not in STUDENTS and not re.fullmatch(r"\d+/\d+/\d+/\d+", self.student):
-            yield (
-                f"--student {self.student}: expected {', '.join(STUDENTS)} or LAYERS/HIDDEN/FFN/HEADS such as 4/312/1200/12"
-            )
+            shapes = f"{', '.join(STUDENTS)} or LAYERS/HIDDEN/FFN/HEADS such as 4/312/1200/12"
+            yield f"--student {self.student}: expected {shapes}"
         if self.layer_map not in LAYER_MAPS and not re.fullmatch(r"\d+(,\d+)*", self.layer_map):
             yield f"--layer-map {self.layer_map}: expected {', '.join(LAYER_MAPS)} or a list such as 3,6,9,12"
 
@@ -115,17 +139,17 @@ class DistillConfig(Config):
 class ExportConfig(Config):
     """Options of `toolkit export`."""
 
-    source: str
-    out: str
-    precision: str = "int8"
-    data: str | None = None
-    max_drop: float = 0.5
+    source: str = argument("PyTorch bundle to export, made by distill or finetune")
+    out: str = required("directory to write the ONNX bundle to")
+    precision: str = flags("int8", int8="8-bit linear layers and embeddings, for CPUs [default]", fp32="as trained")
+    data: str | None = option(None, "folder with the dev file to verify on [default: the task's own data]")
+    max_drop: float = option(0.5, "points of the task's metric that int8 may lose on dev")
 
     def problems(self) -> Iterator[str]:
         """Each fault in words."""
         if self.precision not in PRECISIONS:
             yield f"precision {self.precision}: expected one of {', '.join(PRECISIONS)}"
-        if self.max_drop < 0:
+        if not self.max_drop >= 0:
             yield f"--max-drop {self.max_drop}: expected 0 or more points"
 
 
@@ -133,18 +157,18 @@ class ExportConfig(Config):
 class BenchConfig(Config):
     """Options of `toolkit bench`."""
 
-    bundles: tuple[str, ...]
-    baseline: str = "bert-base"
-    device: str = "cpu"
-    out: str | None = None
-    data: str | None = None
-    threads: int = 0
-    batch_sizes: tuple[int, ...] = (1, 8)
-    length: int = 128
-    size_claim: float = 7.5
-    speed_claim: float = 9.4
-    max_pairs: int = 30
-    seed: int = 42
+    bundles: tuple[str, ...] = argument("bundles to measure")
+    baseline: str = option("bert-base", "bert-base (its architecture, random weights) or a directory")
+    device: str = option("cpu", "cpu or cuda")
+    out: str | None = option(None, "directory for the reports [default: BUNDLE-bench beside the first bundle]")
+    data: str | None = option(None, "folder with the dev file whose texts are timed too [default: the embedded data]")
+    threads: int = option(0, "threads of each side; 0 takes every physical core")
+    batch_sizes: tuple[int, ...] = option((1, 8), "batch sizes to time, each at --length")
+    length: int = option(128, "tokens of the timed inputs")
+    size_claim: float = option(7.5, "times smaller than the baseline in fp32: the architecture in fp32, and as given")
+    speed_claim: float = option(9.4, "times faster than the baseline, both fp32 ONNX")
+    max_pairs: int = option(30, "timed pairs at most for each comparison")
+    seed: int = option(42, "of the timed inputs")
 
     def problems(self) -> Iterator[str]:
         """Each fault in words."""
@@ -158,6 +182,19 @@ class BenchConfig(Config):
         for size in self.batch_sizes:
             yield from _at_least(1, batch_size=size)
         yield from _positive(size_claim=self.size_claim, speed_claim=self.speed_claim)
+
+
+@dataclass(frozen=True)
+class DemoConfig(Config):
+    """Options of `toolkit demo`."""
+
+    out: str = option("runs/demo", "directory for the bundles and the reports; what is already there is kept")
+    quick: bool = option(False, "a tenth of the training rows and shorter timings: minutes, not results to quote")
+    seed: int = option(42, "of every random draw")
+
+    def problems(self) -> Iterator[str]:
+        """Each fault in words."""
+        yield from _at_least(0, seed=self.seed)
 
 
 def _training_problems(config: FinetuneConfig | DistillConfig) -> Iterator[str]:

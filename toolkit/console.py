@@ -11,14 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 PLAIN_INTERVAL_S = 10.0  # between plain lines: a log stays readable, and a hang shows
+PIPE_WIDTH = 1000  # a file has no width; a table there takes what its cells need
 
-console = Console(highlight=False, soft_wrap=True)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+# brackets are text, not markup: labels, file names and user input hold them
+console = Console(highlight=False, soft_wrap=True, markup=False)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def say(message: str) -> None:
-    """One line for the user; brackets are text, not markup."""
-    console.print(message, markup=False)
+    """One line for the user."""
+    console.print(message)
 
 
 class Track:
@@ -51,8 +53,8 @@ def track(name: str, total: int) -> Iterator[Track]:
         yield Track(name, total, None)
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}", markup=False), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console) as bar:
         yield Track(name, total, bar)
@@ -65,4 +67,5 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    console.print(table, soft_wrap=False)
+    wide = Console(file=console.file, width=PIPE_WIDTH, highlight=False, markup=False)
+    (console if console.is_terminal else wide).print(table, soft_wrap=False)

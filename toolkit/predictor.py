@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from toolkit.bundle import Bundle, open_bundle
+from toolkit.data import load_split
 from toolkit.errors import ToolkitError, require
-from toolkit.metrics import scores
+from toolkit.metrics import evaluate, scores
+from toolkit.tasks import get_task
 from toolkit.text import Batch, Encoded, TextEncoder, sorted_batches
 
 
@@ -33,12 +35,15 @@ class OnnxRuntime:
         threads: intra-op threads; 0 leaves the choice to onnxruntime (all cores).
         device: "cpu" or "cuda".
         spinning: let idle pool threads spin; faster for one session alone, harmful for several side by side.
+            "running": only until a run ends, so that sessions that take turns leave each other alone.
 
     Raises:
         ToolkitError: onnxruntime is missing, cannot load the file, or lacks the device.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0, device: str = "cpu", spinning: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, threads: int = 0, device: str = "cpu", spinning: bool | Literal["running"] = True
+    ) -> None:
         require("onnxruntime", purpose=f"running {path}")
         import onnxruntime
 
@@ -53,10 +58,14 @@ class OnnxRuntime:
         options.log_severity_level = 3
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        elif spinning == "running":
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         except Exception as error:  # onnxruntime's own exceptions share no public base class
             raise ToolkitError(f"onnxruntime cannot load {path}: {error}", fix="export the bundle again") from error
+        if provider not in self.session.get_providers():  # onnxruntime falls back to the CPU without an error
+            raise ToolkitError(f"onnxruntime could not start {provider} on this machine", fix="--device cpu")
         self.inputs = {one.name for one in self.session.get_inputs()}
 
     def run(self, batch: Batch) -> np.ndarray:
@@ -76,11 +85,19 @@ class TorchRuntime:
         self.inputs = set(inspect.signature(model.forward).parameters)
 
     @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> TorchRuntime:
-        """Open a directory by `AutoModelForSequenceClassification`, from safetensors only."""
+    def load(cls, path: Path, device: str = "cpu", threads: int = 0) -> TorchRuntime:
+        """Open a directory by `AutoModelForSequenceClassification`, from safetensors only.
+
+        PyTorch has one number of threads for the whole process; 0 leaves it as it is.
+        """
         require("torch", "transformers", purpose=f"running {path} in PyTorch")
+        import torch
         from transformers import AutoModelForSequenceClassification
 
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ToolkitError("PyTorch here finds no CUDA device", fix="--device cpu")
+        if threads:
+            torch.set_num_threads(threads)
         return cls(AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True), device)
 
     def run(self, batch: Batch) -> np.ndarray:
@@ -90,6 +107,17 @@ class TorchRuntime:
         feed = {name: torch.from_numpy(array).to(self.device) for name, array in batch.items() if name in self.inputs}
         with torch.inference_mode():
             return np.asarray(self.model(**feed).logits.float().cpu().numpy())
+
+
+def batched_logits(runtime: Runtime, encoded: Encoded, batch_size: int = 32) -> np.ndarray:
+    """Logits [n, C] float32 of n >= 1 encoded inputs, in their order, run in batches of like length."""
+    out: np.ndarray | None = None
+    for rows in sorted_batches(encoded.lengths, batch_size):
+        found = runtime.run(encoded.batch(rows))
+        out = np.empty((len(encoded), found.shape[1]), dtype=np.float32) if out is None else out
+        out[rows] = found
+    assert out is not None, "no rows"
+    return out
 
 
 class Predictor:
@@ -105,16 +133,41 @@ class Predictor:
 
     def logits(self, encoded: Encoded, batch_size: int = 32) -> np.ndarray:
         """Logits [n, C] float32 of n encoded inputs, in their order, batched by like length."""
-        out: np.ndarray | None = None
-        for rows in sorted_batches(encoded.lengths, batch_size):
-            found = self.runtime.run(encoded.batch(rows))
-            out = np.empty((len(encoded), found.shape[1]), dtype=np.float32) if out is None else out
-            out[rows] = found
-        return np.empty((0, len(self.task.labels)), dtype=np.float32) if out is None else out
+        if not len(encoded):
+            return np.empty((0, len(self.task.labels)), dtype=np.float32)
+        return batched_logits(self.runtime, encoded, batch_size)
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Scores [n, C] float64: probabilities, or the number itself for regression."""
         return scores(self.logits(self.encoder.encode(texts, pairs)), self.task.kind)
+
+
+def evaluate_bundle(
+    path: str | Path, *, task: str | None = None, data: str | None = None, split: str = "dev", threads: int = 0
+) -> dict[str, float]:
+    """All of a task's metrics for a bundle on a labelled split.
+
+    Args:
+        path: a bundle.
+        task: None for the bundle's own; another one must have the same labels.
+        data: folder of files, or None for where the task's data is by default.
+        split: "dev", "train" or, for MNLI, "dev_mismatched".
+        threads: intra-op threads; 0 takes every core.
+
+    Raises:
+        ToolkitError: a damaged bundle, a task of other labels, or data that cannot be used.
+    """
+    require("sklearn", "scipy", purpose="toolkit evaluate")
+    predictor = open_predictor(path, threads=threads)
+    own = predictor.task
+    chosen = own if task in (None, own.name) else get_task(str(task))
+    if chosen.labels != own.labels:
+        raise ToolkitError(
+            f"{path} answers {', '.join(own.labels)}; {chosen.name} asks for {', '.join(chosen.labels)}",
+            fix=f"--task {own.name}",
+        )
+    rows = load_split(chosen, split, data)
+    return evaluate(chosen, predictor.logits(predictor.encoder.encode(rows.texts, rows.pairs)), rows.labels)
 
 
 def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -> Predictor:
@@ -126,4 +179,4 @@ def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -
     bundle = open_bundle(path)
     if bundle.weights.suffix == ".onnx":
         return Predictor(bundle, OnnxRuntime(bundle.weights, threads=threads, device=device))
-    return Predictor(bundle, TorchRuntime.load(bundle.path, device))
+    return Predictor(bundle, TorchRuntime.load(bundle.path, device, threads))

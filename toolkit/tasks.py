@@ -40,7 +40,7 @@ class Task:
     text_column: str = "text"
     pair_column: str | None = None
     label_column: str = "label"
-    tsv: tuple[str | int, str | int | None, str | int] = ("text", "text_pair", "label")
+    tsv: tuple[str | int, str | int | None, str | int] = ("text", None, "label")
     dev_split: str = "validation"
     intermediate_epochs: int = 10
     prediction_epochs: int = 3
@@ -53,12 +53,17 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         """What a bundle keeps of its task: enough to serve and to score, nothing about where data lay."""
-        return {"name": self.name, "kind": self.kind, "labels": list(self.labels), "metrics": list(self.metrics)}
+        return {
+            "name": self.name, "kind": self.kind, "labels": list(self.labels), "metrics": list(self.metrics),
+            "pair": self.pair_column is not None,
+        }  # fmt: skip
 
     @staticmethod
     def from_json(stored: dict[str, Any], max_length: int) -> Task:
         """Rebuild a task from a bundle; a table task gets its columns back, anyone's own task the `auto` ones."""
-        base = TASKS.get(stored["name"], Task(name=stored["name"], labels=()))
+        pair = "text_pair" if stored.get("pair") else None
+        own = Task(name=stored["name"], labels=(), pair_column=pair, tsv=("text", pair, "label"))
+        base = TASKS.get(stored["name"], own)
         labels, metrics = tuple(stored["labels"]), tuple(stored["metrics"])
         return replace(base, labels=labels, metrics=metrics, kind=stored["kind"], max_length=max_length)
 

@@ -62,25 +62,31 @@ class TextEncoder:
         max_length: tokens at which inputs are truncated, special ones included; the longer text of a pair first.
 
     Raises:
-        ToolkitError: tokenizer.json is missing or cannot be read.
+        ToolkitError: config.json or tokenizer.json is missing or cannot be read.
     """
 
     def __init__(self, directory: str | Path, max_length: int) -> None:
         self.directory, self.max_length = Path(directory), max_length
-        config = json.loads((self.directory / "config.json").read_text(encoding="utf-8"))
-        self.pad_id = int(config.get("pad_token_id") or 0)
+        self.pad_id = self._pad_id()
         self._tokenizers = {"right": self._load("right")}
 
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, direction: Direction = "right"
     ) -> Encoded:
-        """Encode texts, or pairs of texts where `pairs` is given, truncating on the side named."""
+        """Encode texts, or pairs of texts where `pairs` is given, truncating on the side named.
+
+        Raises:
+            ToolkitError: a text that is none, such as half a surrogate pair out of JSON.
+        """
         if direction not in self._tokenizers:
             self._tokenizers[direction] = self._load(direction)
         inputs: list[str] | list[tuple[str, str]] = (
             list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         )
-        found = self._tokenizers[direction].encode_batch(inputs)
+        try:
+            found = self._tokenizers[direction].encode_batch(inputs)
+        except TypeError:
+            raise ToolkitError("an input is not text that UTF-8 can hold", expected="a string") from None
         return Encoded(
             ids=[np.array(one.ids, dtype=np.int64) for one in found],
             type_ids=[np.array(one.type_ids, dtype=np.int64) for one in found],
@@ -88,9 +94,29 @@ class TextEncoder:
             pad_id=self.pad_id,
         )
 
+    def count(self, text: str, pair: str | None = None) -> int:
+        """Tokens of one input before truncation, special ones included."""
+        tokenizer = self._tokenizers["right"]
+        special = tokenizer.num_special_tokens_to_add(False)
+        total = tokenizer.num_special_tokens_to_add(pair is not None)
+        for part in (text,) if pair is None else (text, pair):
+            found = tokenizer.encode(part)
+            total += sum(len(piece.ids) - special for piece in (found, *found.overflowing))
+        return int(total)
+
     def tokens(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         """The pieces behind ids, for showing."""
         return [self._tokenizers["right"].id_to_token(int(i)) or "" for i in ids]
+
+    def _pad_id(self) -> int:
+        path = self.directory / "config.json"
+        try:
+            return int(json.loads(path.read_text(encoding="utf-8")).get("pad_token_id") or 0)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ToolkitError(
+                f"{path} is not a model's configuration: {error}",
+                expected="the config.json that Hugging Face's save_pretrained writes",
+            ) from None
 
     def _load(self, direction: Direction) -> Tokenizer:
         path = self.directory / "tokenizer.json"

@@ -1,0 +1,78 @@
+"""Bars on a terminal, plain lines in a pipe, and brackets that are text in both."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from toolkit import console as module
+from toolkit.console import say, show_table, track
+
+STEPS = (
+    "from toolkit.console import track\nwith track('stage a', 3) as t:\n    [t.advance(loss=0.5) for _ in range(3)]\n"
+)
+
+
+def test_a_pipe_gets_plain_lines_without_control_characters() -> None:
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
+    assert done.stdout == "stage a: 3/3 loss 0.5 elapsed 0s left 0s\n"
+    assert done.stderr == ""
+
+
+def test_a_terminal_gets_a_moving_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(module, "console", Console(file=shown, force_terminal=True, width=120, markup=False))
+    with track("stage a", 3) as steps:
+        for _ in range(3):
+            steps.advance(loss=0.51234, speed="410 rows/s")
+    assert "\x1b[" in shown.getvalue()
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue())
+    assert "stage a" in plain
+    assert "3/3 loss 0.5123 410 rows/s" in plain
+
+
+def test_plain_lines_come_at_intervals_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(float(second) for second in range(100))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with track("rows", 40) as steps:  # one second a step, a line every ten
+        for _ in range(40):
+            steps.advance()
+    lines = capsys.readouterr().out.splitlines()
+    assert 3 <= len(lines) <= 5
+    assert lines[-1].startswith("rows: 40/40")
+    assert re.search(r"left 0s$", lines[-1])
+
+
+def test_time_left_follows_from_time_spent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter([0.0, 30.0, 30.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with track("rows", 100) as steps:
+        steps.advance(25)
+    assert capsys.readouterr().out.strip() == "rows: 25/100  elapsed 30s left 90s"
+
+
+def test_brackets_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    say("labels [bold] and [/x] in [red]runs/[a][/red]")
+    show_table("a [title]", ["label", "[n]"], [["[neg]", "[/1]"]])
+    out = capsys.readouterr().out
+    assert "labels [bold] and [/x] in [red]runs/[a][/red]" in out
+    assert all(word in out for word in ("a [title]", "[n]", "[neg]", "[/1]"))
+
+
+def test_a_long_line_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    say("word " * 100)
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_table_keeps_every_cell_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    row = ["runs/demo/a-rather-long-name-of-a-student", "0.8320", "57.41 MB", "9.43x [9.21, 9.66]", "PASS", "8.23 ms"]
+    show_table("bench", ["bundle", "accuracy", "size", "speed-up", "verdict", "latency"], [row])
+    out = capsys.readouterr().out
+    assert all(cell in out for cell in row)

@@ -1,0 +1,148 @@
+"""Metrics against numbers worked by hand, against scikit-learn and scipy, and against swapped labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special, stats
+from sklearn import metrics as sk
+
+from toolkit.errors import ToolkitError
+from toolkit.metrics import evaluate, label_order, majority_baseline, predicted, scores, softmax
+from toolkit.tasks import Task, get_task
+
+THREE = Task("auto", ("a", "b", "c"), metrics=("accuracy", "f1"))
+TAGS = Task("auto", ("x", "y"), kind="multi_label", metrics=("f1", "accuracy"))
+
+
+def one_hot(classes: list[int], n: int) -> np.ndarray:
+    return np.eye(n)[classes]
+
+
+def test_binary_metrics_by_hand() -> None:
+    # predictions 1 1 0 0 1, labels 1 0 0 1 1: TP 2, FP 1, TN 1, FN 1
+    logits, labels = one_hot([1, 1, 0, 0, 1], 2), np.array([1, 0, 0, 1, 1])
+    mrpc = evaluate(get_task("mrpc"), logits, labels)
+    assert mrpc == {"f1": pytest.approx(2 * 2 / (2 * 2 + 1 + 1)), "accuracy": pytest.approx(3 / 5)}
+    cola = evaluate(get_task("cola"), logits, labels)
+    # (TP TN - FP FN) / sqrt((TP+FP)(TP+FN)(TN+FP)(TN+FN)) = (2 - 1) / sqrt(3 * 3 * 2 * 2)
+    assert cola == {"matthews_correlation": pytest.approx(1 / 6), "accuracy": pytest.approx(0.6)}
+
+
+def test_three_classes_give_the_mean_f1() -> None:
+    # predictions 0 0 1 2, labels 0 1 1 2: F1 of a, b, c is 2/3, 2/3, 1
+    found = evaluate(THREE, one_hot([0, 0, 1, 2], 3), np.array([0, 1, 1, 2]))
+    assert found == {"accuracy": 0.75, "f1": pytest.approx((2 / 3 + 2 / 3 + 1) / 3)}
+
+
+def test_f1_follows_the_task_and_not_the_rows_at_hand() -> None:
+    # three classes of which the third happens not to occur: F1 of a is 2/3, of b 4/5; class 1 alone would give 4/5
+    found = evaluate(THREE, one_hot([0, 1, 1, 1], 3), np.array([0, 0, 1, 1]))
+    assert found["f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+
+
+def test_correlations_by_hand() -> None:
+    # labels 1 2 3, numbers 1 2 6: covariance 5, variances 2 and 14; ranks agree wholly
+    found = evaluate(get_task("stsb"), np.array([[1.0], [2.0], [6.0]]), np.array([1.0, 2.0, 3.0]))
+    assert found == {"spearman": pytest.approx(1.0), "pearson": pytest.approx(5 / np.sqrt(28))}
+
+
+def test_a_single_class_correlates_with_nothing() -> None:
+    logits = one_hot([1, 1, 1], 2)
+    assert evaluate(get_task("cola"), logits, np.array([1, 1, 1]))["matthews_correlation"] == 0.0
+    assert evaluate(get_task("cola"), logits, np.array([1, 0, 1]))["matthews_correlation"] == 0.0
+
+
+def test_a_constant_correlates_with_nothing() -> None:
+    found = evaluate(get_task("stsb"), np.ones((4, 1)), np.array([1.0, 2.0, 3.0, 4.0]))
+    assert found == {"spearman": 0.0, "pearson": 0.0}
+
+
+def test_multi_label_counts_each_decision() -> None:
+    logits = np.array([[2.0, -1.0], [-3.0, 0.5], [1.0, 1.0]])  # decisions 10 01 11
+    labels = np.array([[1, 0], [0, 0], [1, 1]])
+    # x: TP 2, F1 1; y: TP 1, FP 1, F1 2/3; five of six decisions right
+    assert evaluate(TAGS, logits, labels) == {"f1": pytest.approx((1 + 2 / 3) / 2), "accuracy": pytest.approx(5 / 6)}
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 4), st.integers(2, 60))
+def test_agrees_with_scikit_learn_and_scipy(seed: int, classes: int, n: int) -> None:
+    random = np.random.default_rng(seed)
+    logits, labels = random.normal(size=(n, classes)), random.integers(0, classes, n)
+    names = ("accuracy", "f1", "matthews_correlation")
+    found = evaluate(Task("auto", tuple(map(str, range(classes))), metrics=names), logits, labels)
+    guess = logits.argmax(1)
+    average = "binary" if classes == 2 else "macro"
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(labels, guess))
+    assert found["f1"] == pytest.approx(sk.f1_score(labels, guess, average=average, zero_division=0.0))
+    if len(set(labels) | set(guess)) > 1:  # scikit-learn warns about a single class
+        assert found["matthews_correlation"] == pytest.approx(sk.matthews_corrcoef(labels, guess))
+    numbers = random.normal(size=n)
+    found = evaluate(get_task("stsb"), logits[:, :1], numbers)
+    assert found["pearson"] == pytest.approx(np.corrcoef(logits[:, 0], numbers)[0, 1])
+    assert found["spearman"] == pytest.approx(stats.spearmanr(logits[:, 0], numbers).statistic)
+
+
+def test_logits_that_are_not_finite_are_refused() -> None:
+    logits = np.array([[0.0, 1.0], [np.nan, 0.0], [np.inf, np.nan]])
+    with pytest.raises(ToolkitError, match="2 of 3 rows have logits that are not finite"):
+        evaluate(get_task("sst2"), logits, np.array([0, 1, 1]))
+
+
+def test_scores_by_kind() -> None:
+    logits = np.array([[0.0, np.log(3.0)]], dtype=np.float32)
+    np.testing.assert_allclose(scores(logits, "classification"), [[0.25, 0.75]], rtol=1e-6)
+    np.testing.assert_allclose(scores(logits, "multi_label"), [[0.5, 0.75]], rtol=1e-6)
+    np.testing.assert_array_equal(scores(logits, "regression"), logits)
+
+
+def test_scores_survive_extreme_logits() -> None:
+    logits = np.array([[-1e4, 1e4]], dtype=np.float32)
+    np.testing.assert_array_equal(scores(logits, "classification"), [[0.0, 1.0]])
+    np.testing.assert_array_equal(scores(logits, "multi_label"), [[0.0, 1.0]])
+
+
+@given(st.lists(st.floats(-80, 80, width=32), min_size=1, max_size=8))
+def test_probabilities_match_scipy(row: list[float]) -> None:
+    logits = np.array([row], dtype=np.float32)
+    np.testing.assert_allclose(softmax(logits), special.softmax(logits.astype(np.float64), axis=1), atol=1e-12)
+    np.testing.assert_allclose(scores(logits, "multi_label"), special.expit(logits.astype(np.float64)), atol=1e-12)
+
+
+def test_decisions_by_kind() -> None:
+    logits = np.array([[0.2, 0.1], [-1.0, 3.0]])
+    assert predicted(logits, "classification").tolist() == [0, 1]
+    assert predicted(logits, "multi_label").tolist() == [[1, 1], [0, 1]]
+    assert predicted(logits[:, :1], "regression").tolist() == [0.2, -1.0]
+
+
+def test_majority_baselines() -> None:
+    assert majority_baseline(get_task("sst2"), np.array([1, 1, 1, 0])) == 0.75
+    assert majority_baseline(get_task("mrpc"), np.array([1, 1, 0])) == pytest.approx(0.8)  # F1: P 2/3, R 1
+    assert majority_baseline(get_task("cola"), np.array([1, 1, 0])) == 0.0
+    assert majority_baseline(get_task("stsb"), np.array([1.0, 2.0])) == 0.0
+    tags = replace(TAGS, metrics=("accuracy",))
+    assert majority_baseline(tags, np.array([[1, 0], [1, 0], [0, 1]])) == pytest.approx(4 / 6)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_swapped_label_order_is_found(order: tuple[int, ...]) -> None:
+    random = np.random.default_rng(7)
+    labels = random.integers(0, 3, 300)
+    right = np.where(random.random(300) < 0.8, labels, random.integers(0, 3, 300))  # about 87 % right
+    outputs = np.argsort(order)[right]  # output c behaves like class order[c]
+    found = label_order(one_hot(outputs.tolist(), 3), labels)
+    assert found.order == order
+    assert found.best_accuracy == pytest.approx(np.mean(right == labels))
+    assert found.accuracy == pytest.approx(np.mean(outputs == labels))
+    assert found.permuted == (order != (0, 1, 2))
+
+
+def test_a_weak_teacher_is_not_mistaken_for_a_swapped_one() -> None:
+    random = np.random.default_rng(3)
+    assert not label_order(random.normal(size=(2000, 3)), random.integers(0, 3, 2000)).permuted

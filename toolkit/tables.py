@@ -1,0 +1,82 @@
+"""Rows of CSV, TSV, JSON lines and Parquet files, each with its line number, so that a fault can be found again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from toolkit.errors import ToolkitError, require
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+Row = tuple[int, dict[str | int, Any]]  # line number in the file, cells by column name or number
+
+
+def read_rows(path: Path, *, header: bool = True) -> Iterator[Row]:
+    """Read a table by its suffix: CSV with its quoting, TSV as GLUE has it, where a quote is a plain character.
+
+    Args:
+        path: ends in one of SUFFIXES; text is UTF-8, with or without a byte-order mark.
+        header: whether the first line of CSV or TSV names the columns; else they are numbered from 0.
+
+    Raises:
+        ToolkitError: not UTF-8, not JSON, not Parquet; the line is named where there is one.
+    """
+    if path.suffix == ".parquet":
+        yield from _read_parquet(path)
+        return
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from _read_jsonl(path, file) if path.suffix == ".jsonl" else _read_delimited(path, file, header)
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+
+
+def _read_jsonl(path: Path, file: TextIO) -> Iterator[Row]:
+    for line, text in enumerate(file, start=1):
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            raise ToolkitError(f"{path} line {line}: not JSON ({error})", expected="one object a line") from None
+        if not isinstance(row, dict):
+            raise ToolkitError(f"{path} line {line}: {type(row).__name__}", expected="one JSON object a line")
+        yield line, row
+
+
+def _read_delimited(path: Path, file: TextIO, header: bool) -> Iterator[Row]:
+    csv.field_size_limit(sys.maxsize)
+    tsv = path.suffix == ".tsv"
+    reader = csv.reader(file, delimiter="\t" if tsv else ",", quoting=csv.QUOTE_NONE if tsv else csv.QUOTE_MINIMAL)
+    names = next(reader, []) if header else []
+    for cells in reader:
+        if cells:
+            yield reader.line_num, dict(zip(names or range(len(cells)), cells, strict=False))
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    require("pyarrow", purpose=f"reading {path.name}")
+    import pyarrow.lib
+    import pyarrow.parquet
+
+    try:
+        yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1)
+    except pyarrow.lib.ArrowException as error:
+        raise ToolkitError(f"{path} is not Parquet that can be read: {error}") from None
+
+
+def _not_utf8(path: Path) -> ToolkitError:
+    raw = path.read_bytes()
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        return ToolkitError(
+            f"{path} is not UTF-8: line {line} holds the byte {raw[error.start]:#04x}",
+            fix=f"iconv -f WINDOWS-1252 -t UTF-8 {path.name}, or from whatever its encoding is",
+        )
+    return ToolkitError(f"{path} changed while it was read", fix="run the command again")
