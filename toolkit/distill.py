@@ -1,0 +1,256 @@
+"""`toolkit distill`: a student learns a task from its teacher, first layer by layer, then by its answers.
+
+Stage a (intermediate) minimises the embedding, hidden and attention losses of the mapped layers (Eq. 7 to 9), stage b
+(prediction) the soft cross-entropy against the teacher's logits (Eq. 10). arXiv 1909.10351, sections 3.1 and 3.2.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from toolkit.bundle import Bundle, check_target, open_bundle, write_bundle
+from toolkit.config import DistillConfig
+from toolkit.console import say
+from toolkit.data import Split, load_split, resolve_task
+from toolkit.errors import ToolkitError
+from toolkit.hub import Source, save_classifier
+from toolkit.initialise import start_from_teacher
+from toolkit.losses import attention_loss, hidden_loss, prediction_loss
+from toolkit.metrics import evaluate
+from toolkit.student import Projections, Shape, check_heads, depth, layer_map, student_config
+from toolkit.tasks import Kind, Task
+from toolkit.teacher import check_teacher
+from toolkit.text import Encoded, sorted_batches
+from toolkit.trace import Trace, model_inputs
+from toolkit.training import Fitted, Rows, Schedule, fit, model_logits
+
+SAMPLE_ROWS = 512  # for --init teacher: some 14,000 tokens of short sentences, ten for each unknown of a regression
+PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
+
+
+class Intermediate(nn.Module):
+    """Stage a: forward(batch) gives {"attention", "hidden", "embedding"}, each summed over its layers.
+
+    The teacher is held apart from the parameters, in eval mode and without gradients; what has weight 0 is not
+    computed.
+
+    Args:
+        student, teacher: Hugging Face encoders; their heads are not run.
+        projections: W_e and W_h.
+        mapping: g(1)..g(M).
+        weights: of the three losses.
+    """
+
+    def __init__(
+        self, student: Any, teacher: Any, projections: Projections, mapping: Sequence[int], weights: dict[str, float]
+    ) -> None:
+        super().__init__()
+        self.student, self.projections, self.weights = student, projections, weights
+        self.levels = dict(zip(range(len(mapping) + 1), (0, *mapping), strict=True))  # g, with g(0) = 0
+        scores, hidden = weights["attention"] > 0, weights["hidden"] > 0 or weights["embedding"] > 0
+        self._teacher = (teacher,)  # a tuple hides it from nn.Module: never trained, moved to train mode or saved
+        self._traces = (
+            Trace(student, list(self.levels), hidden=hidden, scores=scores),
+            Trace(teacher, list(self.levels.values()), hidden=hidden, scores=scores),
+        )
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted losses of one batch."""
+        teacher, mask = self._teacher[0], batch["attention_mask"]
+        with torch.no_grad():
+            teacher.base_model(**model_inputs(teacher, batch))
+        self.student.base_model(**model_inputs(self.student, batch))
+        mine, theirs = (trace.states for trace in self._traces)
+        losses: dict[str, Tensor] = {}
+        layers = list(self.levels.items())[1:]
+        if self.weights["attention"]:
+            pairs = [(mine.attention_scores(m), theirs.attention_scores(g)) for m, g in layers]
+            losses["attention"] = torch.stack([attention_loss(s, t, mask) for s, t in pairs]).sum()
+        if self.weights["hidden"]:
+            states = [(self.projections(mine.hidden[m], m), theirs.hidden[g]) for m, g in layers]
+            losses["hidden"] = torch.stack([hidden_loss(s, t, mask) for s, t in states]).sum()
+        if self.weights["embedding"]:
+            losses["embedding"] = hidden_loss(self.projections(mine.hidden[0], 0), theirs.hidden[0], mask)
+        return {name: self.weights[name] * loss for name, loss in losses.items()}
+
+    def close(self) -> None:
+        """Take the hooks off both models."""
+        for trace in self._traces:
+            trace.close()
+
+
+class Prediction(nn.Module):
+    """Stage b: forward(batch) gives {"prediction"}; targets are the teacher's logits, computed once beforehand."""
+
+    def __init__(self, student: Any, kind: Kind, temperature: float) -> None:
+        super().__init__()
+        self.student, self.kind, self.temperature = student, kind, temperature
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of one batch."""
+        logits = self.student(**model_inputs(self.student, batch)).logits
+        return {"prediction": prediction_loss(logits, batch["targets"], self.kind, self.temperature)}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is taught from: the task and both splits, encoded with the teacher's tokenizer."""
+
+    task: Task
+    train: Split
+    dev: Split
+    train_encoded: Encoded
+    dev_encoded: Encoded
+
+    def score(self, model: Any) -> dict[str, float]:
+        """All dev metrics of a model."""
+        return evaluate(self.task, model_logits(model, self.dev_encoded), self.dev.labels)
+
+
+def run_distill(config: DistillConfig) -> Bundle:
+    """Distil a task student from a fine-tuned teacher and write it as a bundle to `config.out`.
+
+    Raises:
+        ToolkitError: options, data or models that cannot be used, a weak teacher, or a loss that is not finite.
+    """
+    config.check()
+    check_target(Path(config.out))
+    task, shape = resolve_task(config.task, config.data), Shape.parse(config.student)
+    with tempfile.TemporaryDirectory() as workdir:
+        source = Source(config.teacher, Path(workdir))
+        teacher = source.classifier()
+        if config.attention:
+            check_heads(teacher, shape)
+        mapping = layer_map(config.layer_map, depth(teacher), shape.layers)
+        config = resolved(config, task)
+        lesson = _lesson(config, task, source)
+        say(f"distilling {task.name}: {len(lesson.train):,} rows, {len(lesson.dev):,} for dev; layers {mapping}")
+        teacher_metrics = check_teacher(teacher, lesson.task, lesson.dev_encoded, lesson.dev.labels, config)
+        student, projections = _start(config, shape, source, teacher, mapping, lesson)
+        start = lesson.score(student)
+        stages = _teach(config, lesson, teacher, student, projections, mapping)
+        metrics = lesson.score(student)
+        manifest = {
+            "kind": "student", "task": lesson.task.to_json(), "precision": "fp32",
+            "max_length": lesson.task.max_length, "parent": source.digest, "config": config.to_json(),
+            "seed": config.seed, "metrics": metrics, "teacher_metrics": teacher_metrics, "start_metrics": start,
+            "layer_map": list(mapping), "data": {"train": lesson.train.digest, "dev": lesson.dev.digest},
+            "stages": {name: fitted.to_json() for name, fitted in stages.items()},
+        }  # fmt: skip
+        with write_bundle(config.out, manifest) as staging:
+            save_classifier(student, source, staging)
+    _summary(task, teacher_metrics, start, metrics)
+    say(f"wrote {config.out}")
+    return open_bundle(config.out)
+
+
+def resolved(config: DistillConfig, task: Task) -> DistillConfig:
+    """The configuration with nothing left to be worked out: epochs from the task, rates from the initialisation."""
+    projected = config.init == "teacher"
+    return replace(
+        config,
+        intermediate_epochs=_first(config.intermediate_epochs, task.intermediate_epochs),
+        intermediate_lr=_first(config.intermediate_lr, PROJECTED_LR if projected else FRESH_LR),
+        prediction_epochs=_first(config.prediction_epochs, task.prediction_epochs),
+        prediction_lr=_first(config.prediction_lr, PREDICTION_LR),
+        student=STUDENT_TEXT.format(**vars(Shape.parse(config.student))),
+    )
+
+
+STUDENT_TEXT = "{layers}/{hidden}/{ffn}/{heads}"
+
+
+def _first(given: Any, default: Any) -> Any:
+    return default if given is None else given
+
+
+def _lesson(config: DistillConfig, task: Task, source: Source) -> Lesson:
+    train, dev = (load_split(task, split, config.data) for split in ("train", "dev"))
+    train = train.head(config.max_rows or len(train), config.seed)
+    stored = source.bundle.max_length if source.bundle else None
+    encoder = source.encoder(task, config.max_length or stored)
+    task = replace(task, max_length=encoder.max_length)
+    encoded = (encoder.encode(split.texts, split.pairs) for split in (train, dev))
+    return Lesson(task, train, dev, *encoded)
+
+
+def _start(
+    config: DistillConfig, shape: Shape, source: Source, teacher: Any, mapping: Sequence[int], lesson: Lesson
+) -> tuple[Any, Projections]:
+    """The student and its projections before training."""
+    from transformers import BertForSequenceClassification
+
+    torch.manual_seed(config.seed)
+    wanted = student_config(source.config, shape, dropout=config.dropout, task=lesson.task)
+    projections = Projections(
+        shape.layers + 1, shape.hidden, teacher.config.hidden_size, shared=config.shared_projection
+    )
+    if config.init not in ("teacher", "random"):
+        return _load_student(config.init, wanted), projections
+    student = BertForSequenceClassification(wanted).eval()
+    if config.init == "teacher":
+        random = np.random.default_rng(config.seed)
+        chosen = random.permutation(len(lesson.train))[:SAMPLE_ROWS]
+        lengths = lesson.train_encoded.lengths[chosen]
+        batches = [lesson.train_encoded.batch(chosen[rows]) for rows in sorted_batches(lengths, 64)]
+        sample = [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
+        projections.start_from(start_from_teacher(student, teacher, mapping, sample))
+    return student, projections
+
+
+def _load_student(directory: str, wanted: Any) -> Any:
+    """A student's weights from a bundle or directory of the same shape; a missing head is drawn new."""
+    from transformers import BertForSequenceClassification
+
+    try:
+        return BertForSequenceClassification.from_pretrained(directory, config=wanted, use_safetensors=True).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ToolkitError(
+            f"--init {directory} does not hold this student: {str(error).strip().splitlines()[0]}",
+            expected="teacher, random, or a directory with a BERT of the same shape and vocabulary",
+        ) from error
+
+
+def _teach(
+    config: DistillConfig, lesson: Lesson, teacher: Any, student: Any, projections: Projections, mapping: Sequence[int]
+) -> dict[str, Fitted]:
+    """Both stages, those that have an epoch and a loss; what each did, by name."""
+    stages: dict[str, Fitted] = {}
+    weights = {name: float(getattr(config, name)) for name in ("attention", "hidden", "embedding")}
+    assert config.intermediate_epochs is not None
+    assert config.prediction_epochs is not None
+    if config.intermediate_epochs and any(weights.values()):
+        objective = Intermediate(student, teacher, projections, mapping, weights)
+        schedule = _schedule(config, config.intermediate_epochs, config.intermediate_lr)
+        rows = Rows(lesson.train_encoded)
+        # no dev metric selects here: the head is not being trained, so the last step is the one to keep
+        stages["intermediate"] = fit(objective, rows, schedule, name="intermediate", model=student, evaluate=None)
+        objective.close()
+    if config.prediction_epochs and config.prediction:
+        rows = Rows(lesson.train_encoded, model_logits(teacher, lesson.train_encoded))
+        schedule = replace(_schedule(config, config.prediction_epochs, config.prediction_lr), evaluations=4)
+        stages["prediction"] = fit(
+            Prediction(student, lesson.task.kind, config.temperature), rows, schedule, name="prediction",
+            model=student, evaluate=lambda: lesson.score(student)[lesson.task.metric],
+        )  # fmt: skip
+    return stages
+
+
+def _schedule(config: DistillConfig, epochs: int, lr: float | None) -> Schedule:
+    assert lr is not None
+    return Schedule(epochs, lr, config.batch_size, config.warmup, config.weight_decay, config.seed)
+
+
+def _summary(task: Task, teacher: dict[str, float], start: dict[str, float], student: dict[str, float]) -> None:
+    t, s, m = (100 * metrics[task.metric] for metrics in (teacher, start, student))
+    say(f"dev {task.metric}: teacher {t:.2f}, student before training {s:.2f}, student {m:.2f}")
+    if t > 0:
+        say(f"the student keeps {100 * m / t:.1f} % of the teacher (the paper: 96.8 %)")

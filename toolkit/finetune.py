@@ -1,0 +1,78 @@
+"""`toolkit finetune`: make a teacher, any Hugging Face encoder with a classification head, on a labelled task."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from toolkit.bundle import Bundle, check_target, open_bundle, write_bundle
+from toolkit.config import FinetuneConfig
+from toolkit.console import say
+from toolkit.data import load_split, resolve_task
+from toolkit.hub import Source, save_classifier
+from toolkit.losses import label_loss
+from toolkit.metrics import evaluate, majority_baseline
+from toolkit.tasks import Kind
+from toolkit.trace import model_inputs
+from toolkit.training import Rows, Schedule, fit, model_logits
+
+
+class Supervised(nn.Module):
+    """A classifier with the loss of its labels: forward(batch) gives {"label": loss}."""
+
+    def __init__(self, model: Any, kind: Kind) -> None:
+        super().__init__()
+        self.model, self.kind = model, kind
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Targets are labels as `label_loss` takes them."""
+        logits = self.model(**model_inputs(self.model, batch)).logits
+        return {"label": label_loss(logits, batch["targets"], self.kind)}
+
+
+def run_finetune(config: FinetuneConfig) -> Bundle:
+    """Fine-tune `config.model` on a task and write the best dev epoch as a teacher bundle to `config.out`.
+
+    Raises:
+        ToolkitError: options, data or model that cannot be used, or a loss that is not finite.
+    """
+    config.check()
+    check_target(Path(config.out))
+    task = resolve_task(config.task, config.data)
+    train, dev = (load_split(task, split, config.data) for split in ("train", "dev"))
+    train = train.head(config.max_rows or len(train), config.seed)
+    with tempfile.TemporaryDirectory() as workdir:
+        source = Source(config.model, Path(workdir))
+        encoder = source.encoder(task, config.max_length)
+        task = replace(task, max_length=encoder.max_length)
+        import torch
+
+        torch.manual_seed(config.seed)  # before loading: a new head is drawn there
+        model = source.classifier(task)
+        rows = Rows(encoder.encode(train.texts, train.pairs), train.labels)
+        dev_encoded = encoder.encode(dev.texts, dev.pairs)
+        schedule = Schedule(
+            config.epochs, config.lr, config.batch_size, config.warmup, config.weight_decay, config.seed
+        )
+        say(f"fine-tuning {config.model} on {task.name}: {len(train):,} rows, {len(dev):,} for dev")
+
+        def dev_metric() -> float:
+            return evaluate(task, model_logits(model, dev_encoded), dev.labels)[task.metric]
+
+        fitted = fit(Supervised(model, task.kind), rows, schedule, name="finetune", model=model, evaluate=dev_metric)
+        metrics = evaluate(task, model_logits(model, dev_encoded), dev.labels)
+        manifest = {
+            "kind": "teacher", "task": task.to_json(), "precision": "fp32", "max_length": task.max_length,
+            "parent": source.digest, "config": config.to_json(), "seed": config.seed, "metrics": metrics,
+            "data": {"train": train.digest, "dev": dev.digest}, "stages": {"finetune": fitted.to_json()},
+        }  # fmt: skip
+        with write_bundle(config.out, manifest) as staging:
+            save_classifier(model, source, staging)
+    baseline = majority_baseline(task, dev.labels)
+    say(f"teacher: dev {task.metric} {100 * metrics[task.metric]:.2f} (always the same answer: {100 * baseline:.2f})")
+    say(f"wrote {config.out}")
+    return open_bundle(config.out)
