@@ -1,0 +1,115 @@
+"""What a measurement was made on: CPU, cores this process may use, memory, versions."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from toolkit.bundle import tool_versions
+
+CPUINFO = Path("/proc/cpuinfo")
+CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+STAT = Path("/proc/stat")
+VECTOR_FLAGS = ("avx", "fma", "amx", "sse4", "f16c", "asimd", "sve", "bf16", "i8mm", "neon")  # what kernels choose by
+
+
+def environment() -> dict[str, Any]:
+    """CPU model and flags, cores, memory, operating system, Python and package versions; plain values for JSON."""
+    processors = _processors()
+    first = processors[0] if processors else {}
+    flags = sorted((first.get("flags") or first.get("Features") or "").split())
+    return {
+        "cpu": first.get("model name") or platform.processor() or platform.machine(),
+        "cpu_flags": flags,
+        "vector_flags": [flag for flag in flags if any(part in flag for part in VECTOR_FLAGS)],
+        "logical_cores": len(_allowed()),
+        "physical_cores": physical_cores(),
+        "memory_bytes": _memory_bytes(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": tool_versions(),
+    }
+
+
+class Others:
+    """How much of the machine other programs used since this was made."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic(), _busy_seconds(), _own_seconds()
+
+    def share(self) -> float | None:
+        """Share of all cores, 0 to 1, other guests' steal included; None where the system does not tell."""
+        start, busy_then, own_then = self._start
+        busy = _busy_seconds()
+        if busy is None or busy_then is None:
+            return None
+        others = (busy - busy_then) - (_own_seconds() - own_then)
+        return min(1.0, max(0.0, others / ((time.monotonic() - start) * (os.cpu_count() or 1))))
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may use: its CPU affinity and its container's quota bound them, 1 at least."""
+    allowed = _allowed()
+    # kernels that know no topology (some virtual machines, ARM) list no core id: each CPU then counts as a core
+    cores = {
+        (one.get("physical id", "0"), one.get("core id", one["processor"]))
+        for one in _processors()
+        if int(one["processor"]) in allowed
+    }
+    return max(1, min(len(cores) or len(allowed), _quota()))
+
+
+def _allowed() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _quota() -> int:
+    """CPUs that the container's cgroup grants, rounded up."""
+    try:
+        quota, period = CGROUP_CPU_MAX.read_text().split()
+    except (OSError, ValueError):
+        return len(_allowed())
+    return len(_allowed()) if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
+
+
+def _processors() -> list[dict[str, str]]:
+    """One mapping for each block of /proc/cpuinfo that describes a processor."""
+    try:
+        blocks = CPUINFO.read_text(errors="replace").split("\n\n")
+    except OSError:
+        return []
+    parsed = [dict(_field(line) for line in block.splitlines() if ":" in line) for block in blocks]
+    return [block for block in parsed if block.get("processor", "").isdecimal()]
+
+
+def _field(line: str) -> tuple[str, str]:
+    key, _, value = line.partition(":")
+    return key.strip(), value.strip()
+
+
+def _busy_seconds() -> float | None:
+    """CPU time that all programs have used since the start of the machine, over all cores."""
+    try:
+        fields = STAT.read_text().split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
