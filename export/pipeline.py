@@ -42,6 +42,8 @@ def run_export(config: ExportConfig) -> Bundle:
         "max_length": source.max_length, "parent": source.digest, "config": config.to_json(),
         "seed": source.manifest.get("seed"), "data": {"dev": dev.digest},
     }  # fmt: skip
+    if "teacher_metrics" in source.manifest:
+        manifest["teacher_metrics"] = source.manifest["teacher_metrics"]  # so that a report can tell what was kept
     with write_bundle(config.out, manifest) as staging:
         for name in COPIED:
             if name in source.manifest["files"]:

@@ -68,13 +68,18 @@ def run_bench(config: BenchConfig) -> BenchReport:
         ToolkitError: a bundle, the baseline or the device cannot be used; nothing is written.
     """
     report = measure(config)
+    hold_claims(report)
+    return report
+
+
+def hold_claims(report: BenchReport) -> None:
+    """Raise a GateError that names every claim whose verdict is not PASS."""
     if missed := missed_claims(report.content["claims"]):
         raise GateError(
             f"{len(missed)} of {len(report.content['claims'])} claims are not met\n" + "\n".join(missed),
             expected="every claim PASS: its whole interval at or above the claim",
             fix=f"read {report.out / 'report.html'}; INCONCLUSIVE wants a quieter machine or a larger --max-pairs",
         )
-    return report
 
 
 def measure(config: BenchConfig) -> BenchReport:
@@ -131,13 +136,9 @@ def _comparisons(
             claim = config.speed_claim if kind == "distillation" else None
             with _counted(bar, config.max_pairs, f"{kind} batch {size}") as on_pair:
                 pairs = measure_pairs(
-                    a.program(batch),
-                    b.program(batch),
-                    max_pairs=config.max_pairs,
-                    claim=claim,
-                    budget_s=CLAIM_BUDGET_S if claim else BUDGET_S,
-                    on_pair=on_pair,
-                )
+                    a.program(batch), b.program(batch), max_pairs=config.max_pairs, claim=claim,
+                    budget_s=CLAIM_BUDGET_S if claim else BUDGET_S, on_pair=on_pair,
+                )  # fmt: skip
             found.append(_comparison(kind, a, b, pairs, batch_size=size, length=config.length, claim=claim))
         for subject, split in splits:
             with _counted(bar, config.max_pairs, "task lengths") as on_pair:
@@ -181,12 +182,9 @@ def _task_lengths(
     encoder = subject.encoder(most)
     first = baseline.encoder(most) if baseline.path else encoder
     pairs = measure_pairs(
-        lambda: a.answer(first, *texts()),
-        lambda: b.answer(encoder, *texts()),
-        max_pairs=config.max_pairs,
-        budget_s=BUDGET_S,
-        on_pair=following,
-    )
+        lambda: a.answer(first, *texts()), lambda: b.answer(encoder, *texts()),
+        max_pairs=config.max_pairs, budget_s=BUDGET_S, on_pair=following,
+    )  # fmt: skip
     lengths = encoder.encode(sample.texts, sample.pairs).lengths
     about = {"rows": len(sample), "source": sample.source, "median_tokens": float(np.median(lengths))}
     return _comparison("task lengths", a, b, pairs, batch_size=1, length=None, claim=None) | about

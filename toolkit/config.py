@@ -185,6 +185,25 @@ class BenchConfig(Config):
 
 
 @dataclass(frozen=True)
+class ServeConfig(Config):
+    """Options of `toolkit serve`; the limits have text-embeddings-inference's names."""
+
+    bundle: str = argument("ONNX bundle to serve, made by export")
+    host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 is every IPv4 address of this machine")
+    port: int = option(8080, "port to listen on; 0 takes any free one")
+    max_concurrent_requests: int = option(512, "inputs accepted and not yet answered; more get 429")
+    max_batch_tokens: int = option(1024, "tokens of one batch, padding included; memory grows with it")
+    max_batch_requests: int = option(32, "inputs of one batch")
+    max_client_batch_size: int = option(32, "inputs of one request")
+    payload_limit: int = option(2_000_000, "bytes of one request body")
+    workers: int = option(0, "threads that run the model; 0 takes one for each CPU")
+
+    def problems(self) -> Iterator[str]:
+        """Each fault in words."""
+        yield from _at_least(0, workers=self.workers)
+
+
+@dataclass(frozen=True)
 class DemoConfig(Config):
     """Options of `toolkit demo`."""
 

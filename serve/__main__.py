@@ -1,0 +1,126 @@
+"""`python -m serve DIR`: one bundle on one port, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+
+import uvicorn
+
+from serve.app import create_app, load_predictor
+from serve.batching import Limits
+from toolkit.config import ServeConfig
+from toolkit.console import say, stderr
+from toolkit.errors import ToolkitError
+
+DRAIN_SECONDS = 30  # what accepted requests get after SIGTERM; Kubernetes kills after 30 as well
+
+
+def run(config: ServeConfig) -> None:
+    """Serve a bundle until SIGTERM or SIGINT, then answer what was accepted and return.
+
+    Raises:
+        ToolkitError: the bundle is missing or damaged (found before anything listens), limits that cannot work, or
+            an address or port that cannot be had.
+    """
+    accepted = Limits.of(config)
+    predictor = load_predictor(config.bundle)
+    accepted.check(predictor.bundle.max_length)
+    app = create_app(predictor, limits=accepted)
+    with listen(config.host, config.port) as listener:
+        shown, bound = listener.getsockname()[:2]
+        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"
+        model = f"{predictor.bundle.path} ({predictor.task.name}, {predictor.bundle.precision})"
+        ready = f"serving {model}: POST {url}/predict, docs at {url}/docs"
+        settings = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, lifespan="on"
+        )
+        with _stop_signals_end_quietly():
+            _Server(settings, ready).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket.
+
+    Raises:
+        ToolkitError: the port is taken or not ours to take, or the host is not an address of this machine.
+    """
+    if not 0 <= port <= 65535:
+        raise ToolkitError(f"--port {port}", expected="0 (any free port) to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ToolkitError(f"--host {host}: {error.strerror}", expected="127.0.0.1, 0.0.0.0 or a host name") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            with listen(host, 0) as free:
+                other = free.getsockname()[1]
+            raise ToolkitError(f"port {port} on {host} is in use", fix=f"--port {other}, which is free") from error
+        raise ToolkitError(
+            f"cannot listen on {host} port {port}: {error.strerror}", fix="--host 127.0.0.1 and a --port above 1023"
+        ) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Says when requests are answered, which uvicorn's own log does at a level that says much else too."""
+
+    def __init__(self, config: uvicorn.Config, ready: str) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            say(self._ready)
+
+
+@contextmanager
+def _stop_signals_end_quietly() -> Iterator[None]:
+    """After draining, uvicorn raises the signal again for whoever handled it before: here that is the end of `run`."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line; the exit code is 0 after a stop signal and 2 for bad usage or input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serve", description="Serve an exported bundle over HTTP.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    for one in fields(ServeConfig):
+        text = one.metadata["help"]
+        if one.metadata.get("argument"):
+            parser.add_argument(one.name, help=text)
+        else:
+            flag = f"--{one.name.replace('_', '-')}"
+            parser.add_argument(flag, type=type(one.default), default=one.default, help=text)
+    try:
+        run(ServeConfig(**vars(parser.parse_args(arguments))))
+    except ToolkitError as error:
+        stderr.print(str(error), markup=False)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        sys.exit(main())

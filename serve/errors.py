@@ -1,0 +1,103 @@
+"""Every error in one shape, {"error", "error_type"}: of a request, of HTTP itself, and of the server."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.metrics import FAILURES
+from serve.schemas import ErrorResponse, ErrorType, ServeError
+
+log = logging.getLogger("serve")
+
+
+class BodyLimit:
+    """ASGI middleware: a body larger than `limit` bytes is refused, announced or not, before it is held in memory."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self.app, self.limit = app, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse by Content-Length at once; otherwise count what arrives."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        message = f"the body is larger than {self.limit} bytes"
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self.limit:
+            await _answer(Request(scope), "Validation", message, 413)(scope, receive, send)
+            return
+        arrived = 0
+
+        async def counted() -> Message:
+            nonlocal arrived
+            part = await receive()
+            arrived += len(part.get("body", b""))
+            if arrived > self.limit:
+                raise HTTPException(413, message)
+            return part
+
+        await self.app(scope, counted, send)
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Answer every exception of the application in the one shape."""
+    app.add_exception_handler(ServeError, _on_serve_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_fault)
+
+
+def _answer(
+    http: Request, error_type: ErrorType, message: str, status: int, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    if http.url.path == "/predict":
+        metrics = http.app.state.metrics
+        metrics.failures.labels(FAILURES[error_type]).inc()
+        if not getattr(http.state, "counted", False):  # it failed before the endpoint could tell its method
+            metrics.requests.labels("invalid").inc()
+    return JSONResponse(ErrorResponse(error=message, error_type=error_type).model_dump(), status, headers)
+
+
+def _on_serve_error(http: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServeError)
+    return _answer(http, error.error_type, error.message, error.status, error.headers)
+
+
+def _on_invalid(http: Request, error: Exception) -> JSONResponse:
+    """A body that is not JSON, or not a request. Its first problem is told."""
+    assert isinstance(error, RequestValidationError)
+    kind = http.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        message = f"Content-Type is {kind or 'missing'}: expected application/json"
+        return _answer(http, "Validation", message, 415)
+    first = error.errors()[0]
+    if first["type"] == "empty":
+        return _answer(http, "Empty", first["msg"], 400)
+    where = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    message = first["msg"] if first["type"] == "inputs" else f"`{where}`: {first['msg']}"
+    if first["type"] == "json_invalid":
+        message = f"the body is not JSON: {first['ctx']['error']} at character {where}"
+    return _answer(http, "Validation", message, 422)
+
+
+def _on_http(http: Request, error: Exception) -> JSONResponse:
+    """Errors of routing (404, 405) and of reading the body: 413, and 400 where it cannot be decoded."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return _answer(http, "Validation", "the body is not JSON in UTF-8", 422)
+    message = error.detail
+    if error.status_code in (404, 405):
+        message = f"{error.detail}: {http.method} {http.url.path}; this server answers POST /predict, see /docs"
+    return _answer(http, "Validation", message, error.status_code, error.headers)
+
+
+def _on_fault(http: Request, error: Exception) -> JSONResponse:
+    log.error("internal error in %s %s", http.method, http.url.path, exc_info=error)
+    return _answer(http, "Backend", "internal error; the server's log says more", 500)

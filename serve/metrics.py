@@ -1,0 +1,47 @@
+"""What /metrics shows: names and buckets are text-embeddings-inference's, so that its dashboards fit."""
+
+from __future__ import annotations
+
+import re
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from serve.schemas import ErrorType
+
+SECONDS = [0.00001 * 1.5**power for power in range(1, 36)]  # 15 microseconds to 15 seconds
+COUNTER = re.compile(rb"^((?:# (?:HELP|TYPE) )?te_request_(?:count|success|failure))_total\b", re.MULTILINE)
+FAILURES: dict[ErrorType, str] = {
+    "Empty": "validation", "Validation": "validation", "Tokenizer": "tokenization", "Backend": "inference",
+    "Overloaded": "overloaded", "Unhealthy": "unhealthy",
+}  # fmt: skip
+
+
+class Metrics:
+    """One server's counts, in a registry of its own. Every request counts once, and once more as what became of it.
+
+    Durations are of answered requests: in total, and of their slowest input in tokenization, queue and model.
+    """
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter("te_request_count", "Requests to /predict", ["method"], registry=registry)
+        self.successes = Counter("te_request_success", "Requests answered", ["method"], registry=registry)
+        self.failures = Counter("te_request_failure", "Requests not answered", ["err"], registry=registry)
+        self.duration = self._seconds("te_request_duration", "From the parsed request to its answer")
+        self.tokenization = self._seconds("te_request_tokenization_duration", "Tokenization")
+        self.queue = self._seconds("te_request_queue_duration", "Waiting for a free worker")
+        self.inference = self._seconds("te_request_inference_duration", "In the model")
+        self.queue_size = Gauge("te_queue_size", "Inputs waiting for a free worker", registry=registry)
+        powers = [float(2**power) for power in range(21)]
+        self.batch_size = Histogram("te_batch_next_size", "Inputs of a batch", buckets=powers[:13], registry=registry)
+        self.batch_tokens = Histogram(
+            "te_batch_next_tokens", "Tokens of a batch, padding included", buckets=powers, registry=registry
+        )
+
+    def render(self) -> bytes:
+        """The text that Prometheus scrapes; the client library's `_total` is not in the names dashboards ask for."""
+        return COUNTER.sub(rb"\1", generate_latest(self.registry))
+
+    def _seconds(self, name: str, what: str) -> Histogram:
+        return Histogram(name, f"{what}, seconds", buckets=SECONDS, registry=self.registry)

@@ -1,0 +1,162 @@
+"""The real command, as a process where exit codes matter: complete help, one-screen errors, nothing half-written."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from toolkit import config
+from toolkit.bundle import open_bundle
+from toolkit.cli import app, main
+
+COMMANDS = {
+    "demo": config.DemoConfig, "finetune": config.FinetuneConfig, "distill": config.DistillConfig,
+    "export": config.ExportConfig, "bench": config.BenchConfig,
+    "serve": config.ServeConfig,
+}  # fmt: skip
+
+
+def toolkit(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "toolkit", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    """The message of a command that ended as a user's mistake should."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) < 25
+    return result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_its_help_and_its_default(command: str) -> None:
+    # the help is wrapped at hyphens too
+    text = "".join(CliRunner().invoke(app, [command, "--help"]).output.split())
+    for field in dataclasses.fields(COMMANDS[command]):
+        for name, shown in field.metadata.get("flags", {field.name: field.metadata.get("help")}).items():
+            assert "".join(shown.split()) in text
+            if not field.metadata.get("argument"):
+                assert f"--{name.replace('_', '-')}" in text
+        if isinstance(field.default, float):
+            assert f"[default:{field.default}]" in text
+
+
+def test_options_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    import toolkit.distill
+
+    seen: list[config.DistillConfig] = []
+    monkeypatch.setattr(toolkit.distill, "run_distill", seen.append)
+    arguments = ["distill", "--teacher", "t", "--task", "sst2", "--out", "o", "--temperature", "2", "--seed", "7"]
+    result = CliRunner().invoke(app, [*arguments, "--shared-projection", "--intermediate-epochs", "3"])
+    assert result.exit_code == 0, result.output
+    expected = config.DistillConfig(
+        "t", "sst2", "o", temperature=2.0, seed=7, shared_projection=True, intermediate_epochs=3
+    )
+    assert seen == [expected]
+
+
+def test_no_command_shows_help_and_version_is_printed() -> None:
+    assert "Commands" in toolkit().stdout + toolkit().stderr
+    assert toolkit("--version").stdout.startswith("tinybert-toolkit 0.")
+
+
+def test_unknown_task() -> None:
+    message = refused(toolkit("finetune", "--model", "m", "--task", "sst3", "--out", "o"))
+    assert "unknown task 'sst3'" in message
+    assert "sst2" in message
+
+
+def test_missing_option_and_unknown_option() -> None:
+    assert "--model" in refused(toolkit("finetune", "--task", "sst2", "--out", "o"))
+    assert "--colour" in refused(toolkit("distill", "--colour", "red"))
+
+
+def test_two_precisions_at_once() -> None:
+    assert "--int8 and --fp32 together" in refused(toolkit("export", "x", "--out", "y", "--int8", "--fp32"))
+
+
+def test_a_flipped_byte_is_named_and_nothing_is_written(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_student, broken)
+    weights = bytearray((broken / "model.safetensors").read_bytes())
+    weights[len(weights) // 2] ^= 16
+    (broken / "model.safetensors").write_bytes(weights)
+    for arguments in (["evaluate", broken, "--data", data_dir], ["export", broken, "--out", tmp_path / "o"]):
+        assert "model.safetensors is damaged" in refused(toolkit(*arguments))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]
+
+
+def test_a_missing_column(tiny_student: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev.csv").write_text("sentence,label\nfine,positive\n")
+    message = refused(toolkit("evaluate", tiny_student, "--data", tmp_path))
+    assert "no column 'text'" in message
+    assert "'sentence'" in message
+
+
+def test_a_corrupt_tokenizer_in_a_plain_directory(
+    tiny_bert: Callable[..., Any], save_model: Callable[..., Path], data_dir: Path, tmp_path: Path
+) -> None:
+    plain = save_model(tiny_bert(), tmp_path / "plain")
+    (plain / "tokenizer.json").write_bytes((plain / "tokenizer.json").read_bytes()[:-40])
+    out = tmp_path / "o"
+    message = refused(toolkit("finetune", "--model", plain, "--task", "auto", "--data", data_dir, "--out", out))
+    assert str(plain) in message
+    assert not out.exists()
+
+
+def test_heads_that_differ(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
+    arguments = ["--teacher", tiny_student, "--task", "auto", "--data", data_dir, "--out", tmp_path / "o"]
+    message = refused(toolkit("distill", *arguments, "--student", "2/24/48/3"))
+    assert "4 attention heads, the student 3" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_is_something_else_is_kept(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "diary.txt").write_text("mine")
+    message = refused(toolkit("export", tiny_student, "--out", tmp_path / "notes", "--data", data_dir))
+    assert "not overwritten" in message
+    assert (tmp_path / "notes" / "diary.txt").read_text() == "mine"
+
+
+def test_finetune_to_prediction(
+    tiny_bert: Callable[..., Any], save_model: Callable[..., Path], data_dir: Path, tmp_path: Path
+) -> None:
+    """The README's way, by the commands themselves: every step reads what the one before wrote."""
+    save_model(tiny_bert(initializer_range=0.05), tmp_path / "encoder")
+    common = ["--task", "auto", "--data", str(data_dir)]
+    steps = [
+        ["finetune", "--model", "encoder", *common, "--out", "teacher", "--epochs", "6", "--lr", "5e-3"],
+        ["distill", "--teacher", "teacher", *common, "--out", "student", "--student", "2/16/32/4",
+         "--intermediate-epochs", "8", "--intermediate-lr", "5e-3", "--prediction-epochs", "2"],
+        ["export", "student", "--int8", "--data", str(data_dir), "--out", "int8", "--max-drop", "5"],
+    ]  # fmt: skip
+    for step in steps:
+        result = toolkit(*step, cwd=tmp_path)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert "keeps" in toolkit(*steps[1], cwd=tmp_path).stdout  # an earlier bundle is replaced
+    int8 = open_bundle(tmp_path / "int8")
+    scored = toolkit("evaluate", "int8", "--data", str(data_dir), cwd=tmp_path).stdout
+    assert f"accuracy {100 * int8.manifest['metrics']['accuracy']:.2f}" in scored
+    answer = toolkit("predict", "int8", "a lovely film", cwd=tmp_path).stdout
+    assert answer.index("positive") < answer.index("negative")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder", "int8", "student", "teacher"]
+
+
+def test_main_prints_the_error_and_exits(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["toolkit", "evaluate", "/no/such/bundle"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "/no/such/bundle: no such directory" in capsys.readouterr().err

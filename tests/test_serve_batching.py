@@ -1,0 +1,337 @@
+"""The engine: every request gets its own answer, within limits, in time, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import rows
+from served import LOG, SMALL_TABLE, SUM, save_arithmetic
+from tokenizers import Tokenizer
+
+from serve.batching import MAX_PADDING, Answer, Engine, Limits, cpu_quota
+from serve.metrics import Metrics
+from serve.schemas import ServeError, Text
+from toolkit.bundle import open_bundle
+from toolkit.errors import ToolkitError
+from toolkit.predictor import OnnxRuntime, Predictor, Runtime
+from toolkit.text import Batch
+
+
+class Gate:
+    """A runtime that records its batches and lets each through only when told to."""
+
+    def __init__(self, inner: Runtime, *, open_: bool = False) -> None:
+        self.inner, self.batches = inner, list[Batch]()
+        self.started, self._passes, self._open = threading.Semaphore(0), threading.Semaphore(0), open_
+
+    def run(self, batch: Batch) -> np.ndarray:
+        self.batches.append(batch)
+        self.started.release()
+        if not self._open:
+            assert self._passes.acquire(timeout=30)
+        return self.inner.run(batch)
+
+    def open(self) -> None:
+        self._open = True
+        self._passes.release(100)
+
+    async def wait_started(self) -> None:
+        assert await asyncio.to_thread(self.started.acquire, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("arithmetic")
+    graphs = {"sum": SUM, "log": LOG, "small_table": SMALL_TABLE}
+    return {name: save_arithmetic(folder / name, tokenizer, graph) for name, graph in graphs.items()}
+
+
+def load(path: Path) -> tuple[Predictor, Gate]:
+    bundle = open_bundle(path)
+    gate = Gate(OnnxRuntime(bundle.weights, threads=1, spinning=False))
+    return Predictor(bundle, gate), gate
+
+
+def serve(path: Path, work: Callable[[Engine, Gate], Awaitable[None]], **limits: int) -> Metrics:
+    """Run `work` with an engine and close it; nothing may be in flight or queued afterwards."""
+
+    async def main() -> Metrics:
+        predictor, gate = load(path)
+        engine = Engine(predictor, Limits(**({"workers": 1} | limits)), Metrics())
+        try:
+            async with asyncio.timeout(60):
+                await work(engine, gate)
+        finally:
+            gate.open()
+            await engine.close()
+        assert (engine.in_flight, queue_size(engine)) == (0, 0)
+        return engine.metrics
+
+    return asyncio.run(main())
+
+
+def queue_size(engine: Engine) -> float:
+    value = engine.metrics.registry.get_sample_value("te_queue_size")
+    assert value is not None
+    return value
+
+
+def id_sum(engine: Engine, text: str, pair: str | None = None) -> float:
+    encoded = engine.predictor.encoder.encode([text], None if pair is None else [pair])
+    return float(encoded.ids[0].sum())
+
+
+def one(text: str) -> list[Text]:
+    return [(text, None)]
+
+
+async def queued(engine: Engine, *texts: str) -> list[asyncio.Task[Answer]]:
+    """A request per text, submitted one after the other, each waiting in the queue when this returns."""
+    tasks = []
+    for text in texts:
+        before = queue_size(engine)
+        tasks.append(asyncio.create_task(engine.predict(one(text))))
+        while queue_size(engine) == before:
+            await asyncio.sleep(0.001)
+    return tasks
+
+
+def test_every_concurrent_request_gets_its_own_answer(bundles: dict[str, Path]) -> None:
+    texts = list(dict.fromkeys(text for text, _ in rows(600, seed=11)))
+    requests = [texts[i : i + size] for i, size in zip(range(0, 500, 3), [1, 2, 3] * 200, strict=False)]
+    assert len(requests) > 150
+
+    async def work(engine: Engine, gate: Gate) -> None:
+        gate.open()
+        asked: list[list[Text]] = [
+            [(text, None if i % 2 else "a plot") for i, text in enumerate(request)] for request in requests
+        ]
+        answers = await asyncio.gather(*(engine.predict(request) for request in asked))
+        for request, answer in zip(asked, answers, strict=True):
+            assert answer.logits[:, 0].tolist() == [id_sum(engine, *text) for text in request]
+        assert len(gate.batches) < sum(map(len, asked))  # some did share a batch
+
+    serve(bundles["sum"], work, workers=3, max_batch_tokens=100, max_batch_requests=5)
+
+
+def test_real_scores_under_concurrency_are_the_predictors(tiny_onnx: Path) -> None:
+    texts = [text for text, _ in rows(120, seed=12)]
+
+    async def work(engine: Engine, gate: Gate) -> None:
+        gate.open()
+        answers = await asyncio.gather(*(engine.predict(one(text)) for text in texts))
+        expected = engine.predictor.logits(engine.predictor.encoder.encode(texts), batch_size=1)
+        assert np.allclose(np.concatenate([answer.logits for answer in answers]), expected, atol=1e-4)
+        assert len(np.unique(expected.round(3), axis=0)) > 100  # a mix-up would show
+
+    serve(tiny_onnx, work, workers=3)
+
+
+def test_an_idle_server_does_not_wait_and_a_busy_one_batches(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        first = asyncio.create_task(engine.predict(one("good")))
+        await gate.wait_started()  # alone, with nobody to wait for
+        others = await queued(engine, *["bad"] * 7)
+        gate.open()
+        await asyncio.gather(first, *others)
+        assert [len(batch["input_ids"]) for batch in gate.batches] == [1, 7]
+
+    metrics = serve(bundles["sum"], work)
+    sample = metrics.registry.get_sample_value
+    assert (sample("te_batch_next_size_count"), sample("te_batch_next_size_sum")) == (2, 8)
+
+
+def test_idle_workers_share_one_request(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        request = asyncio.create_task(engine.predict(one("good") * 8))
+        await gate.wait_started()
+        await gate.wait_started()
+        gate.open()
+        await request
+        assert [len(batch["input_ids"]) for batch in gate.batches] == [4, 4]
+
+    serve(bundles["sum"], work, workers=2)
+
+
+def test_batches_keep_to_the_limits_and_the_oldest_goes_first(bundles: dict[str, Path]) -> None:
+    lengths = np.random.default_rng(5).integers(1, 29, 150).tolist()
+
+    async def work(engine: Engine, gate: Gate) -> None:
+        first = asyncio.create_task(engine.predict(one("good")))
+        await gate.wait_started()
+        others = await queued(engine, *(" ".join(["plot"] * length) for length in lengths))
+        gate.open()
+        await asyncio.gather(first, *others)
+        waiting = [length + 2 for length in [1, *lengths]]
+        for batch in gate.batches:
+            real = batch["attention_mask"].sum(axis=1).tolist()
+            assert waiting[0] in real, "the oldest input was passed over"
+            for length in real:
+                waiting.remove(length)
+            size = batch["input_ids"].size
+            assert size <= 96
+            assert len(real) <= 6
+            assert size - sum(real) <= MAX_PADDING * size
+        assert waiting == []
+        assert max(len(batch["input_ids"]) for batch in gate.batches) == 6
+
+    serve(bundles["sum"], work, max_batch_tokens=96, max_batch_requests=6)
+
+
+def test_overload_is_refused_before_any_work_and_passes(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        running = asyncio.create_task(engine.predict(one("good")))
+        await gate.wait_started()
+        waiting = await queued(engine, "bad", "dull")
+        with pytest.raises(ServeError) as refused:
+            await engine.predict(one("awful") * 2)  # 3 in flight, 4 accepted: two more do not fit, whole or in part
+        assert (refused.value.error_type, refused.value.status) == ("Overloaded", 429)
+        assert int(refused.value.headers["Retry-After"]) >= 1
+        assert engine.in_flight == 3
+        waiting += await queued(engine, "awful")
+        gate.open()
+        await asyncio.gather(running, *waiting)
+        assert (await engine.predict(one("awful") * 2)).logits.shape == (2, 1)
+
+    serve(bundles["sum"], work, max_concurrent_requests=4, max_client_batch_size=4)
+
+
+def test_a_cancelled_request_leaves_the_queue_and_never_runs(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        running = asyncio.create_task(engine.predict(one("good")))
+        await gate.wait_started()
+        gone, kept = await queued(engine, "film film film film", "bad")
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert (queue_size(engine), engine.in_flight) == (1, 2)
+        gate.open()
+        await running
+        assert (await kept).logits[0, 0] == id_sum(engine, "bad")
+        assert [batch["input_ids"].shape for batch in gate.batches] == [(1, 3), (1, 3)]
+
+    serve(bundles["sum"], work)
+
+
+def test_cancelling_what_already_runs_harms_nobody(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        running = asyncio.create_task(engine.predict(one("good")))
+        await gate.wait_started()
+        running.cancel()
+        (kept,) = await queued(engine, "bad")
+        gate.open()
+        assert (await kept).logits[0, 0] == id_sum(engine, "bad")
+
+    serve(bundles["sum"], work)
+
+
+def test_scores_that_are_not_finite_fail_their_own_request_only(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        running = asyncio.create_task(engine.predict(one("a")))
+        await gate.wait_started()
+        good, bad, mixed = [
+            asyncio.create_task(engine.predict(request)) for request in (one("a"), one("the"), one("a") + one("the"))
+        ]
+        while queue_size(engine) < 4:
+            await asyncio.sleep(0.001)
+        gate.open()
+        assert np.isfinite((await running).logits).all()
+        assert (await good).logits[0, 0] == pytest.approx(np.log(60 - id_sum(engine, "a")))
+        for failing in (bad, mixed):
+            with pytest.raises(ServeError, match="not finite") as failure:
+                await failing
+            assert (failure.value.error_type, failure.value.status) == ("Backend", 424)
+        assert len(gate.batches[1]["input_ids"]) == 4  # they did share a batch
+
+    serve(bundles["log"], work)
+
+
+def test_an_input_that_makes_the_model_fail_does_not_take_its_neighbours_along(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        running = asyncio.create_task(engine.predict(one("a")))
+        await gate.wait_started()
+        neighbour, poison, other = await queued(engine, "a", "the", "a")
+        gate.open()
+        for fine in (running, neighbour, other):
+            assert (await fine).logits[0, 0] == id_sum(engine, "a")
+        with pytest.raises(ServeError, match="the model failed") as failure:
+            await poison
+        assert failure.value.status == 424
+
+    serve(bundles["small_table"], work)
+
+
+def test_closing_answers_what_was_accepted_and_refuses_the_rest(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        running = asyncio.create_task(engine.predict(one("good")))
+        await gate.wait_started()
+        waiting = await queued(engine, "bad", "dull", "awful", "cold")
+        closing = asyncio.create_task(engine.close())
+        await asyncio.sleep(0)
+        with pytest.raises(ServeError, match="shutting down") as refused:
+            await engine.predict(one("awful"))
+        assert refused.value.status == 503
+        assert not closing.done()
+        gate.open()
+        await closing
+        expected = [id_sum(engine, text) for text in ("good", "bad", "dull", "awful", "cold")]
+        assert [(await task).logits[0, 0] for task in (running, *waiting)] == expected
+
+    serve(bundles["sum"], work, max_batch_requests=1)
+
+
+def test_truncation_is_asked_for_or_refused_with_the_count(bundles: dict[str, Path]) -> None:
+    text = " ".join(["good"] * 20 + ["plot"] * 20)
+
+    async def work(engine: Engine, gate: Gate) -> None:
+        gate.open()
+        encoder = engine.predictor.encoder
+        for direction in ("right", "left"):
+            answer = await engine.predict(one(text), direction=direction)
+            assert answer.logits[0, 0] == encoder.encode([text], None, direction).ids[0].sum()
+            assert answer.tokens == 32
+        assert (await engine.predict(one("good"), truncate=False)).tokens == 3
+        for request, tokens in (([(text, None)], 42), ([("good", None), ("good", text)], 44), ([(text, text)], 83)):
+            with pytest.raises(ServeError, match=f"has {tokens} tokens, more than the 32") as refused:
+                await engine.predict(request, truncate=False)
+            assert refused.value.error_type == "Validation"
+
+    serve(bundles["sum"], work)
+
+
+def test_limits_that_cannot_work_are_all_named() -> None:
+    limits = Limits(max_concurrent_requests=8, max_client_batch_size=9, max_batch_tokens=127, workers=0)
+    with pytest.raises(ToolkitError) as error:
+        limits.check(max_length=128)
+    for name in ("workers 0", "max_batch_tokens 127", "max_client_batch_size 9"):
+        assert name in str(error.value)
+    Limits(max_batch_tokens=128).check(max_length=128)
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "150000 100000"}, 1),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "200000 100000"}, 2),
+        ({"cpu.max": "max 100000"}, 4),
+        ({"cpu.max": "900000 100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu.max": "nonsense"}, 4),
+        ({}, 4),
+    ],
+)
+def test_workers_follow_the_containers_limit(
+    files: dict[str, str], cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    (tmp_path / "cpu").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert cpu_quota(tmp_path) == cpus

@@ -1,0 +1,198 @@
+"""The command line. Options come from `toolkit.config`; packages are imported only by the command that needs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import typer
+
+from toolkit import __version__, config
+from toolkit.console import say, show_table, stderr
+from toolkit.errors import GateError, ToolkitError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Distil a fine-tuned BERT into a TinyBERT student, export it to int8 ONNX, prove it, serve it.",
+)  # fmt: skip
+Directory = Annotated[str, typer.Argument(metavar="DIR", help="bundle made by finetune, distill or export")]
+
+
+def main() -> None:
+    """Entry point: 0 done, 1 a claim or gate not met, 2 bad usage or input; no traceback for a user's mistake."""
+    try:
+        app()
+    except ToolkitError as error:
+        stderr.print(f"{'not met' if isinstance(error, GateError) else 'error'}: {error}", markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        stderr.print("stopped")
+        sys.exit(130)
+
+
+def from_config(kind: type[config.Config]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
+    """Make a command whose options are the fields of a configuration class, with their defaults and help."""
+
+    def decorate(run: Callable[[Any], None]) -> Callable[..., None]:
+        fields, hints = dataclasses.fields(kind), typing.get_type_hints(kind)  # type: ignore[arg-type]
+
+        def command(**options: Any) -> None:
+            run(kind(**{field.name: _value(field, options) for field in fields}))
+
+        parameters = [one for field in fields for one in _parameters(field, hints[field.name])]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        command.__doc__, command.__name__ = run.__doc__, run.__name__
+        return command
+
+    return decorate
+
+
+def _value(field: dataclasses.Field[Any], options: dict[str, Any]) -> Any:
+    """A field's value from what was given on the command line."""
+    if "flags" not in field.metadata:
+        return tuple(options[field.name]) if isinstance(options[field.name], list) else options[field.name]
+    chosen = [name for name in field.metadata["flags"] if options[name]]
+    if len(chosen) > 1:
+        raise ToolkitError(f"--{' and --'.join(chosen)} together", expected="one of them")
+    return chosen[0] if chosen else field.default
+
+
+def _parameters(field: dataclasses.Field[Any], hint: Any) -> Iterator[inspect.Parameter]:
+    """The options of one field: itself, or a flag for each of its choices."""
+    if "flags" not in field.metadata:
+        yield _parameter(field, hint)
+        return
+    for name, text in field.metadata["flags"].items():
+        flag = Annotated[bool, typer.Option(f"--{name}", help=text, show_default=False)]
+        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=flag, default=False)
+
+
+def _parameter(field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
+    if typing.get_origin(hint) is tuple:
+        hint = types.GenericAlias(list, typing.get_args(hint)[:1])  # typer's word for "any number of these"
+    elif isinstance(hint, types.UnionType):
+        hint = typing.Optional[next(arg for arg in typing.get_args(hint) if arg is not type(None))]  # noqa: UP045
+    text, positional = field.metadata["help"], field.metadata.get("argument")
+    shown = typer.Argument(help=text, metavar="DIR") if positional else typer.Option(help=text)
+    given = field.default is not dataclasses.MISSING
+    default = list(field.default) if isinstance(field.default, tuple) else field.default
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, shown],
+        default=default if given else inspect.Parameter.empty,
+    )  # fmt: skip
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Distil a fine-tuned BERT into a TinyBERT student, export it to int8 ONNX, prove it, serve it."""
+    if version:
+        say(f"tinybert-toolkit {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+@from_config(config.DemoConfig)
+def demo(options: config.DemoConfig) -> None:
+    """Everything below on the embedded default: fine-tune, distil, export, bench, serve, ask."""
+    from toolkit.demo import run_demo
+
+    run_demo(options)
+
+
+@app.command()
+@from_config(config.FinetuneConfig)
+def finetune(options: config.FinetuneConfig) -> None:
+    """Make a teacher: fine-tune any Hugging Face encoder on a labelled task."""
+    _require_training("toolkit finetune")
+    from toolkit.finetune import run_finetune
+
+    run_finetune(options)
+
+
+@app.command()
+@from_config(config.DistillConfig)
+def distill(options: config.DistillConfig) -> None:
+    """Make a student: distil a fine-tuned classifier, layer by layer, then by its answers."""
+    _require_training("toolkit distill")
+    from toolkit.distill import run_distill
+
+    run_distill(options)
+
+
+@app.command()
+def evaluate(
+    directory: Directory,
+    task: Annotated[str | None, typer.Option(help="[default: the bundle's own]")] = None,
+    data: Annotated[str | None, typer.Option(help="folder with the file of the split")] = None,
+    split: Annotated[str, typer.Option(help="dev, train, or for MNLI dev_mismatched")] = "dev",
+    threads: Annotated[int, typer.Option(help="0 takes every core")] = 0,
+) -> None:
+    """Score a bundle on a labelled split."""
+    from toolkit.predictor import evaluate_bundle
+
+    metrics = evaluate_bundle(directory, task=task, data=data, split=split, threads=threads)
+    for name, value in metrics.items():
+        say(f"{name} {100 * value:.2f}")
+
+
+@app.command()
+@from_config(config.ExportConfig)
+def export(options: config.ExportConfig) -> None:
+    """Turn a PyTorch bundle into verified ONNX; nothing is written when a gate is missed."""
+    from toolkit.errors import require
+
+    require("torch", "transformers", "optimum", "onnx", "onnxruntime", purpose="toolkit export")
+    from export.pipeline import run_export
+
+    run_export(options)
+
+
+@app.command()
+@from_config(config.BenchConfig)
+def bench(options: config.BenchConfig) -> None:
+    """Measure size, FLOPs and latency against BERT-base; exit 1 when a claim is not met."""
+    from toolkit.errors import require
+
+    require("torch", "transformers", "onnx", "onnxruntime", "matplotlib", purpose="toolkit bench")
+    from toolkit.bench import run_bench
+
+    run_bench(options)
+
+
+@app.command()
+def predict(
+    directory: Directory,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="what to classify")],
+    pair: Annotated[str | None, typer.Option(help="second text, for tasks on pairs")] = None,
+) -> None:
+    """Classify one text, or one pair of texts."""
+    from toolkit.predictor import open_predictor
+
+    predictor = open_predictor(directory)
+    scores = predictor.predict([text], None if pair is None else [pair])[0]
+    ranked = sorted(zip(predictor.task.labels, scores, strict=True), key=lambda one: -one[1])
+    show_table("", ("label", "score"), [(label, f"{score:.4f}") for label, score in ranked])
+
+
+@app.command()
+@from_config(config.ServeConfig)
+def serve(options: config.ServeConfig) -> None:
+    """Serve an ONNX bundle over HTTP: /predict, /health, /info, /metrics, /docs."""
+    from toolkit.errors import require
+
+    require("onnxruntime", "fastapi", "uvicorn", "prometheus_client", purpose="toolkit serve")
+    from serve.__main__ import run
+
+    run(options)
+
+
+def _require_training(purpose: str) -> None:
+    from toolkit.errors import require
+
+    require("torch", "transformers", "accelerate", "sklearn", "scipy", purpose=purpose)

@@ -1,0 +1,195 @@
+"""`toolkit demo`: the whole way on the embedded default, by the commands' own code; what is done already is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from toolkit import embedded
+from toolkit.bundle import Bundle, is_bundle, open_bundle
+from toolkit.config import BenchConfig, Config, DemoConfig, DistillConfig, ExportConfig, FinetuneConfig
+from toolkit.console import say, show_table
+from toolkit.errors import ToolkitError, require
+
+if TYPE_CHECKING:
+    from toolkit.bench import BenchReport
+
+TASK = "rotten-tomatoes"
+QUESTIONS = ("a warm , funny and engaging film", "the plot is a mess and the jokes fall flat")
+START_TIMEOUT_S = 30.0
+LATENCY_ROUNDS = 15
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The configurations of the four steps, each reading what the one before wrote."""
+
+    finetune: FinetuneConfig
+    distill: DistillConfig
+    export: ExportConfig
+    bench: BenchConfig
+
+    @classmethod
+    def of(cls, config: DemoConfig) -> Plan:
+        """The full run, or with `quick` a tenth of the rows, two passes and few timings."""
+        out = Path(config.out)
+        teacher, student, int8 = (str(out / name) for name in ("teacher", "student", "int8"))
+        rows = 768 if config.quick else None
+        return cls(
+            FinetuneConfig(
+                str(embedded.minilm()), TASK, teacher, epochs=1 if config.quick else 2, max_rows=rows, seed=config.seed
+            ),
+            DistillConfig(
+                teacher, TASK, student, intermediate_epochs=2 if config.quick else None, max_rows=rows, seed=config.seed
+            ),
+            # a model trained on a tenth of the rows is unsure of many; the full run keeps the default gate
+            ExportConfig(student, int8, max_drop=3.0 if config.quick else ExportConfig.max_drop),
+            BenchConfig(
+                (int8,), out=str(out / "bench"), batch_sizes=(1,) if config.quick else BenchConfig.batch_sizes,
+                max_pairs=8 if config.quick else BenchConfig.max_pairs, seed=config.seed,
+            ),
+        )  # fmt: skip
+
+
+def run_demo(config: DemoConfig) -> None:
+    """Fine-tune, distil, export, bench, then start the real server and ask it; steps already done are kept.
+
+    Raises:
+        ToolkitError: an extra is missing, or a step cannot run.
+        GateError: a gate or a claim is not met; raised after the last step.
+    """
+    config.check()
+    require(
+        "torch", "transformers", "accelerate", "optimum", "onnxruntime", "matplotlib", "uvicorn", "fastapi",
+        purpose="toolkit demo", extra="demo",
+    )  # fmt: skip
+    from export.pipeline import run_export
+    from toolkit.bench import hold_claims
+    from toolkit.distill import run_distill
+    from toolkit.finetune import run_finetune
+
+    start, plan = time.monotonic(), Plan.of(config)
+    teacher = _step("1/5 teacher", plan.finetune, run_finetune)
+    student = _step("2/5 student", plan.distill, run_distill, parent=teacher)
+    int8 = _step("3/5 int8", plan.export, run_export, parent=student)
+    report = _bench(plan.bench, int8)
+    say("== 5/5 service")
+    with serving(int8) as url:
+        for text in QUESTIONS:
+            say(f"POST {url}/predict {text!r}\n  {json.dumps(ask(url, text))}")
+    _summary(teacher, student, int8, report.content)
+    say(f"done in {(time.monotonic() - start) / 60:.1f} minutes. Next:")
+    say(f"  toolkit predict {int8.path} 'a gripping story'")
+    say(f"  toolkit serve {int8.path}     and open {report.out}/report.html")
+    say("  toolkit distill --teacher YOUR_MODEL --task auto --data YOUR_FOLDER --out DIR")
+    hold_claims(report)  # last, so that a claim not met hides nothing
+
+
+def _step(title: str, config: Any, run: Callable[[Any], Bundle], parent: Bundle | None = None) -> Bundle:
+    """Run a step, or keep its bundle when it was made by the same configuration from the same parent."""
+    made = Path(config.out)
+    if is_bundle(made) and _made_by(open_bundle(made), config, parent):
+        say(f"== {title}: {made} is there already")
+        return open_bundle(made)
+    say(f"== {title}")
+    return run(config)
+
+
+def _made_by(bundle: Bundle, config: Config, parent: Bundle | None) -> bool:
+    stored, wanted = bundle.manifest["config"], config.to_json()
+    # the stored configuration is the resolved one: what was left open in ours may hold anything there
+    same = all(value is None or key == "student" or stored.get(key) == value for key, value in wanted.items())
+    return same and (parent is None or bundle.manifest["parent"] == parent.digest)
+
+
+def _bench(config: BenchConfig, int8: Bundle) -> BenchReport:
+    """Measure against BERT-base, or keep the report that was made of this very bundle with these options."""
+    from toolkit.bench import BenchReport, measure
+
+    out = Path(str(config.out))
+    try:
+        content = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = {}
+    # through JSON, where tuples become lists
+    same = content.get("options") == json.loads(json.dumps(config.to_json()))
+    if same and int8.digest in [model["digest"] for model in content["models"]]:
+        say(f"== 4/5 bench: {out} is there already")
+        return BenchReport(content, out)
+    say("== 4/5 bench: against BERT-base")
+    return measure(config)
+
+
+@contextmanager
+def serving(bundle: Bundle) -> Iterator[str]:
+    """The real server as a process of its own on a free port; yields its URL once it is ready, ends it after.
+
+    Raises:
+        ToolkitError: it did not become ready.
+    """
+    command = [sys.executable, "-m", "serve", str(bundle.path), "--port", "0"]
+    with tempfile.TemporaryFile("w+") as complaints:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)  # noqa: S603
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()  # printed once it is ready; empty when the server has ended
+            found = re.search(r"http://\S+?:\d+", line)
+            if not found:
+                complaints.seek(0)
+                raise ToolkitError(f"the server did not start: {line}{complaints.read().strip()}")
+            say(line.strip())
+            yield found.group()
+        finally:
+            process.terminate()
+            process.wait(START_TIMEOUT_S)
+            if process.stdout:
+                process.stdout.close()
+
+
+def ask(url: str, text: str) -> Any:
+    """POST one text to /predict; the parsed answer, [{"score", "label"}...], best first."""
+    body = json.dumps({"inputs": text}).encode()
+    request = urllib.request.Request(f"{url}/predict", body, {"content-type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=START_TIMEOUT_S) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def _summary(teacher: Bundle, student: Bundle, int8: Bundle, content: dict[str, Any]) -> None:
+    """One table: what was given up, what was gained; speeds on one real sentence, as each would be run."""
+    from toolkit.findings import claim_rows
+    from toolkit.predictor import open_predictor
+    from toolkit.timing import measure_in_turn
+
+    bundles = {"teacher, PyTorch": teacher, "student, PyTorch": student, "student, int8 ONNX": int8}
+    programs = {name: partial(open_predictor(one.path).predict, QUESTIONS[:1]) for name, one in bundles.items()}
+    times = {name: median(taken) for name, taken in measure_in_turn(programs, LATENCY_ROUNDS).items()}
+    base = next(model for model in content["models"] if model["baseline"])
+    metric, first = teacher.task.metric, "teacher, PyTorch"
+    rows = [
+        (
+            name, f"{100 * one.manifest['metrics'][metric]:.2f}",
+            f"{100 * one.manifest['metrics'][metric] / teacher.manifest['metrics'][metric]:.1f} %",
+            f"{one.weight_bytes / 1e6:.1f}", f"{base['size_bytes'] / one.weight_bytes:.1f}x",
+            f"{times[name]:.2f}", f"{times[first] / times[name]:.1f}x",
+        )
+        for name, one in bundles.items()
+    ]  # fmt: skip
+    columns = (metric, "of teacher", "MB", "smaller than BERT-base", "ms a sentence", "faster than teacher")
+    show_table(f"{TASK}, {len(QUESTIONS[0].split())}-word sentence", ("model", *columns), rows)
+    show_table("Claims", *claim_rows(content))
+    for one in content["comparisons"]:
+        if one["kind"] == "total":
+            against = f"{one['b']['label']} against {one['a']['label']}, batch {one['batch_size']}"
+            say(f"total, {against}: {one['ratio']:.1f}x [{one['low']:.1f}, {one['high']:.1f}]")
