@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import rows
 from transformers import AutoModelForSequenceClassification
 
 from toolkit.bundle import open_bundle
@@ -107,6 +108,21 @@ def test_losses_can_be_switched_off(
 ) -> None:
     manifest = distill(teacher, data_dir, tmp_path / "s", intermediate_epochs=1, prediction_epochs=1, **changes)
     assert list(manifest["stages"]) == stages
+
+
+def test_unlabelled_text_is_learnt_from_too(teacher: Path, data_dir: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text("".join(f"{text}\n" for text, _ in rows(100, seed=9)))
+    plain = distill(teacher, data_dir, tmp_path / "a", intermediate_epochs=1, prediction_epochs=1)
+    fuller = distill(
+        teacher, data_dir, tmp_path / "b", intermediate_epochs=1, prediction_epochs=1, unlabelled=str(more)
+    )
+    steps = [[m["stages"][name]["steps"] for name in ("intermediate", "prediction")] for m in (plain, fuller)]
+    assert steps == [[8, 8], [12, 12]]  # 256 rows, then 356, 32 a step
+    assert set(fuller["data"]) == {"train", "dev", "unlabelled"}
+    more.write_text("  \n")
+    with pytest.raises(ToolkitError, match="no such file"):
+        distill(teacher, data_dir, tmp_path / "c", unlabelled=str(tmp_path / "gone.txt"))
 
 
 def test_defaults_come_from_the_task_and_the_initialisation() -> None:

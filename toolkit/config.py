@@ -87,6 +87,9 @@ class DistillConfig(Config):
     task: str = required("the teacher's task: a GLUE task, rotten-tomatoes, or auto with --data")
     out: str = required("directory to write the student bundle to")
     data: str | None = option(None, "folder with train and dev files (.tsv as GLUE has them, .csv, .jsonl, .parquet)")
+    unlabelled: str | None = option(
+        None, "more text of the task's kind, without labels: .txt, one a line, or a table with a column text"
+    )
     student: str = option(
         "tinybert4", "tinybert4 (4/312/1200/12), tinybert6 (6/768/3072/12) or LAYERS/HIDDEN/FFN/HEADS"
     )

@@ -20,7 +20,6 @@ from toolkit.errors import ToolkitError, faults, require
 from toolkit.tables import SUFFIXES, Row, read_rows
 from toolkit.tasks import TASKS, Task, get_task
 
-MAX_FAULTS = 20
 MAX_NUMBERED_CLASSES = 50  # more distinct whole numbers than this are a quantity to regress, not classes
 DEV_SHARE = 10  # one row in ten of the embedded default is dev
 
@@ -202,8 +201,6 @@ def _from_rows(
         labels.append(value)
         if problem:
             problems.append(f"line {line}, column {label!r}: {problem}")
-    if len(problems) > MAX_FAULTS:
-        problems[MAX_FAULTS:] = [f"and {len(problems) - MAX_FAULTS} more"]
     faults(problems, subject=str(path), fix="mend these rows; nothing was skipped")
     dtype = np.float64 if task.kind == "regression" else np.int64
     pairs = None if pair is None else [cells[pair] for _, cells in rows]

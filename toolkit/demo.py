@@ -30,6 +30,7 @@ TASK = "rotten-tomatoes"
 QUESTIONS = ("a warm , funny and engaging film", "the plot is a mess and the jokes fall flat")
 START_TIMEOUT_S = 30.0
 LATENCY_ROUNDS = 15
+UNLABELLED = 7_676  # as many as there are labelled ones
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Plan:
                 str(embedded.minilm()), TASK, teacher, epochs=1 if config.quick else 2, max_rows=rows, seed=config.seed
             ),
             DistillConfig(
-                teacher, TASK, student, intermediate_epochs=2 if config.quick else None, max_rows=rows, seed=config.seed
+                teacher, TASK, student, unlabelled=str(out / "unlabelled.txt"), intermediate_epochs=2,
+                max_rows=rows, seed=config.seed,
             ),
             # a model trained on a tenth of the rows is unsure of many; the full run keeps the default gate
             ExportConfig(student, int8, max_drop=3.0 if config.quick else ExportConfig.max_drop),
@@ -82,6 +84,7 @@ def run_demo(config: DemoConfig) -> None:
 
     start, plan = time.monotonic(), Plan.of(config)
     teacher = _step("1/5 teacher", plan.finetune, run_finetune)
+    _write_unlabelled(Path(str(plan.distill.unlabelled)), 768 if config.quick else UNLABELLED, config.seed)
     student = _step("2/5 student", plan.distill, run_distill, parent=teacher)
     int8 = _step("3/5 int8", plan.export, run_export, parent=student)
     report = _bench(plan.bench, int8)
@@ -95,6 +98,12 @@ def run_demo(config: DemoConfig) -> None:
     say(f"  toolkit serve {int8.path}     and open {report.out}/report.html")
     say("  toolkit distill --teacher YOUR_MODEL --task auto --data YOUR_FOLDER --out DIR")
     hold_claims(report)  # last, so that a claim not met hides nothing
+
+
+def _write_unlabelled(path: Path, count: int, seed: int) -> None:
+    """IMDb sentences for the student to learn from beside the labelled ones: the teacher's answers label them."""
+    if not path.exists():
+        path.write_text("".join(f"{line}\n" for line in embedded.imdb_sentences(count, seed)), encoding="utf-8")
 
 
 def _step(title: str, config: Any, run: Callable[[Any], Bundle], parent: Bundle | None = None) -> Bundle:

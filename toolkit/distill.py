@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolkit.bundle import Bundle, check_target, open_bundle, write_bundle
+from toolkit.bundle import Bundle, check_target, file_entry, open_bundle, write_bundle
 from toolkit.config import DistillConfig
 from toolkit.console import say
 from toolkit.data import Split, load_split, resolve_task
@@ -26,6 +26,7 @@ from toolkit.initialise import start_from_teacher
 from toolkit.losses import attention_loss, hidden_loss, prediction_loss
 from toolkit.metrics import evaluate
 from toolkit.student import Projections, Shape, check_heads, depth, layer_map, student_config
+from toolkit.tables import read_texts
 from toolkit.tasks import Kind, Task
 from toolkit.teacher import check_teacher
 from toolkit.text import Encoded, sorted_batches
@@ -102,12 +103,12 @@ class Prediction(nn.Module):
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is taught from: the task and both splits, encoded with the teacher's tokenizer."""
+    """What is taught from: the task and both splits; `texts` are those of train and the unlabelled ones, encoded."""
 
     task: Task
     train: Split
     dev: Split
-    train_encoded: Encoded
+    texts: Encoded
     dev_encoded: Encoded
 
     def score(self, model: Any) -> dict[str, float]:
@@ -132,7 +133,7 @@ def run_distill(config: DistillConfig) -> Bundle:
         mapping = layer_map(config.layer_map, depth(teacher), shape.layers)
         config = resolved(config, task)
         lesson = _lesson(config, task, source)
-        say(f"distilling {task.name}: {len(lesson.train):,} rows, {len(lesson.dev):,} for dev; layers {mapping}")
+        say(f"distilling {task.name}: {len(lesson.texts):,} texts, {len(lesson.dev):,} for dev; layers {mapping}")
         teacher_metrics = check_teacher(teacher, lesson.task, lesson.dev_encoded, lesson.dev.labels, config)
         student, projections = _start(config, shape, source, teacher, mapping, lesson)
         start = lesson.score(student)
@@ -142,7 +143,7 @@ def run_distill(config: DistillConfig) -> Bundle:
             "kind": "student", "task": lesson.task.to_json(), "precision": "fp32",
             "max_length": lesson.task.max_length, "parent": source.digest, "config": config.to_json(),
             "seed": config.seed, "metrics": metrics, "teacher_metrics": teacher_metrics, "start_metrics": start,
-            "layer_map": list(mapping), "data": {"train": lesson.train.digest, "dev": lesson.dev.digest},
+            "layer_map": list(mapping), "data": data_digests(config, lesson),
             "stages": {name: fitted.to_json() for name, fitted in stages.items()},
         }  # fmt: skip
         with write_bundle(config.out, manifest) as staging:
@@ -178,8 +179,19 @@ def _lesson(config: DistillConfig, task: Task, source: Source) -> Lesson:
     stored = source.bundle.max_length if source.bundle else None
     encoder = source.encoder(task, config.max_length or stored)
     task = replace(task, max_length=encoder.max_length)
-    encoded = (encoder.encode(split.texts, split.pairs) for split in (train, dev))
-    return Lesson(task, train, dev, *encoded)
+    texts, pairs = train.texts, train.pairs
+    if config.unlabelled:
+        more, other = read_texts(Path(config.unlabelled), pairs=pairs is not None)
+        texts, pairs = texts + more, None if pairs is None or other is None else pairs + other
+    return Lesson(task, train, dev, encoder.encode(texts, pairs), encoder.encode(dev.texts, dev.pairs))
+
+
+def data_digests(config: DistillConfig, lesson: Lesson) -> dict[str, str]:
+    """SHA-256 of everything that was learnt from and scored on."""
+    found = {"train": lesson.train.digest, "dev": lesson.dev.digest}
+    if config.unlabelled:
+        found["unlabelled"] = file_entry(Path(config.unlabelled))["sha256"]
+    return found
 
 
 def _start(
@@ -198,9 +210,9 @@ def _start(
     student = BertForSequenceClassification(wanted).eval()
     if config.init == "teacher":
         random = np.random.default_rng(config.seed)
-        chosen = random.permutation(len(lesson.train))[:SAMPLE_ROWS]
-        lengths = lesson.train_encoded.lengths[chosen]
-        batches = [lesson.train_encoded.batch(chosen[rows]) for rows in sorted_batches(lengths, 64)]
+        chosen = random.permutation(len(lesson.texts))[:SAMPLE_ROWS]
+        lengths = lesson.texts.lengths[chosen]
+        batches = [lesson.texts.batch(chosen[rows]) for rows in sorted_batches(lengths, 64)]
         sample = [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
         projections.start_from(start_from_teacher(student, teacher, mapping, sample))
     return student, projections
@@ -230,12 +242,12 @@ def _teach(
     if config.intermediate_epochs and any(weights.values()):
         objective = Intermediate(student, teacher, projections, mapping, weights)
         schedule = _schedule(config, config.intermediate_epochs, config.intermediate_lr)
-        rows = Rows(lesson.train_encoded)
+        rows = Rows(lesson.texts)
         # no dev metric selects here: the head is not being trained, so the last step is the one to keep
         stages["intermediate"] = fit(objective, rows, schedule, name="intermediate", model=student, evaluate=None)
         objective.close()
     if config.prediction_epochs and config.prediction:
-        rows = Rows(lesson.train_encoded, model_logits(teacher, lesson.train_encoded))
+        rows = Rows(lesson.texts, model_logits(teacher, lesson.texts))
         schedule = replace(_schedule(config, config.prediction_epochs, config.prediction_lr), evaluations=4)
         stages["prediction"] = fit(
             Prediction(student, lesson.task.kind, config.temperature), rows, schedule, name="prediction",

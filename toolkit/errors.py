@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable
 
+MAX_FAULTS = 20
 EXTRAS = {
     "torch": "distill",
     "transformers": "distill",
@@ -54,11 +55,13 @@ class GateError(ToolkitError):
 
 
 def faults(problems: Iterable[str], *, subject: str, fix: str = "") -> None:
-    """Raise one error that lists every problem found with `subject`; do nothing when there is none."""
+    """Raise one error that lists the first MAX_FAULTS problems found with `subject`; nothing when there is none."""
     found = list(problems)
     if not found:
         return
     count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
+    if len(found) > MAX_FAULTS:
+        found[MAX_FAULTS:] = [f"and {len(found) - MAX_FAULTS} more"]
     raise ToolkitError(f"{subject}: {count}\n" + "\n".join(f"  - {p}" for p in found), fix=fix)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from toolkit.errors import ToolkitError, require
+from toolkit.errors import ToolkitError, faults, require
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 Row = tuple[int, dict[str | int, Any]]  # line number in the file, cells by column name or number
@@ -33,6 +33,40 @@ def read_rows(path: Path, *, header: bool = True) -> Iterator[Row]:
             yield from _read_jsonl(path, file) if path.suffix == ".jsonl" else _read_delimited(path, file, header)
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
+
+
+def read_texts(path: Path, *, pairs: bool) -> tuple[list[str], list[str] | None]:
+    """Text without labels: one a line of a .txt file, or the columns text and, for pairs, text_pair of a table.
+
+    Empty lines of a .txt file are passed over; an empty cell of a table is a fault.
+
+    Raises:
+        ToolkitError: no such file, a suffix or columns that do not fit, or cells that hold no text.
+    """
+    if not path.is_file():
+        raise ToolkitError(f"{path}: no such file", expected="text without labels")
+    if path.suffix == ".txt" and not pairs:
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        except UnicodeDecodeError:
+            raise _not_utf8(path) from None
+        return [line for line in lines if line], None
+    if path.suffix not in SUFFIXES:
+        columns = "text and text_pair" if pairs else "text"
+        raise ToolkitError(
+            f"{path} cannot be read as text without labels",
+            expected=f"{', '.join(SUFFIXES)} with the columns {columns}" + ("" if pairs else ", or .txt, one a line"),
+        )
+    rows = list(read_rows(path))
+    names = ("text", "text_pair") if pairs else ("text",)
+    problems = [
+        f"line {line}, column {name!r}: {cells.get(name)!r}, expected text"
+        for line, cells in rows for name in names
+        if not isinstance(cells.get(name), str) or not cells[name].strip()
+    ]  # fmt: skip
+    faults(problems, subject=str(path), fix="mend these rows; nothing was skipped")
+    texts, others = ([cells[name] for _, cells in rows] for name in ("text", names[-1]))
+    return texts, others if pairs else None
 
 
 def _read_jsonl(path: Path, file: TextIO) -> Iterator[Row]:
