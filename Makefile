@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench lint browser clean
+.PHONY: help demo test test-slow bench results lint browser clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -26,6 +26,10 @@ test-slow: $(STAMP) browser ## the long end-to-end tests
 
 bench: $(STAMP) ## measure what `make demo` left in runs/demo against BERT-base
 	$(BIN)/toolkit bench runs/demo/int8 --out runs/demo/bench $(ARGS)
+
+results: $(STAMP) ## README's results from what `make demo` left in runs/demo
+	$(BIN)/python benchmarks/results.py collect runs/demo
+	$(BIN)/python benchmarks/results.py render
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ import pytest
 
 from toolkit.bundle import open_bundle
 from toolkit.config import DemoConfig, ExportConfig
-from toolkit.demo import Plan, _made_by, _step, ask, serving
+from toolkit.demo import Plan, _made_by, ask, serving, step
 from toolkit.metrics import scores
 from toolkit.predictor import open_predictor
 
@@ -46,8 +46,8 @@ def test_a_step_that_is_not_there_is_run(tiny_student: Path, tmp_path: Path) -> 
         ran.append(config)
         return open_bundle(tiny_student)
 
-    assert _step("t", ExportConfig("x", str(tmp_path / "none")), run).path == tiny_student  # type: ignore[arg-type]
-    assert _step("t", ExportConfig("x", str(tiny_student)), run).path == tiny_student  # type: ignore[arg-type]
+    assert step("t", ExportConfig("x", str(tmp_path / "none")), run).path == tiny_student  # type: ignore[arg-type]
+    assert step("t", ExportConfig("x", str(tiny_student)), run).path == tiny_student  # type: ignore[arg-type]
     assert len(ran) == 2  # the second one was there, made by another configuration
 
 

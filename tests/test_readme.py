@@ -79,3 +79,11 @@ def test_the_python_example_runs(tiny_student: Path, capsys: pytest.CaptureFixtu
 def test_links_inside_the_repository_lead_somewhere() -> None:
     local = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith(("http", "#"))]
     assert [link for link in local if not (ROOT / link.split("#")[0]).exists()] == []
+
+
+def test_the_results_are_those_of_the_report_files() -> None:
+    from benchmarks.results import SECTION, section
+
+    found = SECTION.search(README)
+    assert found is not None
+    assert found[0] == found[1] + section() + found[2], "run: make results"

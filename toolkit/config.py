@@ -104,7 +104,7 @@ class DistillConfig(Config):
     intermediate_epochs: int | None = option(None, "passes of the layer-by-layer stage [default: the task's]")
     intermediate_lr: float | None = option(None, "its learning rate [default: 2e-4 with --init teacher, else 5e-5]")
     prediction_epochs: int | None = option(None, "passes of the prediction stage [default: the task's]")
-    prediction_lr: float | None = option(None, "its learning rate [default: 5e-5 with --init teacher, else 3e-5]")
+    prediction_lr: float | None = option(None, "its learning rate [default: 5e-5]")
     batch_size: int = option(32, "rows a step")
     warmup: float = option(0.1, "share of the steps in which the learning rate rises")
     weight_decay: float = option(0.01, "AdamW's, on matrices only")

@@ -83,10 +83,10 @@ def run_demo(config: DemoConfig) -> None:
     from toolkit.finetune import run_finetune
 
     start, plan = time.monotonic(), Plan.of(config)
-    teacher = _step("1/5 teacher", plan.finetune, run_finetune)
-    _write_unlabelled(Path(str(plan.distill.unlabelled)), 768 if config.quick else UNLABELLED, config.seed)
-    student = _step("2/5 student", plan.distill, run_distill, parent=teacher)
-    int8 = _step("3/5 int8", plan.export, run_export, parent=student)
+    teacher = step("1/5 teacher", plan.finetune, run_finetune)
+    write_unlabelled(plan, config.seed)
+    student = step("2/5 student", plan.distill, run_distill, parent=teacher)
+    int8 = step("3/5 int8", plan.export, run_export, parent=student)
     report = _bench(plan.bench, int8)
     say("== 5/5 service")
     with serving(int8) as url:
@@ -100,13 +100,15 @@ def run_demo(config: DemoConfig) -> None:
     hold_claims(report)  # last, so that a claim not met hides nothing
 
 
-def _write_unlabelled(path: Path, count: int, seed: int) -> None:
+def write_unlabelled(plan: Plan, seed: int) -> None:
     """IMDb sentences for the student to learn from beside the labelled ones: the teacher's answers label them."""
+    path = Path(str(plan.distill.unlabelled))
     if not path.exists():
-        path.write_text("".join(f"{line}\n" for line in embedded.imdb_sentences(count, seed)), encoding="utf-8")
+        sentences = embedded.imdb_sentences(plan.distill.max_rows or UNLABELLED, seed)
+        path.write_text("".join(f"{sentence}\n" for sentence in sentences), encoding="utf-8")
 
 
-def _step(title: str, config: Any, run: Callable[[Any], Bundle], parent: Bundle | None = None) -> Bundle:
+def step(title: str, config: Any, run: Callable[[Any], Bundle], parent: Bundle | None = None) -> Bundle:
     """Run a step, or keep its bundle when it was made by the same configuration from the same parent."""
     made = Path(config.out)
     if is_bundle(made) and _made_by(open_bundle(made), config, parent):

@@ -1,0 +1,113 @@
+"""README's table of results, made from report files and never typed.
+
+python benchmarks/results.py collect runs/demo    what a finished demo left, into benchmarks/results/demo.json
+python benchmarks/results.py render               the section of README.md between its markers
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from toolkit.bundle import open_bundle
+
+ROOT = Path(__file__).parent.parent
+DEMO, SEEDS = (ROOT / "benchmarks" / "results" / f"{name}.json" for name in ("demo", "seeds"))
+README = ROOT / "README.md"
+GAINS = {"int8": "int8 over fp32, both ONNX", "total": "total: int8 ONNX over BERT-base in PyTorch"}
+SECTION = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
+
+
+def collect(run: Path) -> dict[str, Any]:
+    """The figures of a demo: its bundles' manifests and its bench report, without raw samples."""
+    report = json.loads((run / "bench" / "report.json").read_text(encoding="utf-8"))
+    models = {}
+    for name in ("teacher", "student", "int8"):
+        bundle = open_bundle(run / name)
+        models[name] = {
+            "metrics": bundle.manifest["metrics"], "size_bytes": bundle.weight_bytes, "digest": bundle.digest,
+            "gates": bundle.manifest.get("gates"), "start_metrics": bundle.manifest.get("start_metrics"),
+        }  # fmt: skip
+    short = [
+        {key: value for key, value in one.items() if not key.endswith("samples_ms")} for one in report["comparisons"]
+    ]
+    kept = {key: report[key] for key in ("created", "threads", "environment", "claims")}
+    return {**kept, "models": models, "comparisons": short, "measured": report["models"]}
+
+
+def render(demo: dict[str, Any], seeds: list[dict[str, Any]]) -> str:
+    """The section in Markdown."""
+    base = next(one for one in demo["measured"] if one["baseline"])
+    teacher = demo["models"]["teacher"]["metrics"]["accuracy"]
+    lines = [
+        "| model | dev accuracy | of the teacher | MB | smaller than BERT-base |",
+        "|---|--:|--:|--:|--:|",
+        f"| BERT-base, fp32 (architecture only) | - | - | {base['size_bytes'] / 1e6:.1f} | 1.0x |",
+    ]
+    names = {"teacher": "MiniLM-L6, fp32 (the teacher)", "student": "TinyBERT4, fp32", "int8": "TinyBERT4, int8 ONNX"}
+    for key, name in names.items():
+        model = demo["models"][key]
+        accuracy = model["metrics"]["accuracy"]
+        lines.append(
+            f"| {name} | {100 * accuracy:.2f} % | {100 * accuracy / teacher:.1f} % | {model['size_bytes'] / 1e6:.1f} "
+            f"| {base['size_bytes'] / model['size_bytes']:.1f}x |"
+        )
+    lines += ["", "| claim or gain | claimed | measured [95 % interval] | verdict |", "|---|--:|--:|---|"]
+    for one in demo["claims"]:
+        interval = f" [{one['low']:.2f}, {one['high']:.2f}]" if one["low"] != one["high"] else ""
+        lines.append(f"| {one['claim']} | {one['required']:g}x | {one['measured']:.2f}x{interval} | {one['verdict']} |")
+    for one in demo["comparisons"]:
+        if one["kind"] in GAINS:
+            name = f"{GAINS[one['kind']]}, batch {one['batch_size']}, length {one['length']}"
+            lines.append(f"| {name} | - | {one['ratio']:.2f}x [{one['low']:.2f}, {one['high']:.2f}] | - |")
+    lines += ["", _machine(demo)]
+    if seeds:
+        lines += ["", _seeds(seeds)]
+    return "\n".join(lines) + "\n"
+
+
+def _machine(demo: dict[str, Any]) -> str:
+    machine = f"{demo['threads']} threads of {demo['environment']['cpu']}, {demo['created'][:10]}"
+    return (
+        f"Rotten Tomatoes, 854 sentences held out; {machine}. "
+        "From `make demo`; `make results` writes this section out of its report files."
+    )
+
+
+def _seeds(rows: list[dict[str, Any]]) -> str:
+    whole = [row for row in rows if "gate_missed" not in row]
+    figures = {
+        name: f"{mean(row[name] for row in whole):.2f} ± {stdev(row[name] for row in whole):.2f}"
+        for name in ("teacher", "start", "student", "int8", "retention")
+    }
+    return (
+        f"Over seeds {', '.join(str(row['seed']) for row in whole)}: teacher {figures['teacher']} %, student "
+        f"{figures['student']} % ({figures['start']} % before any training), int8 {figures['int8']} %, "
+        f"{figures['retention']} % of the teacher kept (`python benchmarks/seeds.py`)."
+    )
+
+
+def section() -> str:
+    """The section from the stored files."""
+    seeds = json.loads(SEEDS.read_text(encoding="utf-8")) if SEEDS.exists() else []
+    return render(json.loads(DEMO.read_text(encoding="utf-8")), seeds)
+
+
+def main() -> None:
+    """Collect or render, as the module says."""
+    match sys.argv[1:]:
+        case ["collect", run]:
+            DEMO.write_text(json.dumps(collect(Path(run)), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        case ["render"]:
+            old = README.read_text(encoding="utf-8")
+            README.write_text(SECTION.sub(lambda found: found[1] + section() + found[2], old), encoding="utf-8")
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()
