@@ -20,7 +20,7 @@ from toolkit.cli import app, main
 
 COMMANDS = {
     "demo": config.DemoConfig, "finetune": config.FinetuneConfig, "distill": config.DistillConfig,
-    "export": config.ExportConfig, "bench": config.BenchConfig,
+    "augment": config.AugmentConfig,    "export": config.ExportConfig, "bench": config.BenchConfig,
     "serve": config.ServeConfig,
 }  # fmt: skip
 

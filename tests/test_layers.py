@@ -17,11 +17,11 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # Lower rows first; within a row a module may import what stands to its left. A new module needs a place here.
 ROWS = {
     "leaves": (
-        "errors tasks metrics config console embedded tables text bundle machine stats timing footprint claims "
+        "errors tasks metrics config console embedded tables words text bundle machine stats timing footprint claims "
         "findings plots report"
     ),
-    "light": "data predictor",
-    "torch": "architectures trace losses lowrank student hub initialise training teacher contenders",
+    "light": "data vectors predictor",
+    "torch": "architectures trace losses lowrank student hub candidates initialise training teacher contenders",
     "recipes": "finetune distill augment bench demo",
     "entry": "cli __main__",  # and serve.__main__, to the left of these
 }

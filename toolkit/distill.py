@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from toolkit.bundle import Bundle, check_target, file_entry, open_bundle, write_bundle
 from toolkit.config import DistillConfig
 from toolkit.console import say
-from toolkit.data import Split, load_split, resolve_task
+from toolkit.data import Split, load_split, load_texts, resolve_task
 from toolkit.errors import ToolkitError
 from toolkit.hub import Source, save_classifier
 from toolkit.initialise import start_from_teacher
@@ -103,7 +103,10 @@ class Prediction(nn.Module):
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is taught from: the task and both splits; `texts` are those of train and the unlabelled ones, encoded."""
+    """What is taught from: the task and both splits; `texts` are those of train and the unlabelled ones, encoded.
+
+    With --augment, `train` is the augmented rows: both stages learn from the teacher, so nobody reads their labels.
+    """
 
     task: Task
     train: Split
@@ -114,6 +117,12 @@ class Lesson:
     def score(self, model: Any) -> dict[str, float]:
         """All dev metrics of a model."""
         return evaluate(self.task, model_logits(model, self.dev_encoded), self.dev.labels)
+
+    def digests(self, config: DistillConfig) -> dict[str, str]:
+        """What was learnt from and scored on: SHA-256 over the rows of both splits, and of the files beside them."""
+        files = {"augment": config.augment, "unlabelled": config.unlabelled}
+        found = {name: file_entry(Path(path))["sha256"] for name, path in files.items() if path}
+        return {"train": self.train.digest, "dev": self.dev.digest, **found}
 
 
 def run_distill(config: DistillConfig) -> Bundle:
@@ -143,7 +152,7 @@ def run_distill(config: DistillConfig) -> Bundle:
             "kind": "student", "task": lesson.task.to_json(), "precision": "fp32",
             "max_length": lesson.task.max_length, "parent": source.digest, "config": config.to_json(),
             "seed": config.seed, "metrics": metrics, "teacher_metrics": teacher_metrics, "start_metrics": start,
-            "layer_map": list(mapping), "data": data_digests(config, lesson),
+            "layer_map": list(mapping), "data": lesson.digests(config),
             "stages": {name: fitted.to_json() for name, fitted in stages.items()},
         }  # fmt: skip
         with write_bundle(config.out, manifest) as staging:
@@ -174,7 +183,8 @@ def _first(given: Any, default: Any) -> Any:
 
 
 def _lesson(config: DistillConfig, task: Task, source: Source) -> Lesson:
-    train, dev = (load_split(task, split, config.data) for split in ("train", "dev"))
+    train = load_texts(task, config.augment) if config.augment else load_split(task, "train", config.data)
+    dev = load_split(task, "dev", config.data)
     train = train.head(config.max_rows or len(train), config.seed)
     stored = source.bundle.max_length if source.bundle else None
     encoder = source.encoder(task, config.max_length or stored)
@@ -184,14 +194,6 @@ def _lesson(config: DistillConfig, task: Task, source: Source) -> Lesson:
         more, other = read_texts(Path(config.unlabelled), pairs=pairs is not None)
         texts, pairs = texts + more, None if pairs is None or other is None else pairs + other
     return Lesson(task, train, dev, encoder.encode(texts, pairs), encoder.encode(dev.texts, dev.pairs))
-
-
-def data_digests(config: DistillConfig, lesson: Lesson) -> dict[str, str]:
-    """SHA-256 of everything that was learnt from and scored on."""
-    found = {"train": lesson.train.digest, "dev": lesson.dev.digest}
-    if config.unlabelled:
-        found["unlabelled"] = file_entry(Path(config.unlabelled))["sha256"]
-    return found
 
 
 def _start(

@@ -43,6 +43,7 @@ class Source:
             )
         tokenizer.backend_tokenizer.no_truncation()  # some tokenizer.json files bake both in (all-MiniLM-L6-v2: 128)
         tokenizer.backend_tokenizer.no_padding()
+        self.tokenizer = tokenizer
         self.tokenizer_dir = workdir / "tokenizer"
         tokenizer.save_pretrained(self.tokenizer_dir)
         (self.tokenizer_dir / "config.json").write_text(json.dumps({"pad_token_id": tokenizer.pad_token_id}))
@@ -86,6 +87,22 @@ class Source:
             problem_type=f"{problem}_classification" if problem else "regression",
             ignore_mismatched_sizes=True,
         )
+
+    def masked_lm(self) -> Any:
+        """Load the encoder with its masked-language-model head, in eval mode.
+
+        Raises:
+            ToolkitError: weights without that head; drawn anew it would predict noise.
+        """
+        from transformers import AutoModelForMaskedLM
+
+        model, info = self._open(AutoModelForMaskedLM, output_loading_info=True)
+        if info["missing_keys"]:
+            raise ToolkitError(
+                f"{self.name} has no masked-language-model head: {', '.join(sorted(info['missing_keys'])[:3])} missing",
+                expected="a pre-trained model that still has it, such as bert-base-uncased",
+            )
+        return model.eval()
 
     def _open(self, kind: Any, **options: Any) -> Any:
         try:

@@ -58,7 +58,14 @@ def read_texts(path: Path, *, pairs: bool) -> tuple[list[str], list[str] | None]
             expected=f"{', '.join(SUFFIXES)} with the columns {columns}" + ("" if pairs else ", or .txt, one a line"),
         )
     rows = list(read_rows(path))
+    if not pairs and any("text_pair" in cells for _, cells in rows[:1]):
+        raise ToolkitError(f"{path} holds pairs of texts", expected="single texts, as the task has")
     names = ("text", "text_pair") if pairs else ("text",)
+    missing = [name for name in names if rows and not any(name in cells for _, cells in rows)]
+    if missing:
+        raise ToolkitError(
+            f"{path} has no column {', '.join(map(repr, missing))}", expected=f"columns {', '.join(names)}"
+        )
     problems = [
         f"line {line}, column {name!r}: {cells.get(name)!r}, expected text"
         for line, cells in rows for name in names
