@@ -14,7 +14,7 @@ from dataclasses import fields
 import uvicorn
 
 from serve.app import create_app, load_predictor
-from serve.batching import Limits
+from serve.limits import Limits
 from toolkit.config import ServeConfig
 from toolkit.console import say, stderr
 from toolkit.errors import ToolkitError

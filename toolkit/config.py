@@ -196,6 +196,9 @@ class ServeConfig(Config):
     max_batch_requests: int = option(32, "inputs of one batch")
     max_client_batch_size: int = option(32, "inputs of one request")
     payload_limit: int = option(2_000_000, "bytes of one request body")
+    timeout_ms: int = option(
+        30_000, "milliseconds a request may take unless its own timeout_ms says otherwise; then 504"
+    )
     workers: int = option(0, "threads that run the model; 0 takes one for each CPU")
 
     def problems(self) -> Iterator[str]:
