@@ -30,7 +30,7 @@ def cost_headers(inputs: Inputs, answer: Answer, total_s: float) -> dict[str, st
     Beyond it: Server-Timing with fractions of milliseconds, which browsers show, and x-truncated when any was cut.
     """
     characters = sum(len(text) + len(pair or "") for text, pair in inputs.texts)
-    stages = {"tokenization": answer.tokenization_s, "queue": answer.queue_s, "inference": answer.inference_s}
+    stages = answer.stages()
     seconds = {"compute": total_s, "total": total_s, **stages}
     timing = {**stages, "total": total_s}
     return {
@@ -38,4 +38,12 @@ def cost_headers(inputs: Inputs, answer: Answer, total_s: float) -> dict[str, st
         **{f"x-{name}-time": str(int(value * 1000)) for name, value in seconds.items()},
         "server-timing": ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in timing.items()),
         **({"x-truncated": "true"} if answer.truncated else {}),
+    }  # fmt: skip
+
+
+def log_fields(inputs: Inputs, answer: Answer) -> dict[str, Any]:
+    """What the log tells of an answered request: counts and times, nothing that was sent."""
+    return {
+        "inputs": len(inputs.texts), "tokens": answer.tokens, "truncated": answer.truncated,
+        **{f"{name}_ms": round(value * 1000, 3) for name, value in answer.stages().items()},
     }  # fmt: skip

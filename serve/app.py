@@ -8,20 +8,22 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Body, FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 
-from serve.answers import cost_headers, rank
+from serve.answers import cost_headers, log_fields, rank
 from serve.batching import Answer, Engine
 from serve.errors import BodyLimit, handle_errors
 from serve.limits import Limits
+from serve.logs import Envelope
 from serve.metrics import Metrics
 from serve.schemas import (
     PREDICT_EXAMPLES,
@@ -34,6 +36,7 @@ from serve.schemas import (
     ServeError,
     error_responses,
 )
+from serve.security import ApiKeys, Keys, cors
 from toolkit import __version__
 from toolkit.bundle import open_bundle, tool_versions
 from toolkit.errors import ToolkitError
@@ -114,20 +117,25 @@ class Service:
         return not self.engine.closing
 
 
-def create_app(bundle: str | Path | Predictor | None = None, *, limits: Limits | None = None) -> FastAPI:
+def create_app(
+    bundle: str | Path | Predictor | None = None, *, limits: Limits | None = None, keys: Keys | None = None,
+    cors_origins: Sequence[str] = (),
+) -> FastAPI:  # fmt: skip
     """An application that serves one bundle, loaded when the application starts.
 
     Args:
         bundle: its directory, or a predictor already loaded by `load_predictor`; None reads TOOLKIT_BUNDLE.
         limits: how much to take on.
+        keys: one of which a request must bring; None reads TOOLKIT_API_KEYS.
+        cors_origins: origins whose pages may call this server, or "*".
 
     Raises:
-        ToolkitError: no bundle is named.
+        ToolkitError: no bundle is named, or TOOLKIT_API_KEYS holds no key.
     """
     source = bundle or os.environ.get(BUNDLE_VARIABLE)
     if not source:
         raise ToolkitError("no bundle to serve", fix=f"set {BUNDLE_VARIABLE} to a directory made by toolkit export")
-    accepted = limits or Limits()
+    accepted, needed = limits or Limits(), Keys.load() if keys is None else keys
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -142,7 +150,12 @@ def create_app(bundle: str | Path | Predictor | None = None, *, limits: Limits |
     )  # fmt: skip
     app.state.metrics, app.state.service = Metrics(), None
     app.include_router(router)
-    app.add_middleware(BodyLimit, limit=accepted.payload_limit)
+    app.add_middleware(BodyLimit, limit=accepted.payload_limit)  # innermost; what is added later is asked earlier
+    if needed:
+        app.add_middleware(ApiKeys, keys=needed)
+    if cors_origins:
+        app.add_middleware(CORSMiddleware, **cors(cors_origins))
+    app.add_middleware(Envelope)
     handle_errors(app)
     return app
 
@@ -175,6 +188,7 @@ async def predict(
         return Response(status_code=CLIENT_GONE)
     found = rank(answer.logits, service.task, raw_scores=request.raw_scores, top_k=request.top_k)
     total = time.perf_counter() - started
+    http.state.log = log_fields(request.inputs, answer)
     metrics.successes.labels(method).inc()
     metrics.duration.observe(total)
     metrics.tokenization.observe(answer.tokenization_s)
@@ -185,7 +199,7 @@ async def predict(
     )
 
 
-@router.get("/info", response_model=Info, responses=error_responses(503))
+@router.get("/info", response_model=Info, responses=error_responses(401, 503))
 async def info(http: Request) -> Info:
     """The served model, its labels, and the limits of this server."""
     return _ready(http).info()

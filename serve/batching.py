@@ -38,6 +38,10 @@ class Answer:
     queue_s: float
     inference_s: float
 
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage."""
+        return {"tokenization": self.tokenization_s, "queue": self.queue_s, "inference": self.inference_s}
+
 
 _Tokens = tuple[np.ndarray, np.ndarray, bool]
 
