@@ -27,4 +27,4 @@ EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=15s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health', timeout=4)"]
 
-CMD ["python", "-m", "serve", "/bundle", "--host", "0.0.0.0", "--port", "8080"]
+CMD ["python", "-m", "serve", "/bundle", "--host", "0.0.0.0", "--port", "8080", "--log-format", "json"]

@@ -14,7 +14,9 @@ from dataclasses import fields
 import uvicorn
 
 from serve.app import create_app, load_predictor
-from serve.batching import Limits
+from serve.limits import Limits
+from serve.logs import configure
+from serve.security import Keys
 from toolkit.config import ServeConfig
 from toolkit.console import say, stderr
 from toolkit.errors import ToolkitError
@@ -26,21 +28,25 @@ def run(config: ServeConfig) -> None:
     """Serve a bundle until SIGTERM or SIGINT, then answer what was accepted and return.
 
     Raises:
-        ToolkitError: the bundle is missing or damaged (found before anything listens), limits that cannot work, or
-            an address or port that cannot be had.
+        ToolkitError: the bundle is missing or damaged (found before anything listens), limits that cannot work,
+            keys that cannot be read, or an address or port that cannot be had.
     """
     accepted = Limits.of(config)
+    keys = Keys.load(config.api_keys_file)
     predictor = load_predictor(config.bundle)
     accepted.check(predictor.bundle.max_length)
-    app = create_app(predictor, limits=accepted)
+    origins = [one.strip() for one in config.cors_origins.split(",") if one.strip()]
+    app = create_app(predictor, limits=accepted, keys=keys, cors_origins=origins)
     with listen(config.host, config.port) as listener:
         shown, bound = listener.getsockname()[:2]
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"
         model = f"{predictor.bundle.path} ({predictor.task.name}, {predictor.bundle.precision})"
         ready = f"serving {model}: POST {url}/predict, docs at {url}/docs"
+        configure(config.log_format)
         settings = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, lifespan="on"
-        )
+            app, log_level="warning", log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS,
+            lifespan="on", server_header=False,
+        )  # fmt: skip
         with _stop_signals_end_quietly():
             _Server(settings, ready).run(sockets=[listener])
 
@@ -111,8 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if one.metadata.get("argument"):
             parser.add_argument(one.name, help=text)
         else:
+            kind = str if one.default is None else type(one.default)
             flag = f"--{one.name.replace('_', '-')}"
-            parser.add_argument(flag, type=type(one.default), default=one.default, help=text)
+            parser.add_argument(flag, type=kind, default=one.default, help=text)
     try:
         run(ServeConfig(**vars(parser.parse_args(arguments))))
     except ToolkitError as error:

@@ -8,18 +8,22 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Body, FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 
-from serve.batching import Answer, Engine, Limits
+from serve.answers import cost_headers, log_fields, rank
+from serve.batching import Answer, Engine
 from serve.errors import BodyLimit, handle_errors
+from serve.limits import Limits
+from serve.logs import Envelope
 from serve.metrics import Metrics
 from serve.schemas import (
     PREDICT_EXAMPLES,
@@ -32,12 +36,11 @@ from serve.schemas import (
     ServeError,
     error_responses,
 )
+from serve.security import ApiKeys, Keys, cors
 from toolkit import __version__
 from toolkit.bundle import open_bundle, tool_versions
 from toolkit.errors import ToolkitError
-from toolkit.metrics import scores
 from toolkit.predictor import OnnxRuntime, Predictor
-from toolkit.tasks import Task
 from toolkit.text import Direction
 
 BUNDLE_VARIABLE = "TOOLKIT_BUNDLE"
@@ -99,6 +102,7 @@ class Service:
             max_concurrent_requests=limits.max_concurrent_requests, max_batch_tokens=limits.max_batch_tokens,
             max_batch_requests=limits.max_batch_requests, max_client_batch_size=limits.max_client_batch_size,
             max_input_length=bundle.max_length, max_length=bundle.max_length, payload_limit=limits.payload_limit,
+            timeout_ms=limits.timeout_ms,
             tokenization_workers=limits.workers, auto_truncate=True, version=__version__, task=self.task.name,
             kind=self.task.kind, labels=list(labels), versions=tool_versions(),
         )  # fmt: skip
@@ -113,20 +117,25 @@ class Service:
         return not self.engine.closing
 
 
-def create_app(bundle: str | Path | Predictor | None = None, *, limits: Limits | None = None) -> FastAPI:
+def create_app(
+    bundle: str | Path | Predictor | None = None, *, limits: Limits | None = None, keys: Keys | None = None,
+    cors_origins: Sequence[str] = (),
+) -> FastAPI:  # fmt: skip
     """An application that serves one bundle, loaded when the application starts.
 
     Args:
         bundle: its directory, or a predictor already loaded by `load_predictor`; None reads TOOLKIT_BUNDLE.
         limits: how much to take on.
+        keys: one of which a request must bring; None reads TOOLKIT_API_KEYS.
+        cors_origins: origins whose pages may call this server, or "*".
 
     Raises:
-        ToolkitError: no bundle is named.
+        ToolkitError: no bundle is named, or TOOLKIT_API_KEYS holds no key.
     """
     source = bundle or os.environ.get(BUNDLE_VARIABLE)
     if not source:
         raise ToolkitError("no bundle to serve", fix=f"set {BUNDLE_VARIABLE} to a directory made by toolkit export")
-    accepted = limits or Limits()
+    accepted, needed = limits or Limits(), Keys.load() if keys is None else keys
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -141,7 +150,12 @@ def create_app(bundle: str | Path | Predictor | None = None, *, limits: Limits |
     )  # fmt: skip
     app.state.metrics, app.state.service = Metrics(), None
     app.include_router(router)
-    app.add_middleware(BodyLimit, limit=accepted.payload_limit)
+    app.add_middleware(BodyLimit, limit=accepted.payload_limit)  # innermost; what is added later is asked earlier
+    if needed:
+        app.add_middleware(ApiKeys, keys=needed)
+    if cors_origins:
+        app.add_middleware(CORSMiddleware, **cors(cors_origins))
+    app.add_middleware(Envelope)
     handle_errors(app)
     return app
 
@@ -149,7 +163,7 @@ def create_app(bundle: str | Path | Predictor | None = None, *, limits: Limits |
 @router.post(
     "/predict",
     response_model=PredictResponse,
-    responses=error_responses(400, 413, 415, 422, 424, 429, 500, 503),
+    responses=error_responses(400, 401, 413, 415, 422, 424, 429, 500, 503, 504),
     response_description="All labels, best first; for a batch a list of such lists, in the order of the inputs.",
 )
 async def predict(
@@ -165,22 +179,27 @@ async def predict(
     _check_batch_size(request.inputs, service.limits)
     direction: Direction = "left" if request.truncation_direction.lower() == "left" else "right"
     truncate = request.truncate is not False
-    work = service.engine.predict(request.inputs.texts, truncate=truncate, direction=direction)
+    work = service.engine.predict(
+        request.inputs.texts, truncate=truncate, direction=direction, timeout_ms=request.timeout_ms
+    )
     answer = await _unless_gone(http, asyncio.ensure_future(work))
     if answer is None:
         metrics.failures.labels("dropped").inc()
         return Response(status_code=CLIENT_GONE)
-    found = rank(answer.logits, service.task, request.raw_scores)
+    found = rank(answer.logits, service.task, raw_scores=request.raw_scores, top_k=request.top_k)
     total = time.perf_counter() - started
+    http.state.log = log_fields(request.inputs, answer)
     metrics.successes.labels(method).inc()
     metrics.duration.observe(total)
     metrics.tokenization.observe(answer.tokenization_s)
     metrics.queue.observe(answer.queue_s)
     metrics.inference.observe(answer.inference_s)
-    return JSONResponse(found if request.inputs.batch else found[0], headers=_cost(request.inputs, answer, total))
+    return JSONResponse(
+        found if request.inputs.batch else found[0], headers=cost_headers(request.inputs, answer, total)
+    )
 
 
-@router.get("/info", response_model=Info, responses=error_responses(503))
+@router.get("/info", response_model=Info, responses=error_responses(401, 503))
 async def info(http: Request) -> Info:
     """The served model, its labels, and the limits of this server."""
     return _ready(http).info()
@@ -205,16 +224,6 @@ async def live() -> Response:
 async def metrics(http: Request) -> Response:
     """Counts and durations for Prometheus."""
     return Response(http.app.state.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def rank(logits: np.ndarray, task: Task, raw_scores: bool) -> list[list[dict[str, Any]]]:
-    """Logits [n, C] to n lists of {"score", "label"}, best first, equal scores in the order of the labels."""
-    values = logits.astype(np.float64) if raw_scores else scores(logits, task.kind)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return [
-        [{"score": float(row[c]), "label": task.labels[c]} for c in best]
-        for row, best in zip(values, order, strict=True)
-    ]
 
 
 def _ready(http: Request) -> Service:
@@ -246,16 +255,3 @@ async def _unless_gone(http: Request, work: asyncio.Future[Answer]) -> Answer | 
 async def _disconnect(http: Request) -> None:
     while (await http.receive())["type"] != "http.disconnect":
         continue
-
-
-def _cost(inputs: Inputs, answer: Answer, total_s: float) -> dict[str, str]:
-    """The headers that text-embeddings-inference sends: characters, tokens, and whole milliseconds."""
-    characters = sum(len(text) + len(pair or "") for text, pair in inputs.texts)
-    seconds = {
-        "compute": total_s, "total": total_s, "tokenization": answer.tokenization_s, "queue": answer.queue_s,
-        "inference": answer.inference_s,
-    }  # fmt: skip
-    return {
-        "x-compute-type": "cpu", "x-compute-characters": str(characters), "x-compute-tokens": str(answer.tokens),
-        **{f"x-{name}-time": str(int(value * 1000)) for name, value in seconds.items()},
-    }  # fmt: skip

@@ -7,81 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
+from serve.cost import CostModel
+from serve.limits import Limits
 from serve.metrics import Metrics
 from serve.schemas import ServeError, Text
-from toolkit.config import ServeConfig
-from toolkit.errors import faults
 from toolkit.predictor import Predictor
 from toolkit.text import Direction, Encoded
 
 WINDOW = 128  # queued inputs looked at for a batch: enough to find like lengths, few enough to scan each time
 MAX_PADDING = 0.25  # share of a batch that may be padding; beyond it a second batch is cheaper
 NOT_FINITE = "the model gave scores that are not finite"
-CGROUP = Path("/sys/fs/cgroup")
-
-
-def cpu_quota(cgroup: Path = CGROUP) -> int:
-    """Whole CPUs this process may use: its affinity, and a container's limit where that is lower (at least 1)."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        if (cgroup / "cpu.max").exists():
-            quota, period = (cgroup / "cpu.max").read_text().split()
-        else:
-            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        limit = available if quota == "max" or int(quota) <= 0 else math.floor(int(quota) / int(period))
-    except (OSError, ValueError):
-        return available
-    return max(1, min(available, limit))
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much a server takes on; the names are text-embeddings-inference's.
-
-    Attributes:
-        max_concurrent_requests: inputs accepted and not yet answered; more are refused before any work.
-        max_batch_tokens: tokens of one batch, padding included; memory grows with it.
-        max_batch_requests: inputs of one batch.
-        max_client_batch_size: inputs of one request.
-        payload_limit: bytes of one request body.
-        workers: threads that run the model, one CPU each.
-    """
-
-    max_concurrent_requests: int = ServeConfig.max_concurrent_requests
-    max_batch_tokens: int = ServeConfig.max_batch_tokens
-    max_batch_requests: int = ServeConfig.max_batch_requests
-    max_client_batch_size: int = ServeConfig.max_client_batch_size
-    payload_limit: int = ServeConfig.payload_limit
-    workers: int = field(default_factory=cpu_quota)
-
-    @classmethod
-    def of(cls, config: ServeConfig) -> Limits:
-        """The limits of a configuration, its workers counted out."""
-        config.check()
-        given = {name: getattr(config, name) for name in cls.__dataclass_fields__}
-        return cls(**{**given, "workers": config.workers or cpu_quota()})
-
-    def check(self, max_length: int) -> None:
-        """Raise one ToolkitError with every limit that could not work for inputs of up to `max_length` tokens."""
-        problems = [f"{name} {value}: expected 1 or more" for name, value in vars(self).items() if value < 1]
-        if 0 < self.max_batch_tokens < max_length:
-            problems.append(f"max_batch_tokens {self.max_batch_tokens}: expected at least max_length, {max_length}")
-        if 0 < self.max_concurrent_requests < self.max_client_batch_size:
-            problems.append(
-                f"max_client_batch_size {self.max_client_batch_size}: expected at most max_concurrent_requests, "
-                f"{self.max_concurrent_requests}; a full request would never be accepted"
-            )
-        faults(problems, subject="these limits cannot be used")
 
 
 @dataclass(frozen=True)
@@ -90,9 +33,17 @@ class Answer:
 
     logits: np.ndarray
     tokens: int
+    truncated: bool  # whether any input was cut
     tokenization_s: float
     queue_s: float
     inference_s: float
+
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage."""
+        return {"tokenization": self.tokenization_s, "queue": self.queue_s, "inference": self.inference_s}
+
+
+_Tokens = tuple[np.ndarray, np.ndarray, bool]
 
 
 @dataclass(eq=False)
@@ -129,17 +80,29 @@ class _Entry:
         return len(self.ids)
 
 
+def _overloaded(problem: str, wait_s: float) -> ServeError:
+    return ServeError("Overloaded", f"Model is overloaded: {problem}", retry_after=min(60, max(1, math.ceil(wait_s))))
+
+
 class Engine:
     """Batches requests through one predictor on `limits.workers` threads.
 
     All threads share the predictor's one session, which must run on its caller's thread (threads=1): that is as
     fast as one session each and holds the weights once. Create and use it inside one event loop.
 
+    Args:
+        predictor: what answers.
+        limits: how much to take on.
+        metrics: where batches are counted.
+        clock: seconds, for what is measured and estimated.
+
     Raises:
         ToolkitError: limits that could not work.
     """
 
-    def __init__(self, predictor: Predictor, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self, predictor: Predictor, limits: Limits, metrics: Metrics, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         limits.check(predictor.bundle.max_length)
         self.predictor, self.limits, self.metrics = predictor, limits, metrics
         self.failing = False  # whether the model itself failed in the latest batch
@@ -147,35 +110,51 @@ class Engine:
         self._closing = False
         self._idle = limits.workers
         self._queue: deque[_Entry] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], float] = {}  # batches and when they are expected to end
         self._drained = asyncio.Event()
-        self._seconds_per_input = 0.0
+        self.cost, self._clock = CostModel(), clock
         self._tokenizing = ThreadPoolExecutor(limits.workers, thread_name_prefix="tokenize")
         self._inference = ThreadPoolExecutor(limits.workers, thread_name_prefix="infer")
         metrics.queue_size.set_function(lambda: len(self._queue))
 
-    async def predict(self, texts: Sequence[Text], *, truncate: bool = True, direction: Direction = "right") -> Answer:
-        """Logits of texts and pairs. Cancelling drops those still queued.
+    async def predict(
+        self, texts: Sequence[Text], *, truncate: bool = True, direction: Direction = "right",
+        timeout_ms: int | None = None,
+    ) -> Answer:  # fmt: skip
+        """Logits of texts and pairs within `timeout_ms` (the limits' own by default).
+
+        What is still queued when the time is over, or when the caller is cancelled, is dropped and never runs.
 
         Raises:
-            ServeError: Overloaded or Unhealthy before any work; Validation for an input that is too long when not
-                truncating; Tokenizer; Backend when the model fails or its logits are not finite.
+            ServeError: Overloaded or Unhealthy before any work, also when the work ahead would outlast the time;
+                Timeout; Validation for an input that is too long when not truncating; Tokenizer; Backend when the
+                model fails or its logits are not finite.
         """
-        self._accept(len(texts))
-        request = _Request(asyncio.get_running_loop().create_future(), [None] * len(texts))
+        allowed = timeout_ms or self.limits.timeout_ms
+        started = self._clock()
+        deadline = started + allowed / 1000
+        self._accept(len(texts), deadline)
+        loop = asyncio.get_running_loop()
+        request = _Request(loop.create_future(), [None] * len(texts))
         try:
-            started = time.perf_counter()
-            loop = asyncio.get_running_loop()
-            encoded = await loop.run_in_executor(self._tokenizing, self._encode, texts, truncate, direction)
-            now = time.perf_counter()
-            self._queue.extend(_Entry(request, row, ids, types, now) for row, (ids, types) in enumerate(encoded))
-            self._dispatch()
-            await request.done
+            async with asyncio.timeout(allowed / 1000) as limit:
+                encoded = await loop.run_in_executor(self._tokenizing, self._encode, texts, truncate, direction)
+                now = self._clock()
+                lengths = [len(ids) for ids, *_ in encoded]
+                if self.in_flight > len(texts):
+                    self._check_deadline(deadline, lengths)
+                self._queue.extend(_Entry(request, row, ids, types, now) for row, (ids, types, _) in enumerate(encoded))
+                self._dispatch()
+                await request.done
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ServeError("Timeout", f"no answer within {allowed} ms") from None
         finally:
             self._release(request, len(texts))
-        tokens = sum(len(ids) for ids, _ in encoded)
         logits = np.stack([one for one in request.logits if one is not None])
-        return Answer(logits, tokens, now - started, request.queue_s, request.inference_s)
+        cut = any(cut for *_, cut in encoded)
+        return Answer(logits, sum(lengths), cut, now - started, request.queue_s, request.inference_s)
 
     async def close(self) -> None:
         """Refuse new requests, finish the accepted ones, stop the threads."""
@@ -192,18 +171,39 @@ class Engine:
         """Whether the engine no longer accepts requests."""
         return self._closing
 
-    def _accept(self, count: int) -> None:
+    def _accept(self, count: int, deadline: float) -> None:
         if self._closing:
             raise ServeError("Unhealthy", "shutting down")
         if self.in_flight + count > self.limits.max_concurrent_requests:
-            wait = self.in_flight * self._seconds_per_input / self.limits.workers
-            raise ServeError(
-                "Overloaded",
-                f"Model is overloaded: {self.in_flight} inputs in flight, at most "
-                f"{self.limits.max_concurrent_requests} are accepted",
-                retry_after=min(60, max(1, math.ceil(wait))),
-            )
+            problem = f"{self.in_flight} inputs in flight, at most {self.limits.max_concurrent_requests} are accepted"
+            raise _overloaded(problem, self._wait_s())
+        if self.in_flight:
+            self._check_deadline(deadline)
         self.in_flight += count
+
+    def _check_deadline(self, deadline: float, lengths: Sequence[int] = ()) -> None:
+        """Refuse what would end too late, by its lengths or, before they are known, by the work ahead of it alone.
+
+        An idle engine is not asked, so that an estimate that was wrong gets measured again.
+        """
+        own = max(self._seconds(lengths) / self.limits.workers, self._seconds(lengths and [max(lengths)]))
+        late = self._clock() + self._wait_s() + own - deadline
+        if late > 0:
+            raise _overloaded(f"the answer would come about {max(1, round(late * 1000))} ms after the deadline", late)
+
+    def _wait_s(self) -> float:
+        """How long until the work accepted so far is done, as measured batches tell."""
+        if self._idle:
+            return 0.0
+        now = self._clock()
+        running = sum(max(0.0, end - now) for end in self._running.values())
+        return (running + self._seconds([len(entry) for entry in self._queue])) / self.limits.workers
+
+    def _seconds(self, lengths: Sequence[int]) -> float:
+        """What inputs of these lengths take on one worker, in as few batches as the limits allow."""
+        limits, tokens = self.limits, sum(lengths)
+        batches = max(-(-len(lengths) // limits.max_batch_requests), -(-tokens // limits.max_batch_tokens))
+        return self.cost.seconds(tokens, batches)
 
     def _release(self, request: _Request, count: int) -> None:
         self.in_flight -= count
@@ -213,10 +213,10 @@ class Engine:
         if not self.in_flight:
             self._drained.set()
 
-    def _encode(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[tuple[np.ndarray, ...]]:
-        """Token ids and type ids per input; texts and pairs are told to the tokenizer apart."""
+    def _encode(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[_Tokens]:
+        """Token ids, type ids and "was cut" per input; texts and pairs are told to the tokenizer apart."""
         encoder = self.predictor.encoder
-        found: dict[int, tuple[np.ndarray, ...]] = {}
+        found: dict[int, _Tokens] = {}
         for paired in (False, True):
             rows = [row for row, (_, pair) in enumerate(texts) if (pair is not None) == paired]
             if not rows:
@@ -233,7 +233,8 @@ class Engine:
                     f"an input has {encoder.count(text, pair)} tokens, more than the {encoder.max_length} that the "
                     "model takes: shorten it, or leave `truncate` out to have it cut",
                 )
-            found.update(zip(rows, zip(encoded.ids, encoded.type_ids, strict=True), strict=True))
+            each = zip(encoded.ids, encoded.type_ids, map(bool, encoded.truncated), strict=True)
+            found.update(zip(rows, each, strict=True))
         return [found[row] for row in range(len(texts))]
 
     def _dispatch(self) -> None:
@@ -241,9 +242,10 @@ class Engine:
         while self._idle and self._queue:
             batch = self._next_batch(math.ceil(len(self._queue) / self._idle))
             self._idle -= 1
-            task = asyncio.get_running_loop().create_task(self._run(batch))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            padded = max(map(len, batch)) * len(batch)
+            task = asyncio.get_running_loop().create_task(self._run(batch, padded))
+            self._running[task] = self._clock() + self.cost.seconds(padded)
+            task.add_done_callback(self._running.pop)
 
     def _next_batch(self, share: int) -> list[_Entry]:
         """The oldest input and up to `share` - 1 of like length, within the limits on tokens, inputs and padding."""
@@ -262,14 +264,14 @@ class Engine:
         self._queue = deque(entry for entry in self._queue if id(entry) not in chosen)
         return batch
 
-    async def _run(self, batch: list[_Entry]) -> None:
-        started = time.perf_counter()
+    async def _run(self, batch: list[_Entry], padded: int) -> None:
+        started = self._clock()
         self.metrics.batch_size.observe(len(batch))
-        self.metrics.batch_tokens.observe(max(map(len, batch)) * len(batch))
+        self.metrics.batch_tokens.observe(padded)
         outcomes = await asyncio.get_running_loop().run_in_executor(self._inference, self._infer, batch)
-        elapsed = time.perf_counter() - started
+        elapsed = self._clock() - started
         self._idle += 1
-        self._seconds_per_input += 0.1 * (elapsed / len(batch) - self._seconds_per_input)
+        self.cost.observe(padded, elapsed)
         for entry, outcome in zip(batch, outcomes, strict=True):
             entry.request.queue_s = max(entry.request.queue_s, started - entry.queued)
             entry.request.inference_s = max(entry.request.inference_s, elapsed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
@@ -13,8 +12,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.metrics import FAILURES
 from serve.schemas import ErrorResponse, ErrorType, ServeError
-
-log = logging.getLogger("serve")
 
 
 class BodyLimit:
@@ -31,7 +28,7 @@ class BodyLimit:
         message = f"the body is larger than {self.limit} bytes"
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self.limit:
-            await _answer(Request(scope), "Validation", message, 413)(scope, receive, send)
+            await error_response(scope, "Validation", message, 413)(scope, receive, send)
             return
         arrived = 0
 
@@ -47,16 +44,23 @@ class BodyLimit:
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Answer every exception of the application in the one shape."""
+    """Answer every exception that says something about the request in the one shape."""
     app.add_exception_handler(ServeError, _on_serve_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_fault)
+
+
+def error_response(
+    scope: Scope, error_type: ErrorType, message: str, status: int, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """An error as every one is answered, counted where it is /predict's and told to the log."""
+    return _answer(Request(scope), error_type, message, status, headers)
 
 
 def _answer(
     http: Request, error_type: ErrorType, message: str, status: int, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
+    http.state.log = {"error_type": error_type}
     if http.url.path == "/predict":
         metrics = http.app.state.metrics
         metrics.failures.labels(FAILURES[error_type]).inc()
@@ -96,8 +100,3 @@ def _on_http(http: Request, error: Exception) -> JSONResponse:
     if error.status_code in (404, 405):
         message = f"{error.detail}: {http.method} {http.url.path}; this server answers POST /predict, see /docs"
     return _answer(http, "Validation", message, error.status_code, error.headers)
-
-
-def _on_fault(http: Request, error: Exception) -> JSONResponse:
-    log.error("internal error in %s %s", http.method, http.url.path, exc_info=error)
-    return _answer(http, "Backend", "internal error; the server's log says more", 500)

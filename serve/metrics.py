@@ -12,7 +12,7 @@ SECONDS = [0.00001 * 1.5**power for power in range(1, 36)]  # 15 microseconds to
 COUNTER = re.compile(rb"^((?:# (?:HELP|TYPE) )?te_request_(?:count|success|failure))_total\b", re.MULTILINE)
 FAILURES: dict[ErrorType, str] = {
     "Empty": "validation", "Validation": "validation", "Tokenizer": "tokenization", "Backend": "inference",
-    "Overloaded": "overloaded", "Unhealthy": "unhealthy",
+    "Overloaded": "overloaded", "Unhealthy": "unhealthy", "Timeout": "timeout", "Unauthorized": "unauthorized",
 }  # fmt: skip
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-ErrorType = Literal["Empty", "Validation", "Tokenizer", "Backend", "Overloaded", "Unhealthy"]
+ErrorType = Literal["Empty", "Validation", "Tokenizer", "Backend", "Overloaded", "Unhealthy", "Timeout", "Unauthorized"]
 STATUS: dict[ErrorType, int] = {
     "Empty": 400, "Validation": 422, "Tokenizer": 422, "Backend": 424, "Overloaded": 429, "Unhealthy": 503,
+    "Timeout": 504, "Unauthorized": 401,  # the last two are not text-embeddings-inference's
 }  # fmt: skip
+MAX_TIMEOUT_MS = 600_000
 BATCH_HINT = 'a batch is a list of lists: [["first text"], ["second text"], ["a text", "its pair"]]'
+NO_KEY = "this server asks for an API key: send `Authorization: Bearer KEY`"
 Text = tuple[str, str | None]  # a text and, for a pair, the second one
 
 
@@ -135,6 +138,12 @@ class PredictRequest(BaseModel):
         "Right", description="The end that is cut: Right keeps the start of a text, Left its end."
     )
     raw_scores: StrictBool = Field(False, description="Answer with logits instead of probabilities.")
+    top_k: StrictInt | None = Field(None, ge=1, description="Answer with the best so many labels only.")
+    timeout_ms: StrictInt | None = Field(
+        None, ge=1, le=MAX_TIMEOUT_MS,
+        description="Milliseconds after which an answer is of no use: 504 then, or 429 at once when it could not be "
+        "met. The default is in /info.",
+    )  # fmt: skip
 
 
 class Prediction(BaseModel):
@@ -192,9 +201,11 @@ class Info(BaseModel):
     digest: str
     versions: dict[str, str] = Field(description="Packages that run here.")
     payload_limit: int = Field(description="Bytes of one request body.")
+    timeout_ms: int = Field(description="Milliseconds that a request may take unless it names its own timeout_ms.")
 
 
 _EXAMPLES: dict[int, tuple[str, ErrorType, str]] = {
+    401: ("No API key, or a wrong one, where the server asks for one", "Unauthorized", NO_KEY),
     400: ("Nothing to classify", "Empty", "`inputs` cannot be empty"),
     404: ("No such path", "Validation", "Not Found: /predictt; this server answers /predict, see /docs"),
     413: ("Body too large", "Validation", "the body is larger than 2000000 bytes"),
@@ -205,9 +216,14 @@ _EXAMPLES: dict[int, tuple[str, ErrorType, str]] = {
         f"`inputs` has 3 entries; {BATCH_HINT}",
     ),
     424: ("The model failed", "Backend", "the model gave scores that are not finite"),
-    429: ("Too many requests at once; see Retry-After", "Overloaded", "Model is overloaded"),
+    429: (
+        "Too many requests at once, or too many for this one's deadline; see Retry-After",
+        "Overloaded",
+        "Model is overloaded",
+    ),
     500: ("A fault in the server itself", "Backend", "internal error; the server's log says more"),
     503: ("Not ready yet, or shutting down", "Unhealthy", "not ready"),
+    504: ("Not answered in time", "Timeout", "no answer within 30000 ms"),
 }
 
 

@@ -26,7 +26,10 @@ ROWS = {
     "entry": "cli __main__",  # and serve.__main__, to the left of these
 }
 # Recipes that are packages: leftward inside, and never another recipe.
-RECIPE_PACKAGES = {"export": "graph quantize verify pipeline", "serve": "schemas metrics errors batching app"}
+RECIPE_PACKAGES = {
+    "export": "graph quantize verify pipeline",
+    "serve": "schemas metrics limits cost errors security logs batching answers app",
+}
 SERVE_MAY_USE = {f"toolkit.{name}" for name in (*ROWS["leaves"].split(), "predictor")}
 
 HEAVY = {

@@ -14,12 +14,14 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
-from served import LOG, SMALL_TABLE, save_arithmetic
+from served import LOG, SLOW, SMALL_TABLE, save_arithmetic
 from starlette.types import Receive, Scope, Send
 from tokenizers import Tokenizer
 
-from serve.app import create_app, load_predictor, rank
-from serve.batching import Engine, Limits
+from serve.answers import rank
+from serve.app import create_app, load_predictor
+from serve.batching import Engine
+from serve.limits import Limits
 from serve.schemas import ErrorResponse, Info, Inputs, PredictRequest, PredictResponse, parse_inputs
 from toolkit.bundle import open_bundle
 from toolkit.errors import ToolkitError
@@ -117,6 +119,11 @@ ERRORS = [
     ({"inputs": "a", "truncate": "yes"}, 422, "Validation", "`truncate`: Input should be a valid boolean"),
     ({"inputs": "a", "raw_scores": 1}, 422, "Validation", "`raw_scores`"),
     ({"inputs": "a", "truncation_direction": "up"}, 422, "Validation", "`truncation_direction`.*'Right'"),
+    ({"inputs": "a", "top_k": 0}, 422, "Validation", "`top_k`: Input should be greater than or equal to 1"),
+    ({"inputs": "a", "top_k": True}, 422, "Validation", "`top_k`: Input should be a valid integer"),
+    ({"inputs": "a", "timeout_ms": 0}, 422, "Validation", "`timeout_ms`: Input should be greater than or equal to 1"),
+    ({"inputs": "a", "timeout_ms": 1e9}, 422, "Validation", "`timeout_ms`"),
+    ({"inputs": "a", "timeout_ms": 600_001}, 422, "Validation", "`timeout_ms`: .* less than or equal to 600000"),
     ({}, 422, "Validation", "`inputs`: Field required"),
     ([], 422, "Validation", "body"),
     ("a", 422, "Validation", "body"),
@@ -207,6 +214,9 @@ def test_ranking_by_hand() -> None:
     assert rank(np.array([[0.5, 2.0, 0.5]]), three, raw_scores=True)[0] == [
         {"score": 2.0, "label": "y"}, {"score": 0.5, "label": "x"}, {"score": 0.5, "label": "z"},
     ]  # fmt: skip
+    assert [one["label"] for one in rank(np.log([[1.0, 6.0, 3.0]]), three, top_k=2)[0]] == ["y", "z"]
+    assert rank(np.log([[1.0, 6.0, 3.0]]), three, top_k=1)[0] == [{"score": pytest.approx(0.6), "label": "y"}]
+    assert len(rank(np.zeros((2, 3)), three, top_k=9)[1]) == 3
     labels = Task("t", ("x", "y"), kind="multi_label")
     assert rank(np.log([[0.25, 3.0]]), labels, raw_scores=False)[0] == [
         {"score": pytest.approx(0.75), "label": "y"}, {"score": pytest.approx(0.2), "label": "x"},
@@ -310,13 +320,52 @@ def test_headers_tell_the_cost(client: TestClient) -> None:
     headers = client.post("/predict", json={"inputs": ["the", "a"]}).headers
     assert (headers["x-compute-characters"], headers["x-compute-tokens"]) == ("4", "5")
     assert all(headers[f"x-{name}-time"].isdigit() for name in ("total", "tokenization", "queue", "inference"))
+    timing = dict(re.findall(r"(\w+);dur=(\d+\.\d{3})", headers["server-timing"]))
+    assert list(timing) == ["tokenization", "queue", "inference", "total"]
+    assert sum(float(timing[name]) for name in ("tokenization", "queue", "inference")) <= float(timing["total"]) + 0.01
+    assert "x-truncated" not in headers
+
+
+def test_truncation_of_any_input_is_told(client: TestClient) -> None:
+    def told(inputs: Any) -> str | None:
+        return client.post("/predict", json={"inputs": inputs}).headers.get("x-truncated")
+
+    assert told("good " * 30) is None  # 30 words, [CLS] and [SEP]: just as long as the model takes
+    assert told("good " * 31) == "true"
+    assert told([["good"], ["good", "a"], ["good", "dull " * 40], ["a"]]) == "true"
+    assert told([["good"], ["good", "a"]]) is None
+
+
+def test_top_k_cuts_every_answer_of_a_batch(client: TestClient) -> None:
+    everything = client.post("/predict", json={"inputs": [["good"], ["awful"]]}).json()
+    assert client.post("/predict", json={"inputs": [["good"], ["awful"]], "top_k": 1}).json() == [
+        one[:1] for one in everything
+    ]
+    assert client.post("/predict", json={"inputs": "good", "top_k": 5}).json() == everything[0]
+
+
+def test_a_deadline_that_passes_is_504_and_the_next_request_is_answered(slow: TestClient) -> None:
+    assert error_of(slow.post("/predict", json={"inputs": "a", "timeout_ms": 1})) == (
+        504, "Timeout", "no answer within 1 ms",
+    )  # fmt: skip
+    assert sample(slow, "te_request_failure", err="timeout") == 1
+    assert slow.post("/predict", json={"inputs": "a"}).json() == [{"label": "score", "score": 10.0}]
+    assert slow.get("/info").json()["timeout_ms"] == 30_000
+
+
+@pytest.fixture
+def slow(tmp_path: Path, tokenizer: Tokenizer) -> Iterator[TestClient]:
+    """A model whose every batch takes tenths of a second."""
+    bundle = save_arithmetic(tmp_path / "slow", tokenizer, SLOW.replace("ROUNDS", "60"))
+    with TestClient(create_app(bundle, limits=Limits(workers=1))) as client:
+        yield client
 
 
 def test_the_openapi_document_is_true(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     operation = document["paths"]["/predict"]["post"]
     documented = {int(status) for status in operation["responses"]}
-    assert {status for _, status, *_ in ERRORS} | {200, 413, 415, 424, 429, 500, 503} == documented
+    assert {status for _, status, *_ in ERRORS} | {200, 401, 413, 415, 424, 429, 500, 503, 504} == documented
     for status in documented - {200}:
         content = operation["responses"][str(status)]["content"]["application/json"]
         assert content["schema"] == {"$ref": "#/components/schemas/ErrorResponse"}
@@ -327,7 +376,9 @@ def test_the_openapi_document_is_true(client: TestClient) -> None:
         assert client.post("/predict", json=example["value"]).status_code == 200
     (schema,) = {body["schema"]["$ref"] for body in operation["requestBody"]["content"].values()}
     fields = document["components"]["schemas"][schema.rpartition("/")[2]]["properties"]
-    assert list(fields) == ["inputs", "truncate", "truncation_direction", "raw_scores"]
+    assert list(fields) == [
+        "inputs", "truncate", "truncation_direction", "raw_scores", "top_k", "timeout_ms",
+    ]  # fmt: skip
     assert len(fields["inputs"]["anyOf"]) == 4
 
 

@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from served import LOG, SMALL_TABLE, SUM, save_arithmetic
 from tokenizers import Tokenizer
 
-from serve.batching import MAX_PADDING, Answer, Engine, Limits, cpu_quota
+from serve.batching import MAX_PADDING, Answer, Engine
+from serve.cost import CostModel
+from serve.limits import Limits, cpu_quota
 from serve.metrics import Metrics
 from serve.schemas import ServeError, Text
 from toolkit.bundle import open_bundle
@@ -90,12 +94,12 @@ def one(text: str) -> list[Text]:
     return [(text, None)]
 
 
-async def queued(engine: Engine, *texts: str) -> list[asyncio.Task[Answer]]:
+async def queued(engine: Engine, *texts: str, timeout_ms: int | None = None) -> list[asyncio.Task[Answer]]:
     """A request per text, submitted one after the other, each waiting in the queue when this returns."""
     tasks = []
     for text in texts:
         before = queue_size(engine)
-        tasks.append(asyncio.create_task(engine.predict(one(text))))
+        tasks.append(asyncio.create_task(engine.predict(one(text), timeout_ms=timeout_ms)))
         while queue_size(engine) == before:
             await asyncio.sleep(0.001)
     return tasks
@@ -199,6 +203,110 @@ def test_overload_is_refused_before_any_work_and_passes(bundles: dict[str, Path]
         assert (await engine.predict(one("awful") * 2)).logits.shape == (2, 1)
 
     serve(bundles["sum"], work, max_concurrent_requests=4, max_client_batch_size=4)
+
+
+def test_what_is_not_answered_in_time_ends_and_never_runs(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        running = asyncio.create_task(engine.predict(one("good")))
+        await gate.wait_started()
+        late = asyncio.create_task(engine.predict(one("film film film film") * 2, timeout_ms=50))
+        (kept,) = await queued(engine, "bad")
+        with pytest.raises(ServeError, match="no answer within 50 ms") as over:
+            await late
+        assert (over.value.error_type, over.value.status) == ("Timeout", 504)
+        assert (queue_size(engine), engine.in_flight) == (1, 2)
+        gate.open()
+        await running
+        assert (await kept).logits[0, 0] == id_sum(engine, "bad")
+        assert [batch["input_ids"].shape for batch in gate.batches] == [(1, 3), (1, 3)]
+
+    serve(bundles["sum"], work)
+
+
+def test_what_runs_when_its_time_is_over_ends_too(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        with pytest.raises(ServeError, match="no answer within 50 ms"):
+            await engine.predict(one("good"))
+        (kept,) = await queued(engine, "bad")
+        kept.cancel()
+        gate.open()
+        assert (await engine.predict(one("dull"), timeout_ms=30_000)).logits[0, 0] == id_sum(engine, "dull")
+
+    serve(bundles["sum"], work, timeout_ms=50)
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_before_any_work(bundles: dict[str, Path]) -> None:
+    """One batch of 3 tokens runs and one is queued, at 10 s a token and 20 s a batch: 100 s of work ahead."""
+
+    async def work(engine: Engine, gate: Gate) -> None:
+        encode, encoded = engine.predictor.encoder.encode, list[list[str]]()
+        engine.predictor.encoder.encode = lambda texts, *rest: (encoded.append(texts), encode(texts, *rest))[1]  # type: ignore[method-assign,func-returns-value]
+        engine.cost.observe(10, 120.0)
+        engine.cost.observe(20, 220.0)
+        engine._clock = lambda: now
+        now = 1000.0
+        running = asyncio.create_task(engine.predict(one("good"), timeout_ms=600_000))
+        await gate.wait_started()
+        (waiting,) = await queued(engine, "bad", timeout_ms=600_000)
+        with pytest.raises(ServeError, match="about 9500 ms after the deadline") as refused:
+            await engine.predict(one("dull"), timeout_ms=90_500)
+        assert (refused.value.status, refused.value.headers) == (429, {"Retry-After": "10"})
+        assert encoded == [["good"], ["bad"]]  # the work ahead was enough to tell
+        with pytest.raises(ServeError, match="about 39500 ms after the deadline"):
+            await engine.predict(one("dull"), timeout_ms=110_500)  # 100 s of others, 50 s of its own
+        assert engine.in_flight == 2
+        now = 1040.0  # of the running batch 10 s are left: 60 s of others
+        (late,) = await queued(engine, "dull", timeout_ms=111_000)
+        now = 1500.0  # an estimate that was too short counts as nothing, not as negative work
+        assert engine._wait_s() == pytest.approx(20 + 6 * 10)
+        gate.open()
+        assert len(await asyncio.gather(running, waiting, late)) == 3
+
+    serve(bundles["sum"], work)
+
+
+def test_a_wrong_estimate_heals(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        engine.cost.observe(10, 3600.0)
+        running = asyncio.create_task(engine.predict(one("good")))  # idle: taken, whatever the estimate says
+        await gate.wait_started()
+        with pytest.raises(ServeError, match="after the deadline") as refused:
+            await engine.predict(one("bad"))
+        assert refused.value.headers == {"Retry-After": "60"}
+        gate.open()
+        await running
+        for _ in range(400):
+            await engine.predict(one("good"))
+        assert engine.cost.seconds(3) < 10
+
+    serve(bundles["sum"], work)
+
+
+def test_the_cost_of_a_batch_is_learnt() -> None:
+    cost = CostModel()
+    assert (cost.line(), cost.seconds(1000)) == ((0.0, 0.0), 0.0)
+    cost.observe(10, 0.5)
+    assert cost.line() == pytest.approx((0.05, 0.0))
+    for tokens in (20, 40, 80, 10):
+        cost.observe(tokens, 0.3 + 0.02 * tokens)
+    assert cost.line() == pytest.approx((0.02, 0.3), rel=1e-6)
+    assert cost.seconds(100, batches=3) == pytest.approx(2.9)
+    for _ in range(600):  # the machine got twice as slow
+        for tokens in (20, 40):
+            cost.observe(tokens, 0.6 + 0.04 * tokens)
+    assert cost.line() == pytest.approx((0.04, 0.6), rel=1e-3)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 4096), st.floats(0, 100)), min_size=1, max_size=60))
+def test_costs_are_never_negative(batches: list[tuple[int, float]]) -> None:
+    cost = CostModel()
+    for tokens, seconds in batches:
+        cost.observe(tokens, seconds)
+    slope, start = cost.line()
+    assert slope >= 0
+    assert start >= 0
+    assert np.isfinite(cost.seconds(10**6, 100))
 
 
 def test_a_cancelled_request_leaves_the_queue_and_never_runs(bundles: dict[str, Path]) -> None:

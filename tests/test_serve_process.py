@@ -74,7 +74,8 @@ def slow(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
 
 
 def test_it_answers_as_the_predictor_does_and_stops_cleanly(tiny_onnx: Path) -> None:
-    with serving("-m", "serve", str(tiny_onnx), "--port", "0", "--workers", "1") as (process, address):
+    quiet = ("--workers", "1", "--log-format", "none")
+    with serving("-m", "serve", str(tiny_onnx), "--port", "0", *quiet) as (process, address):
         assert ask(address, "/health") == (200, "")
         status, answer = ask(address, "/predict", {"inputs": [["good film"], ["awful", "plot"]]})
         assert status == 200
@@ -92,9 +93,8 @@ def test_it_answers_as_the_predictor_does_and_stops_cleanly(tiny_onnx: Path) -> 
 
 def test_sigterm_answers_what_was_accepted_first(slow: Path) -> None:
     answers: list[tuple[int, str]] = []
-    with serving("-m", "serve", str(slow), "--port", "0", "--workers", "1", "--max-batch-requests", "1") as (
-        process, address,
-    ):  # fmt: skip
+    options = ("--workers", "1", "--max-batch-requests", "1", "--log-format", "none")
+    with serving("-m", "serve", str(slow), "--port", "0", *options) as (process, address):
         clients = [
             threading.Thread(target=lambda: answers.append(ask(address, "/predict", {"inputs": "a"}))) for _ in range(3)
         ]
@@ -124,6 +124,37 @@ def test_a_client_that_hangs_up_is_dropped(slow: Path) -> None:
         until(address, r'^te_request_failure{err="dropped"} 2\.0$')
         until(address, r"^te_queue_size 0\.0$")
         assert ask(address, "/predict", {"inputs": "a"})[0] == 200
+
+
+def test_the_log_is_json_and_holds_no_text(tiny_onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("first-key\nsecond-key\n")
+    options = ("--log-format", "json", "--api-keys-file", str(tmp_path / "keys"))
+    with serving("-m", "serve", str(tiny_onnx), "--port", "0", *options) as (process, address):
+        assert ask(address, "/health") == (200, "")
+        assert ask(address, "/predict", {"inputs": "private words"})[0] == 401
+        request = Request(
+            address + "/predict?q=private", json.dumps({"inputs": ["private words", "good film"]}).encode(),
+            {"Content-Type": "application/json", "Authorization": "Bearer second-key", "X-Request-Id": "mine-1"},
+        )  # fmt: skip
+        with urlopen(request, timeout=WAIT) as response:
+            assert response.headers["x-request-id"] == "mine-1"
+            assert "server" not in response.headers
+        half = socket.create_connection((address[7:].split(":")[0], int(address.rpartition(":")[2])))
+        half.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer first-key\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        )
+        half.close()
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        err = process.communicate(timeout=WAIT)[1]
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert [line["status"] for line in lines][:2] == [401, 200]
+    assert {line["logger"] for line in lines} == {"serve.requests"}
+    assert lines[1]["request_id"] == "mine-1"
+    assert (lines[1]["inputs"], lines[1]["path"]) == (1, "/predict")
+    assert "private" not in err
+    assert "-key" not in err
 
 
 def test_uvicorn_runs_the_factory(tiny_onnx: Path) -> None:
@@ -183,9 +214,13 @@ def test_what_cannot_be_served_ends_before_anything_listens(
         assert code == 2
         assert "max_client_batch_size 600" in shown
         assert "max_batch_tokens 8" in shown
-        code, shown = exit_of(capsys, str(tiny_onnx), *port, "--workers", "-1")
+        for options in (("--workers", "-1"), ("--timeout-ms", "0"), ("--log-format", "xml")):
+            code, shown = exit_of(capsys, str(tiny_onnx), *port, *options)
+            assert code == 2
+            assert options[1] in shown
+        code, shown = exit_of(capsys, str(tiny_onnx), *port, "--api-keys-file", str(tmp_path / "no-keys"))
         assert code == 2
-        assert "--workers -1" in shown
+        assert "--api-keys-file" in shown
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from toolkit.errors import faults
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
 LAYER_MAPS = ("uniform", "top", "bottom")
 PRECISIONS = ("int8", "fp32")
+LOG_FORMATS = ("text", "json", "none")
 DEVICES = ("cpu", "cuda")
 
 
@@ -234,11 +235,19 @@ class ServeConfig(Config):
     max_batch_requests: int = option(32, "inputs of one batch")
     max_client_batch_size: int = option(32, "inputs of one request")
     payload_limit: int = option(2_000_000, "bytes of one request body")
+    timeout_ms: int = option(
+        30_000, "milliseconds a request may take unless its own timeout_ms says otherwise; then 504"
+    )
     workers: int = option(0, "threads that run the model; 0 takes one for each CPU")
+    api_keys_file: str | None = option(None, "file of one API key a line, besides those in TOOLKIT_API_KEYS")
+    cors_origins: str = option("", "origins whose pages may call this server, separated by commas, or *")
+    log_format: str = option("text", "of the line a request on stderr: text, json, or none")
 
     def problems(self) -> Iterator[str]:
         """Each fault in words."""
         yield from _at_least(0, workers=self.workers)
+        if self.log_format not in LOG_FORMATS:
+            yield f"--log-format {self.log_format}: expected one of {', '.join(LOG_FORMATS)}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""One line a request, for machines or for people, on stderr; what users send is never in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.errors import error_response
+from serve.security import SAFE_HEADERS
+
+faults = logging.getLogger("serve")
+requests = logging.getLogger("serve.requests")
+SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+ROUTINE = {"/health", "/health/live", "/health/ready", "/metrics"}  # asked every few seconds: told only when they fail
+PAGES = ("/docs", "/static-offline-docs")  # FastAPI's page has a script in it
+
+
+class Envelope:
+    """Outermost ASGI middleware: every response has a request id and safe headers, every request a line in the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer also what nobody else did: a fault of the server is a 500 like any other error."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 0
+        request_id = _request_id(scope)
+        state = scope.setdefault("state", {})
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _seal(message, request_id, scope["path"])
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception as error:
+            faults.error("internal error", exc_info=error, extra={"fields": {"request_id": request_id}})
+            if status:
+                raise
+            message = "internal error; the server's log says more"
+            await error_response(scope, "Backend", message, 500)(scope, receive, sending)
+        finally:
+            routine = status < 400 and scope["path"] in ROUTINE
+            if requests.isEnabledFor(logging.INFO) and not routine:
+                fields = {
+                    "request_id": request_id, "method": scope["method"], "path": quote(scope["path"])[:200],
+                    "status": status, "total_ms": round((time.perf_counter() - started) * 1000, 3),
+                    **state.get("log", {}),
+                }  # fmt: skip
+                requests.info("request", extra={"fields": fields})
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's own id when it is one, else a new one."""
+    given = dict(scope["headers"]).get(b"x-request-id", b"")
+    return given.decode() if SANE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _seal(message: Message, request_id: str, path: str) -> None:
+    headers = MutableHeaders(raw=message["headers"])
+    headers["x-request-id"] = request_id
+    for name, value in SAFE_HEADERS.items():
+        if not (name == "content-security-policy" and path.startswith(PAGES)):
+            headers.setdefault(name, value)
+
+
+class JsonFormatter(logging.Formatter):
+    """A JSON object a line: time, level, message, the fields of a request, and the traceback of a fault."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; what is not ASCII is escaped, so that nothing can start a line of its own."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }  # fmt: skip
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class TextFormatter(logging.Formatter):
+    """The same for people: `12:30:01 POST /predict 200 3.1 ms tokens=9 ...`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line for a request; the usual form for everything else."""
+        if record.name != requests.name:
+            return super().format(record)
+        fields = dict(getattr(record, "fields", {}))
+        head = [str(fields.pop(name)) for name in ("method", "path", "status")]
+        total = f"{fields.pop('total_ms'):.1f} ms"
+        rest = [f"{name}={value}" for name, value in fields.items()]
+        return " ".join([self.formatTime(record, self.datefmt), *head, total, *rest])
+
+
+def configure(log_format: str) -> None:
+    """Send the server's and uvicorn's log to stderr: as "json" or "text", or with "none" only what goes wrong."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    for name in ("serve", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+    requests.setLevel(logging.WARNING if log_format == "none" else logging.INFO)
