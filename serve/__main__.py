@@ -41,7 +41,7 @@ def run(config: ServeConfig) -> None:
         shown, bound = listener.getsockname()[:2]
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"
         model = f"{predictor.bundle.path} ({predictor.task.name}, {predictor.bundle.precision})"
-        ready = f"serving {model}: POST {url}/predict, docs at {url}/docs"
+        ready = f"serving {model}: POST {url}/predict, try it at {url}/"
         configure(config.log_format)
         settings = uvicorn.Config(
             app, log_level="warning", log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS,

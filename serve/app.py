@@ -1,4 +1,4 @@
-"""The application: /predict, what runs it and what watches it.
+"""The application: /predict, what runs it, what watches it, and the page at /.
 
 `create_app` is a factory, so `TOOLKIT_BUNDLE=DIR uvicorn serve.app:create_app --factory` works too.
 """
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Body, FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 
 from serve.answers import cost_headers, log_fields, rank
@@ -25,6 +25,7 @@ from serve.errors import BodyLimit, handle_errors
 from serve.limits import Limits
 from serve.logs import Envelope
 from serve.metrics import Metrics
+from serve.playground import PAGE, POLICY
 from serve.schemas import (
     PREDICT_EXAMPLES,
     Classifier,
@@ -224,6 +225,12 @@ async def live() -> Response:
 async def metrics(http: Request) -> Response:
     """Counts and durations for Prometheus."""
     return Response(http.app.state.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/", include_in_schema=False)
+async def playground() -> HTMLResponse:
+    """The page for people."""
+    return HTMLResponse(PAGE, headers={"content-security-policy": POLICY})
 
 
 def _ready(http: Request) -> Service:

@@ -28,7 +28,7 @@ ROWS = {
 # Recipes that are packages: leftward inside, and never another recipe.
 RECIPE_PACKAGES = {
     "export": "graph quantize verify pipeline",
-    "serve": "schemas metrics limits cost errors security logs batching answers app",
+    "serve": "schemas metrics limits cost errors security logs batching answers playground app",
 }
 SERVE_MAY_USE = {f"toolkit.{name}" for name in (*ROWS["leaves"].split(), "predictor")}
 

@@ -123,7 +123,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     ours = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == ours
-    assert "toolkit/py.typed" in names
+    assert {"toolkit/py.typed", "toolkit/report.html", "serve/playground.html"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names} == {*PACKAGES, f"tinybert_toolkit-{toolkit.__version__}.dist-info"}
 

@@ -192,7 +192,7 @@ def predict(
 @app.command()
 @from_config(config.ServeConfig)
 def serve(options: config.ServeConfig) -> None:
-    """Serve an ONNX bundle over HTTP: /predict, /health, /info, /metrics, /docs."""
+    """Serve an ONNX bundle over HTTP: /predict, /health, /info, /metrics, /docs, and a page at /."""
     from toolkit.errors import require
 
     require("onnxruntime", "fastapi", "uvicorn", "prometheus_client", purpose="toolkit serve")
