@@ -255,7 +255,7 @@ class DemoConfig(Config):
     """Options of `toolkit demo`."""
 
     out: str = option("runs/demo", "directory for the bundles and the reports; what is already there is kept")
-    quick: bool = option(False, "a tenth of the training rows and shorter timings: minutes, not results to quote")
+    quick: bool = option(False, "an eighth of the training rows and shorter timings: minutes, not results to quote")
     seed: int = option(42, "of every random draw")
 
     def problems(self) -> Iterator[str]:

@@ -31,6 +31,7 @@ TASK = "rotten-tomatoes"
 QUESTIONS = ("a warm , funny and engaging film", "the plot is a mess and the jokes fall flat")
 START_TIMEOUT_S = 30.0
 LATENCY_ROUNDS = 15
+QUICK_ROWS = 1_024
 UNLABELLED = 7_676  # as many as there are labelled ones
 
 
@@ -45,19 +46,19 @@ class Plan:
 
     @classmethod
     def of(cls, config: DemoConfig) -> Plan:
-        """The full run, or with `quick` a tenth of the rows, two passes and few timings."""
+        """The full run, or with `quick` an eighth of the rows and few timings."""
         out = Path(config.out)
         teacher, student, int8 = (str(out / name) for name in ("teacher", "student", "int8"))
-        rows = 768 if config.quick else None
+        rows = QUICK_ROWS if config.quick else None
         return cls(
             FinetuneConfig(
-                str(embedded.minilm()), TASK, teacher, epochs=1 if config.quick else 2, max_rows=rows, seed=config.seed
+                str(embedded.minilm()), TASK, teacher, epochs=3 if config.quick else 2, max_rows=rows, seed=config.seed
             ),
             DistillConfig(
                 teacher, TASK, student, unlabelled=str(out / "unlabelled.txt"), intermediate_epochs=2,
                 max_rows=rows, seed=config.seed,
             ),
-            # a model trained on a tenth of the rows is unsure of many; the full run keeps the default gate
+            # a model trained on an eighth of the rows is unsure of many; the full run keeps the default gate
             ExportConfig(student, int8, max_drop=3.0 if config.quick else ExportConfig.max_drop),
             BenchConfig(
                 (int8,), out=str(out / "bench"), batch_sizes=(1,) if config.quick else BenchConfig.batch_sizes,
