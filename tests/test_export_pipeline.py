@@ -23,7 +23,7 @@ from toolkit.predictor import TorchRuntime, batched_logits, open_predictor
 from toolkit.tasks import Task
 from toolkit.text import TextEncoder
 
-LOOSE = 30.0  # points: random weights answer near their threshold, and the trained tokenizer differs from run to run
+LOOSE = 6.0  # points: half the rows of a random model lie near its boundary
 
 
 @pytest.fixture(scope="module")
