@@ -21,7 +21,9 @@ ROWS = {
         "findings plots report"
     ),
     "light": "data vectors predictor",
-    "torch": "architectures trace losses lowrank student hub candidates initialise training teacher contenders",
+    "torch": (
+        "architectures trace losses lowrank student hub candidates initialise objectives training teacher contenders"
+    ),
     "recipes": "finetune distill augment bench demo",
     "entry": "cli __main__",  # and serve.__main__, to the left of these
 }
@@ -79,6 +81,7 @@ def place(module: str) -> tuple[int, int] | None:
         if module == "serve.__main__":
             return (list(ROWS).index("entry"), -1)
         return (3, columns.index(name)) if name in columns else None
+    name = name.partition(".")[0]  # what lies in a package of toolkit's shares the package's place
     for row, names in enumerate(ROWS.values()):
         if name in names.split():
             return (row, names.split().index(name))
@@ -117,6 +120,8 @@ def may_import(module: str, target: str) -> bool:
     here, there = place(module), place(target)
     if here is None or there is None:
         return False
+    if module.split(".")[:2] == target.split(".")[:2]:  # side by side in one package of toolkit's
+        return True
     package, other = module.split(".")[0], target.split(".")[0]
     if package == "serve" and other != "serve":
         return target in SERVE_MAY_USE

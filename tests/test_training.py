@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from toolkit.distill import Intermediate
 from toolkit.errors import ToolkitError
+from toolkit.objectives import Intermediate
 from toolkit.student import Projections, Shape, student_config
 from toolkit.text import Encoded
 from toolkit.training import LengthBatches, Rows, Schedule, _rate, fit

@@ -1,0 +1,121 @@
+"""Teacher, student and what the student keeps, for GLUE tasks and Rotten Tomatoes: one command, resumable.
+
+    python benchmarks/glue.py --data ../shared/data/glue --tasks mrpc cola --seeds 42 --out runs/glue
+
+The teacher is all-MiniLM-L6-v2 (extra `demo`), fine-tuned on each task; the student is tinybert4. `--data` holds the
+folders of the official TSV files (MRPC, CoLA, SST-2, STS-B, RTE). Schedules are RECIPES below: shorter than the
+paper's, so that two cores finish. Steps that are there already are kept. Writes benchmarks/results/glue.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from toolkit import embedded
+from toolkit.augment import run_augment
+from toolkit.bundle import Bundle
+from toolkit.config import AugmentConfig, DemoConfig, DistillConfig, FinetuneConfig
+from toolkit.console import show_table
+from toolkit.demo import Plan, step, write_unlabelled
+from toolkit.distill import run_distill
+from toolkit.finetune import run_finetune
+
+RESULTS = Path(__file__).parent / "results" / "glue.json"
+FIGURES = ("teacher", "start", "student", "retention")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long a task is taught; `copies` of each row are made with GloVe, 0 for none."""
+
+    folder: str
+    teacher_epochs: int
+    intermediate_epochs: int
+    prediction_epochs: int
+    copies: int = 0
+    max_rows: int | None = None
+
+
+RECIPES = {
+    "mrpc": Recipe("MRPC", 4, 3, 1, copies=3),
+    "cola": Recipe("CoLA", 4, 10, 3),
+    "sst2": Recipe("SST-2", 2, 3, 1, max_rows=24_000),
+    "stsb": Recipe("STS-B", 4, 3, 1, copies=2),
+    "rte": Recipe("RTE", 4, 3, 1, copies=3),
+}
+
+
+def run_task(task: str, data: Path, seed: int, out: Path) -> dict[str, Any]:
+    """Make one task's bundles with one seed and read their figures."""
+    title, folder = f"{task}, seed {seed}", out / task / str(seed)
+    if task == "rotten-tomatoes":
+        plan = Plan.of(DemoConfig(str(folder), seed=seed))
+        teacher = step(f"{title}: teacher", plan.finetune, run_finetune)
+        write_unlabelled(plan, seed)
+        return figures(teacher, step(f"{title}: student", plan.distill, run_distill, parent=teacher))
+    recipe = RECIPES[task]
+    rows = str(data / recipe.folder)
+    teaching = FinetuneConfig(
+        str(embedded.minilm()), task, str(folder / "teacher"), data=rows, epochs=recipe.teacher_epochs,
+        max_rows=recipe.max_rows, seed=seed,
+    )  # fmt: skip
+    teacher = step(f"{title}: teacher", teaching, run_finetune)
+    learning = DistillConfig(
+        str(folder / "teacher"), task, str(folder / "student"), data=rows, max_rows=recipe.max_rows, seed=seed,
+        intermediate_epochs=recipe.intermediate_epochs, prediction_epochs=recipe.prediction_epochs,
+    )  # fmt: skip
+    if recipe.copies:
+        augmented = folder / "augmented.parquet"
+        if not augmented.exists():
+            run_augment(AugmentConfig(task, str(augmented), data=rows, copies=recipe.copies, seed=seed))
+        learning = replace(learning, augment=str(augmented))
+    return figures(teacher, step(f"{title}: student", learning, run_distill, parent=teacher))
+
+
+def figures(teacher: Bundle, student: Bundle) -> dict[str, Any]:
+    """The task's own metric on dev in %: teacher, student before and after training, and the share kept."""
+    metric = student.task.metric
+    row = {
+        "teacher": 100 * teacher.manifest["metrics"][metric],
+        "start": 100 * student.manifest["start_metrics"][metric],
+        "student": 100 * student.manifest["metrics"][metric],
+    }
+    kept = 100 * row["student"] / row["teacher"] if row["teacher"] > 0 else float("nan")
+    return {"task": student.task.name, "metric": metric, "seed": student.manifest["seed"], **row, "retention": kept}
+
+
+def main() -> None:
+    """Run the tasks, print the table, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with GLUE's folders")
+    parser.add_argument(
+        "--tasks", nargs="*", default=[*RECIPES, "rotten-tomatoes"], choices=[*RECIPES, "rotten-tomatoes"]
+    )
+    parser.add_argument("--seeds", type=int, nargs="*", default=[42])
+    parser.add_argument("--out", type=Path, default=Path("runs/glue"))
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for seed in arguments.seeds:
+        for task in arguments.tasks:
+            rows.append(run_task(task, arguments.data, seed, arguments.out))
+            RESULTS.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")  # each as it comes
+    table = []
+    for task in arguments.tasks:
+        of_task = [row for row in rows if row["task"] == task]
+        cells = [_spread([row[name] for row in of_task]) for name in FIGURES]
+        table.append((task, of_task[0]["metric"], str(len(of_task)), *cells))
+    show_table("dev, %", ("task", "metric", "seeds", *FIGURES), table)
+    print(f"mean kept: {mean(row['retention'] for row in rows):.2f} %")
+
+
+def _spread(values: list[float]) -> str:
+    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()

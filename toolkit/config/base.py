@@ -1,0 +1,66 @@
+"""The parts that every command's options are made of: fields with their help, and checks that list every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, field
+from typing import Any
+
+from toolkit.errors import faults
+
+
+def argument(help_text: str) -> Any:
+    """A positional argument of the command."""
+    return field(metadata={"help": help_text, "argument": True})
+
+
+def required(help_text: str) -> Any:
+    """An option that must be given."""
+    return field(metadata={"help": help_text})
+
+
+def option(default: Any, help_text: str) -> Any:
+    """An option with a default; None stands for "worked out", as the help says from what."""
+    return field(default=default, metadata={"help": help_text})
+
+
+def flags(default: Any, **choices: str) -> Any:
+    """One value out of several, each with a flag of its own and its help: --int8 or --fp32."""
+    return field(default=default, metadata={"flags": choices})
+
+
+class Config:
+    """A frozen set of options that can list its own faults."""
+
+    def problems(self) -> Iterator[str]:
+        """Each fault in words: the option, what was given, what was expected."""
+        raise TypeError(f"{type(self).__name__} lists no problems")
+
+    def check(self) -> None:
+        """Raise one ToolkitError with all faults."""
+        faults(self.problems(), subject="these options cannot be used")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the bundle."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+
+def at_least(bound: int, **values: int) -> Iterator[str]:
+    """One fault for each option below its bound."""
+    for name, value in values.items():
+        if value < bound:
+            yield f"--{name.replace('_', '-')} {value}: expected {bound} or more"
+
+
+def positive(**values: float) -> Iterator[str]:
+    """One fault for each option that is not above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            yield f"--{name.replace('_', '-')} {value}: expected more than 0"
+
+
+def share(**values: float) -> Iterator[str]:
+    """One fault for each option outside [0, 1)."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            yield f"--{name.replace('_', '-')} {value}: expected 0 up to 1"
