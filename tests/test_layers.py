@@ -22,7 +22,8 @@ ROWS = {
     ),
     "light": "data vectors predictor",
     "torch": (
-        "architectures trace losses lowrank student hub candidates initialise objectives training teacher contenders"
+        "architectures trace losses lowrank student hub candidates initialise objectives training teacher peers "
+        "contenders"
     ),
     "recipes": "finetune distill augment bench demo",
     "entry": "cli __main__",  # and serve.__main__, to the left of these

@@ -21,6 +21,9 @@ EXTRAS = {
     "prometheus_client": "serve",
     "uvicorn": "serve",
     "matplotlib": "bench",
+    "ctranslate2": "peers",
+    "nncf": "peers",
+    "openvino": "peers",
 }
 
 
