@@ -1,4 +1,4 @@
-"""`python -m serve DIR`: one bundle on one port, until SIGTERM or Ctrl-C."""
+"""`python -m serve DIR`: one bundle on one port, by one process or several, until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from functools import partial
+from typing import Any
 
 import uvicorn
 
-from serve.app import create_app, load_predictor
-from serve.limits import Limits
 from serve.logs import configure
-from serve.security import Keys
+from serve.processes import HUNG_SECONDS, Supervisor, application, one_of_several, shared_metrics
 from toolkit.config import ServeConfig
 from toolkit.console import say, stderr
 from toolkit.errors import ToolkitError
@@ -31,24 +31,25 @@ def run(config: ServeConfig) -> None:
         ToolkitError: the bundle is missing or damaged (found before anything listens), limits that cannot work,
             keys that cannot be read, or an address or port that cannot be had.
     """
-    accepted = Limits.of(config)
-    keys = Keys.load(config.api_keys_file)
-    predictor = load_predictor(config.bundle)
-    accepted.check(predictor.bundle.max_length)
-    origins = [one.strip() for one in config.cors_origins.split(",") if one.strip()]
-    app = create_app(predictor, limits=accepted, keys=keys, cors_origins=origins)
+    predictor, app = application(config)
     with listen(config.host, config.port) as listener:
         shown, bound = listener.getsockname()[:2]
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"
         model = f"{predictor.bundle.path} ({predictor.task.name}, {predictor.bundle.precision})"
         ready = f"serving {model}: POST {url}/predict, try it at {url}/"
         configure(config.log_format)
-        settings = uvicorn.Config(
-            app, log_level="warning", log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS,
-            lifespan="on", server_header=False,
-        )  # fmt: skip
+        settings: dict[str, Any] = {
+            "log_level": "warning", "log_config": None, "access_log": False, "lifespan": "on", "server_header": False,
+            "timeout_graceful_shutdown": DRAIN_SECONDS,
+        }  # fmt: skip
         with _stop_signals_end_quietly():
-            _Server(settings, ready).run(sockets=[listener])
+            if config.processes == 1:
+                _Server(uvicorn.Config(app, **settings), ready).run(sockets=[listener])
+                return
+            del predictor, app  # checked; each process loads its own
+            settings |= {"factory": True, "workers": config.processes, "timeout_worker_healthcheck": HUNG_SECONDS}
+            with shared_metrics():
+                Supervisor(uvicorn.Config(partial(one_of_several, config), **settings), [listener], ready).run()
 
 
 def listen(host: str, port: int) -> socket.socket:

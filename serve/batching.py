@@ -115,7 +115,7 @@ class Engine:
         self.cost, self._clock = CostModel(), clock
         self._tokenizing = ThreadPoolExecutor(limits.workers, thread_name_prefix="tokenize")
         self._inference = ThreadPoolExecutor(limits.workers, thread_name_prefix="infer")
-        metrics.queue_size.set_function(lambda: len(self._queue))
+        metrics.queue_size.set(0)
 
     async def predict(
         self, texts: Sequence[Text], *, truncate: bool = True, direction: Direction = "right",
@@ -210,6 +210,7 @@ class Engine:
         if not request.done.done() or request.done.cancelled() or request.done.exception() is not None:
             request.done.cancel()
             self._queue = deque(entry for entry in self._queue if entry.request is not request)
+            self.metrics.queue_size.set(len(self._queue))
         if not self.in_flight:
             self._drained.set()
 
@@ -246,6 +247,7 @@ class Engine:
             task = asyncio.get_running_loop().create_task(self._run(batch, padded))
             self._running[task] = self._clock() + self.cost.seconds(padded)
             task.add_done_callback(self._running.pop)
+        self.metrics.queue_size.set(len(self._queue))
 
     def _next_batch(self, share: int) -> list[_Entry]:
         """The oldest input and up to `share` - 1 of like length, within the limits on tokens, inputs and padding."""

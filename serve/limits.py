@@ -51,10 +51,10 @@ class Limits:
 
     @classmethod
     def of(cls, config: ServeConfig) -> Limits:
-        """The limits of a configuration, its workers counted out."""
+        """The limits of each process of a configuration: the CPUs are shared out among them, all else is each one's."""
         config.check()
         given = {name: getattr(config, name) for name in cls.__dataclass_fields__}
-        return cls(**{**given, "workers": config.workers or cpu_quota()})
+        return cls(**{**given, "workers": config.workers or max(1, cpu_quota() // config.processes)})
 
     def check(self, max_length: int) -> None:
         """Raise one ToolkitError with every limit that could not work for inputs of up to `max_length` tokens."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from serve.schemas import ErrorType
 
 SECONDS = [0.00001 * 1.5**power for power in range(1, 36)]  # 15 microseconds to 15 seconds
+SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own: where processes of one server add up
 COUNTER = re.compile(rb"^((?:# (?:HELP|TYPE) )?te_request_(?:count|success|failure))_total\b", re.MULTILINE)
 FAILURES: dict[ErrorType, str] = {
     "Empty": "validation", "Validation": "validation", "Tokenizer": "tokenization", "Backend": "inference",
@@ -20,6 +23,7 @@ class Metrics:
     """One server's counts, in a registry of its own. Every request counts once, and once more as what became of it.
 
     Durations are of answered requests: in total, and of their slowest input in tokenization, queue and model.
+    Where PROMETHEUS_MULTIPROC_DIR is set, what is shown is the sum over all processes that share that directory.
     """
 
     def __init__(self) -> None:
@@ -32,7 +36,9 @@ class Metrics:
         self.tokenization = self._seconds("te_request_tokenization_duration", "Tokenization")
         self.queue = self._seconds("te_request_queue_duration", "Waiting for a free worker")
         self.inference = self._seconds("te_request_inference_duration", "In the model")
-        self.queue_size = Gauge("te_queue_size", "Inputs waiting for a free worker", registry=registry)
+        self.queue_size = Gauge(
+            "te_queue_size", "Inputs waiting for a free worker", registry=registry, multiprocess_mode="livesum"
+        )
         powers = [float(2**power) for power in range(21)]
         self.batch_size = Histogram("te_batch_next_size", "Inputs of a batch", buckets=powers[:13], registry=registry)
         self.batch_tokens = Histogram(
@@ -41,7 +47,10 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes; the client library's `_total` is not in the names dashboards ask for."""
-        return COUNTER.sub(rb"\1", generate_latest(self.registry))
+        registry = self.registry
+        if SHARED_VARIABLE in os.environ:
+            MultiProcessCollector(registry := CollectorRegistry())  # type: ignore[no-untyped-call]
+        return COUNTER.sub(rb"\1", generate_latest(registry))
 
     def _seconds(self, name: str, what: str) -> Histogram:
         return Histogram(name, f"{what}, seconds", buckets=SECONDS, registry=self.registry)

@@ -25,7 +25,8 @@ class ServeConfig(Config):
     timeout_ms: int = option(
         30_000, "milliseconds a request may take unless its own timeout_ms says otherwise; then 504"
     )
-    workers: int = option(0, "threads that run the model; 0 takes one for each CPU")
+    workers: int = option(0, "threads of a process that run the model; 0 takes one for each CPU")
+    processes: int = option(1, "processes that share the port and the CPUs; the limits above hold for each")
     api_keys_file: str | None = option(None, "file of one API key a line, besides those in TOOLKIT_API_KEYS")
     cors_origins: str = option("", "origins whose pages may call this server, separated by commas, or *")
     log_format: str = option("text", "of the line a request on stderr: text, json, or none")
@@ -33,5 +34,6 @@ class ServeConfig(Config):
     def problems(self) -> Iterator[str]:
         """Each fault in words."""
         yield from at_least(0, workers=self.workers)
+        yield from at_least(1, processes=self.processes)
         if self.log_format not in LOG_FORMATS:
             yield f"--log-format {self.log_format}: expected one of {', '.join(LOG_FORMATS)}"

@@ -1,0 +1,244 @@
+"""What the serve_* benchmarks share: a server process, texts, and an HTTP/1.1 client that costs little.
+
+The client runs on the cores that it measures, so it is a bare asyncio protocol: requests are bytes made beforehand, and
+of an answer it reads the status, Content-Length and body. It follows no redirects and knows no chunked answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def get(self, path: str) -> str:
+        """The body of a GET."""
+        with urlopen(f"http://{self.host}:{self.port}{path}", timeout=30) as answer:
+            return str(answer.read().decode())
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples over its labels."""
+        found = re.findall(rf"^{re.escape(name)}(?:{{.*?}})? (\S+)$", self.get("/metrics"), re.MULTILINE)
+        return sum(map(float, found))
+
+
+@contextmanager
+def serving(
+    *options: str, program: Sequence[str] = (sys.executable, "-m", "serve"), log: int | None = None
+) -> Iterator[tuple[subprocess.Popen[str], Address]]:
+    """A server process once it has said its address on stdout; killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [*program, *options], stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"http://([\d.]+):(\d+)", line)
+        if not found:
+            raise SystemExit(f"{' '.join(program)} did not start: {line}")
+        yield process, Address(found[1], int(found[2]))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def post(body: Any, path: str = "/predict", headers: Sequence[str] = ()) -> bytes:
+    """A request as bytes; a body that is not bytes is sent as JSON."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back; status 0 when the connection ended without an answer."""
+
+    status: int
+    body: bytes
+    seconds: float = 0.0
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection: a request at a time, or several written at once and read in order."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._waiting: list[asyncio.Future[Reply]] = []
+        self.transport: asyncio.Transport | None = None
+        self.closed = False
+
+    @classmethod
+    async def open(cls, address: Address) -> Connection:
+        """A connection that is established."""
+        _, made = await asyncio.get_running_loop().create_connection(cls, address.host, address.port)
+        return made
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio: give every complete answer to whom it belongs."""
+        self._buffer += data
+        while self._waiting:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            length = LENGTH.search(self._buffer, 0, end + 2)
+            size = int(length[1]) if length else 0
+            if len(self._buffer) < end + 4 + size:
+                return
+            body = bytes(self._buffer[end + 4 : end + 4 + size])
+            reply = Reply(int(self._buffer[9:12]), body)
+            del self._buffer[: end + 4 + size]
+            waiting = self._waiting.pop(0)
+            if not waiting.done():
+                waiting.set_result(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
+        """Called by asyncio: what is still waited for will not come."""
+        self.closed = True
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(Reply(0, b""))
+        self._waiting.clear()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def reply(self) -> asyncio.Future[Reply]:
+        """The next answer not yet asked for."""
+        waiting = asyncio.get_running_loop().create_future()
+        if self.closed:
+            waiting.set_result(Reply(0, b""))
+        else:
+            self._waiting.append(waiting)
+            if self._buffer:
+                self.data_received(b"")
+        return waiting
+
+    async def ask(self, request: bytes) -> Reply:
+        """Send a request and wait for its answer."""
+        started = time.perf_counter()
+        waiting = self.reply()
+        if not self.closed:
+            self.write(request)
+        got = await waiting
+        return Reply(got.status, got.body, time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Hang up at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+@dataclass
+class Load:
+    """The replies to the requests that were sent, by the number of the request, and how long all took."""
+
+    replies: dict[int, Reply] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def count(self, *statuses: int) -> int:
+        """How many answers had one of these statuses."""
+        return sum(reply.status in statuses for reply in self.replies.values())
+
+    def milliseconds(self, *quantiles: float, status: int = 200) -> list[float]:
+        """Quantiles of the latency of the answers with a status; NaN when there are none."""
+        found = [1000 * reply.seconds for reply in self.replies.values() if reply.status == status]
+        return [round(float(one), 3) for one in np.quantile(found or [np.nan], quantiles)]
+
+
+async def closed_loop(address: Address, requests: Sequence[bytes], connections: int) -> Load:
+    """Send every request once over so many connections, each with one under way; those that end are renewed."""
+    load, left = Load(), iter(range(len(requests)))
+
+    async def work(connection: Connection) -> None:
+        for number in left:
+            if connection.closed:
+                connection = await Connection.open(address)
+            load.replies[number] = await connection.ask(requests[number])
+        connection.close()
+
+    opened = [await Connection.open(address) for _ in range(connections)]
+    started = time.perf_counter()
+    await asyncio.gather(*map(work, opened))
+    load.seconds = time.perf_counter() - started
+    return load
+
+
+async def open_loop(address: Address, requests: Sequence[bytes], rate: float, seconds: float) -> Load:
+    """Send requests at a rate whatever comes back, as many users who know nothing of each other would."""
+    load, idle, tasks = Load(), list[Connection](), set[asyncio.Task[None]]()
+
+    async def one(number: int) -> None:
+        connection = idle.pop() if idle else await Connection.open(address)
+        load.replies[number] = await connection.ask(requests[number % len(requests)])
+        if not connection.closed:
+            idle.append(connection)
+
+    started, number = time.perf_counter(), 0
+    while (now := time.perf_counter() - started) < seconds:
+        for due in range(number, int(now * rate)):
+            task = asyncio.create_task(one(due))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        number = max(number, int(now * rate))
+        await asyncio.sleep(0.002)
+    await asyncio.gather(*tasks)
+    load.seconds = time.perf_counter() - started
+    for connection in idle:
+        connection.close()
+    return load
+
+
+def dev_texts(data: str | None, count: int) -> list[str]:
+    """Sentences to classify: SST-2's dev set in a folder, or without one the embedded Rotten Tomatoes'."""
+    from toolkit.data import load_split
+    from toolkit.tasks import get_task
+
+    texts = load_split(get_task("sst2" if data else "rotten-tomatoes"), "dev", data).texts
+    return [texts[i % len(texts)] for i in range(count)]
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that a process holds now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def save(name: str, result: dict[str, Any]) -> None:
+    """Write benchmarks/results/NAME.json, with the machine it was measured on, and print it."""
+    from toolkit.machine import environment
+
+    print(json.dumps(result, indent=2))
+    RESULTS.mkdir(exist_ok=True)
+    whole = {**result, "environment": environment()}
+    (RESULTS / f"{name}.json").write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n", encoding="utf-8")
