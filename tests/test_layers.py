@@ -22,8 +22,9 @@ ROWS = {
     ),
     "light": "data vectors predictor",
     "torch": (
-        "architectures trace losses lowrank student hub candidates initialise objectives training teacher peers "
-        "contenders"
+        "architectures trace losses lowrank student hub candidates initialise "
+        "objectives training fakequant teacher "
+        "peers contenders"
     ),
     "recipes": "finetune distill augment bench demo",
     "entry": "cli __main__",  # and serve.__main__, to the left of these

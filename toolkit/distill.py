@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from toolkit.config import DistillConfig
 from toolkit.console import say
 from toolkit.data import Split, load_split, load_texts, resolve_task
 from toolkit.errors import ToolkitError
+from toolkit.fakequant import quantized
 from toolkit.hub import Source, save_classifier
 from toolkit.initialise import start_from_teacher
 from toolkit.metrics import evaluate
@@ -185,10 +187,11 @@ def _teach(
     if config.prediction_epochs and config.prediction:
         rows = Rows(lesson.texts, model_logits(teacher, lesson.texts))
         schedule = replace(_schedule(config, config.prediction_epochs, config.prediction_lr), evaluations=4)
-        stages["prediction"] = fit(
-            Prediction(student, lesson.task.kind, config.temperature), rows, schedule, name="prediction",
-            model=student, evaluate=lambda: lesson.score(student)[lesson.task.metric],
-        )  # fmt: skip
+        with quantized(student) if config.quantization_aware else nullcontext():
+            stages["prediction"] = fit(
+                Prediction(student, lesson.task.kind, config.temperature), rows, schedule, name="prediction",
+                model=student, evaluate=lambda: lesson.score(student)[lesson.task.metric],
+            )  # fmt: skip
     return stages
 
 

@@ -63,6 +63,7 @@ class DistillConfig(Config):
     intermediate_lr: float | None = option(None, "its learning rate [default: 2e-4 with --init teacher, else 5e-5]")
     prediction_epochs: int | None = option(None, "passes of the prediction stage [default: the task's]")
     prediction_lr: float | None = option(None, "its learning rate [default: 5e-5]")
+    quantization_aware: bool = option(False, "predict in the arithmetic of the int8 export while learning to")
     batch_size: int = option(32, "rows a step")
     warmup: float = option(0.1, "share of the steps in which the learning rate rises")
     weight_decay: float = option(0.01, "AdamW's, on matrices only")
@@ -89,6 +90,8 @@ class DistillConfig(Config):
         )
         if not any(weights.values()):
             yield "every loss has weight 0: nothing would be learnt"
+        if self.quantization_aware and (self.prediction_epochs == 0 or not self.prediction):
+            yield "--quantization-aware: expected a prediction stage, the one that it changes"
         if self.student not in STUDENTS and not re.fullmatch(r"\d+/\d+/\d+/\d+", self.student):
             shapes = f"{', '.join(STUDENTS)} or LAYERS/HIDDEN/FFN/HEADS such as 4/312/1200/12"
             yield f"--student {self.student}: expected {shapes}"

@@ -1,0 +1,79 @@
+"""Train a BERT classifier in the arithmetic of its int8 export: its integers, held in float32, and with gradients.
+
+`toolkit export --int8` rounds once; inside `quantized(model)` every forward pass rounds the same way:
+
+    linear layer      y = s_x s_w (q_x q_w) + b
+    its weight        q_w = round(W / s_w) [N, K], |q_w| <= 63,     s_w [N] one scale an output channel
+    its input         q_x = round(x / s_x) [..., K], |q_x| <= 127,  s_x [..., 1] one scale a token
+    embedding row     E_i = s_i q_i, |q_i| <= 127,                  s_i one scale a row
+
+Each scale is the largest magnitude over its limit. The layer that gives the logits, attention's two products, softmax
+and layer norms stay as they are. The products of integers are integers below 2^24 for up to 2,096 inputs, exact in
+float32, so the answers are those of the export but for what its other operators round differently.
+
+Rounding has no gradient. The straight-through estimator (Bengio et al., arXiv 1308.3432) gives it that of the
+identity, and scales are constants to it, so that the weights move under the rounding that they will meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+WEIGHT_LIMIT, ROW_LIMIT = 63, 127  # linear weights; tokens and rows of embedding tables
+STEP = float(np.float32(1 / 127))  # the export multiplies a token's largest |value| by this
+SMALLEST = 1e-20  # stands in for the largest |value| of a row of zeros
+# The export takes the largest |value| after these activation functions from the maximum alone and this bound on the
+# negative side, so a token whose maximum is below it has a coarser scale than it could.
+LEAST_LARGEST = {"gelu": 0.17, "gelu_pytorch_tanh": 0.17}
+
+
+@contextmanager
+def quantized(model: Any) -> Iterator[None]:
+    """Inside, a `BertForSequenceClassification` computes as its int8 export will; its parameters stay what they are."""
+    activated = {layer.output.dense for layer in model.bert.encoder.layer}
+    least = LEAST_LARGEST.get(model.config.hidden_act, SMALLEST)
+    changed: list[nn.Module] = []
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module is not model.classifier:
+            module.forward = partial(_linear, module, least if module in activated else SMALLEST)  # type: ignore[method-assign]
+        elif isinstance(module, nn.Embedding):
+            module.forward = partial(_embedding, module)  # type: ignore[method-assign]
+        else:
+            continue
+        changed.append(module)
+    try:
+        yield
+    finally:
+        for module in changed:
+            del module.forward  # the class's own is found again
+
+
+def _linear(layer: nn.Linear, least: float, x: Tensor) -> Tensor:
+    largest = x.detach().abs().amax(dim=-1, keepdim=True).clamp_min(least)
+    token_scale = largest * STEP  # [..., 1]
+    channel_scale = _largest(layer.weight) / WEIGHT_LIMIT  # [N, 1]
+    product = functional.linear(_round(x / token_scale), _round(layer.weight / channel_scale))
+    return product * channel_scale[:, 0] * token_scale + layer.bias
+
+
+def _embedding(table: nn.Embedding, ids: Tensor) -> Tensor:
+    rows = functional.embedding(ids, table.weight, table.padding_idx)  # [..., H]
+    scale = _largest(rows) / ROW_LIMIT
+    return _round(rows / scale) * scale
+
+
+def _largest(rows: Tensor) -> Tensor:
+    return rows.detach().abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST)
+
+
+def _round(values: Tensor) -> Tensor:
+    """To the nearest whole number, halves to the even one; the sum is exact, and its gradient is that of `values`."""
+    return values + (torch.round(values) - values).detach()
