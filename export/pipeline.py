@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from export.triton import write_triton
 from toolkit.bundle import Bundle, check_target, open_bundle, write_bundle
 from toolkit.config import ExportConfig
 from toolkit.console import say, show_table
@@ -50,6 +51,8 @@ def run_export(config: ExportConfig) -> Bundle:
                 shutil.copyfile(source.path / name, staging / name)
         reference = _write_model(source, config.precision, staging, manifest)
         _verify(source, task, dev, reference, staging / MODEL, config, manifest)
+        if config.layout == "triton":
+            write_triton(staging, task, config.precision)
     bundle = open_bundle(config.out)
     say(f"{bundle.path}: {bundle.weight_bytes / 1e6:.1f} MB, from {source.weight_bytes / 1e6:.1f} MB")
     return bundle

@@ -31,7 +31,7 @@ ROWS = {
 }
 # Recipes that are packages: leftward inside, and never another recipe.
 RECIPE_PACKAGES = {
-    "export": "graph quantize verify pipeline",
+    "export": "graph quantize verify triton pipeline",
     "serve": "schemas metrics limits cost errors security logs batching answers playground app processes",
 }
 SERVE_MAY_USE = {f"toolkit.{name}" for name in (*ROWS["leaves"].split(), "predictor")}

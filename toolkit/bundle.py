@@ -25,7 +25,7 @@ from toolkit.tasks import Task
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
-WEIGHTS = ("model.onnx", "model.safetensors")
+WEIGHTS = ("model.onnx", "1/model.onnx", "model.safetensors")  # in 1/ where the bundle is laid out for Triton
 KINDS = ("teacher", "student", "general", "onnx")
 REQUIRED = ("config.json", "tokenizer.json")
 RECORDED_VERSIONS = ("tinybert-toolkit", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "optimum-onnx")
@@ -70,7 +70,7 @@ class Bundle:
 
     @property
     def weights(self) -> Path:
-        """The weight file: `model.onnx` or `model.safetensors`."""
+        """The weight file: one of WEIGHTS."""
         return next(self.path / name for name in WEIGHTS if name in self.manifest["files"])
 
     @property
