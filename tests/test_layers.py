@@ -20,10 +20,10 @@ ROWS = {
         "errors tasks metrics config console embedded tables words text bundle machine stats timing footprint claims "
         "findings plots report"
     ),
-    "light": "data vectors predictor",
+    "light": "data vectors steps predictor",
     "torch": (
         "architectures trace losses lowrank student hub candidates initialise "
-        "objectives training fakequant teacher "
+        "objectives checkpoint training fakequant teacher "
         "peers contenders"
     ),
     "recipes": "finetune distill augment bench demo",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,11 @@ PLAIN_INTERVAL_S = 10.0  # between plain lines: a log stays readable, and a hang
 PIPE_WIDTH = 1000  # a file has no width; a table there takes what its cells need
 
 # brackets are text, not markup: labels, file names and user input hold them
-console = Console(highlight=False, soft_wrap=True, markup=False)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+# of several processes the first speaks, and the first of each machine tells its errors; torchrun numbers them
+console = Console(highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get("RANK", "0") != "0")
+stderr = Console(
+    stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get("LOCAL_RANK", "0") != "0"
+)
 
 
 def say(message: str) -> None:
@@ -26,10 +30,11 @@ def say(message: str) -> None:
 class Track:
     """A running step count with whatever figures the step has to show."""
 
-    def __init__(self, name: str, total: int, bar: Progress | None) -> None:
-        self.name, self.total, self.done, self._bar = name, total, 0, bar
-        self._start = self._printed = time.monotonic()
-        self._task = bar.add_task(name, total=total, figures="") if bar else None
+    def __init__(self, name: str, total: int, bar: Progress | None, done: int = 0) -> None:
+        self.name, self.total, self.done, self._bar = name, total, done, bar
+        self._first, self._start = done, time.monotonic()
+        self._printed = self._start
+        self._task = bar.add_task(name, total=total, completed=done, figures="") if bar else None
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
         """Count steps; figures such as loss=0.31 or speed="410 rows/s" stand beside the bar."""
@@ -42,22 +47,22 @@ class Track:
         elif time.monotonic() - self._printed >= PLAIN_INTERVAL_S or self.done == self.total:
             self._printed = time.monotonic()
             elapsed = self._printed - self._start
-            left = elapsed / max(self.done, 1) * (self.total - self.done)
+            left = elapsed / max(self.done - self._first, 1) * (self.total - self.done)
             say(f"{self.name}: {self.done}/{self.total} {shown} elapsed {elapsed:.0f}s left {left:.0f}s")
 
 
 @contextmanager
-def track(name: str, total: int) -> Iterator[Track]:
-    """Show progress of `total` steps: a bar on a terminal, a plain line every ten seconds elsewhere."""
+def track(name: str, total: int, done: int = 0) -> Iterator[Track]:
+    """Show progress of `total` steps, `done` of them earlier: a bar on a terminal, else a line every ten seconds."""
     if not console.is_terminal:
-        yield Track(name, total, None)
+        yield Track(name, total, None, done)
         return
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}", markup=False), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console) as bar:
-        yield Track(name, total, bar)
+        yield Track(name, total, bar, done)
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -16,22 +16,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from toolkit.bundle import Bundle, check_target, file_entry, open_bundle, write_bundle
+from toolkit.bundle import Bundle, check_target, file_entry
+from toolkit.checkpoint import Checkpoints, weights_digest
 from toolkit.config import DistillConfig
 from toolkit.console import say
 from toolkit.data import Split, load_split, load_texts, resolve_task
 from toolkit.errors import ToolkitError
 from toolkit.fakequant import quantized
-from toolkit.hub import Source, save_classifier
+from toolkit.hub import Source, write_classifier
 from toolkit.initialise import start_from_teacher
 from toolkit.metrics import evaluate
 from toolkit.objectives import Intermediate, Prediction
+from toolkit.steps import Schedule
 from toolkit.student import Projections, Shape, check_heads, depth, layer_map, student_config
 from toolkit.tables import read_texts
 from toolkit.tasks import Task
 from toolkit.teacher import check_teacher
 from toolkit.text import Encoded, sorted_batches
-from toolkit.training import Fitted, Rows, Schedule, fit, model_logits
+from toolkit.training import Fitted, Rows, fit, model_logits
 
 SAMPLE_ROWS = 512  # for --init teacher: some 14,000 tokens of short sentences, ten for each unknown of a regression
 PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
@@ -82,20 +84,20 @@ def run_distill(config: DistillConfig) -> Bundle:
         teacher_metrics = check_teacher(teacher, lesson.task, lesson.dev_encoded, lesson.dev.labels, config)
         student, projections = _start(config, shape, source, teacher, mapping, lesson)
         start = lesson.score(student)
-        stages = _teach(config, lesson, teacher, student, projections, mapping)
-        metrics = lesson.score(student)
-        manifest = {
-            "kind": "student", "task": lesson.task.to_json(), "precision": "fp32",
-            "max_length": lesson.task.max_length, "parent": source.digest, "config": config.to_json(),
-            "seed": config.seed, "metrics": metrics, "teacher_metrics": teacher_metrics, "start_metrics": start,
-            "layer_map": list(mapping), "data": lesson.digests(config),
-            "stages": {name: fitted.to_json() for name, fitted in stages.items()},
-        }  # fmt: skip
-        with write_bundle(config.out, manifest) as staging:
-            save_classifier(student, source, staging)
+        with Checkpoints(config.to_json(), _inputs(config, lesson, teacher, student)) as checkpoints:
+            stages = _teach(config, lesson, teacher, student, projections, mapping, checkpoints)
+            metrics = lesson.score(student)
+            manifest = {
+                "kind": "student", "task": lesson.task.to_json(), "precision": "fp32",
+                "max_length": lesson.task.max_length, "parent": source.digest, "config": config.to_json(),
+                "seed": config.seed, "metrics": metrics, "teacher_metrics": teacher_metrics, "start_metrics": start,
+                "layer_map": list(mapping), "data": lesson.digests(config),
+                "stages": {name: fitted.to_json() for name, fitted in stages.items()},
+            }  # fmt: skip
+            bundle = write_classifier(config.out, manifest, student, source)
     _summary(task, teacher_metrics, start, metrics)
     say(f"wrote {config.out}")
-    return open_bundle(config.out)
+    return bundle
 
 
 def resolved(config: DistillConfig, task: Task) -> DistillConfig:
@@ -152,7 +154,7 @@ def _start(
         lengths = lesson.texts.lengths[chosen]
         batches = [lesson.texts.batch(chosen[rows]) for rows in sorted_batches(lengths, 64)]
         sample = [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
-        projections.start_from(start_from_teacher(student, teacher, mapping, sample))
+        projections.start_from(start_from_teacher(student, teacher.cpu(), mapping, sample))
     return student, projections
 
 
@@ -169,9 +171,16 @@ def _load_student(directory: str, wanted: Any) -> Any:
         ) from error
 
 
+def _inputs(config: DistillConfig, lesson: Lesson, teacher: Any, student: Any) -> dict[str, str]:
+    """Digests of what the options name: a run goes on only from checkpoints of the same."""
+    found = lesson.digests(config) | {"teacher": weights_digest(teacher)}
+    return found if config.init in ("teacher", "random") else found | {"init": weights_digest(student)}
+
+
 def _teach(
-    config: DistillConfig, lesson: Lesson, teacher: Any, student: Any, projections: Projections, mapping: Sequence[int]
-) -> dict[str, Fitted]:
+    config: DistillConfig, lesson: Lesson, teacher: Any, student: Any, projections: Projections,
+    mapping: Sequence[int], checkpoints: Checkpoints,
+) -> dict[str, Fitted]:  # fmt: skip
     """Both stages, those that have an epoch and a loss; what each did, by name."""
     stages: dict[str, Fitted] = {}
     weights = {name: float(getattr(config, name)) for name in ("attention", "hidden", "embedding")}
@@ -182,7 +191,9 @@ def _teach(
         schedule = _schedule(config, config.intermediate_epochs, config.intermediate_lr)
         rows = Rows(lesson.texts)
         # no dev metric selects here: the head is not being trained, so the last step is the one to keep
-        stages["intermediate"] = fit(objective, rows, schedule, name="intermediate", model=student, evaluate=None)
+        stages["intermediate"] = fit(
+            objective, rows, schedule, name="intermediate", model=student, evaluate=None, checkpoints=checkpoints
+        )
         objective.close()
     if config.prediction_epochs and config.prediction:
         rows = Rows(lesson.texts, model_logits(teacher, lesson.texts))
@@ -190,14 +201,17 @@ def _teach(
         with quantized(student) if config.quantization_aware else nullcontext():
             stages["prediction"] = fit(
                 Prediction(student, lesson.task.kind, config.temperature), rows, schedule, name="prediction",
-                model=student, evaluate=lambda: lesson.score(student)[lesson.task.metric],
+                model=student, evaluate=lambda: lesson.score(student)[lesson.task.metric], checkpoints=checkpoints,
             )  # fmt: skip
     return stages
 
 
 def _schedule(config: DistillConfig, epochs: int, lr: float | None) -> Schedule:
     assert lr is not None
-    return Schedule(epochs, lr, config.batch_size, config.warmup, config.weight_decay, config.seed)
+    return Schedule(
+        epochs, lr, config.batch_size, config.warmup, config.weight_decay, config.seed, patience=config.patience,
+        accumulation=config.accumulation, precision=config.precision,
+    )  # fmt: skip
 
 
 def _summary(task: Task, teacher: dict[str, float], start: dict[str, float], student: dict[str, float]) -> None:

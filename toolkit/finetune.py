@@ -9,16 +9,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from toolkit.bundle import Bundle, check_target, open_bundle, write_bundle
+from toolkit.bundle import Bundle, check_target
+from toolkit.checkpoint import Checkpoints, weights_digest
 from toolkit.config import FinetuneConfig
 from toolkit.console import say
 from toolkit.data import load_split, resolve_task
-from toolkit.hub import Source, save_classifier
+from toolkit.hub import Source, write_classifier
 from toolkit.losses import label_loss
 from toolkit.metrics import evaluate, majority_baseline
+from toolkit.steps import Schedule
 from toolkit.tasks import Kind
 from toolkit.trace import model_inputs
-from toolkit.training import Rows, Schedule, fit, model_logits
+from toolkit.training import Rows, fit, model_logits
 
 
 class Supervised(nn.Module):
@@ -56,23 +58,28 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
         rows = Rows(encoder.encode(train.texts, train.pairs), train.labels)
         dev_encoded = encoder.encode(dev.texts, dev.pairs)
         schedule = Schedule(
-            config.epochs, config.lr, config.batch_size, config.warmup, config.weight_decay, config.seed
-        )
+            config.epochs, config.lr, config.batch_size, config.warmup, config.weight_decay, config.seed,
+            patience=config.patience, accumulation=config.accumulation, precision=config.precision,
+        )  # fmt: skip
         say(f"fine-tuning {config.model} on {task.name}: {len(train):,} rows, {len(dev):,} for dev")
 
         def dev_metric() -> float:
             return evaluate(task, model_logits(model, dev_encoded), dev.labels)[task.metric]
 
-        fitted = fit(Supervised(model, task.kind), rows, schedule, name="finetune", model=model, evaluate=dev_metric)
-        metrics = evaluate(task, model_logits(model, dev_encoded), dev.labels)
-        manifest = {
-            "kind": "teacher", "task": task.to_json(), "precision": "fp32", "max_length": task.max_length,
-            "parent": source.digest, "config": config.to_json(), "seed": config.seed, "metrics": metrics,
-            "data": {"train": train.digest, "dev": dev.digest}, "stages": {"finetune": fitted.to_json()},
-        }  # fmt: skip
-        with write_bundle(config.out, manifest) as staging:
-            save_classifier(model, source, staging)
+        inputs = {"train": train.digest, "dev": dev.digest}
+        with Checkpoints(config.to_json(), inputs | {"model": weights_digest(model)}) as checkpoints:
+            fitted = fit(
+                Supervised(model, task.kind), rows, schedule, name="finetune", model=model, evaluate=dev_metric,
+                checkpoints=checkpoints,
+            )  # fmt: skip
+            metrics = evaluate(task, model_logits(model, dev_encoded), dev.labels)
+            manifest = {
+                "kind": "teacher", "task": task.to_json(), "precision": "fp32", "max_length": task.max_length,
+                "parent": source.digest, "config": config.to_json(), "seed": config.seed, "metrics": metrics,
+                "data": inputs, "stages": {"finetune": fitted.to_json()},
+            }  # fmt: skip
+            bundle = write_classifier(config.out, manifest, model, source)
     baseline = majority_baseline(task, dev.labels)
     say(f"teacher: dev {task.metric} {100 * metrics[task.metric]:.2f} (always the same answer: {100 * baseline:.2f})")
     say(f"wrote {config.out}")
-    return open_bundle(config.out)
+    return bundle

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from toolkit.bundle import Bundle, is_bundle, open_bundle
+from toolkit.bundle import Bundle, is_bundle, open_bundle, write_bundle
 from toolkit.errors import ToolkitError, require
 from toolkit.tasks import Task
 
@@ -114,6 +114,18 @@ class Source:
             ) from error
         except Exception as error:  # tokenizers raises a bare Exception for a corrupt tokenizer.json
             raise ToolkitError(f"cannot open {self.name} with {kind.__name__}: {error}") from error
+
+
+def write_classifier(out: str, manifest: dict[str, Any], model: Any, source: Source) -> Bundle:
+    """Write a model with its source's tokenizer as a bundle; of several processes the first writes, the others wait."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.is_main_process:
+        with write_bundle(out, manifest) as staging:
+            save_classifier(model, source, staging)
+    state.wait_for_everyone()
+    return open_bundle(out)
 
 
 def save_classifier(model: Any, source: Source, staging: Path) -> None:

@@ -12,6 +12,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from toolkit.tasks import Kind
 
+# What each named loss is an average over, where not over rows: parts of a step weigh by how many of these they hold.
+AVERAGED_OVER = {"attention": "pairs", "hidden": "tokens", "embedding": "tokens", "relations": "tokens"}
+
 
 def attention_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Mean squared difference of raw attention scores, before softmax (Eq. 7).

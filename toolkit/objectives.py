@@ -42,7 +42,8 @@ class Intermediate(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weighted losses of one batch."""
-        teacher, mask = self._teacher[0], batch["attention_mask"]
+        mask = batch["attention_mask"]
+        teacher = self._teacher[0].to(mask.device)
         with torch.no_grad():
             teacher.base_model(**model_inputs(teacher, batch))
         self.student.base_model(**model_inputs(self.student, batch))

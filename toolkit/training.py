@@ -1,47 +1,43 @@
 """One training loop for every stage: length-bucketed batches, AdamW, warm-up and linear decay, best dev step kept.
 
 What is learnt is a module whose forward takes a batch and returns named losses; their sum is minimised. Devices,
-precision and processes are accelerate's.
+precision and processes are accelerate's: with several processes, or several batches a step, the weights move as they
+would with one process and one large batch.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import reduce
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from toolkit.console import track
+from toolkit.checkpoint import Checkpoints
+from toolkit.console import say, track
 from toolkit.errors import ToolkitError
-from toolkit.predictor import TorchRuntime, batched_logits
-from toolkit.text import Encoded, shuffled_batches
+from toolkit.losses import AVERAGED_OVER
+from toolkit.predictor import TorchRuntime
+from toolkit.steps import Part, Schedule, Steps
+from toolkit.text import Encoded, sorted_batches
 
-FIGURES_EVERY = 10  # steps between readings of the loss: reading it makes a GPU wait
+FIGURES_EVERY = 10  # steps between readings of the loss: reading it makes a GPU, and other processes, wait
 MAX_GRADIENT_NORM = 1.0
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast a stage learns. `warmup` is the share of steps with a rising rate."""
-
-    epochs: int
-    lr: float
-    batch_size: int
-    warmup: float
-    weight_decay: float
-    seed: int
-    evaluations: int = 1
+WEIGHTS, BEST = "model.safetensors", "best.safetensors"
 
 
 @dataclass
 class Fitted:
-    """What a stage did: `history` has a row {"step", losses..., "seconds"} per reading and per dev evaluation."""
+    """What a stage did: `history` has a row {"step", losses...} per reading and {"step", "dev"} per evaluation."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -51,13 +47,10 @@ class Fitted:
 
     def to_json(self) -> dict[str, Any]:
         """For the bundle."""
-        return {
-            "steps": self.steps, "seconds": round(self.seconds, 1), "best_step": self.best_step,
-            "best_metric": self.best_metric, "history": self.history,
-        }  # fmt: skip
+        return asdict(self) | {"seconds": round(self.seconds, 1)}
 
 
-class Rows(Dataset[int]):
+class Rows:
     """Encoded inputs with one target each, as padded tensors by batch."""
 
     def __init__(self, encoded: Encoded, targets: np.ndarray | None = None) -> None:
@@ -66,97 +59,202 @@ class Rows(Dataset[int]):
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def __getitem__(self, row: int) -> int:
-        return row  # rows are gathered by batch, in `collate`
-
-    def collate(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def collate(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """input_ids, attention_mask, token_type_ids [B, L] and, where there are targets, targets [B, ...]."""
         batch = {name: torch.from_numpy(array) for name, array in self.encoded.batch(rows).items()}
         if self.targets is not None:
-            batch["targets"] = torch.from_numpy(self.targets[list(rows)])
+            batch["targets"] = torch.from_numpy(self.targets[np.asarray(rows)])
         return batch
 
 
-class LengthBatches(Sampler[list[int]]):
-    """`shuffled_batches` as torch's loader wants them; each pass is the next epoch."""
-
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
-
-    def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        batches = shuffled_batches(self.lengths, self.batch_size, self.seed, self.epoch)
-        self.epoch += 1
-        yield from (batch.tolist() for batch in batches)
-
-
 def fit(
-    objective: nn.Module, rows: Rows, schedule: Schedule, *, name: str, model: Any, evaluate: Callable[[], float] | None
-) -> Fitted:
+    objective: nn.Module, rows: Rows, schedule: Schedule, *, name: str, model: Any,
+    evaluate: Callable[[], float] | None, checkpoints: Checkpoints | None = None,
+) -> Fitted:  # fmt: skip
     """Minimise an objective over rows; `model` is what is kept.
 
     Args:
-        objective: forward(batch) gives {name: loss}; its parameters that require gradients are trained.
+        objective: forward(batch) gives {name: loss}, averages over what AVERAGED_OVER says; its parameters that require
+            gradients are trained.
         rows: what to learn from; every row is used in every epoch, the last partial batch too.
         schedule: epochs, rates, batch size, seed.
-        name: of the stage, for the progress bar.
+        name: of the stage, for the progress bar and its checkpoints.
         model: part of the objective that is rolled back to its best dev step at the end.
-        evaluate: the dev metric, higher is better; None keeps the last step.
+        evaluate: the dev metric, higher is better, called on every process; None keeps the last step.
+        checkpoints: to go on from, and to write; a stage that was finished is not run again.
 
     Raises:
-        ToolkitError: a loss that is not finite.
+        ToolkitError: a loss that is not finite, a checkpoint that cannot be written or read, or a precision that the
+            device does not have.
     """
-    torch.manual_seed(schedule.seed)
-    accelerator = Accelerator()
-    loader = DataLoader(
-        rows, batch_sampler=LengthBatches(rows.encoded.lengths, schedule.batch_size, schedule.seed),
-        collate_fn=rows.collate,
-    )  # fmt: skip
-    total = schedule.epochs * len(loader)
-    optimizer = torch.optim.AdamW(_decayed(objective, schedule.weight_decay), lr=schedule.lr, fused=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total, schedule.warmup))
-    objective, optimizer, loader, scheduler = accelerator.prepare(objective, optimizer, loader, scheduler)
-    when = _evaluation_steps(total, schedule.epochs * schedule.evaluations) if evaluate else set()
-    fitted, best, start, seen = Fitted(), None, time.monotonic(), 0
-    objective.train()
-    with track(name, total) as progress:
-        for batch in (batch for _ in range(schedule.epochs) for batch in loader):
-            losses = objective(batch)
-            loss = sum(losses.values())
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(objective.parameters(), MAX_GRADIENT_NORM)
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-            fitted.steps += 1
-            seen += len(batch["input_ids"])
+    run = Run(objective, rows, schedule, name, model, checkpoints)
+    fitted, total = run.fitted, len(run.steps)
+    when = run.steps.evaluations if evaluate else set()
+    with track(name, total, done=fitted.steps) as progress:
+        for parts in () if run.done else run.steps.after(fitted.steps):
+            told = run.step(parts)
             figures: dict[str, Any] = {}
             if fitted.steps % FIGURES_EVERY == 0 or fitted.steps == total:
-                reading = _reading(losses, fitted.steps, name, schedule)
-                fitted.history.append(reading)
-                elapsed = time.monotonic() - start
-                figures = {"loss": sum(reading[key] for key in losses), "speed": f"{seen / elapsed:.0f} rows/s"}
+                figures = run.read(told)
             if fitted.steps in when and evaluate is not None:
-                metric = evaluate()
-                objective.train()
-                fitted.history.append({"step": fitted.steps, "dev": metric})
-                if fitted.best_metric is None or metric > fitted.best_metric:
-                    fitted.best_metric, fitted.best_step = metric, fitted.steps
-                    best = {key: value.detach().clone() for key, value in model.state_dict().items()}
-                figures["dev"] = metric
+                figures["dev"] = run.judge(evaluate())
+            run.checkpoint()
             progress.advance(**figures)
-    if best is not None:
-        model.load_state_dict(best)
-    model.eval()
-    fitted.seconds = time.monotonic() - start
+            if run.out_of_patience():
+                break
+    run.finish()
     return fitted
 
 
+class Run:
+    """One stage as it runs, from its last checkpoint where there is one: what `fit` steps through."""
+
+    def __init__(
+        self, objective: nn.Module, rows: Rows, schedule: Schedule, name: str, model: Any,
+        checkpoints: Checkpoints | None,
+    ) -> None:  # fmt: skip
+        AcceleratorState._reset_state()  # accelerate would hold on to the precision of the first run
+        self.accelerator = Accelerator(
+            mixed_precision=_mixed_precision(schedule.precision),
+            # not every loss reads every parameter: the head in stage a, say
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        torch.manual_seed(schedule.seed + self.accelerator.process_index)
+        self.plain, self.rows, self.schedule, self.name, self.model = objective, rows, schedule, name, model
+        self.steps = Steps(
+            rows.encoded.lengths, schedule, self.accelerator.num_processes, self.accelerator.process_index
+        )
+        optimizer = torch.optim.AdamW(_decayed(objective, schedule.weight_decay), lr=schedule.lr, fused=True)
+        self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        self.fitted, self.done, self.checkpoints = Fitted(), False, checkpoints
+        self.best: dict[str, Tensor] = {}
+        if checkpoints is not None and (last := checkpoints.last(name)):
+            with checkpoints.opened(last) as progress:
+                self._restore(last, **progress)
+        self._due, self._begun, self._first = False, time.monotonic() - self.fitted.seconds, self.fitted.steps
+        self.objective.train()
+
+    def step(self, parts: Sequence[Part]) -> dict[str, Tensor]:
+        """Move the weights once; this process's share of each loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.steps.rate(self.fitted.steps)
+        told: dict[str, Tensor] = {}
+        for i, part in enumerate(parts):
+            with nullcontext() if i + 1 == len(parts) else self.accelerator.no_sync(self.objective):
+                batch = self.rows.collate(part.rows)
+                losses = self.objective({key: value.to(self.accelerator.device) for key, value in batch.items()})
+                losses = {key: part.share[AVERAGED_OVER.get(key, "rows")] * loss for key, loss in losses.items()}
+                # gradients are averaged over processes; the shares of a step's losses are to be summed
+                self.accelerator.backward(self.accelerator.num_processes * sum(losses.values()))
+            told = {key: told.get(key, 0) + loss.detach() for key, loss in losses.items()}
+        self.accelerator.clip_grad_norm_(self.objective.parameters(), MAX_GRADIENT_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.fitted.steps += 1
+        return told
+
+    def read(self, told: dict[str, Tensor]) -> dict[str, Any]:
+        """Note the losses of a step over all processes, and how fast it goes; what to show of them.
+
+        Raises:
+            ToolkitError: a loss that is not finite.
+        """
+        due = self.checkpoints is not None and self.accelerator.is_main_process and self.checkpoints.due()
+        values = torch.stack([*told.values(), torch.tensor(float(due), device=self.accelerator.device)])
+        *losses, agreed = self.accelerator.reduce(values, "sum").tolist()
+        self._due = agreed > 0  # by the main process's clock, told to the others with the losses
+        reading = dict(zip(told, losses, strict=True))
+        broken = [key for key, value in reading.items() if not np.isfinite(value)]
+        if broken:
+            raise ToolkitError(
+                f"{self.name}: the {', '.join(broken)} loss is not finite at step {self.fitted.steps} "
+                f"(learning rate {self.schedule.lr:g})",
+                fix="a lower learning rate; if it happens at once, the model's weights are damaged",
+            )
+        self.fitted.history.append({"step": self.fitted.steps, **reading})
+        passes = self.schedule.epochs * (self.fitted.steps - self._first) / len(self.steps)
+        elapsed, lengths = time.monotonic() - self._begun, self.steps.lengths
+        speed = f"{passes * len(lengths) / elapsed:.0f} rows/s {passes * lengths.sum() / elapsed:.0f} tokens/s"
+        return {"loss": sum(losses), "speed": speed}
+
+    def judge(self, metric: float) -> float:
+        """Note a dev metric, and keep the weights where it is the best so far."""
+        fitted = self.fitted
+        fitted.history.append({"step": fitted.steps, "dev": metric})
+        if fitted.best_metric is None or metric > fitted.best_metric:
+            fitted.best_metric, fitted.best_step = metric, fitted.steps
+            self.best = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        self.objective.train()
+        return metric
+
+    def out_of_patience(self) -> bool:
+        """Whether the last `patience` evaluations brought no new best."""
+        fitted, patience = self.fitted, self.schedule.patience
+        if patience is None or fitted.best_step is None:
+            return False
+        return sum("dev" in row and row["step"] > fitted.best_step for row in fitted.history) >= patience
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint where one is due."""
+        checkpoints, steps = self.checkpoints, self.fitted.steps
+        if checkpoints is None or not (steps % checkpoints.every == 0 if checkpoints.every else self._due):
+            return
+        self._due = False
+        with checkpoints.save(self.name, steps, self._progress()) as folder:
+            self.accelerator.save_state(str(folder), safe_serialization=True)
+            if self.best and self.accelerator.is_main_process:
+                save_file(self.best, folder / BEST)
+
+    def finish(self) -> None:
+        """Roll the model back to its best dev step, and note that the stage is over."""
+        if self.best:
+            self.model.load_state_dict(self.best)
+        self.model.eval()
+        if self.checkpoints is not None and not self.done:
+            self.done = True
+            with self.checkpoints.save(self.name, self.fitted.steps, self._progress()) as folder:
+                if self.accelerator.is_main_process:
+                    save_model(self.plain, str(folder / WEIGHTS))
+
+    def _progress(self) -> dict[str, Any]:
+        self.fitted.seconds = time.monotonic() - self._begun
+        return {"done": self.done, "fitted": asdict(self.fitted)}
+
+    def _restore(self, folder: Path, done: bool, fitted: dict[str, Any]) -> None:
+        self.fitted, self.done = Fitted(**fitted), done
+        if done:
+            load_model(self.plain, folder / WEIGHTS, device=str(self.accelerator.device))
+            return
+        self.accelerator.load_state(str(folder), load_kwargs={"weights_only": True})
+        if (folder / BEST).exists():
+            self.best = load_file(folder / BEST, device=str(self.accelerator.device))
+        say(f"{self.name}: going on from step {self.fitted.steps} of {len(self.steps)}")
+
+
 def model_logits(model: Any, encoded: Encoded) -> np.ndarray:
-    """Logits [n, C] of a PyTorch classifier in eval mode, on whatever device it is."""
-    return batched_logits(TorchRuntime(model, str(next(model.parameters()).device)), encoded, batch_size=64)
+    """Logits [n, C] of a PyTorch classifier in eval mode, each process running its share of the batches.
+
+    The model is moved to the device that training uses.
+    """
+    state = PartialState()
+    runtime = TorchRuntime(model, str(state.device))
+    logits = torch.zeros(len(encoded), model.config.num_labels, device=state.device)
+    for i, rows in enumerate(sorted_batches(encoded.lengths, 64)):
+        if i % state.num_processes == state.process_index:
+            logits[rows] = torch.from_numpy(runtime.run(encoded.batch(rows))).to(state.device)
+    return reduce(logits, "sum").cpu().numpy()  # type: ignore[no-any-return]
+
+
+def _mixed_precision(precision: str) -> str:
+    """Accelerate's word for a precision, once the device is known to have it."""
+    device = PartialState().device.type
+    if precision == "auto":
+        return {"cuda": "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp16"}.get(
+            device, "no"
+        )
+    if precision == "fp16" and device != "cuda":
+        raise ToolkitError(f"--precision fp16 needs a GPU; this is a {device}", expected="fp32, bf16 or auto")
+    return "no" if precision == "fp32" else precision
 
 
 def _decayed(objective: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -166,24 +264,3 @@ def _decayed(objective: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [p for _, p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for _, p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def _rate(step: int, total: int, warmup: float) -> float:
-    """Share of the learning rate at a step: linear up over the warm-up, then linear down to 0."""
-    rising = max(int(total * warmup), 1)
-    return min((step + 1) / rising, (total - step) / max(total - rising, 1), 1.0)
-
-
-def _evaluation_steps(total: int, count: int) -> set[int]:
-    return {max(round(total * i / count), 1) for i in range(1, count + 1)}
-
-
-def _reading(losses: dict[str, Tensor], step: int, name: str, schedule: Schedule) -> dict[str, float]:
-    values = {key: float(value.detach()) for key, value in losses.items()}
-    broken = [key for key, value in values.items() if not np.isfinite(value)]
-    if broken:
-        raise ToolkitError(
-            f"{name}: the {', '.join(broken)} loss is not finite at step {step} (learning rate {schedule.lr:g})",
-            fix="a lower learning rate; if it happens at once, the model's weights are damaged",
-        )
-    return {"step": step, **values}

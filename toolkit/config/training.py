@@ -10,6 +10,7 @@ from toolkit.config.base import Config, at_least, option, positive, required, sh
 
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
 LAYER_MAPS = ("uniform", "top", "bottom")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,17 @@ class FinetuneConfig(Config):
     data: str | None = option(None, "folder with train and dev files (.tsv as GLUE has them, .csv, .jsonl, .parquet)")
     epochs: int = option(3, "passes over the training rows; the best on dev is kept")
     lr: float = option(5e-5, "learning rate at its peak")
-    batch_size: int = option(32, "rows a step")
+    batch_size: int = option(32, "rows a process takes at a time")
     warmup: float = option(0.1, "share of the steps in which the learning rate rises")
     weight_decay: float = option(0.01, "AdamW's, on matrices only")
     max_length: int | None = option(None, "tokens at which texts are cut [default: the task's]")
     max_rows: int | None = option(None, "train on a random subset of this many rows [default: all]")
+    patience: int | None = option(None, "end after this many dev evaluations without a new best [default: never]")
+    accumulation: int = option(1, "batches whose gradients are summed for one step")
+    precision: str = option("auto", f"of the matrix products: {', '.join(PRECISIONS)}; auto: bf16 or fp16 on a GPU")
+    checkpoint_every: int | None = option(
+        None, "steps between checkpoints, in OUT.partial [default: as often as 2 % of the time allows]"
+    )
     seed: int = option(42, "of every random draw")
 
     def problems(self) -> Iterator[str]:
@@ -64,13 +71,21 @@ class DistillConfig(Config):
     prediction_epochs: int | None = option(None, "passes of the prediction stage [default: the task's]")
     prediction_lr: float | None = option(None, "its learning rate [default: 5e-5]")
     quantization_aware: bool = option(False, "predict in the arithmetic of the int8 export while learning to")
-    batch_size: int = option(32, "rows a step")
+    batch_size: int = option(32, "rows a process takes at a time")
     warmup: float = option(0.1, "share of the steps in which the learning rate rises")
     weight_decay: float = option(0.01, "AdamW's, on matrices only")
     dropout: float = option(0.0, "of the student while it learns")
     max_length: int | None = option(None, "tokens at which texts are cut [default: the teacher's]")
     max_rows: int | None = option(None, "train on a random subset of this many rows [default: all]")
     allow_weak_teacher: bool = option(False, "go on with a teacher no better than the most frequent label")
+    patience: int | None = option(
+        None, "end stage b after this many dev evaluations without a new best, 4 an epoch [default: never]"
+    )
+    accumulation: int = option(1, "batches whose gradients are summed for one step")
+    precision: str = option("auto", f"of the matrix products: {', '.join(PRECISIONS)}; auto: bf16 or fp16 on a GPU")
+    checkpoint_every: int | None = option(
+        None, "steps between checkpoints, in OUT.partial [default: as often as 2 % of the time allows]"
+    )
     seed: int = option(42, "of every random draw")
 
     def problems(self) -> Iterator[str]:
@@ -134,8 +149,13 @@ class AugmentConfig(Config):
 
 
 def _training_problems(config: FinetuneConfig | DistillConfig) -> Iterator[str]:
-    yield from at_least(1, batch_size=config.batch_size)
+    yield from at_least(1, batch_size=config.batch_size, accumulation=config.accumulation)
     yield from at_least(0, seed=config.seed)
+    for name in ("patience", "checkpoint_every"):
+        if (value := getattr(config, name)) is not None:
+            yield from at_least(1, **{name: value})
+    if config.precision not in PRECISIONS:
+        yield f"--precision {config.precision}: expected {', '.join(PRECISIONS)}"
     if config.max_length is not None:
         yield from at_least(4, max_length=config.max_length)
     if config.max_rows is not None:
