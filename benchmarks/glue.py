@@ -42,11 +42,11 @@ class Recipe:
 
 
 RECIPES = {
-    "mrpc": Recipe("MRPC", 4, 3, 1, copies=3),
-    "cola": Recipe("CoLA", 4, 10, 3),
-    "sst2": Recipe("SST-2", 2, 3, 1, max_rows=24_000),
+    "mrpc": Recipe("MRPC", 4, 3, 1, copies=2),
+    "cola": Recipe("CoLA", 4, 8, 3),
+    "sst2": Recipe("SST-2", 2, 3, 1, max_rows=20_000),
     "stsb": Recipe("STS-B", 4, 3, 1, copies=2),
-    "rte": Recipe("RTE", 4, 3, 1, copies=3),
+    "rte": Recipe("RTE", 4, 3, 1, copies=2),
 }
 
 

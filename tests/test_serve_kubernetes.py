@@ -22,7 +22,8 @@ from serve.metrics import Metrics
 from serve.security import KEYS_VARIABLE, OPEN_PATHS
 
 FILES = sorted((ROOT / "kubernetes").glob("*.yaml"))
-VERSIONS = ("1.30", kubernetes_validate.utils.major_minor(kubernetes_validate.utils.latest_version()))  # sleep: from 1.30
+# the preStop hook sleep is there from 1.30 on
+VERSIONS = ("1.30", kubernetes_validate.utils.major_minor(kubernetes_validate.utils.latest_version()))
 
 
 def documents() -> dict[str, dict[str, Any]]:
