@@ -134,6 +134,21 @@ def tiny_bert(tokenizer: Tokenizer) -> Callable[..., object]:
 
 
 @pytest.fixture(scope="session")
+def tiny_teacher(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bert: Callable[..., object], save_model: Callable[..., Path],
+    data_dir: Path,
+) -> Path:  # fmt: skip
+    """A bundle fine-tuned on `data_dir`, good enough to be learnt from."""
+    from toolkit.config import FinetuneConfig
+    from toolkit.finetune import run_finetune
+
+    folder = tmp_path_factory.mktemp("teachers")
+    plain = save_model(tiny_bert(initializer_range=0.05), folder / "plain")
+    run_finetune(FinetuneConfig(str(plain), "auto", str(folder / "teacher"), data=str(data_dir), epochs=4, lr=5e-3))
+    return folder / "teacher"
+
+
+@pytest.fixture(scope="session")
 def tiny_student(
     tmp_path_factory: pytest.TempPathFactory, tiny_bert: Callable[..., object], save_model: Callable[..., Path]
 ) -> Path:

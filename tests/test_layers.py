@@ -22,9 +22,8 @@ ROWS = {
     ),
     "light": "data vectors steps predictor",
     "torch": (
-        "architectures trace losses lowrank student hub candidates initialise "
-        "objectives checkpoint training fakequant teacher "
-        "peers contenders"
+        "processes architectures trace losses lowrank student hub candidates initialise objectives checkpoint training "
+        "fakequant teacher peers contenders"
     ),
     "recipes": "finetune distill augment bench demo",
     "entry": "cli __main__",  # and serve.__main__, to the left of these

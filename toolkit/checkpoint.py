@@ -18,12 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from accelerate import PartialState
 from safetensors import SafetensorError
 from torch import nn
 
 from toolkit.bundle import canonical_json
 from toolkit.errors import ToolkitError
+from toolkit.processes import processes
 
 COMMAND, PROGRESS = "command.json", "progress.json"
 SHARE_OF_TIME = 0.02  # that checkpoints may take where no number of steps is given
@@ -47,7 +47,7 @@ class Checkpoints:
         out, self.every = Path(options["out"]), options["checkpoint_every"]
         self.path = out.with_name(f"{out.name}.partial")
         self._saved, self._cost = time.monotonic(), 0.0
-        state = PartialState()
+        state = processes()
         self._main, self._wait = state.is_main_process, state.wait_for_everyone
         flags = {f"--{name.replace('_', '-')}": options[name] for name in options if name not in CHANGE_NOTHING}
         self.command = json.loads(canonical_json({**flags, **inputs, "processes": state.num_processes}))
@@ -112,7 +112,7 @@ class Checkpoints:
         """
         try:
             yield json.loads((path / PROGRESS).read_bytes())
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        except Exception as error:  # whatever a damaged file makes its reader raise
             raise ToolkitError(
                 f"the checkpoint {path} is damaged: {str(error).splitlines()[0]}", fix=f"start over: rm -r {self.path}"
             ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+import time
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Distil a fine-tuned BERT into a TinyBERT student, export it to int8 ONNX, prove it, serve it.",
 )  # fmt: skip
+LET_THE_FIRST_TELL_S = 3.0  # torchrun ends all processes once one has ended
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="bundle made by finetune, distill or export")]
 
 
@@ -29,6 +31,8 @@ def main() -> None:
         app()
     except ToolkitError as error:
         stderr.print(f"{'not met' if isinstance(error, GateError) else 'error'}: {error}", markup=False)
+        if stderr.quiet:
+            time.sleep(LET_THE_FIRST_TELL_S)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         stderr.print("stopped")

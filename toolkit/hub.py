@@ -9,6 +9,7 @@ from typing import Any
 
 from toolkit.bundle import Bundle, is_bundle, open_bundle, write_bundle
 from toolkit.errors import ToolkitError, require
+from toolkit.processes import processes
 from toolkit.tasks import Task
 
 
@@ -118,9 +119,7 @@ class Source:
 
 def write_classifier(out: str, manifest: dict[str, Any], model: Any, source: Source) -> Bundle:
     """Write a model with its source's tokenizer as a bundle; of several processes the first writes, the others wait."""
-    from accelerate import PartialState
-
-    state = PartialState()
+    state = processes()
     if state.is_main_process:
         with write_bundle(out, manifest) as staging:
             save_classifier(model, source, staging)

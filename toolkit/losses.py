@@ -25,6 +25,7 @@ def attention_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         student, teacher: Q.K^T / sqrt(d_head), [B, A, L, L].
         mask: [B, L].
     """
+    student, teacher = _full(student), _full(teacher)
     real = mask.to(student.dtype)
     pairs = real[:, :, None] * real[:, None, :]  # B, L, L
     squares = (student - teacher).square().mean(dim=1)  # B, L, L
@@ -41,6 +42,7 @@ def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         teacher: [B, L, D].
         mask: [B, L].
     """
+    student, teacher = _full(student), _full(teacher)
     real = mask.to(student.dtype)
     squares = (student - teacher).square().mean(dim=-1)  # B, L
     return (squares * real).sum() / real.sum()
@@ -96,6 +98,11 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, relation_heads
     divergence = (target * (log_target - log_student)).sum(dim=-1).mean(dim=1)  # B, L
     real = mask.to(student.dtype)
     return (divergence * real).sum() / real.sum()
+
+
+def _full(states: Tensor) -> Tensor:
+    """In float32 or better: what bf16 and fp16 matrix products gave is not to be squared and summed in them."""
+    return states.to(torch.promote_types(states.dtype, torch.float32))
 
 
 def _relations(states: Tensor, mask: Tensor, relation_heads: int) -> Tensor:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
-from accelerate.utils import reduce
+from accelerate.utils import load, reduce
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
@@ -27,6 +27,7 @@ from toolkit.console import say, track
 from toolkit.errors import ToolkitError
 from toolkit.losses import AVERAGED_OVER
 from toolkit.predictor import TorchRuntime
+from toolkit.processes import processes
 from toolkit.steps import Part, Schedule, Steps
 from toolkit.text import Encoded, sorted_batches
 
@@ -98,10 +99,10 @@ def fit(
                 figures = run.read(told)
             if fitted.steps in when and evaluate is not None:
                 figures["dev"] = run.judge(evaluate())
-            run.checkpoint()
             progress.advance(**figures)
             if run.out_of_patience():
                 break
+            run.checkpoint()
     run.finish()
     return fitted
 
@@ -114,16 +115,13 @@ class Run:
         checkpoints: Checkpoints | None,
     ) -> None:  # fmt: skip
         AcceleratorState._reset_state()  # accelerate would hold on to the precision of the first run
-        self.accelerator = Accelerator(
-            mixed_precision=_mixed_precision(schedule.precision),
-            # not every loss reads every parameter: the head in stage a, say
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
-        torch.manual_seed(schedule.seed + self.accelerator.process_index)
+        ddp = DistributedDataParallelKwargs()
+        self.accelerator = Accelerator(mixed_precision=_mixed_precision(schedule.precision), kwargs_handlers=[ddp])
         self.plain, self.rows, self.schedule, self.name, self.model = objective, rows, schedule, name, model
-        self.steps = Steps(
-            rows.encoded.lengths, schedule, self.accelerator.num_processes, self.accelerator.process_index
-        )
+        count, mine = self.accelerator.num_processes, self.accelerator.process_index
+        self.steps = Steps(rows.encoded.lengths, schedule, count, mine)
+        ddp.find_unused_parameters = count > 1 and self._leaves_some_unread()
+        torch.manual_seed(schedule.seed + mine)
         optimizer = torch.optim.AdamW(_decayed(objective, schedule.weight_decay), lr=schedule.lr, fused=True)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self.fitted, self.done, self.checkpoints = Fitted(), False, checkpoints
@@ -141,9 +139,10 @@ class Run:
         told: dict[str, Tensor] = {}
         for i, part in enumerate(parts):
             with nullcontext() if i + 1 == len(parts) else self.accelerator.no_sync(self.objective):
-                batch = self.rows.collate(part.rows)
-                losses = self.objective({key: value.to(self.accelerator.device) for key, value in batch.items()})
-                losses = {key: part.share[AVERAGED_OVER.get(key, "rows")] * loss for key, loss in losses.items()}
+                losses = {
+                    key: part.share[AVERAGED_OVER.get(key, "rows")] * loss
+                    for key, loss in self.objective(self._batch(part.rows)).items()
+                }
                 # gradients are averaged over processes; the shares of a step's losses are to be summed
                 self.accelerator.backward(self.accelerator.num_processes * sum(losses.values()))
             told = {key: told.get(key, 0) + loss.detach() for key, loss in losses.items()}
@@ -195,9 +194,11 @@ class Run:
         return sum("dev" in row and row["step"] > fitted.best_step for row in fitted.history) >= patience
 
     def checkpoint(self) -> None:
-        """Write a checkpoint where one is due."""
+        """Write a checkpoint where one is due; after the last step, `finish` does."""
         checkpoints, steps = self.checkpoints, self.fitted.steps
-        if checkpoints is None or not (steps % checkpoints.every == 0 if checkpoints.every else self._due):
+        if checkpoints is None or steps == len(self.steps):
+            return
+        if not (steps % checkpoints.every == 0 if checkpoints.every else self._due):
             return
         self._due = False
         with checkpoints.save(self.name, steps, self._progress()) as folder:
@@ -216,6 +217,15 @@ class Run:
                 if self.accelerator.is_main_process:
                     save_model(self.plain, str(folder / WEIGHTS))
 
+    def _batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        return {name: value.to(self.accelerator.device) for name, value in self.rows.collate(rows).items()}
+
+    def _leaves_some_unread(self) -> bool:
+        """Whether no loss reads some of the parameters, as stage a leaves the head: DDP would wait for them."""
+        losses = self.plain.to(self.accelerator.device)(self._batch([0]))
+        trained = [p for p in self.plain.parameters() if p.requires_grad]
+        return any(one is None for one in torch.autograd.grad(sum(losses.values()), trained, allow_unused=True))
+
     def _progress(self) -> dict[str, Any]:
         self.fitted.seconds = time.monotonic() - self._begun
         return {"done": self.done, "fitted": asdict(self.fitted)}
@@ -226,6 +236,8 @@ class Run:
             load_model(self.plain, folder / WEIGHTS, device=str(self.accelerator.device))
             return
         self.accelerator.load_state(str(folder), load_kwargs={"weights_only": True})
+        # accelerate goes on in silence where it could not read this one
+        load(folder / f"random_states_{self.accelerator.process_index}.pkl", weights_only=True)
         if (folder / BEST).exists():
             self.best = load_file(folder / BEST, device=str(self.accelerator.device))
         say(f"{self.name}: going on from step {self.fitted.steps} of {len(self.steps)}")
@@ -236,7 +248,7 @@ def model_logits(model: Any, encoded: Encoded) -> np.ndarray:
 
     The model is moved to the device that training uses.
     """
-    state = PartialState()
+    state = processes()
     runtime = TorchRuntime(model, str(state.device))
     logits = torch.zeros(len(encoded), model.config.num_labels, device=state.device)
     for i, rows in enumerate(sorted_batches(encoded.lengths, 64)):
@@ -247,7 +259,7 @@ def model_logits(model: Any, encoded: Encoded) -> np.ndarray:
 
 def _mixed_precision(precision: str) -> str:
     """Accelerate's word for a precision, once the device is known to have it."""
-    device = PartialState().device.type
+    device = processes().device.type
     if precision == "auto":
         return {"cuda": "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp16"}.get(
             device, "no"
