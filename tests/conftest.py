@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import find_browser
 from hypothesis import settings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -63,6 +64,12 @@ def write_csv(path: Path, table: list[tuple[str, int]]) -> None:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
         writer.writerows([text, ("negative", "positive")[label]] for text, label in table)
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """Path of a Chromium."""
+    return find_browser()
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,10 @@ import pytest
 
 from toolkit.bundle import open_bundle
 from toolkit.config import DemoConfig, ExportConfig
-from toolkit.demo import Plan, _made_by, ask, serving, step
+from toolkit.demo import Plan, _made_by, step
 from toolkit.metrics import scores
 from toolkit.predictor import open_predictor
+from toolkit.service import ask, serving
 
 
 def test_each_step_reads_what_the_one_before_wrote() -> None:
@@ -53,7 +54,7 @@ def test_a_step_that_is_not_there_is_run(tiny_student: Path, tmp_path: Path) -> 
 
 def test_the_real_server_is_asked_and_ended(tiny_onnx: Path) -> None:
     text = "a lovely film"
-    with serving(open_bundle(tiny_onnx)) as url:
+    with serving(tiny_onnx) as url:
         answer = ask(url, text)
     predictor = open_predictor(tiny_onnx)
     wanted = scores(predictor.logits(predictor.encoder.encode([text])), "classification")[0]

@@ -18,12 +18,12 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 ROWS = {
     "leaves": (
         "errors tasks metrics config console embedded tables words text bundle machine stats timing footprint claims "
-        "findings plots report"
+        "decomposition findings regressions plots report service load"
     ),
     "light": "data vectors steps predictor",
     "torch": (
         "processes architectures trace losses lowrank student hub candidates initialise objectives checkpoint training "
-        "fakequant teacher peers contenders"
+        "fakequant teacher peers subjects contenders comparisons replicates scenarios"
     ),
     "recipes": "finetune distill augment bench demo",
     "entry": "cli __main__",  # and serve.__main__, to the left of these

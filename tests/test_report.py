@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
-import shutil
 import socketserver
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,51 +15,34 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import SCREENSHOTS, run_browser
 
 from toolkit import plots
 from toolkit.bench import measure
 from toolkit.config import BenchConfig
 from toolkit.errors import ToolkitError
+from toolkit.findings import frontier
 from toolkit.report import markdown, page, write_report
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage", "--hide-scrollbars",
-)  # fmt: skip
 BROWSERS_OWN = ("google.com", "googleapis.com", "gvt1.com", "gstatic.com")
 
 
 @pytest.fixture(scope="module")
 def content(
     tmp_path_factory: pytest.TempPathFactory, tiny_student: Path, tiny_bert: Callable[..., Any],
-    save_model: Callable[..., Path],
+    save_model: Callable[..., Path], data_dir: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """A real report on tiny models, given a score and a name that HTML and Markdown must escape."""
     folder = tmp_path_factory.mktemp("report")
     baseline = save_model(tiny_bert(hidden_size=48), folder / "baseline")
     config = BenchConfig(
         bundles=(str(tiny_student),), baseline=str(baseline), out=str(folder / "out"), batch_sizes=(1,), length=32,
-        max_pairs=5, threads=1, size_claim=1.0, speed_claim=1e6,
+        max_pairs=5, threads=1, size_claim=1.0, speed_claim=1e6, data=str(data_dir), queries=8, grid=(1, 2),
     )  # fmt: skip
     text = json.dumps(measure(config).content).replace(str(tiny_student), "<b>a|b</b>&")
     found: dict[str, Any] = json.loads(text)
-    found["models"][1] |= {"score": 0.8125, "teacher_score": 0.875, "metric": "accuracy"}
+    found["models"][1] |= {"score": 0.8125, "fp32_score": 0.8125, "teacher_score": 0.875, "metric": "accuracy"}
     return found
-
-
-@pytest.fixture(scope="module")
-def browser() -> str:
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if found:
-        return found
-    if os.environ.get("NO_BROWSER"):
-        pytest.skip("NO_BROWSER is set")
-    pytest.fail("no Chromium: apt-get install chromium, or set CHROMIUM=/path, or NO_BROWSER=1 to do without")
-
-
-def run_browser(browser: str, profile: Path, *arguments: str) -> str:
-    command = [browser, *FLAGS, f"--user-data-dir={profile}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 @contextmanager
@@ -113,7 +93,7 @@ def test_the_page_is_well_formed_accessible_and_escaped(content: dict[str, Any])
     ids = [attributes["id"] for _, attributes in outline.seen if "id" in attributes]
     assert len(ids) == len(set(ids)) > 0
     figures = [attributes for tag, attributes in outline.seen if tag == "figure"]
-    assert len(figures) == 3
+    assert len(figures) == 6
     assert all(one["role"] == "img" and one["aria-label"] for one in figures)
     headers = [attributes for tag, attributes in outline.seen if tag == "th"]
     assert {one["scope"] for one in headers} == {"col", "row"}
@@ -150,6 +130,24 @@ def test_a_busy_machine_is_told_of(content: dict[str, Any]) -> None:
     assert "Other programs used" not in texts(0.05) + texts(None)
 
 
+def test_a_program_that_never_settled_is_told_of(content: dict[str, Any]) -> None:
+    changed = copy.deepcopy(content)
+    for one in (*changed["comparisons"], *changed["scenarios"]):
+        one["steady"] = True
+    assert "Still getting faster" not in markdown(changed)
+    next(one for one in changed["comparisons"] if one["kind"] == "onnx")["steady"] = False
+    assert "warm-up ran out of time: ONNX over PyTorch." in markdown(changed)
+
+
+def test_the_frontier_is_what_nothing_else_beats() -> None:
+    points = [
+        {"label": name, "median_ms": ms, "score": score}
+        for name, ms, score in (("slow", 9.0, 0.80), ("best", 5.0, 0.90), ("fast", 1.0, 0.70), ("beaten", 2.0, 0.60))
+    ]
+    assert [one["label"] for one in frontier(points)] == ["fast", "best"]
+    assert frontier([]) == []
+
+
 def test_a_report_replaces_only_a_report(tmp_path: Path, content: dict[str, Any]) -> None:
     out = tmp_path / "deep" / "bench"
     write_report(content, out)
@@ -181,10 +179,13 @@ def test_the_browser_draws_the_plots(tmp_path: Path, content: dict[str, Any], br
     from matplotlib.image import imread
 
     (tmp_path / "report.html").write_text(page(content))
-    url, shot = (tmp_path / "report.html").as_uri(), tmp_path / "shot.png"
-    run_browser(browser, tmp_path / "profile", "--window-size=1100,2600", f"--screenshot={shot}", url)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    url, shot = (tmp_path / "report.html").as_uri(), SCREENSHOTS / "report.png"
+    shot.unlink(missing_ok=True)
+    run_browser(browser, tmp_path / "profile", "--window-size=1100,5200", f"--screenshot={shot}", url)
     pixels = imread(shot)[:, :, :3]
-    for series in ("#667080", "#0b63ce"):  # the baseline's and the bundle's, as the light page sets them
+    # as the light page sets them: the baseline, the bundle, and two more parts of its weights
+    for series in ("#667080", "#0b63ce", "#b5470f", "#0a7d5a"):
         colour = np.array([int(series[i : i + 2], 16) / 255 for i in (1, 3, 5)])
         assert (np.abs(pixels - colour).max(axis=2) < 0.02).sum() > 1000
 
@@ -195,11 +196,11 @@ def test_the_page_fetches_nothing(tmp_path: Path, content: dict[str, Any], brows
     (tmp_path / "control.html").write_text('<img src="http://fetched.test/pixel.png">')
     with recording_proxy() as (port, asked):
         proxy = f"--proxy-server=http://127.0.0.1:{port}"
-        dom = run_browser(browser, tmp_path / "a", proxy, "--dump-dom", (tmp_path / "report.html").as_uri())
+        dom = run_browser(browser, tmp_path / "a", proxy, "--dump-dom", (tmp_path / "report.html").as_uri()).stdout
         by_report = [line for line in asked if not any(host in line for host in BROWSERS_OWN)]
         run_browser(browser, tmp_path / "b", proxy, "--dump-dom", (tmp_path / "control.html").as_uri())
         by_control = [line for line in asked if "fetched.test" in line]
     assert by_report == []
     assert by_control
-    assert dom.count("<svg") == 3
-    assert dom.count("<table") == 5
+    assert dom.count("<svg") == 6
+    assert dom.count("<table") == 7

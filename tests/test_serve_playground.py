@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from test_report import FLAGS
+from browser import run_browser
 from test_serve_process import serving
 
 from serve.playground import PAGE, POLICY
@@ -22,16 +21,6 @@ from toolkit.predictor import open_predictor
 
 LONG = "good film " * 40
 NASTY = 'it\'s <b>"good"</b> & $HOME `ls`\nbad'
-
-
-@pytest.fixture(scope="module")
-def browser() -> str:
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if found:
-        return found
-    if os.environ.get("NO_BROWSER"):
-        pytest.skip("NO_BROWSER is set")
-    pytest.fail("no Chromium: apt-get install chromium, or set CHROMIUM=/path, or NO_BROWSER=1 to do without")
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +32,7 @@ def address(tiny_onnx: Path) -> Iterator[str]:
 
 def visit(browser: str, profile: Path, url: str, *arguments: str) -> str:
     """The page's HTML, or with --screenshot its picture, once it has its answers."""
-    command = [browser, *FLAGS, f"--user-data-dir={profile}", "--virtual-time-budget=4000", *arguments, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = run_browser(browser, profile, "--virtual-time-budget=4000", *arguments, url, timeout=120)
     assert "Content Security Policy" not in done.stderr
     return done.stdout
 

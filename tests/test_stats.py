@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from toolkit.stats import Ratio, decided, paired_ratio
+from toolkit.stats import (
+    Ratio,
+    changed_ratio,
+    decided,
+    noise,
+    paired_ratio,
+    percentile,
+    product_ratio,
+    replicated_ratio,
+)
 
 TIMES = hnp.arrays(np.float64, st.integers(1, 15).map(lambda n: 2 * n - 1), elements=st.floats(0.1, 1e4))
 
@@ -107,3 +116,71 @@ def test_the_same_samples_give_the_same_interval() -> None:
 def test_samples_that_are_none(a: list[float], b: list[float]) -> None:
     with pytest.raises(ValueError, match="expected"):
         paired_ratio(a, b)
+
+
+def test_the_number_that_would_decide() -> None:
+    assert Ratio(10.0, 9.0, 12.0, 25).needed(9.5) == 100  # half as far as wide: four times as many
+    assert Ratio(9.0, 8.0, 11.0, 25).needed(10.0) == 100  # below the claim, its upper side counts
+    assert Ratio(10.0, 9.9, 10.1, 25).needed(5.0) == 25  # decided already
+    assert Ratio(9.4, 9.0, 10.0, 25).needed(9.4) is None
+
+
+def test_that_number_does_decide_more_often_than_not() -> None:
+    random, verdicts = np.random.default_rng(7), []
+    for _ in range(40):
+        first = paired_ratio(*noisy(random, 20, ratio=10.0, spread=0.2))
+        needed = first.needed(9.4)
+        if first.verdict(9.4) == "INCONCLUSIVE" and needed and needed < 200:
+            verdicts.append(paired_ratio(*noisy(random, 2 * needed, ratio=10.0, spread=0.2)).verdict(9.4))
+    assert len(verdicts) >= 8
+    assert verdicts.count("PASS") > len(verdicts) / 2
+
+
+def test_processes_are_counted_not_their_pairs() -> None:
+    found = replicated_ratio([8.0, 2.0])  # logs of 4 -+ log 2; t(0.975, 1) = 12.706, s / sqrt(2) = log 2
+    assert found.value == pytest.approx(4.0)
+    assert found.high == pytest.approx(4 * 2**12.706, rel=1e-3)
+    assert found.low * found.high == pytest.approx(16.0)
+    assert found.pairs == 2
+    for wrong in ([], [1.0], [1.0, 0.0], [1.0, float("nan")]):
+        with pytest.raises(ValueError, match="two ratios or more"):
+            replicated_ratio(wrong)
+
+
+def test_the_interval_between_processes_covers_the_truth_where_pairs_alone_do_not() -> None:
+    """Each process is off by its own factor: pairs of one process know nothing of it."""
+    random, alone, together = np.random.default_rng(8), 0, 0
+    for _ in range(40):
+        runs = [
+            paired_ratio(*noisy(random, 20, ratio=3 * np.exp(random.normal(0, 0.05)), spread=0.02)) for _ in range(4)
+        ]
+        alone += runs[0].low <= 3 <= runs[0].high
+        found = replicated_ratio([one.value for one in runs])
+        together += found.low <= 3 <= found.high
+    assert alone < 20
+    assert together >= 34
+
+
+def test_products_of_ratios() -> None:
+    found = product_ratio([Ratio(2.0, 1.0, 4.0, 9), Ratio(3.0, 3.0, 3.0, 5)])
+    assert (found.value, found.low, found.high, found.pairs) == pytest.approx((6.0, 3.0, 12.0, 5))
+    twice = product_ratio([Ratio(2.0, 1.0, 4.0, 9)] * 2)
+    assert np.log2(twice.high / twice.value) == pytest.approx(np.sqrt(2))
+
+
+def test_changes_between_series_that_are_not_paired() -> None:
+    random = np.random.default_rng(9)
+    old = np.exp(random.normal(0, 0.05, 40))
+    found = changed_ratio(old, 0.8 * np.exp(random.normal(0, 0.05, 25)))
+    assert found.low < 0.8 < found.high < 0.9
+    assert changed_ratio(old, np.exp(random.normal(0, 0.05, 40))).verdict(1.0) == "INCONCLUSIVE"
+    assert changed_ratio([2.0], [3.0]) == Ratio(1.5, 1.5, 1.5, 1)
+
+
+def test_percentiles_are_of_real_queries_and_only_where_there_are_enough() -> None:
+    times = list(range(1, 101))
+    assert [percentile(times, share) for share in (0.5, 0.9, 0.99)] == [50, 90, 99]
+    assert percentile(times[:99], 0.99) is None
+    assert percentile(times[:10], 0.9) == 9
+    assert percentile([7.0], 0.9) is None
+    assert noise([8.0, 9.0, 10.0, 11.0, 12.0]) == pytest.approx(0.2)

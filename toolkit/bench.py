@@ -1,50 +1,39 @@
 """`toolkit bench`: how much smaller and faster a model is than BERT-base, with the evidence.
 
 Headline: what distillation gains. Baseline and student are built from their `config.json` by one exporter, as fp32
-ONNX, and timed in turn in one runtime with the same threads. Then, apart: what ONNX gains over PyTorch, what int8
-gains over fp32, and the total of the bundle as given against the baseline in PyTorch, as a user would start.
+ONNX, and timed in turn in one runtime with the same threads. Then, apart: what ONNX gains over PyTorch, int8 over
+fp32, batching by length over padding, and the total of the bundle as given against the baseline in PyTorch, as a user
+would start. Then the scenarios of MLPerf over the task's own texts.
 Weights are random where only speed and size are told of; accuracy comes from the bundles' manifests alone.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from toolkit.architectures import torch_threads
-from toolkit.bundle import file_entry, open_bundle
+from toolkit.bundle import check_target, file_entry, open_bundle
 from toolkit.claims import missed_claims, size_claims, speed_claims
+from toolkit.comparisons import Setting, comparisons, peer_matches
 from toolkit.config import BenchConfig
-from toolkit.console import Track, say, show_table, track
-from toolkit.contenders import (
-    Contender,
-    Stable,
-    Subject,
-    bert_base,
-    check_device,
-    check_lengths,
-    directory,
-    from_bundle,
-)
+from toolkit.console import say, show_table
+from toolkit.contenders import Stable, resolve_device
 from toolkit.data import Split, load_split
 from toolkit.errors import GateError, ToolkitError, require
-from toolkit.findings import SCHEMA_VERSION, claim_rows, disturbance, model_rows, speed_rows
+from toolkit.findings import SCHEMA_VERSION, terminal_tables, warnings
+from toolkit.load import server_scenario
 from toolkit.machine import Others, environment, physical_cores
-from toolkit.report import check_report_target, write_report
-from toolkit.text import Batch
-from toolkit.timing import Pairs, measure_in_turn, measure_pairs
-
-BUDGET_S, CLAIM_BUDGET_S = 10.0, 30.0  # of one comparison, without and with a claim
-LENGTHS = (16, 32, 64, 128)
-LENGTH_ROUNDS = 7
-TASK_ROWS = 64
+from toolkit.regressions import read_report, regressions
+from toolkit.replicates import replicate
+from toolkit.report import REPORT, write_report
+from toolkit.scenarios import latency_by_length, text_scenarios, throughput_by_batch
+from toolkit.service import serving
+from toolkit.subjects import Subject, bert_base, check_lengths, directory, from_bundle
 
 
 @dataclass(frozen=True)
@@ -60,16 +49,18 @@ class BenchReport:
         return not missed_claims(self.content["claims"])
 
 
-def run_bench(config: BenchConfig) -> BenchReport:
-    """Measure, write the reports, then hold the claims against what was measured.
+def run_bench(config: BenchConfig) -> None:
+    """Measure, write the reports, then hold the claims against what was measured; or compare two reports.
 
     Raises:
-        GateError: a claim is missed or not shown; the reports are written before.
+        GateError: a claim is missed or not shown (the reports are written before), or something got slower.
         ToolkitError: a bundle, the baseline or the device cannot be used; nothing is written.
     """
-    report = measure(config)
-    hold_claims(report)
-    return report
+    config.check()
+    if config.compare:
+        compare(*map(Path, config.bundles))
+    else:
+        hold_claims(measure(config))
 
 
 def hold_claims(report: BenchReport) -> None:
@@ -82,6 +73,26 @@ def hold_claims(report: BenchReport) -> None:
         )
 
 
+def compare(old: Path, new: Path) -> None:
+    """Show what changed from one report to another.
+
+    Raises:
+        GateError: something got slower beyond noise.
+        ToolkitError: not two reports of this version.
+    """
+    found = regressions(read_report(old), read_report(new))
+    show_table("Old against new", *found.table)
+    for note in found.notes:
+        say(note)
+    if found.slower:
+        raise GateError(
+            f"{len(found.slower)} of {found.compared} comparisons got slower beyond noise\n"
+            + "\n".join(f"  - {line}" for line in found.slower),
+            expected="every ratio to its own yardstick as high as before, within noise",
+        )
+    say(f"nothing got slower beyond noise in {found.compared} comparisons")
+
+
 def measure(config: BenchConfig) -> BenchReport:
     """Measure and write the reports, whatever the claims come to.
 
@@ -89,138 +100,71 @@ def measure(config: BenchConfig) -> BenchReport:
         ToolkitError: a bundle, the baseline or the device cannot be used; nothing is written.
     """
     config.check()
-    require("torch", "transformers", "onnx", "onnxruntime", "matplotlib", purpose="toolkit bench")
-    check_device(config.device)
+    serves = "server" in config.chosen_scenarios
+    needed = ["torch", "transformers", "onnx", "onnxruntime", "matplotlib", *(["fastapi", "uvicorn"] if serves else [])]
+    require(*needed, purpose="toolkit bench")
+    device = resolve_device(config.device)
+    resolved = config.on(device)
     first = Path(config.bundles[0]).resolve()
     out = Path(config.out) if config.out else first.with_name(f"{first.name}-bench")
-    check_report_target(out)
+    check_target(out, REPORT, "bench report")
     bundles = [open_bundle(path) for path in config.bundles]
     threads = config.threads or physical_cores()
     say(f"building {config.baseline} and the models under test anew as fp32 ONNX")
     with tempfile.TemporaryDirectory(prefix="toolkit-bench-") as scratch, torch_threads(threads):
         subjects = [from_bundle(bundle, Path(scratch)) for bundle in bundles]
         baseline = bert_base() if config.baseline == "bert-base" else directory(Path(config.baseline), Path(scratch))
-        check_lengths(config.length, [baseline, *subjects])
-        stable = Stable(threads, config.device)
+        check_lengths(resolved.length, [baseline, *subjects])
+        setting = Setting(resolved, Stable(threads, device), baseline, subjects, _splits(resolved, subjects))
         others = Others()
-        models = [_model(subject, config.length, baseline) for subject in (baseline, *subjects)]
-        comparisons = _comparisons(config, stable, baseline, subjects)
-        by_length = _latency_by_length(config, stable, baseline, subjects)
-        content = {
+        content = _measured(setting, Path(scratch)) | {
             "schema_version": SCHEMA_VERSION,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "options": config.to_json(),
+            "resolved": {"length": resolved.length, "device": device},
             "threads": threads,
-            "environment": environment() | {"others_share": others.share()},
-            "models": models,
-            "comparisons": comparisons,
-            "latency_by_length": by_length,
-            "claims": [*size_claims(models, config.size_claim), *speed_claims(comparisons)],
+            "environment": environment(device) | {"others_share": others.share()},
         }
     write_report(content, out)
-    _show(content, out)
+    for title, rows in terminal_tables(content):
+        show_table(title, *rows)
+    for warning in warnings(content):
+        say(warning)
+    say(f"reports: {out / 'report.html'}, report.md, report.json")
     return BenchReport(content, out)
 
 
-def _comparisons(
-    config: BenchConfig, stable: Stable, baseline: Subject, subjects: Sequence[Subject]
-) -> list[dict[str, Any]]:
-    """Every pair of contenders at every batch size; models of one architecture share what depends on it alone."""
-    found: list[dict[str, Any]] = []
-    plan = [(*pair, size) for pair in _plan(stable, baseline, subjects) for size in config.batch_sizes]
-    splits = [(subject, split) for subject in subjects if (split := _task_split(subject, config.data))]
-    total = (len(plan) + len(splits)) * config.max_pairs
-    with track("bench", total) as bar:
-        for kind, a, b, size in plan:
-            batch = _batch(size, config.length, min(a.subject.vocabulary, b.subject.vocabulary), config.seed)
-            claim = config.speed_claim if kind == "distillation" else None
-            with _counted(bar, config.max_pairs, f"{kind} batch {size}") as on_pair:
-                pairs = measure_pairs(
-                    a.program(batch), b.program(batch), max_pairs=config.max_pairs, claim=claim,
-                    budget_s=CLAIM_BUDGET_S if claim else BUDGET_S, on_pair=on_pair,
-                )  # fmt: skip
-            found.append(_comparison(kind, a, b, pairs, batch_size=size, length=config.length, claim=claim))
-        for subject, split in splits:
-            with _counted(bar, config.max_pairs, "task lengths") as on_pair:
-                found.append(_task_lengths(config, stable, baseline, subject, split, on_pair))
-    return found
-
-
-def _plan(stable: Stable, baseline: Subject, subjects: Sequence[Subject]) -> Iterator[tuple[str, Contender, Contender]]:
-    """What is timed against what: the kind of gain, A and B."""
-    seen: set[str] = set()
-    for subject in subjects:
-        if subject.key not in seen:
-            yield "control", stable.onnx(subject), stable.onnx(subject, copy=True)
-            yield "distillation", stable.onnx(baseline), stable.onnx(subject)
-            yield "onnx", stable.pytorch(subject), stable.onnx(subject)
-            seen.add(subject.key)
-        given = stable.given(subject)
-        if given.runtime_name == "onnxruntime" and given.precision != "fp32":
-            yield given.precision, stable.onnx(subject), given
-        yield "total", stable.pytorch(baseline), given
-
-
-def _task_lengths(
-    config: BenchConfig, stable: Stable, baseline: Subject, subject: Subject, split: Split, on_pair: Any
-) -> dict[str, Any]:
-    """One request at a time at the task's own lengths, tokenization on the clock; both sides get the same text."""
-    b = stable.given(subject)
-    a = stable.onnx(baseline) if b.runtime_name == "onnxruntime" else stable.pytorch(baseline)
-    most = min(subject.bundle.max_length if subject.bundle else config.length, baseline.max_tokens, subject.max_tokens)
-    sample = split.head(min(TASK_ROWS, config.max_pairs), config.seed)
-    row = 0
-
-    def following() -> None:
-        nonlocal row
-        row = (row + 1) % len(sample)
-        on_pair()
-
-    def texts() -> tuple[str, str | None]:
-        return sample.texts[row], None if sample.pairs is None else sample.pairs[row]
-
-    encoder = subject.encoder(most)
-    first = baseline.encoder(most) if baseline.path else encoder
-    pairs = measure_pairs(
-        lambda: a.answer(first, *texts()), lambda: b.answer(encoder, *texts()),
-        max_pairs=config.max_pairs, budget_s=BUDGET_S, on_pair=following,
-    )  # fmt: skip
-    lengths = encoder.encode(sample.texts, sample.pairs).lengths
-    about = {"rows": len(sample), "source": sample.source, "median_tokens": float(np.median(lengths))}
-    return _comparison("task lengths", a, b, pairs, batch_size=1, length=None, claim=None) | about
-
-
-def _comparison(
-    kind: str, a: Contender, b: Contender, pairs: Pairs, *, batch_size: int, length: int | None, claim: float | None
-) -> dict[str, Any]:
+def _measured(setting: Setting, scratch: Path) -> dict[str, Any]:
+    config = setting.config
+    models = [_model(subject, config.length, setting.baseline) for subject in (setting.baseline, *setting.subjects)]
+    peers = peer_matches(setting, scratch) if config.peers else []
+    compared = comparisons(setting, peers)
+    if config.replicates:
+        replicate(setting, compared)
     return {
-        "kind": kind,
-        "batch_size": batch_size,
-        "length": length,
-        "a": a.to_json(),
-        "b": b.to_json(),
-        "claim": claim,
-        **pairs.to_json(),
+        "models": models,
+        "comparisons": compared,
+        "claims": [*size_claims(models, config.size_claim), *speed_claims(compared)],
+        "latency_by_length": latency_by_length(setting),
+        "throughput_by_batch": throughput_by_batch(setting),
+        "scenarios": text_scenarios(setting) + (_served(setting) if "server" in config.chosen_scenarios else []),
     }
 
 
-def _latency_by_length(
-    config: BenchConfig, stable: Stable, baseline: Subject, subjects: Sequence[Subject]
-) -> list[dict[str, Any]]:
-    contenders = {one.label: one for one in (stable.onnx(baseline), *map(stable.onnx, subjects))}
-    contenders |= {one.label: one for one in map(stable.given, subjects)}
-    lengths = sorted({length for length in LENGTHS if length < config.length} | {config.length})
-    vocabulary = min(one.subject.vocabulary for one in contenders.values())
-    found = []
-    with track("latency by length", len(lengths)) as bar:
-        for length in lengths:
-            batch = _batch(1, length, vocabulary, config.seed)
-            times = measure_in_turn({name: one.program(batch) for name, one in contenders.items()}, LENGTH_ROUNDS)
-            found += [
-                {"model": name, "length": length, "samples_ms": taken, "median_ms": float(np.median(taken))}
-                for name, taken in times.items()
-            ]
-            bar.advance()
+def _served(setting: Setting) -> list[dict[str, Any]]:
+    """The server scenario of each ONNX bundle, by the real service."""
+    config, found = setting.config, []
+    for subject in setting.subjects:
+        bundle, split = subject.bundle, setting.splits.get(subject.name)
+        if bundle is None or bundle.weights.suffix != ".onnx" or split is None:
+            continue
+        asked: list[dict[str, Any]] = [{"inputs": {"text": text}} for text in split.texts]
+        for request, pair in zip(asked, split.pairs or (), strict=False):
+            request["inputs"]["text_pair"] = pair
+        with serving(bundle.path, "--log-format", "none") as url:
+            result = server_scenario(url, asked, config.rate, config.latency_bound_ms, config.seed)
+        about = {"scenario": "server", "model": f"{subject.name}, {bundle.precision} service", "score": subject.score}
+        found.append({**about, "length": None, "source": split.source, "queries": len(split), **result})
     return found
 
 
@@ -243,55 +187,28 @@ def _model(subject: Subject, length: int, baseline: Subject) -> dict[str, Any]:
         "fp32_onnx_bytes": subject.onnx_bytes,
         "fp32_onnx_sha256": file_entry(subject.onnx)["sha256"],
         "size_bytes": given,
+        "part_bytes": subject.parts,
         "metric": bundle.task.metric if bundle else None,
         "score": subject.score,
+        "fp32_score": subject.fp32_score,
         "teacher_score": subject.teacher_score,
         "digest": bundle.digest if bundle else None,
         "files": bundle.manifest["files"] if bundle else {},
     }
 
 
-def _task_split(subject: Subject, data: str | None) -> Split | None:
-    """The task's dev texts: from --data or the embedded default; never from the network."""
-    bundle = subject.bundle
-    if bundle is None or (data is None and bundle.task.name != "rotten-tomatoes"):
-        return None
-    try:
-        return load_split(bundle.task, "dev", data)
-    except ToolkitError:
-        if data is not None:
-            raise
-        return None  # the embedded data are an extra
-
-
-def _batch(size: int, length: int, vocabulary: int, seed: int) -> Batch:
-    """Full-length inputs [B, L] of random ids from the upper half of the vocabulary, where no special token is."""
-    ids = np.random.default_rng(seed).integers(vocabulary // 2, vocabulary, (size, length), dtype=np.int64)
-    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-
-
-@contextmanager
-def _counted(bar: Track, total: int, name: str) -> Iterator[Any]:
-    """Advance a bar pair by pair, and past the pairs that an early decision saved."""
-    done = 0
-
-    def on_pair() -> None:
-        nonlocal done
-        done += 1
-        bar.advance(comparison=name)
-
-    yield on_pair
-    if done < total:
-        bar.advance(total - done)
-
-
-def _show(content: dict[str, Any], out: Path) -> None:
-    for title, (columns, rows) in (
-        ("Models", model_rows(content)),
-        ("Speed", speed_rows(content)),
-        ("Claims", claim_rows(content)),
-    ):
-        show_table(title, columns, rows)
-    if warning := disturbance(content):
-        say(warning)
-    say(f"reports: {out / 'report.html'}, report.md, report.json")
+def _splits(config: BenchConfig, subjects: Sequence[Subject]) -> dict[str, Split]:
+    """The task's dev texts by subject: from --data or the embedded default; never from the network."""
+    found = {}
+    for subject in subjects:
+        bundle = subject.bundle
+        if bundle is None or (config.data is None and bundle.task.name != "rotten-tomatoes"):
+            continue
+        try:
+            found[subject.name] = load_split(bundle.task, "dev", config.data).head(config.queries, config.seed)
+        except ToolkitError:
+            if config.data is not None:
+                raise  # without --data they were the embedded data, which are an extra
+    if not found and config.chosen_scenarios:
+        say("no texts of the task at hand, so no scenarios: give --data FOLDER")
+    return found

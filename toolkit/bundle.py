@@ -120,19 +120,28 @@ def write_bundle(out: str | Path, manifest: dict[str, Any]) -> Iterator[Path]:
         yield staging
         staging.chmod(0o755)  # mkdtemp's 0700 would lock out the user a server runs as
         _seal(staging, manifest)
-        _replace(staging, target)
+        replace(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def check_target(target: Path) -> None:
-    """Refuse early, before hours of training, a target that could not be written at the end."""
+def check_target(target: Path, marker: str = MANIFEST, what: str = "bundle") -> None:
+    """Refuse early, before hours of training, a target that could not be written at the end.
+
+    Args:
+        target: the folder to make.
+        marker: the file by which an earlier one of its kind, which may be replaced, is known.
+        what: its kind, in words.
+
+    Raises:
+        ToolkitError: it exists and is something else, or cannot be written.
+    """
     if target.name in ("", ".."):
         raise ToolkitError(f"--out {target} cannot be replaced as a whole", expected="the path of a folder to make")
-    if target.exists() and not is_bundle(target) and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and not (target / marker).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise ToolkitError(
-            f"{target} exists and is not a bundle, so it is not overwritten",
-            expected="a new path, an empty folder or an earlier bundle",
+            f"{target} exists and is not a {what}, so it is not overwritten",
+            expected=f"a new path, an empty folder or an earlier {what}",
             fix=f"another --out, or remove {target} yourself",
         )
     try:
@@ -186,7 +195,8 @@ def _seal(staging: Path, manifest: dict[str, Any]) -> None:
             os.fsync(file.fileno())
 
 
-def _replace(staging: Path, target: Path) -> None:
+def replace(staging: Path, target: Path) -> None:
+    """Rename a finished folder to `target`; what stood there stays until the new one is in its place."""
     if not target.exists():
         staging.rename(target)
         return

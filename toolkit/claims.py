@@ -9,7 +9,7 @@ from toolkit.stats import Ratio
 
 
 def claim(name: str, model: str, required: float, ratio: Ratio) -> dict[str, Any]:
-    """One claim as `report.json` has it: PASS, FAIL or INCONCLUSIVE."""
+    """One claim as `report.json` has it: PASS, FAIL or INCONCLUSIVE, and then how many measurements would decide."""
     return {
         "claim": name,
         "model": model,
@@ -18,6 +18,7 @@ def claim(name: str, model: str, required: float, ratio: Ratio) -> dict[str, Any
         "low": ratio.low,
         "high": ratio.high,
         "verdict": ratio.verdict(required),
+        "needed": None,
         "reason": "",
     }
 
@@ -38,20 +39,37 @@ def speed_claims(comparisons: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Where the A/A control of the same model and batch size excludes 1, two equal programs differed: the machine was
     disturbed by as much as the control's interval reaches. The verdict is then given on the interval widened by that
     factor, so that a claim passes only if no such disturbance could have made it pass.
+    Where the comparison was repeated in fresh processes, the interval is the one between processes.
     """
     found = []
     for one in comparisons:
         if one["claim"] is None:
             continue
-        factor = _disturbance(comparisons, one["b"]["model"], one["batch_size"])
-        name = f"speed, fp32 ONNX on both sides, batch {one['batch_size']}, length {one['length']}"
-        ratio = Ratio(one["ratio"], one["low"] / factor, one["high"] * factor, one["pairs"])
-        reason = "" if factor == 1 else f"interval widened by {factor:.2f}x, as far as the A/A control is from 1"
-        found.append(claim(name, one["b"]["model"], one["claim"], ratio) | {"reason": reason})
+        factor = disturbance_factor(comparisons, one["b"]["model"], one["batch_size"])
+        runtime = {"onnxruntime": "ONNX", "pytorch": "PyTorch"}[one["b"]["runtime"]]
+        name = f"speed, fp32 {runtime} on both sides, batch {one['batch_size']}, length {one['length']}"
+        ratio, unit = measured_ratio(one)
+        widened = Ratio(ratio.value, ratio.low / factor, ratio.high * factor, ratio.pairs)
+        entry = claim(name, one["b"]["model"], one["claim"], widened)
+        reasons = [f"{ratio.pairs} {unit}"] if "replicated" in one else []
+        if factor != 1:
+            reasons.append(f"interval widened by {factor:.2f}x, as far as the A/A control is from 1")
+        if entry["verdict"] == "INCONCLUSIVE":
+            entry["needed"] = _needed(ratio, one["claim"], factor)
+            number = f"about {entry['needed']:,}" if entry["needed"] else "no number of"
+            reasons.append(f"{number} {unit} would decide")
+        found.append(entry | {"reason": "; ".join(reasons)})
     return found
 
 
-def _disturbance(comparisons: Sequence[dict[str, Any]], model: str, batch_size: int) -> float:
+def measured_ratio(comparison: dict[str, Any]) -> tuple[Ratio, str]:
+    """What a comparison came to, and what it was counted in: of its fresh processes where there were any."""
+    if again := comparison.get("replicated"):
+        return Ratio(again["ratio"], again["low"], again["high"], again["processes"]), "processes"
+    return Ratio(comparison["ratio"], comparison["low"], comparison["high"], comparison["pairs"]), "pairs"
+
+
+def disturbance_factor(comparisons: Sequence[dict[str, Any]], model: str, batch_size: int) -> float:
     """How far apart two sessions of one model may have been timed: 1 where the control's interval holds 1."""
     factors = [
         max(one["high"], 1 / one["low"])
@@ -60,6 +78,14 @@ def _disturbance(comparisons: Sequence[dict[str, Any]], model: str, batch_size: 
         and not one["low"] <= 1 <= one["high"]
     ]  # fmt: skip
     return max(factors, default=1.0)
+
+
+def _needed(ratio: Ratio, required: float, factor: float) -> int | None:
+    """Measurements that would decide; None where the disturbance alone straddles the claim."""
+    above = ratio.value >= required
+    bound = required * factor if above else required / factor
+    decidable = ratio.value > bound if above else ratio.value < bound
+    return ratio.needed(bound) if decidable else None
 
 
 def missed_claims(claims: Sequence[dict[str, Any]]) -> list[str]:

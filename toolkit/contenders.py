@@ -2,186 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from toolkit.architectures import architecture_key, bert_base_config, build, cached_onnx, export_onnx
-from toolkit.bundle import Bundle, is_bundle, open_bundle
-from toolkit.config import STUDENTS
+from toolkit.architectures import build
 from toolkit.errors import ToolkitError
-from toolkit.footprint import BertShape, file_bytes, safetensors_parameters
 from toolkit.predictor import OnnxRuntime, Runtime, TorchRuntime
-from toolkit.text import Batch, TextEncoder
+from toolkit.subjects import Subject
+from toolkit.text import Batch, TextEncoder, sorted_batches
 
-RANDOM_WEIGHTS = "architecture only, random weights: fair for size and speed, says nothing about accuracy"
 RUNTIMES = {"onnxruntime": "ONNX", "pytorch": "PyTorch"}
-OFFSET_FAMILIES = ("roberta", "xlm-roberta", "mpnet")  # their position tables begin with rows for padding
+OFFLINE_BATCH = 32
+PRECISIONS = ("fp32", "bf16", "fp16")  # that PyTorch can compute in
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A model that is measured.
-
-    Attributes:
-        name: what the reports call it.
-        config: its Hugging Face `config.json`.
-        onnx: its architecture as fp32 ONNX with random weights, by the exporter that all subjects share.
-        bundle: where it is one.
-        path: its directory; None for BERT-base.
-        note: what a reader must know about its weights.
-    """
-
-    name: str
-    config: dict[str, Any]
-    onnx: Path
-    bundle: Bundle | None = None
-    path: Path | None = None
-    note: str = ""
-
-    @property
-    def key(self) -> str:
-        """Equal for equal architectures."""
-        return architecture_key(self.config)
-
-    @property
-    def shape(self) -> BertShape | None:
-        """None for another family than BERT."""
-        return BertShape.from_config(self.config)
-
-    @property
-    def architecture(self) -> str:
-        """What it is called: "tinybert4", "BERT-base", else its dimensions."""
-        names = {shape: name for name, shape in STUDENTS.items()} | {"12/768/3072/12": "BERT-base"}
-        return names.get(self.dimensions, self.dimensions)
-
-    @property
-    def dimensions(self) -> str:
-        """LAYERS/HIDDEN/FFN/HEADS, such as 4/312/1200/12; for another family than BERT its name."""
-        if self.shape is None:
-            return str(self.config["model_type"])
-        return f"{self.shape.layers}/{self.shape.hidden}/{self.shape.ffn}/{self.config['num_attention_heads']}"
-
-    @property
-    def vocabulary(self) -> int:
-        """Rows of the embedding table."""
-        return int(self.config["vocab_size"])
-
-    @property
-    def hidden(self) -> int:
-        """Width of the hidden states."""
-        return int(self.config.get("hidden_size") or self.config["dim"])
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens that the position table serves."""
-        offset = int(self.config["pad_token_id"]) + 1 if self.config["model_type"] in OFFSET_FAMILIES else 0
-        return int(self.config["max_position_embeddings"]) - offset
-
-    @cached_property
-    def parameters(self) -> int:
-        """As stored in its safetensors, by closed formula for BERT, else counted in the model built anew."""
-        weights = self.path / "model.safetensors" if self.path else None
-        if weights and weights.is_file():
-            return safetensors_parameters(weights)
-        return self.shape.parameters if self.shape else sum(one.numel() for one in build(self.config).parameters())
-
-    @cached_property
-    def onnx_bytes(self) -> int:
-        """Of the fp32 ONNX file."""
-        return file_bytes(self.onnx)
-
-    @property
-    def score(self) -> float | None:
-        """The task's first metric on its dev set, from the bundle's manifest."""
-        return self._metric("metrics")
-
-    @property
-    def teacher_score(self) -> float | None:
-        """The same of the teacher it was distilled from."""
-        return self._metric("teacher_metrics")
-
-    def _metric(self, entry: str) -> float | None:
-        found = (self.bundle.manifest.get(entry) or {}).get(self.bundle.task.metric) if self.bundle else None
-        return None if found is None else float(found)
-
-    def encoder(self, max_length: int) -> TextEncoder:
-        """Its own tokenizer."""
-        assert self.path is not None, f"{self.name} has no tokenizer"
-        return TextEncoder(self.path, max_length)
-
-
-def bert_base() -> Subject:
-    """BERT-base's architecture; its ONNX file comes out of the user's cache after the first time."""
-    config = bert_base_config()
-    return Subject("BERT-base", config, cached_onnx(config), note=RANDOM_WEIGHTS)
-
-
-def from_bundle(bundle: Bundle, scratch: Path) -> Subject:
-    """A bundle, its architecture exported anew as fp32 ONNX beside nothing else in `scratch`."""
-    return Subject(str(bundle.path), bundle.config, _export(bundle.config, scratch), bundle, bundle.path)
-
-
-def directory(path: Path, scratch: Path) -> Subject:
-    """A baseline given as a directory: a bundle, or any Hugging Face classifier's `config.json` and tokenizer.
+def resolve_device(device: str) -> str:
+    """ "cpu" or "cuda": "auto" is CUDA where PyTorch has it.
 
     Raises:
-        ToolkitError: neither.
+        ToolkitError: CUDA is asked for, and this PyTorch or this machine has none.
     """
-    if is_bundle(path):
-        return from_bundle(open_bundle(path), scratch)
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        model_type = config["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ToolkitError(
-            f"--baseline {path}: no config.json that can be read ({type(error).__name__})",
-            expected="bert-base, a bundle, or a Hugging Face model directory",
-        ) from None
-    assert model_type
-    has_tokenizer = (path / "tokenizer.json").is_file()
-    return Subject(str(path), config, _export(config, scratch), path=path if has_tokenizer else None)
-
-
-def check_lengths(length: int, subjects: Sequence[Subject]) -> None:
-    """Refuse inputs that some model has no positions for.
-
-    Raises:
-        ToolkitError: names the first such model and the longest length that all take.
-    """
-    for subject in subjects:
-        if length > subject.max_tokens:
-            raise ToolkitError(
-                f"--length {length}: {subject.name} has positions for {subject.max_tokens} tokens",
-                fix=f"--length {min(one.max_tokens for one in subjects)}",
-            )
-
-
-def check_device(device: str) -> None:
-    """Refuse CUDA, before anything is built, unless both runtimes have it.
-
-    Raises:
-        ToolkitError: names what is missing.
-    """
-    import onnxruntime
     import torch
 
-    if device != "cuda":
-        return
-    missing = [] if torch.cuda.is_available() else ["PyTorch finds no CUDA device"]
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        missing.append("onnxruntime has no CUDAExecutionProvider")
-    if missing:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        built = f"was built for CUDA {torch.version.cuda} and finds no GPU" if torch.version.cuda else "is a CPU build"
         raise ToolkitError(
-            f"--device cuda: {' and '.join(missing)}",
-            expected="both, since both sides of a comparison run on one device",
-            fix="--device cpu, or install onnxruntime-gpu and a CUDA build of PyTorch",
+            f"--device cuda: PyTorch {torch.__version__} {built}",
+            expected="an NVIDIA GPU with its driver (nvidia-smi lists it) and a CUDA build of PyTorch",
+            fix="--device cpu, or --device auto to take a GPU where there is one",
         )
+    return device
 
 
 @dataclass(frozen=True)
@@ -198,23 +52,33 @@ class Contender:
     @property
     def label(self) -> str:
         """Such as "tinybert4, fp32 ONNX"."""
-        return f"{self.model}, {self.precision} {RUNTIMES[self.runtime_name]}"
+        return f"{self.model}, {self.precision} {RUNTIMES.get(self.runtime_name, self.runtime_name)}"
 
     def program(self, batch: Batch) -> Callable[[], np.ndarray]:
-        """One run over the same batch, to be timed."""
+        """One run over the same batch, to be timed; it ends when the logits are in host memory, on a GPU too."""
         return lambda: self.runtime.run(batch)
 
-    def answer(self, encoder: TextEncoder, text: str, pair: str | None) -> np.ndarray:
-        """Text to logits, as a request of one text meets it."""
-        batch = encoder.encode([text], None if pair is None else [pair]).batch([0])
-        # another model's tokenizer may know more pieces; which row of a random table is read does not matter
-        batch["input_ids"] %= self.subject.vocabulary
-        return self.runtime.run(batch)
+    def answer(self, encoder: TextEncoder, text: str, pair: str | None, length: int | None = None) -> np.ndarray:
+        """Text to logits, as a request of one text meets it; padded to `length` where one is given."""
+        return self._run(encoder.encode([text], None if pair is None else [pair]).batch([0], length))
 
-    def to_json(self) -> dict[str, Any]:
+    def answer_all(
+        self, encoder: TextEncoder, texts: Sequence[str], pairs: Sequence[str] | None, length: int | None = None
+    ) -> None:
+        """Texts to logits, in batches of like length, or in their order and padded to `length` where one is given."""
+        encoded = encoder.encode(texts, pairs)
+        lengths = encoded.lengths if length is None else np.zeros(len(texts), dtype=np.int64)  # equal: order is kept
+        for rows in sorted_batches(lengths, OFFLINE_BATCH):
+            self._run(encoded.batch(rows, length))
+
+    def to_json(self) -> dict[str, str | float | None]:
         """What the reports say of it."""
         about = {"label": self.label, "model": self.model, "runtime": self.runtime_name}
         return {**about, "precision": self.precision, "score": self.score}
+
+    def _run(self, batch: Batch) -> np.ndarray:
+        # another model's tokenizer may know more pieces; which row of a random table is read does not matter
+        return self.runtime.run(batch | {"input_ids": batch["input_ids"] % self.subject.vocabulary})
 
 
 class Stable:
@@ -229,54 +93,69 @@ class Stable:
     """
 
     def __init__(self, threads: int, device: str) -> None:
+        import onnxruntime
+
         self.threads, self.device = threads, device
+        needed = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+        self.has_onnx = needed in onnxruntime.get_available_providers()
         self._kept: dict[tuple[str, ...], Contender] = {}
+
+    def headline(self, subject: Subject, *, copy: bool = False) -> Contender:
+        """The architecture in fp32, in the runtime of the claim: ONNX where it runs on the device, else PyTorch.
+
+        `copy` is a second one of the same, for the A/A control.
+        """
+        return self.onnx(subject, copy=copy) if self.has_onnx else self.pytorch(subject, copy=copy)
 
     def onnx(self, subject: Subject, *, copy: bool = False) -> Contender:
         """The architecture in fp32 ONNX with random weights; `copy` is a second session over the same file."""
-        return self._keep(
+        return self.keep(
             ("onnx", subject.key, str(copy)), subject, subject.architecture, "onnxruntime", "fp32",
-            lambda: self._session(subject.onnx),
+            lambda: OnnxRuntime(subject.onnx, threads=self.threads, device=self.device, spinning="running"),
         )  # fmt: skip
 
-    def pytorch(self, subject: Subject) -> Contender:
-        """The architecture in fp32 PyTorch with random weights, as transformers builds it."""
-        return self._keep(
-            ("pytorch", subject.key), subject, subject.architecture, "pytorch", "fp32",
-            lambda: TorchRuntime(build(subject.config), self.device),
+    def pytorch(self, subject: Subject, precision: str = "fp32", *, copy: bool = False) -> Contender:
+        """The architecture in PyTorch with random weights, as transformers builds it; `copy` is a second model."""
+        import torch
+
+        kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        return self.keep(
+            ("pytorch", subject.key, precision, str(copy)), subject, subject.architecture, "pytorch", precision,
+            lambda: TorchRuntime(build(subject.config).to(kind), self.device),
         )  # fmt: skip
 
-    def given(self, subject: Subject) -> Contender:
-        """The bundle itself: its own weights in its own runtime."""
+    def given(self, subject: Subject) -> Contender | None:
+        """The bundle itself: its own weights in its own runtime; None where that does not run on the device.
+
+        int8 does not run on CUDA: onnxruntime would leave its nodes to the CPU.
+        """
         bundle = subject.bundle
         assert bundle is not None
-        if bundle.weights.suffix == ".onnx":
-            return self._keep(
-                ("given", bundle.digest), subject, subject.name, "onnxruntime", bundle.precision,
-                lambda: self._session(bundle.weights),
+        if bundle.weights.suffix != ".onnx":
+            return self.keep(
+                ("given", bundle.digest), subject, subject.name, "pytorch", bundle.precision,
+                lambda: TorchRuntime.load(bundle.path, self.device),
             )  # fmt: skip
-        return self._keep(
-            ("given", bundle.digest), subject, subject.name, "pytorch", bundle.precision,
-            lambda: TorchRuntime.load(bundle.path, self.device),
+        if not self.has_onnx or (self.device == "cuda" and bundle.precision == "int8"):
+            return None
+        return self.keep(
+            ("given", bundle.digest), subject, subject.name, "onnxruntime", bundle.precision,
+            lambda: OnnxRuntime(bundle.weights, threads=self.threads, device=self.device, spinning="running"),
         )  # fmt: skip
 
-    def _session(self, path: Path) -> OnnxRuntime:
-        return OnnxRuntime(path, threads=self.threads, device=self.device, spinning="running")
+    def lineup(self, baseline: Subject, subjects: Sequence[Subject]) -> list[Contender]:
+        """Who is measured alone: the baseline first, each architecture in fp32, each bundle as given."""
+        found = [self.headline(baseline), *map(self.headline, subjects)]
+        found += [one for one in map(self.given, subjects) if one]
+        return list({one.label: one for one in found}.values())
 
-    def _keep(
+    def keep(
         self, key: tuple[str, ...], subject: Subject, model: str, runtime: str, precision: str,
         load: Callable[[], Runtime],
     ) -> Contender:  # fmt: skip
+        """The contender of this key, loaded the first time."""
         if key not in self._kept:
-            # an fp32 twin of a quantized bundle was not scored: only its quantized form was
-            scored = subject.bundle is not None and subject.bundle.precision == precision
-            score = subject.score if scored else None
+            scored = {subject.bundle.precision: subject.score} if subject.bundle else {}
+            score = (scored | {"fp32": subject.fp32_score}).get(precision)
             self._kept[key] = Contender(subject, model, load(), runtime, precision, score)
         return self._kept[key]
-
-
-def _export(config: dict[str, Any], scratch: Path) -> Path:
-    path = scratch / f"{architecture_key(config)[:16]}.onnx"
-    if not path.exists():
-        export_onnx(config, path)
-    return path

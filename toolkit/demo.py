@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,14 +15,14 @@ from toolkit import embedded
 from toolkit.bundle import Bundle, is_bundle, open_bundle
 from toolkit.config import BenchConfig, Config, DemoConfig, DistillConfig, ExportConfig, FinetuneConfig
 from toolkit.console import say, show_table
-from toolkit.errors import ToolkitError, require
+from toolkit.errors import require
+from toolkit.service import ask, serving
 
 if TYPE_CHECKING:
     from toolkit.bench import BenchReport
 
 TASK = "rotten-tomatoes"
 QUESTIONS = ("a warm , funny and engaging film", "the plot is a mess and the jokes fall flat")
-START_TIMEOUT_S = 30.0
 LATENCY_ROUNDS = 15
 QUICK_ROWS = 1_024
 UNLABELLED = 7_676  # as many as there are labelled ones
@@ -91,7 +84,7 @@ def run_demo(config: DemoConfig) -> None:
     int8 = step("3/5 int8", plan.export, run_export, parent=student)
     report = _bench(plan.bench, int8)
     say("== 5/5 service")
-    with serving(int8) as url:
+    with serving(int8.path) as url:
         for text in QUESTIONS:
             say(f"POST {url}/predict {text!r}\n  {json.dumps(ask(url, text))}")
     _summary(teacher, student, int8, report.content)
@@ -143,44 +136,6 @@ def _bench(config: BenchConfig, int8: Bundle) -> BenchReport:
         return BenchReport(content, out)
     say("== 4/5 bench: against BERT-base")
     return measure(config)
-
-
-@contextmanager
-def serving(bundle: Bundle) -> Iterator[str]:
-    """The real server as a process of its own on a free port; yields its URL once it is ready, ends it after.
-
-    Raises:
-        ToolkitError: it did not become ready.
-    """
-    command = [sys.executable, "-m", "serve", str(bundle.path), "--port", "0"]
-    with tempfile.TemporaryFile("w+") as complaints:
-        # keys of somebody's real service would shut the demo out of its own
-        environment = {name: value for name, value in os.environ.items() if name != "TOOLKIT_API_KEYS"}
-        process = subprocess.Popen(  # noqa: S603
-            command, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment
-        )
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()  # printed once it is ready; empty when the server has ended
-            found = re.search(r"http://\S+?:\d+", line)
-            if not found:
-                complaints.seek(0)
-                raise ToolkitError(f"the server did not start: {line}{complaints.read().strip()}")
-            say(line.strip())
-            yield found.group()
-        finally:
-            process.terminate()
-            process.wait(START_TIMEOUT_S)
-            if process.stdout:
-                process.stdout.close()
-
-
-def ask(url: str, text: str) -> Any:
-    """POST one text to /predict; the parsed answer, [{"score", "label"}...], best first."""
-    body = json.dumps({"inputs": text}).encode()
-    request = urllib.request.Request(f"{url}/predict", body, {"content-type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=START_TIMEOUT_S) as answer:  # noqa: S310
-        return json.load(answer)
 
 
 def _summary(teacher: Bundle, student: Bundle, int8: Bundle, content: dict[str, Any]) -> None:

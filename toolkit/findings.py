@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-SCHEMA_VERSION = 1
+from toolkit.claims import measured_ratio
+from toolkit.decomposition import chains
+from toolkit.stats import Ratio
+
+SCHEMA_VERSION = 2
 Rows = tuple[list[str], list[list[str]]]  # column names, cells
 BUSY_SHARE = 0.1  # of all cores
+SCENARIOS = {"single": "single stream", "offline": "offline", "server": "server"}
 GAINS = {
     "distillation": "distillation",
+    "distillation, PyTorch": "distillation, PyTorch",
     "onnx": "ONNX over PyTorch",
     "int8": "int8 over fp32",
     "fp16": "fp16 over fp32",
-    "total": "total, as given",
+    "bf16": "bf16 over fp32",
+    "batching": "batching by length",
+    "total": "total",
     "task lengths": "task's own texts",
+    "peer": "ours over a peer",
     "control": "A/A control",
 }
 
@@ -23,7 +32,7 @@ def claim_rows(content: dict[str, Any]) -> Rows:
     rows = [
         [
             f"{one['claim']} ({one['reason']})" if one["reason"] else one["claim"], one["model"],
-            f"{one['required']:g}x", _times(one), one["verdict"],
+            f"{one['required']:g}x", _times(Ratio(one["measured"], one["low"], one["high"], 1)), one["verdict"],
         ]
         for one in content["claims"]
     ]  # fmt: skip
@@ -37,12 +46,14 @@ def speed_rows(content: dict[str, Any]) -> Rows:
             GAINS[one["kind"]], one["a"]["label"], one["b"]["label"], _number(one["a"]["score"]),
             _number(one["b"]["score"]), str(one["batch_size"]),
             str(one["length"]) if one["length"] else f"~{one['median_tokens']:.0f}",
-            milliseconds(one["a_median_ms"]), milliseconds(one["b_median_ms"]), _times(one), str(one["pairs"]),
+            milliseconds(one["a_median_ms"]), milliseconds(one["b_median_ms"]),
+            f"{one['a_noise']:.0%} / {one['b_noise']:.0%}", _times(measured_ratio(one)[0]), _counted(one),
         ]
         for one in sorted(content["comparisons"], key=lambda one: list(GAINS).index(one["kind"]))
     ]  # fmt: skip
     columns = [
-        "gain", "A", "B", "score A", "score B", "batch", "tokens", "A ms", "B ms", "A / B [95 %]", "pairs",
+        "gain", "A", "B", "score A", "score B", "batch", "tokens", "A ms", "B ms", "noise",
+        "A / B [95 %]", "pairs",
     ]  # fmt: skip
     return columns, rows
 
@@ -67,6 +78,48 @@ def model_rows(content: dict[str, Any]) -> Rows:
     return columns, rows
 
 
+def decomposition_rows(content: dict[str, Any]) -> Rows:
+    """What each step gains over the one before, and all of them together over the baseline in PyTorch."""
+    rows = [
+        [
+            chain, step.name, step.result, f"{step.size_bytes / 1e6:.1f}" if step.size_bytes else "-",
+            f"{step.smaller:.2f}x", _times(step.faster), _number(step.score),
+        ]
+        for chain, steps in chains(content) for step in steps
+    ]  # fmt: skip
+    return ["model", "step", "now", "MB", "smaller", "faster [95 %]", "score"], rows
+
+
+def scenario_rows(content: dict[str, Any]) -> Rows:
+    """Each scenario and model: latencies of single queries, texts a second, the highest rate of requests."""
+    rows = []
+    for one in sorted(content["scenarios"], key=lambda one: list(SCENARIOS).index(one["scenario"])):
+        shares = [one.get(name) for name in ("p50_ms", "p90_ms", "p99_ms")]
+        throughput = f"{one['texts_per_s']:,.0f}" if one["scenario"] == "offline" else "-"
+        if one["scenario"] == "server":
+            best = one["highest_rate"]
+            throughput = f"{best:,.0f} within {one['bound_ms']:g} ms" if best else f"none within {one['bound_ms']:g} ms"
+        name = SCENARIOS[one["scenario"]] + (f", {one['rate']:g} a second" if one["scenario"] == "server" else "")
+        rows.append([
+            name, one["model"], f"padded to {one['length']}" if one["length"] else "own", str(one["queries"]),
+            *("-" if value is None else milliseconds(value) for value in shares), throughput, _number(one["score"]),
+        ])  # fmt: skip
+    columns = ["scenario", "model", "lengths", "texts", "p50 ms", "p90 ms", "p99 ms", "texts a second", "score"]
+    return columns, rows
+
+
+def terminal_tables(content: dict[str, Any]) -> list[tuple[str, Rows]]:
+    """What is shown on the terminal, the verdicts last."""
+    tables = [
+        ("Models", model_rows(content)),
+        ("Speed", speed_rows(content)),
+        ("Where the gain comes from", decomposition_rows(content)),
+        ("Scenarios", scenario_rows(content)),
+        ("Claims", claim_rows(content)),
+    ]
+    return [(title, rows) for title, rows in tables if rows[1]]
+
+
 def environment_rows(content: dict[str, Any]) -> Rows:
     """What it was measured on."""
     about = content["environment"]
@@ -76,7 +129,8 @@ def environment_rows(content: dict[str, Any]) -> Rows:
         ["vector instructions", " ".join(about["vector_flags"]) or "-"],
         ["cores", f"{about['physical_cores']} physical, {about['logical_cores']} logical"],
         ["threads, each side", str(content["threads"])],
-        ["device", content["options"]["device"]],
+        ["device", content["resolved"]["device"]],
+        ["GPU", f"{about['gpu']['name']}, CUDA {about['gpu']['cuda']}" if about["gpu"] else "-"],
         ["memory", memory],
         [
             "used by other programs",
@@ -125,15 +179,19 @@ def headlines(content: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def disturbance(content: dict[str, Any]) -> str:
-    """A warning where other programs took a good part of the machine while it was measured, else nothing."""
-    share = content["environment"]["others_share"]
-    if share is None or share < BUSY_SHARE:
-        return ""
-    return (
-        f"Other programs used {share:.0%} of all cores while this was measured: milliseconds are too high, and "
-        "PyTorch's with several threads by far. Measure again on a quiet machine before quoting any."
-    )
+def warnings(content: dict[str, Any]) -> list[str]:
+    """What a reader has to know before quoting a figure: a busy machine, programs that never settled."""
+    found, share = [], content["environment"]["others_share"]
+    if share is not None and share >= BUSY_SHARE:
+        found.append(
+            f"Other programs used {share:.0%} of all cores while this was measured: milliseconds are too high, and "
+            "PyTorch's with several threads by far. Measure again on a quiet machine before quoting any."
+        )
+    restless = {GAINS[one["kind"]] for one in content["comparisons"] if not one["steady"]}
+    restless |= {SCENARIOS[one["scenario"]] for one in content["scenarios"] if not one.get("steady", True)}
+    if restless:
+        found.append(f"Still getting faster when their warm-up ran out of time: {', '.join(sorted(restless))}.")
+    return found
 
 
 def method(content: dict[str, Any]) -> list[str]:
@@ -142,31 +200,51 @@ def method(content: dict[str, Any]) -> list[str]:
     return [
         "Distillation's gain is the headline: both architectures are built from their config.json with random weights "
         "(speed and size do not depend on them), written as fp32 ONNX by one exporter, and run by onnxruntime with the "
-        f"same {content['threads']} thread(s). The gains of ONNX and of int8 or fp16 stand apart; the total is the "
-        "bundle as given against the baseline in fp32 PyTorch.",
-        "A and B are timed in turn, A B B A A B ..., after warm-up; programs faster than 100 ms run once untimed "
-        "before each timed run. The ratio is the median of A / B over pairs, its interval the 95 % percentile "
-        "bootstrap. A claim passes when the whole interval is at or above it, fails when the whole is below, and is "
-        "inconclusive otherwise. Measuring stops early once a 99.9 % interval settles the claim.",
+        f"same {content['threads']} thread(s); on a GPU without onnxruntime-gpu, by PyTorch on both sides. The other "
+        "gains stand apart, each against the step before it; the total is the bundle as given against the baseline in "
+        "fp32 PyTorch.",
+        "A and B are timed in turn, A B B A A B ..., after a warm-up that lasts until a program stops getting faster; "
+        "programs faster than 100 ms run once untimed before each timed run. The ratio is the median of A / B over "
+        "pairs, its interval the 95 % percentile bootstrap; noise is the range of the middle half of the times as a "
+        "share of their median. A claim passes when the whole interval is at or above it, fails when the whole is "
+        "below, and is inconclusive otherwise. Measuring stops early once a 99.9 % interval settles the claim. With "
+        "fresh processes each gives one ratio, and the interval is Student's t over their logarithms.",
         "onnxruntime's pools spin only while a run lasts (session.force_spinning_stop), on both sides, so that neither "
-        "takes cores from the other. The A/A control times two sessions of one model: it should contain 1.",
+        "takes cores from the other. The A/A control times two sessions of one model: it should contain 1. Peers rest "
+        "before each turn, until idle threads have stopped spinning.",
+        "Scenarios are MLPerf's, over the task's own texts, tokenization included: single stream asks one text at a "
+        "time; offline has all at once and batches them by length; server sends requests over HTTP at random moments, "
+        "counts each latency from when it was due, and looks for the highest rate whose p99 keeps the bound.",
         "MB are 10^6 bytes over every file the weights need. FLOPs: two for each multiply-add of linear layers and "
         "attention, one for each bias; not counted: look-ups, softmax, LayerNorm, GELU. Parameters 'with a projection' "
-        "add one training-only map to the baseline's width, which is not deployed.",
+        "add one training-only map to the baseline's width, which is not deployed. A score beside an architecture in "
+        "fp32 is that of the bundle's own fp32 weights; random weights have none.",
         *notes,
     ]
 
 
 def score_points(content: dict[str, Any]) -> tuple[list[dict[str, Any]], float]:
-    """Bundles that have a score, at their latency at the full length, and the baseline's latency."""
-    longest = [one for one in content["latency_by_length"] if one["length"] == content["options"]["length"]]
-    latency = {one["model"]: one["median_ms"] for one in longest}
-    points = []
+    """Models that have a score, at their latency at the full length, and the baseline's latency."""
+    longest = [one for one in content["latency_by_length"] if one["length"] == content["resolved"]["length"]]
+    points: dict[str, dict[str, Any]] = {}
     for model in content["models"]:
-        label = next((name for name in latency if name.startswith(f"{model['name']}, {model['precision']} ")), None)
-        if model["score"] is not None and label:
-            points.append({"label": label, "median_ms": latency[label], "score": model["score"]})
-    return points, longest[0]["median_ms"]
+        for name, precision, score in (
+            (model["name"], model["precision"], model["score"]),
+            (model["architecture"], "fp32", model["fp32_score"]),
+        ):
+            at = next((one for one in longest if one["model"].startswith(f"{name}, {precision} ")), None)
+            if at and score is not None:
+                points[at["model"]] = {"label": at["model"], "median_ms": at["median_ms"], "score": score}
+    return list(points.values()), longest[0]["median_ms"]
+
+
+def frontier(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points that no other beats in both latency and score, fastest first."""
+    best: list[dict[str, Any]] = []
+    for one in sorted(points, key=lambda one: (one["median_ms"], -one["score"])):
+        if not best or one["score"] > best[-1]["score"]:
+            best.append(one)
+    return best
 
 
 def milliseconds(value: float) -> str:
@@ -174,9 +252,14 @@ def milliseconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _times(one: dict[str, Any]) -> str:
-    value = one.get("ratio", one.get("measured"))
-    return f"{value:.2f}x" if one["low"] == one["high"] else f"{value:.2f}x [{one['low']:.2f}, {one['high']:.2f}]"
+def _times(ratio: Ratio) -> str:
+    exact = ratio.low == ratio.high
+    return f"{ratio.value:.2f}x" if exact else f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
+def _counted(one: dict[str, Any]) -> str:
+    ratio, unit = measured_ratio(one)
+    return str(ratio.pairs) if unit == "pairs" else f"{ratio.pairs} {unit}"
 
 
 def _number(score: float | None) -> str:

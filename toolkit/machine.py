@@ -17,8 +17,11 @@ STAT = Path("/proc/stat")
 VECTOR_FLAGS = ("avx", "fma", "amx", "sse4", "f16c", "asimd", "sve", "bf16", "i8mm", "neon")  # what kernels choose by
 
 
-def environment() -> dict[str, Any]:
-    """CPU model and flags, cores, memory, operating system, Python and package versions; plain values for JSON."""
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """CPU model and flags, cores, memory, operating system, Python and package versions; plain values for JSON.
+
+    On "cuda" the GPU's name, memory and CUDA version too.
+    """
     processors = _processors()
     first = processors[0] if processors else {}
     flags = sorted((first.get("flags") or first.get("Features") or "").split())
@@ -32,7 +35,18 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": tool_versions(),
+        "gpu": _gpu() if device == "cuda" else None,
     }
+
+
+def _gpu() -> dict[str, Any]:
+    import torch
+
+    about = torch.cuda.get_device_properties(0)
+    precision = torch.get_float32_matmul_precision()  # "highest": true float32, no TF32
+    return {
+        "name": about.name, "memory_bytes": about.total_memory, "cuda": torch.version.cuda, "fp32_matmul": precision,
+    }  # fmt: skip
 
 
 class Others:

@@ -3,10 +3,15 @@
 Two programs are timed in turn, A B B A A B ..., so that whatever slows the machine for a while slows both. Of n
 pairs (a_i, b_i) the estimate is the median of a_i / b_i: how many times faster B is than A. Its 95 % interval is
 the percentile bootstrap (Efron 1979): draw n pairs with replacement, take the median, 10,000 times.
+
+One process is one draw from all processes: where its memory happens to lie is part of its speed. `replicated_ratio`
+therefore takes each fresh process as one number, and its interval from the spread between them (Kalibera and Jones,
+"Rigorous benchmarking in reasonable time", 2013).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,12 +26,12 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster B is than A: the median of paired ratios and its interval.
+    """How many times faster B is than A, and its 95 % interval.
 
     Attributes:
-        value: median of a_i / b_i.
-        low, high: ends of the bootstrap interval.
-        pairs: n.
+        value: the estimate.
+        low, high: ends of the interval.
+        pairs: n, the pairs that it comes from, or the processes where there were several.
     """
 
     value: float
@@ -44,6 +49,18 @@ class Ratio:
         if self.low >= claim:
             return "PASS"
         return "FAIL" if self.high < claim else "INCONCLUSIVE"
+
+    def needed(self, claim: float) -> int | None:
+        """How many pairs (or processes) in all would decide a claim, if their spread stays what it is.
+
+        An interval narrows with the square root of n: n' = n (w / d)^2, with w its width on the claim's side and d
+        the distance of the estimate from the claim. None where no number of them would: the estimate is the claim.
+        """
+        distance = abs(self.value - claim)
+        width = self.value - self.low if self.value >= claim else self.high - self.value
+        if distance < 1e-3 * claim:
+            return None
+        return max(self.pairs, math.ceil(self.pairs * (width / distance) ** 2))
 
 
 def paired_ratio(
@@ -74,6 +91,63 @@ def paired_ratio(
     tail = (1 - confidence) / 2
     low, high = np.quantile(medians, [tail, 1 - tail])
     return Ratio(float(np.median(ratios)), float(low), float(high), len(ratios))
+
+
+def replicated_ratio(medians: Sequence[float]) -> Ratio:
+    """Geometric mean of the ratios that N fresh processes found, with Student's t interval of their logarithms.
+
+    exp(mean(log r) -+ t(0.975, N - 1) s / sqrt(N)), s the standard deviation of log r between processes.
+
+    Raises:
+        ValueError: fewer than two processes, or ratios that are not positive and finite.
+    """
+    from scipy.stats import t
+
+    found = np.asarray(medians, dtype=np.float64)
+    if len(found) < 2 or not (np.isfinite(found).all() and found.min() > 0):
+        raise ValueError(f"expected two ratios or more, positive and finite, got {list(medians)}")
+    logs = np.log(found)
+    reach = t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
+    low, value, high = np.exp(logs.mean() + np.array([-reach, 0.0, reach]))
+    return Ratio(float(value), float(low), float(high), len(logs))
+
+
+def product_ratio(ratios: Sequence[Ratio]) -> Ratio:
+    """Product of independent ratios; the half-widths of their logarithms add in quadrature."""
+    value = math.prod(one.value for one in ratios)
+    down = math.hypot(*(math.log(one.value / one.low) for one in ratios))
+    up = math.hypot(*(math.log(one.high / one.value) for one in ratios))
+    return Ratio(value, value * math.exp(-down), value * math.exp(up), min(one.pairs for one in ratios))
+
+
+def changed_ratio(old: Sequence[float] | np.ndarray, new: Sequence[float] | np.ndarray, *, seed: int = 0) -> Ratio:
+    """Median of one series over the median of another, not paired, with its bootstrap interval.
+
+    Args:
+        old, new: positive numbers, [n] and [m]; the value is median(new) / median(old).
+        seed: of the resampling.
+    """
+    random = np.random.default_rng(seed)
+    below, above = (
+        np.median(one[random.integers(0, len(one), (RESAMPLES, len(one)))], axis=1)
+        for one in (np.asarray(old, dtype=np.float64), np.asarray(new, dtype=np.float64))
+    )
+    low, high = np.quantile(above / below, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Ratio(float(np.median(new) / np.median(old)), float(low), float(high), min(len(old), len(new)))
+
+
+def noise(times: Sequence[float] | np.ndarray) -> float:
+    """Spread of a series of times: the range of its middle half as a share of the median."""
+    low, middle, high = np.quantile(np.asarray(times, dtype=np.float64), [0.25, 0.5, 0.75])
+    return float((high - low) / middle)
+
+
+def percentile(times: Sequence[float] | np.ndarray, share: float) -> float | None:
+    """The time that a share of the queries stays within (nearest rank); None where too few of them lie above it."""
+    ordered = np.sort(np.asarray(times, dtype=np.float64))
+    if len(ordered) * (1 - share) < 1 - 1e-9:  # 100 queries for a p99
+        return None
+    return float(ordered[math.ceil(share * len(ordered) - 1e-9) - 1])
 
 
 def decided(a: Sequence[float], b: Sequence[float], *, claim: float | None, precision: float) -> bool:

@@ -3,39 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toolkit.config.base import Config, argument, at_least, option, positive
 
-DEVICES = ("cpu", "cuda")
+DEVICES = ("cpu", "cuda", "auto")
+SCENARIOS = ("single", "offline", "server")
+PRECISIONS = ("fp32", "bf16", "fp16")
+PRESETS = {"paper": {"batch_sizes": (128,), "length": 128}}
+GRID = {"cpu": (1, 2, 4, 8, 16, 32), "cuda": (1, 2, 4, 8, 16, 32, 64, 128, 256)}
+MIN_REPLICATES = 3  # Student's t with one degree of freedom says nothing
 
 
 @dataclass(frozen=True)
 class BenchConfig(Config):
     """Options of `toolkit bench`."""
 
-    bundles: tuple[str, ...] = argument("bundles to measure")
+    bundles: tuple[str, ...] = argument("bundles to measure; with --compare two report.json, the old one first")
     baseline: str = option("bert-base", "bert-base (its architecture, random weights) or a directory")
-    device: str = option("cpu", "cpu or cuda")
+    device: str = option("cpu", "cpu, cuda, or auto: a GPU where there is one")
+    preset: str | None = option(None, "paper: batch 128, length 128, as TinyBERT was timed")
     out: str | None = option(None, "directory for the reports [default: BUNDLE-bench beside the first bundle]")
     data: str | None = option(None, "folder with the dev file whose texts are timed too [default: the embedded data]")
     threads: int = option(0, "threads of each side; 0 takes every physical core")
     batch_sizes: tuple[int, ...] = option((1, 8), "batch sizes to time, each at --length")
     length: int = option(128, "tokens of the timed inputs")
+    precisions: tuple[str, ...] = option((), "PyTorch precisions [default: fp32; on CUDA fp32, bf16 and fp16]")
+    grid: tuple[int, ...] = option((), "batch sizes of the throughput plot [default: 1 to 32; on CUDA 1 to 256]")
+    scenarios: str = option("single,offline", "any of single, offline, server, with commas")
+    queries: int = option(256, "texts of the task that the scenarios ask at most")
+    rate: float = option(20.0, "requests a second at which the server scenario gives its latencies")
+    latency_bound_ms: float = option(100.0, "p99 that the server scenario's highest rate must keep")
+    replicates: int = option(0, "fresh processes to repeat the claimed comparison in; 0, or 3 and more")
+    peers: bool = option(False, "time CTranslate2, OpenVINO and torch.compile too (extra peers)")
+    compare: bool = option(False, "say what is slower in the second report.json than in the first; exit 1 if anything")
     size_claim: float = option(7.5, "times smaller than the baseline in fp32: the architecture in fp32, and as given")
     speed_claim: float = option(9.4, "times faster than the baseline, both fp32 ONNX")
     max_pairs: int = option(30, "timed pairs at most for each comparison")
     seed: int = option(42, "of the timed inputs")
 
+    @property
+    def chosen_scenarios(self) -> tuple[str, ...]:
+        """--scenarios as a list."""
+        return tuple(one.strip() for one in self.scenarios.split(",") if one.strip())
+
+    def on(self, device: str) -> BenchConfig:
+        """With the preset filled in, and what depends on the device: "cpu" or "cuda"."""
+        found = replace(self, device=device, **PRESETS.get(self.preset or "", {}))  # type: ignore[arg-type]
+        precisions = PRECISIONS if device == "cuda" else PRECISIONS[:1]
+        return replace(found, precisions=found.precisions or precisions, grid=found.grid or GRID[device])
+
     def problems(self) -> Iterator[str]:
         """Each fault in words."""
+        if self.compare:
+            if len(self.bundles) != 2:
+                yield f"--compare with {len(self.bundles)} arguments: expected two report.json, the old one first"
+            return
         if not self.bundles:
             yield "no bundle given: expected at least one directory"
-        if self.device not in DEVICES:
-            yield f"--device {self.device}: expected one of {', '.join(DEVICES)}"
+        yield from _one_of("device", [self.device], DEVICES)
+        yield from _one_of("preset", [self.preset] if self.preset else [], tuple(PRESETS))
+        yield from _one_of("precisions", self.precisions, PRECISIONS)
+        yield from _one_of("scenarios", self.chosen_scenarios, SCENARIOS)
+        if self.preset and self.batch_sizes != BenchConfig.batch_sizes:
+            yield f"--preset {self.preset} with --batch-sizes: expected one of them, the preset has its own"
+        if 0 < self.replicates < MIN_REPLICATES or self.replicates < 0:
+            yield f"--replicates {self.replicates}: expected 0, or {MIN_REPLICATES} or more"
         yield from at_least(0, threads=self.threads)
+        yield from at_least(1, queries=self.queries)
         yield from at_least(2, length=self.length)
         yield from at_least(5, max_pairs=self.max_pairs)
-        for size in self.batch_sizes:
+        for size in (*self.batch_sizes, *self.grid):
             yield from at_least(1, batch_size=size)
-        yield from positive(size_claim=self.size_claim, speed_claim=self.speed_claim)
+        yield from positive(
+            size_claim=self.size_claim, speed_claim=self.speed_claim, rate=self.rate,
+            latency_bound_ms=self.latency_bound_ms,
+        )  # fmt: skip
+
+
+def _one_of(name: str, given: tuple[str, ...] | list[str], choices: tuple[str, ...]) -> Iterator[str]:
+    for one in given:
+        if one not in choices:
+            yield f"--{name} {one}: expected one of {', '.join(choices)}"
