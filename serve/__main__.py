@@ -1,4 +1,4 @@
-"""`python -m serve DIR`: one bundle on one port, by one process or several, until SIGTERM or Ctrl-C."""
+"""`python -m serve DIR...`: bundles on one port, by one process or several, until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from toolkit.config import ServeConfig
 from toolkit.console import say, stderr
 from toolkit.errors import ToolkitError
 
-DRAIN_SECONDS = 30  # what accepted requests get after SIGTERM; Kubernetes kills after 30 as well
-
 
 def run(config: ServeConfig) -> None:
-    """Serve a bundle until SIGTERM or SIGINT, then answer what was accepted and return.
+    """Serve bundles until SIGTERM or SIGINT, then answer what was accepted and return.
 
     Raises:
-        ToolkitError: the bundle is missing or damaged (found before anything listens), limits that cannot work,
+        ToolkitError: a bundle is missing or damaged (found before anything listens), limits that cannot work,
             keys that cannot be read, or an address or port that cannot be had.
     """
-    predictor, app = application(config)
+    predictors, app = application(config)
     with listen(config.host, config.port) as listener:
         shown, bound = listener.getsockname()[:2]
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"
-        model = f"{predictor.bundle.path} ({predictor.task.name}, {predictor.bundle.precision})"
-        ready = f"serving {model}: POST {url}/predict, try it at {url}/"
+        served = ", ".join(
+            f"{one.bundle.path} as {name} ({one.task.name}, {one.bundle.precision})" for name, one in predictors.items()
+        )
+        ready = f"serving {served}: POST {url}/predict, try it at {url}/"
         configure(config.log_format)
         settings: dict[str, Any] = {
             "log_level": "warning", "log_config": None, "access_log": False, "lifespan": "on", "server_header": False,
-            "timeout_graceful_shutdown": DRAIN_SECONDS,
+            "timeout_graceful_shutdown": config.drain_s,
         }  # fmt: skip
         with _stop_signals_end_quietly():
             if config.processes == 1:
                 _Server(uvicorn.Config(app, **settings), ready).run(sockets=[listener])
                 return
-            del predictor, app  # checked; each process loads its own
+            del predictors, app  # checked; each process loads its own
             settings |= {"factory": True, "workers": config.processes, "timeout_worker_healthcheck": HUNG_SECONDS}
             with shared_metrics():
                 Supervisor(uvicorn.Config(partial(one_of_several, config), **settings), [listener], ready).run()
@@ -110,19 +110,20 @@ def _stop_signals_end_quietly() -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; the exit code is 0 after a stop signal and 2 for bad usage or input."""
     parser = argparse.ArgumentParser(
-        prog="python -m serve", description="Serve an exported bundle over HTTP.",
+        prog="python -m serve", description="Serve exported bundles over HTTP.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )  # fmt: skip
     for one in fields(ServeConfig):
         text = one.metadata["help"]
         if one.metadata.get("argument"):
-            parser.add_argument(one.name, help=text)
+            parser.add_argument(one.name, nargs="+", metavar="DIR", help=text)
         else:
             kind = str if one.default is None else type(one.default)
             flag = f"--{one.name.replace('_', '-')}"
             parser.add_argument(flag, type=kind, default=one.default, help=text)
     try:
-        run(ServeConfig(**vars(parser.parse_args(arguments))))
+        given = vars(parser.parse_args(arguments))
+        run(ServeConfig(**{**given, "bundles": tuple(given["bundles"])}))
     except ToolkitError as error:
         stderr.print(str(error), markup=False)
         return error.exit_code

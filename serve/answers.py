@@ -1,15 +1,76 @@
-"""What the model gave, as the client gets it: ranked labels, and headers that tell what they cost."""
+"""From a parsed request to its response: what the model gave, as the client gets it, and what it cost."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
 
 from serve.batching import Answer
-from serve.schemas import Inputs
+from serve.metrics import Metrics
+from serve.models import Model, Models
+from serve.schemas import Inputs, ServeError
 from toolkit.metrics import scores
 from toolkit.tasks import Task
+from toolkit.text import Direction
+
+CLIENT_GONE = 499  # nginx's status for a request whose client left; nobody receives it
+
+
+def loaded(http: Request) -> Models:
+    """The server's models.
+
+    Raises:
+        ServeError: Unhealthy, they are still being loaded.
+    """
+    models = http.app.state.models
+    if not isinstance(models, Models):
+        raise ServeError("Unhealthy", "not ready: the model is being loaded")
+    return models
+
+
+async def respond(
+    http: Request, name: str | None, inputs: Inputs, render: Callable[[Model, Answer], Any], *, truncate: bool = True,
+    direction: Direction = "right", timeout_ms: int | None = None,
+) -> Response:  # fmt: skip
+    """Classify, counted, timed and logged; the body is what `render` makes of the answer.
+
+    Raises:
+        ServeError: no such model, more inputs than one request may have, or what the engine raises.
+    """
+    started = time.perf_counter()
+    metrics: Metrics = http.app.state.metrics
+    method = "batch" if inputs.batch else "single"
+    metrics.requests.labels(method).inc()
+    http.state.counted = True
+    models = loaded(http)
+    model = models.get(name)
+    http.state.headers = model.headers()
+    _check_batch_size(inputs, models.limits.max_client_batch_size)
+    work = model.engine.predict(inputs.texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
+    answer = await _unless_gone(http, asyncio.ensure_future(work))
+    if answer is None:
+        metrics.failures.labels("dropped").inc()
+        return Response(status_code=CLIENT_GONE)
+    body = render(model, answer)
+    recent = models.recent(model.name)
+    if recent is not None:
+        recent.add(inputs.texts)
+    total = time.perf_counter() - started
+    http.state.log, http.state.stages = _log_fields(inputs, model, answer), answer.stages()
+    metrics.successes.labels(method).inc()
+    seconds = (
+        (metrics.duration, total),
+        *zip((metrics.tokenization, metrics.queue, metrics.inference), answer.stages().values(), strict=True),
+    )
+    for histogram, value in seconds:
+        histogram.labels(model.name).observe(value)
+    return JSONResponse(body, headers=cost_headers(inputs, answer, total))
 
 
 def rank(
@@ -41,9 +102,31 @@ def cost_headers(inputs: Inputs, answer: Answer, total_s: float) -> dict[str, st
     }  # fmt: skip
 
 
-def log_fields(inputs: Inputs, answer: Answer) -> dict[str, Any]:
+def _log_fields(inputs: Inputs, model: Model, answer: Answer) -> dict[str, Any]:
     """What the log tells of an answered request: counts and times, nothing that was sent."""
     return {
-        "inputs": len(inputs.texts), "tokens": answer.tokens, "truncated": answer.truncated,
+        "model": model.name, "inputs": len(inputs.texts), "tokens": answer.tokens, "truncated": answer.truncated,
         **{f"{name}_ms": round(value * 1000, 3) for name, value in answer.stages().items()},
     }  # fmt: skip
+
+
+def _check_batch_size(inputs: Inputs, most: int) -> None:
+    if len(inputs.texts) > most:
+        raise ServeError("Validation", f"batch size {len(inputs.texts)} > maximum allowed batch size {most}")
+
+
+async def _unless_gone(http: Request, work: asyncio.Future[Answer]) -> Answer | None:
+    """The answer, or None when the client left first; its work is then cancelled."""
+    leaving = asyncio.ensure_future(_disconnect(http))
+    both: tuple[asyncio.Future[Any], ...] = (work, leaving)
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        return work.result() if work.done() else None
+    finally:
+        for one in both:
+            one.cancel()
+
+
+async def _disconnect(http: Request) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        continue

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +17,7 @@ from serve.cost import CostModel
 from serve.limits import Limits
 from serve.metrics import Metrics
 from serve.schemas import ServeError, Text
+from serve.workers import Workers
 from toolkit.predictor import Predictor
 from toolkit.text import Direction, Encoded
 
@@ -85,37 +84,32 @@ def _overloaded(problem: str, wait_s: float) -> ServeError:
 
 
 class Engine:
-    """Batches requests through one predictor on `limits.workers` threads.
-
-    All threads share the predictor's one session, which must run on its caller's thread (threads=1): that is as
-    fast as one session each and holds the weights once. Create and use it inside one event loop.
+    """Batches requests through one predictor on threads that it may share with other engines.
 
     Args:
-        predictor: what answers.
+        predictor: what answers; its session must run on its caller's thread.
         limits: how much to take on.
         metrics: where batches are counted.
-        clock: seconds, for what is measured and estimated.
+        workers: the threads; one event loop's, in which the engine is used too.
+        name: the model's, in the metrics.
 
     Raises:
         ToolkitError: limits that could not work.
     """
 
     def __init__(
-        self, predictor: Predictor, limits: Limits, metrics: Metrics, clock: Callable[[], float] = time.perf_counter
+        self, predictor: Predictor, limits: Limits, metrics: Metrics, workers: Workers, name: str = "model"
     ) -> None:
         limits.check(predictor.bundle.max_length)
-        self.predictor, self.limits, self.metrics = predictor, limits, metrics
+        self.predictor, self.limits, self.workers = predictor, limits, workers
         self.failing = False  # whether the model itself failed in the latest batch
         self.in_flight = 0
+        self.cost = CostModel()
         self._closing = False
-        self._idle = limits.workers
         self._queue: deque[_Entry] = deque()
-        self._running: dict[asyncio.Task[None], float] = {}  # batches and when they are expected to end
         self._drained = asyncio.Event()
-        self.cost, self._clock = CostModel(), clock
-        self._tokenizing = ThreadPoolExecutor(limits.workers, thread_name_prefix="tokenize")
-        self._inference = ThreadPoolExecutor(limits.workers, thread_name_prefix="infer")
-        metrics.queue_size.set(0)
+        self._batch_size, self._batch_tokens = metrics.batch_size.labels(name), metrics.batch_tokens.labels(name)
+        workers.add(self)
 
     async def predict(
         self, texts: Sequence[Text], *, truncate: bool = True, direction: Direction = "right",
@@ -131,20 +125,20 @@ class Engine:
                 model fails or its logits are not finite.
         """
         allowed = timeout_ms or self.limits.timeout_ms
-        started = self._clock()
+        started = self.workers.clock()
         deadline = started + allowed / 1000
         self._accept(len(texts), deadline)
         loop = asyncio.get_running_loop()
         request = _Request(loop.create_future(), [None] * len(texts))
         try:
             async with asyncio.timeout(allowed / 1000) as limit:
-                encoded = await loop.run_in_executor(self._tokenizing, self._encode, texts, truncate, direction)
-                now = self._clock()
+                encoded = await loop.run_in_executor(self.workers.tokenizing, self._encode, texts, truncate, direction)
+                now = self.workers.clock()
                 lengths = [len(ids) for ids, *_ in encoded]
-                if self.in_flight > len(texts):
+                if self.workers.in_flight > len(texts):
                     self._check_deadline(deadline, lengths)
                 self._queue.extend(_Entry(request, row, ids, types, now) for row, (ids, types, _) in enumerate(encoded))
-                self._dispatch()
+                self.workers.dispatch()
                 await request.done
         except TimeoutError:
             if not limit.expired():
@@ -157,14 +151,12 @@ class Engine:
         return Answer(logits, sum(lengths), cut, now - started, request.queue_s, request.inference_s)
 
     async def close(self) -> None:
-        """Refuse new requests, finish the accepted ones, stop the threads."""
+        """Refuse new requests, finish the accepted ones, give up the threads."""
         self._closing = True
         while self.in_flight:
             self._drained.clear()
             await self._drained.wait()
-        await asyncio.gather(*self._running)
-        self._tokenizing.shutdown()
-        self._inference.shutdown()
+        self.workers.remove(self)
 
     @property
     def closing(self) -> bool:
@@ -174,10 +166,10 @@ class Engine:
     def _accept(self, count: int, deadline: float) -> None:
         if self._closing:
             raise ServeError("Unhealthy", "shutting down")
-        if self.in_flight + count > self.limits.max_concurrent_requests:
-            problem = f"{self.in_flight} inputs in flight, at most {self.limits.max_concurrent_requests} are accepted"
-            raise _overloaded(problem, self._wait_s())
-        if self.in_flight:
+        before, most = self.workers.in_flight, self.limits.max_concurrent_requests
+        if before + count > most:
+            raise _overloaded(f"{before} inputs in flight, at most {most} are accepted", self.workers.wait_s())
+        if before:
             self._check_deadline(deadline)
         self.in_flight += count
 
@@ -186,18 +178,28 @@ class Engine:
 
         An idle engine is not asked, so that an estimate that was wrong gets measured again.
         """
-        own = max(self._seconds(lengths) / self.limits.workers, self._seconds(lengths and [max(lengths)]))
-        late = self._clock() + self._wait_s() + own - deadline
+        own = max(self._seconds(lengths) / self.workers.count, self._seconds(lengths and [max(lengths)]))
+        late = self.workers.clock() + self.workers.wait_s() + own - deadline
         if late > 0:
             raise _overloaded(f"the answer would come about {max(1, round(late * 1000))} ms after the deadline", late)
 
-    def _wait_s(self) -> float:
-        """How long until the work accepted so far is done, as measured batches tell."""
-        if self._idle:
-            return 0.0
-        now = self._clock()
-        running = sum(max(0.0, end - now) for end in self._running.values())
-        return (running + self._seconds([len(entry) for entry in self._queue])) / self.limits.workers
+    def queued(self) -> int:
+        """Inputs that wait."""
+        return len(self._queue)
+
+    def oldest(self) -> float:
+        """When the one that waits longest was queued."""
+        return self._queue[0].queued
+
+    def queued_s(self) -> float:
+        """Seconds that what waits takes on one worker."""
+        return self._seconds([len(entry) for entry in self._queue])
+
+    def start(self, share: int) -> tuple[Coroutine[None, None, None], float]:
+        """The run of the next batch and the seconds it should take."""
+        batch = self._next_batch(share)
+        padded = max(map(len, batch)) * len(batch)
+        return self._run(batch, padded), self.cost.seconds(padded)
 
     def _seconds(self, lengths: Sequence[int]) -> float:
         """What inputs of these lengths take on one worker, in as few batches as the limits allow."""
@@ -210,7 +212,7 @@ class Engine:
         if not request.done.done() or request.done.cancelled() or request.done.exception() is not None:
             request.done.cancel()
             self._queue = deque(entry for entry in self._queue if entry.request is not request)
-            self.metrics.queue_size.set(len(self._queue))
+            self.workers.show_queue()
         if not self.in_flight:
             self._drained.set()
 
@@ -225,7 +227,7 @@ class Engine:
             pairs = [texts[row][1] or "" for row in rows] if paired else None
             try:
                 encoded = encoder.encode([texts[row][0] for row in rows], pairs, direction)
-            except Exception as error:  # tokenizers raises a bare Exception
+            except BaseException as error:  # a bare Exception, and for a panic in Rust not even that
                 raise ServeError("Tokenizer", f"the tokenizer failed: {error}") from error
             if not truncate and encoded.truncated.any():
                 text, pair = texts[rows[int(encoded.truncated.argmax())]]
@@ -237,17 +239,6 @@ class Engine:
             each = zip(encoded.ids, encoded.type_ids, map(bool, encoded.truncated), strict=True)
             found.update(zip(rows, each, strict=True))
         return [found[row] for row in range(len(texts))]
-
-    def _dispatch(self) -> None:
-        """Start a batch on every idle worker, as long as there is something to run."""
-        while self._idle and self._queue:
-            batch = self._next_batch(math.ceil(len(self._queue) / self._idle))
-            self._idle -= 1
-            padded = max(map(len, batch)) * len(batch)
-            task = asyncio.get_running_loop().create_task(self._run(batch, padded))
-            self._running[task] = self._clock() + self.cost.seconds(padded)
-            task.add_done_callback(self._running.pop)
-        self.metrics.queue_size.set(len(self._queue))
 
     def _next_batch(self, share: int) -> list[_Entry]:
         """The oldest input and up to `share` - 1 of like length, within the limits on tokens, inputs and padding."""
@@ -267,18 +258,16 @@ class Engine:
         return batch
 
     async def _run(self, batch: list[_Entry], padded: int) -> None:
-        started = self._clock()
-        self.metrics.batch_size.observe(len(batch))
-        self.metrics.batch_tokens.observe(padded)
-        outcomes = await asyncio.get_running_loop().run_in_executor(self._inference, self._infer, batch)
-        elapsed = self._clock() - started
-        self._idle += 1
+        started = self.workers.clock()
+        self._batch_size.observe(len(batch))
+        self._batch_tokens.observe(padded)
+        outcomes = await asyncio.get_running_loop().run_in_executor(self.workers.inference, self._infer, batch)
+        elapsed = self.workers.clock() - started
         self.cost.observe(padded, elapsed)
         for entry, outcome in zip(batch, outcomes, strict=True):
             entry.request.queue_s = max(entry.request.queue_s, started - entry.queued)
             entry.request.inference_s = max(entry.request.inference_s, elapsed)
             entry.request.settle(entry.row, outcome)
-        self._dispatch()
 
     def _infer(self, batch: list[_Entry]) -> list[np.ndarray | ServeError]:
         """Logits [C] per entry, or what went wrong with it; one bad input must not fail its neighbours."""
@@ -291,7 +280,7 @@ class Engine:
         try:
             logits = self.predictor.logits(encoded, batch_size=len(batch))
             finite = np.isfinite(logits).all(axis=1)
-        except Exception as error:  # whatever the runtime raises, the request gets an answer
+        except BaseException as error:  # whatever it is, the requests get an answer and the thread goes on
             if len(batch) > 1:
                 return [self._infer([entry])[0] for entry in batch]
             self.failing = True

@@ -1,7 +1,11 @@
-"""Every error in one shape, {"error", "error_type"}: of a request, of HTTP itself, and of the server."""
+"""Every error in one shape, {"error", "error_type"}: of a request, of HTTP itself, and of the server.
+
+Under /v2 the shape is the Open Inference Protocol's: {"error"} alone.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
@@ -12,6 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.metrics import FAILURES
 from serve.schemas import ErrorResponse, ErrorType, ServeError
+
+PROTOCOL = "/v2"
+CLASSIFYING = re.compile(rf"/predict|/models/[^/]+/predict|{PROTOCOL}/models/[^/]+/infer")  # what te_request_* count
 
 
 class BodyLimit:
@@ -53,19 +60,22 @@ def handle_errors(app: FastAPI) -> None:
 def error_response(
     scope: Scope, error_type: ErrorType, message: str, status: int, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """An error as every one is answered, counted where it is /predict's and told to the log."""
+    """An error as every one is answered, counted where it is a classification's and told to the log."""
     return _answer(Request(scope), error_type, message, status, headers)
 
 
 def _answer(
     http: Request, error_type: ErrorType, message: str, status: int, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
+    path = http.url.path
     http.state.log = {"error_type": error_type}
-    if http.url.path == "/predict":
+    if CLASSIFYING.fullmatch(path):
         metrics = http.app.state.metrics
         metrics.failures.labels(FAILURES[error_type]).inc()
         if not getattr(http.state, "counted", False):  # it failed before the endpoint could tell its method
             metrics.requests.labels("invalid").inc()
+    if path.startswith(PROTOCOL):
+        return JSONResponse({"error": message}, status, headers)
     return JSONResponse(ErrorResponse(error=message, error_type=error_type).model_dump(), status, headers)
 
 

@@ -4,27 +4,53 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.config import ServeConfig
 from toolkit.errors import faults
 
-CGROUP = Path("/sys/fs/cgroup")
+CGROUP, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
-def cpu_quota(cgroup: Path = CGROUP) -> int:
-    """Whole CPUs this process may use: its affinity, and a container's limit where that is lower (at least 1)."""
+def cpu_quota(mount: Path = CGROUP, own: Path = OWN_CGROUP) -> int:
+    """Whole CPUs this process may use: its affinity, and a control group's limit where that is lower (at least 1).
+
+    Args:
+        mount: where the control groups are, version 2 or 1.
+        own: tells which one the process is in; the limits of those above it hold too.
+    """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [limit for group in _groups(mount, own) if (limit := _limit(group)) is not None]
+    return max(1, math.floor(min([available, *limits])))
+
+
+def _groups(mount: Path, own: Path) -> Iterator[Path]:
+    """Directories that may limit this process. In a container its own group is usually the mounted root itself."""
+    yield from (mount, mount / "cpu")
     try:
-        if (cgroup / "cpu.max").exists():
-            quota, period = (cgroup / "cpu.max").read_text().split()
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        root = mount if not controllers else mount / "cpu"
+        if not controllers or "cpu" in controllers.split(","):
+            here = root / path.lstrip("/")
+            yield from (one for one in (here, *here.parents) if one != root and one.is_relative_to(root))
+
+
+def _limit(group: Path) -> float | None:
+    """CPUs that a control group allows, or None where it sets no limit."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
         else:
-            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        limit = available if quota == "max" or int(quota) <= 0 else math.floor(int(quota) / int(period))
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
     except (OSError, ValueError):
-        return available
-    return max(1, min(available, limit))
+        return None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +26,7 @@ PAGES = ("/docs", "/static-offline-docs")  # FastAPI's page has a script in it
 
 
 class Envelope:
-    """Outermost ASGI middleware: every response has a request id and safe headers, every request a line in the log."""
+    """Outermost ASGI middleware: every response has a request id, its model and safe headers, every request a line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -43,7 +44,7 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _seal(message, request_id, scope["path"])
+                _seal(message, {"x-request-id": request_id, **state.get("headers", {})}, scope["path"])
             await send(message)
 
         try:
@@ -71,9 +72,9 @@ def _request_id(scope: Scope) -> str:
     return given.decode() if SANE_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def _seal(message: Message, request_id: str, path: str) -> None:
+def _seal(message: Message, own: Mapping[str, str], path: str) -> None:
     headers = MutableHeaders(raw=message["headers"])
-    headers["x-request-id"] = request_id
+    headers.update(own)
     for name, value in SAFE_HEADERS.items():
         if not (name == "content-security-policy" and path.startswith(PAGES)):
             headers.setdefault(name, value)

@@ -22,14 +22,15 @@ FAILURES: dict[ErrorType, str] = {
 class Metrics:
     """One server's counts, in a registry of its own. Every request counts once, and once more as what became of it.
 
-    Durations are of answered requests: in total, and of their slowest input in tokenization, queue and model.
+    Durations are of answered requests: in total, and of their slowest input in tokenization, queue and model. They and
+    the sizes of batches are told apart by model; the counts are not, since many a refused request names none.
     Where PROMETHEUS_MULTIPROC_DIR is set, what is shown is the sum over all processes that share that directory.
     """
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.requests = Counter("te_request_count", "Requests to /predict", ["method"], registry=registry)
+        self.requests = Counter("te_request_count", "Requests to classify", ["method"], registry=registry)
         self.successes = Counter("te_request_success", "Requests answered", ["method"], registry=registry)
         self.failures = Counter("te_request_failure", "Requests not answered", ["err"], registry=registry)
         self.duration = self._seconds("te_request_duration", "From the parsed request to its answer")
@@ -40,10 +41,8 @@ class Metrics:
             "te_queue_size", "Inputs waiting for a free worker", registry=registry, multiprocess_mode="livesum"
         )
         powers = [float(2**power) for power in range(21)]
-        self.batch_size = Histogram("te_batch_next_size", "Inputs of a batch", buckets=powers[:13], registry=registry)
-        self.batch_tokens = Histogram(
-            "te_batch_next_tokens", "Tokens of a batch, padding included", buckets=powers, registry=registry
-        )
+        self.batch_size = self._by_model("te_batch_next_size", "Inputs of a batch", powers[:13])
+        self.batch_tokens = self._by_model("te_batch_next_tokens", "Tokens of a batch, padding included", powers)
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes; the client library's `_total` is not in the names dashboards ask for."""
@@ -53,4 +52,7 @@ class Metrics:
         return COUNTER.sub(rb"\1", generate_latest(registry))
 
     def _seconds(self, name: str, what: str) -> Histogram:
-        return Histogram(name, f"{what}, seconds", buckets=SECONDS, registry=self.registry)
+        return self._by_model(name, f"{what}, seconds", SECONDS)
+
+    def _by_model(self, name: str, what: str, buckets: list[float]) -> Histogram:
+        return Histogram(name, what, ["model"], buckets=buckets, registry=self.registry)

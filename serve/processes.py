@@ -19,11 +19,11 @@ from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from serve.app import create_app, load_predictor
+from serve.app import create_app
 from serve.limits import Limits
 from serve.logs import configure
 from serve.metrics import SHARED_VARIABLE
-from serve.security import Keys
+from serve.models import load_predictor, named
 from toolkit.config import ServeConfig
 from toolkit.console import say
 from toolkit.errors import ToolkitError
@@ -85,18 +85,17 @@ def shared_metrics() -> Iterator[None]:
             del os.environ[SHARED_VARIABLE]
 
 
-def application(config: ServeConfig) -> tuple[Predictor, FastAPI]:
-    """What a configuration serves, loaded and checked, and the application that does.
+def application(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
+    """What a configuration serves, by name, loaded and checked, and the application that does.
 
     Raises:
-        ToolkitError: the bundle is missing or damaged, limits that cannot work, or keys that cannot be read.
+        ToolkitError: a bundle is missing or damaged, limits that cannot work, or keys that cannot be read.
     """
     accepted = Limits.of(config)
-    keys = Keys.load(config.api_keys_file)
-    predictor = load_predictor(config.bundle)
-    accepted.check(predictor.bundle.max_length)
-    origins = [one.strip() for one in config.cors_origins.split(",") if one.strip()]
-    return predictor, create_app(predictor, limits=accepted, keys=keys, cors_origins=origins)
+    predictors = {name: load_predictor(directory) for name, directory in named(config.bundles).items()}
+    for predictor in predictors.values():
+        accepted.check(predictor.bundle.max_length)
+    return predictors, create_app(predictors, config=config, limits=accepted)
 
 
 def one_of_several(config: ServeConfig) -> FastAPI:

@@ -176,12 +176,28 @@ class ModelType(BaseModel):
     classifier: Classifier
 
 
-class Info(BaseModel):
-    """The served model and the limits of this server: text-embeddings-inference's fields first, then ours."""
+Kind = Literal["classification", "regression", "multi_label"]
+Precision = Literal["fp32", "fp16", "int8"]
 
-    model_id: str = Field(description="The bundle's directory name.")
+
+class ModelCard(BaseModel):
+    """One served model."""
+
+    name: str = Field(description="For /models/{name}/predict; answers carry it in the header x-model.")
+    digest: str = Field(description="SHA-256 of the bundle; answers carry its start in the header x-model-digest.")
+    task: str
+    kind: Kind
+    labels: list[str]
+    precision: Precision
+    max_length: int = Field(description="Tokens of one input, special ones included.")
+
+
+class Info(BaseModel):
+    """The first model and the limits of this server: text-embeddings-inference's fields first, then ours."""
+
+    model_id: str = Field(description="The first model's name, which is its bundle's directory unless given.")
     model_sha: str = Field(description="The bundle's digest: SHA-256 of everything in it.")
-    model_dtype: Literal["fp32", "fp16", "int8"]
+    model_dtype: Precision
     model_type: ModelType
     max_concurrent_requests: int = Field(description="Inputs accepted and not yet answered; more are refused, 429.")
     max_input_length: int = Field(description="Tokens of one input, special ones included.")
@@ -194,11 +210,12 @@ class Info(BaseModel):
     sha: str | None = None
     docker_label: str | None = None
     task: str
-    kind: Literal["classification", "regression", "multi_label"]
+    kind: Kind
     labels: list[str]
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     max_length: int
     digest: str
+    models: list[ModelCard] = Field(description="Everything served here; the first answers /predict.")
     versions: dict[str, str] = Field(description="Packages that run here.")
     payload_limit: int = Field(description="Bytes of one request body.")
     timeout_ms: int = Field(description="Milliseconds that a request may take unless it names its own timeout_ms.")
@@ -207,7 +224,8 @@ class Info(BaseModel):
 _EXAMPLES: dict[int, tuple[str, ErrorType, str]] = {
     401: ("No API key, or a wrong one, where the server asks for one", "Unauthorized", NO_KEY),
     400: ("Nothing to classify", "Empty", "`inputs` cannot be empty"),
-    404: ("No such path", "Validation", "Not Found: /predictt; this server answers /predict, see /docs"),
+    404: ("No such path or model", "Validation", "no model 'x'; this server has int8"),
+    409: ("Not in this state", "Validation", "int8 has no earlier model to go back to"),
     413: ("Body too large", "Validation", "the body is larger than 2000000 bytes"),
     415: ("Not JSON", "Validation", "Content-Type is text/plain: expected application/json"),
     422: (

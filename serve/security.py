@@ -15,7 +15,7 @@ from serve.errors import error_response
 from serve.schemas import NO_KEY
 from toolkit.errors import ToolkitError
 
-KEYS_VARIABLE = "TOOLKIT_API_KEYS"
+KEYS_VARIABLE, ADMIN_KEYS_VARIABLE = "TOOLKIT_API_KEYS", "TOOLKIT_ADMIN_KEYS"
 OPEN_PATHS = {"/", "/health", "/health/live", "/health/ready"}  # probes hold no keys; the page at / asks for one
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 SAFE_HEADERS = {
@@ -40,28 +40,31 @@ class Keys:
         self._digests = tuple(_digest(key.encode()) for key in given)
 
     @classmethod
-    def load(cls, file: str | None = None) -> Keys:
-        """Keys of TOOLKIT_API_KEYS, separated by commas, and of a file, one a line; neither given: no keys.
+    def load(cls, file: str | None, variable: str = KEYS_VARIABLE, option: str = "--api-keys-file") -> Keys:
+        """Keys of an environment variable, separated by commas, and of a file, one a line; neither given: no keys.
 
         Raises:
             ToolkitError: the file cannot be read, or one of the two is given and holds no key, which would leave
                 open what was meant to be closed.
         """
         found: list[str] = []
-        variable = os.environ.get(KEYS_VARIABLE, "")
-        if variable:
-            found += _non_empty(variable.split(","), KEYS_VARIABLE)
+        if os.environ.get(variable):
+            found += _non_empty(os.environ[variable].split(","), variable)
         if file is not None:
             try:
                 lines = Path(file).read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 problem = getattr(error, "strerror", None) or "not UTF-8"
-                raise ToolkitError(f"--api-keys-file {file}: {problem}", expected="a file of one key a line") from None
-            found += _non_empty(lines, f"--api-keys-file {file}")
-        return cls(found, file or KEYS_VARIABLE)
+                raise ToolkitError(f"{option} {file}: {problem}", expected="a file of one key a line") from None
+            found += _non_empty(lines, f"{option} {file}")
+        return cls(found, file or variable)
 
     def __bool__(self) -> bool:
         return bool(self._digests)
+
+    def shares(self, other: Keys) -> bool:
+        """Whether one key is in both."""
+        return not set(self._digests).isdisjoint(other._digests)
 
     def accept(self, authorization: bytes) -> bool:
         """Whether an Authorization header holds one of the keys; the time taken does not depend on which, if any."""
@@ -72,22 +75,35 @@ class Keys:
 
 
 class ApiKeys:
-    """ASGI middleware: 401 without a key, before the body is read; probes and the page at / are open."""
+    """ASGI middleware: 401 without a key, before the body is read; probes and the page at / are open.
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
-        self.app, self.keys = app, keys
+    Args:
+        app: what is behind the door.
+        keys: those that open it.
+        elsewhere: start of the paths that ask for keys of their own.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, elsewhere: str = "") -> None:
+        self.app, self.keys, self.elsewhere = app, keys, elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is open or has a key."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        path = str(scope.get("path", ""))
+        elsewhere = bool(self.elsewhere) and path.startswith(self.elsewhere)
+        if scope["type"] != "http" or path in OPEN_PATHS or elsewhere:
             await self.app(scope, receive, send)
-            return
-        authorization = dict(scope["headers"]).get(b"authorization", b"")
-        if self.keys.accept(authorization):
-            await self.app(scope, receive, send)
-            return
-        message = "this API key is not accepted" if authorization else NO_KEY
-        await error_response(scope, "Unauthorized", message, 401, CHALLENGE)(scope, receive, send)
+        else:
+            await with_key(self.keys, self.app, scope, receive, send)
+
+
+async def with_key(keys: Keys, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Pass on a request with one of the keys, answer any other with 401."""
+    authorization = dict(scope["headers"]).get(b"authorization", b"")
+    if keys.accept(authorization):
+        await app(scope, receive, send)
+        return
+    message = "this API key is not accepted" if authorization else NO_KEY
+    await error_response(scope, "Unauthorized", message, 401, CHALLENGE)(scope, receive, send)
 
 
 def cors(origins: Sequence[str]) -> dict[str, Any]:
@@ -95,7 +111,10 @@ def cors(origins: Sequence[str]) -> dict[str, Any]:
     return {
         "allow_origins": list(origins), "allow_methods": ["GET", "POST"],
         "allow_headers": ["authorization", "content-type", "x-request-id"],
-        "expose_headers": ["x-request-id", "x-truncated", "x-compute-tokens", "server-timing", "retry-after"],
+        "expose_headers": [
+            "x-request-id", "x-model", "x-model-digest", "x-truncated", "x-compute-tokens", "server-timing",
+            "retry-after",
+        ],
     }  # fmt: skip
 
 

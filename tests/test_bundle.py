@@ -147,12 +147,20 @@ def test_a_manifest_cannot_reach_outside(bundle: Path, name: str) -> None:
         open_bundle(bundle)
 
 
-def test_a_link_cannot_reach_outside(bundle: Path) -> None:
+@pytest.mark.parametrize("name", ["model.onnx", "extra/vocab.txt", MANIFEST, "unlisted", "extra"])
+def test_a_link_cannot_reach_outside(bundle: Path, name: str) -> None:
     outside = bundle.parent / "outside"
-    shutil.move(bundle / "model.onnx", outside)
-    (bundle / "model.onnx").symlink_to(outside)
-    with pytest.raises(ToolkitError, match=r"model\.onnx is missing"):
+    if (bundle / name).exists():
+        shutil.move(bundle / name, outside)
+    (bundle / name).symlink_to(outside)
+    with pytest.raises(ToolkitError, match=f"{name} is a link out of the bundle"):
         open_bundle(bundle)
+
+
+def test_a_link_within_is_a_file_like_any_other(bundle: Path) -> None:
+    shutil.move(bundle / "model.onnx", bundle / "extra" / "kept")
+    (bundle / "model.onnx").symlink_to("extra/kept")
+    assert open_bundle(bundle).weights.read_bytes() == FILES["model.onnx"]
 
 
 def test_a_newer_format_says_upgrade(bundle: Path) -> None:

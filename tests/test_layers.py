@@ -31,7 +31,10 @@ ROWS = {
 # Recipes that are packages: leftward inside, and never another recipe.
 RECIPE_PACKAGES = {
     "export": "graph quantize verify triton pipeline",
-    "serve": "schemas metrics limits cost errors security logs batching answers playground app processes",
+    "serve": (
+        "schemas metrics limits cost errors security logs tracing workers batching replay models shutdown answers "
+        "playground routes protocol admin app processes"
+    ),
 }
 SERVE_MAY_USE = {f"toolkit.{name}" for name in (*ROWS["leaves"].split(), "predictor")}
 

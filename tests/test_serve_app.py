@@ -19,9 +19,10 @@ from starlette.types import Receive, Scope, Send
 from tokenizers import Tokenizer
 
 from serve.answers import rank
-from serve.app import create_app, load_predictor
+from serve.app import create_app
 from serve.batching import Engine
 from serve.limits import Limits
+from serve.models import load_predictor
 from serve.schemas import ErrorResponse, Info, Inputs, PredictRequest, PredictResponse, parse_inputs
 from toolkit.bundle import open_bundle
 from toolkit.errors import ToolkitError
@@ -248,10 +249,10 @@ def test_a_model_that_failed_is_asked_again_before_it_counts_as_unhealthy(
     failing: dict[str, Predictor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with TestClient(create_app(failing["small_table"])) as client:
-        monkeypatch.setattr("serve.app.PROBE", ("a", None))
+        monkeypatch.setattr("serve.models.PROBE", ("a", None))
         assert error_of(client.post("/predict", json={"inputs": "the"}))[:2] == (424, "Backend")
         assert client.get("/health/ready").status_code == 200
-        monkeypatch.setattr("serve.app.PROBE", ("the", None))
+        monkeypatch.setattr("serve.models.PROBE", ("the", None))
         assert error_of(client.post("/predict", json={"inputs": "the"}))[:2] == (424, "Backend")
         for path in ("/health", "/health/ready"):
             assert error_of(client.get(path))[:2] == (503, "Unhealthy")
@@ -304,10 +305,10 @@ def test_metrics_count_every_request_once_and_what_became_of_it(tiny_onnx: Path)
         }  # fmt: skip
         assert sample(client, "te_request_failure", err="validation") == 4
         for name in ("", "_tokenization", "_queue", "_inference"):
-            assert sample(client, f"te_request{name}_duration_count") == 2
-            assert 0 <= sample(client, f"te_request{name}_duration_sum") < 60
-        assert sample(client, "te_batch_next_size_sum") == 3
-        assert sample(client, "te_batch_next_tokens_sum") == 9  # [CLS] word [SEP] each
+            assert sample(client, f"te_request{name}_duration_count", model="onnx") == 2
+            assert 0 <= sample(client, f"te_request{name}_duration_sum", model="onnx") < 60
+        assert sample(client, "te_batch_next_size_sum", model="onnx") == 3
+        assert sample(client, "te_batch_next_tokens_sum", model="onnx") == 9  # [CLS] word [SEP] each
         assert sample(client, "te_queue_size") == 0
         shown = client.get("/metrics")
         assert "_total{" not in shown.text.replace("process_cpu_seconds_total", "")
@@ -489,7 +490,7 @@ def test_a_client_that_left_is_dropped(tiny_onnx: Path) -> None:
 
     async def main() -> None:
         async with asyncio.timeout(30), app.router.lifespan_context(app):
-            engine, never, now = app.state.service.engine, asyncio.Event(), asyncio.Event()
+            engine, never, now = app.state.models.get().engine, asyncio.Event(), asyncio.Event()
             staying = asyncio.create_task(ask(never))
             while not held.runs:
                 await asyncio.sleep(0.001)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -20,10 +21,13 @@ from serve.cost import CostModel
 from serve.limits import Limits, cpu_quota
 from serve.metrics import Metrics
 from serve.schemas import ServeError, Text
+from serve.workers import Workers
 from toolkit.bundle import open_bundle
 from toolkit.errors import ToolkitError
 from toolkit.predictor import OnnxRuntime, Predictor, Runtime
 from toolkit.text import Batch
+
+METRICS: weakref.WeakKeyDictionary[Engine, Metrics] = weakref.WeakKeyDictionary()
 
 
 class Gate:
@@ -66,21 +70,24 @@ def serve(path: Path, work: Callable[[Engine, Gate], Awaitable[None]], **limits:
 
     async def main() -> Metrics:
         predictor, gate = load(path)
-        engine = Engine(predictor, Limits(**({"workers": 1} | limits)), Metrics())
+        metrics, accepted = Metrics(), Limits(**({"workers": 1} | limits))
+        engine = Engine(predictor, accepted, metrics, Workers(accepted.workers, metrics))
+        METRICS[engine] = metrics
         try:
             async with asyncio.timeout(60):
                 await work(engine, gate)
         finally:
             gate.open()
             await engine.close()
-        assert (engine.in_flight, queue_size(engine)) == (0, 0)
-        return engine.metrics
+            await engine.workers.close()
+        assert (engine.in_flight, engine.queued(), queue_size(engine)) == (0, 0, 0)
+        return metrics
 
     return asyncio.run(main())
 
 
 def queue_size(engine: Engine) -> float:
-    value = engine.metrics.registry.get_sample_value("te_queue_size")
+    value = METRICS[engine].registry.get_sample_value("te_queue_size")
     assert value is not None
     return value
 
@@ -147,7 +154,7 @@ def test_an_idle_server_does_not_wait_and_a_busy_one_batches(bundles: dict[str, 
 
     metrics = serve(bundles["sum"], work)
     sample = metrics.registry.get_sample_value
-    assert (sample("te_batch_next_size_count"), sample("te_batch_next_size_sum")) == (2, 8)
+    assert [sample(f"te_batch_next_size_{of}", {"model": "model"}) for of in ("count", "sum")] == [2, 8]
 
 
 def test_idle_workers_share_one_request(bundles: dict[str, Path]) -> None:
@@ -243,7 +250,7 @@ def test_a_deadline_that_cannot_be_met_is_refused_before_any_work(bundles: dict[
         engine.predictor.encoder.encode = lambda texts, *rest: (encoded.append(texts), encode(texts, *rest))[1]  # type: ignore[method-assign,func-returns-value]
         engine.cost.observe(10, 120.0)
         engine.cost.observe(20, 220.0)
-        engine._clock = lambda: now
+        engine.workers.clock = lambda: now
         now = 1000.0
         running = asyncio.create_task(engine.predict(one("good"), timeout_ms=600_000))
         await gate.wait_started()
@@ -258,7 +265,7 @@ def test_a_deadline_that_cannot_be_met_is_refused_before_any_work(bundles: dict[
         now = 1040.0  # of the running batch 10 s are left: 60 s of others
         (late,) = await queued(engine, "dull", timeout_ms=111_000)
         now = 1500.0  # an estimate that was too short counts as nothing, not as negative work
-        assert engine._wait_s() == pytest.approx(20 + 6 * 10)
+        assert engine.workers.wait_s() == pytest.approx(20 + 6 * 10)
         gate.open()
         assert len(await asyncio.gather(running, waiting, late)) == 3
 
@@ -442,4 +449,27 @@ def test_workers_follow_the_containers_limit(
     (tmp_path / "cpu").mkdir()
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    assert cpu_quota(tmp_path) == cpus
+    assert cpu_quota(tmp_path, tmp_path / "none") == cpus
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cpus"),
+    [
+        ("0::/a/b\n", {"a/b/cpu.max": "300000 100000"}, 3),
+        ("0::/a/b\n", {"a/b/cpu.max": "300000 100000", "a/cpu.max": "200000 100000"}, 2),  # those above hold too
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "cpu.max": "100000 100000"}, 1),
+        ("0::/a\n", {"c/cpu.max": "100000 100000"}, 4),  # somebody else's
+        ("3:cpu,cpuacct:/a\n", {"cpu/a/cpu.cfs_quota_us": "200000", "cpu/a/cpu.cfs_period_us": "100000"}, 2),
+        ("3:memory:/a\n", {"cpu/a/cpu.cfs_quota_us": "200000", "cpu/a/cpu.cfs_period_us": "100000"}, 4),
+        ("0::/\n", {}, 4),
+    ],
+)
+def test_workers_follow_the_limit_of_their_own_control_group(
+    own: str, files: dict[str, str], cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    (tmp_path / "own").write_text(own)
+    for name, content in files.items():
+        (tmp_path / "mount" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mount" / name).write_text(content)
+    assert cpu_quota(tmp_path / "mount", tmp_path / "own") == cpus

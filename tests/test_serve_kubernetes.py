@@ -16,10 +16,10 @@ import pytest
 import yaml
 from test_serve_process import ROOT, WAIT, ask, instructions
 
-from serve.__main__ import DRAIN_SECONDS
 from serve.app import create_app
 from serve.metrics import Metrics
 from serve.security import KEYS_VARIABLE, OPEN_PATHS
+from toolkit.config import ServeConfig
 
 FILES = sorted((ROOT / "kubernetes").glob("*.yaml"))
 # the preStop hook sleep is there from 1.30 on
@@ -128,7 +128,7 @@ def test_the_environment_is_what_the_server_reads() -> None:
 
 def test_it_is_given_the_time_that_draining_takes() -> None:
     before = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert POD["spec"]["terminationGracePeriodSeconds"] > before + DRAIN_SECONDS
+    assert POD["spec"]["terminationGracePeriodSeconds"] > before + ServeConfig.drain_s
 
 
 def test_the_server_writes_no_file(tiny_onnx: Path) -> None:

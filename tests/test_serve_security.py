@@ -21,6 +21,7 @@ from serve.limits import Limits
 from serve.logs import JsonFormatter, TextFormatter
 from serve.schemas import ErrorResponse
 from serve.security import SAFE_HEADERS, Keys
+from toolkit.config import ServeConfig
 from toolkit.errors import ToolkitError
 
 KEYS = ("first-key", "second-key", "third-key")
@@ -119,9 +120,9 @@ def test_keys_come_from_the_environment_and_a_file(tmp_path: Path, monkeypatch: 
         assert key not in repr(vars(keys))
     assert not keys.accept(b"Bearer ")
     monkeypatch.setenv("TOOLKIT_API_KEYS", "")
-    assert not Keys.load()
+    assert not Keys.load(None)
     monkeypatch.delenv("TOOLKIT_API_KEYS")
-    assert not Keys.load()
+    assert not Keys.load(None)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_every_response_is_safe_to_show_in_a_browser(client: TestClient, method:
 
 
 def test_other_origins_are_let_in_only_by_name(tiny_onnx: Path) -> None:
-    app = create_app(tiny_onnx, keys=Keys(KEYS), cors_origins=["https://friend.test"])
+    app = create_app(tiny_onnx, keys=Keys(KEYS), config=ServeConfig((), cors_origins="https://friend.test"))
     with TestClient(app) as client:
         ask = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
         for origin, status in (("https://friend.test", 200), ("https://elsewhere.test", 400)):
@@ -209,7 +210,7 @@ def test_a_request_is_one_line_of_json(client: TestClient) -> None:
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:]{8}\.\d{3}\+00:00", answered.pop("time"))
     assert answered == {
         "level": "info", "logger": "serve.requests", "message": "request", "request_id": "r-1", "method": "POST",
-        "path": "/predict", "status": 200, "inputs": 2, "tokens": tokens, "truncated": True,
+        "path": "/predict", "status": 200, "model": "onnx", "inputs": 2, "tokens": tokens, "truncated": True,
     }  # fmt: skip
     assert (refused["status"], refused["error_type"]) == (422, "Validation")
     assert (lost["status"], lost["path"]) == (404, "/nowhere%0A%22private")
@@ -221,7 +222,9 @@ def test_people_get_a_line_they_can_read(client: TestClient) -> None:
     with log_lines(TextFormatter()) as lines:
         client.post("/predict", json={"inputs": "good"}, headers={"x-request-id": "r-1"})
         client.get("/nowhere%0Ainjected")
-    assert re.fullmatch(r"[\d:]{8} POST /predict 200 \d+\.\d ms request_id=r-1 inputs=1 tokens=3 .*", lines[0])
+    assert re.fullmatch(
+        r"[\d:]{8} POST /predict 200 \d+\.\d ms request_id=r-1 model=onnx inputs=1 tokens=3 .*", lines[0]
+    )
     assert len(lines) == 2
     assert "/nowhere%0Ainjected 404" in lines[1]
 

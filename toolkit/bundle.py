@@ -90,10 +90,13 @@ def open_bundle(path: str | Path) -> Bundle:
     """Open a bundle and verify its version, and the size and SHA-256 of every file in it.
 
     Raises:
-        ToolkitError: not a bundle, a newer format, or a file that is missing or differs; the file is named.
+        ToolkitError: not a bundle, a newer format, a file that is missing or differs, or a link out of the folder,
+            listed or not; the file is named.
     """
     root = Path(path)
     raw = _read_manifest(root)
+    for path in root.rglob("*"):
+        _refuse_link_out(root, path)
     manifest = _parse_manifest(root, raw)
     for name, entry in manifest["files"].items():
         _check_file(root, name, entry)
@@ -213,6 +216,7 @@ def replace(staging: Path, target: Path) -> None:
 def _read_manifest(root: Path) -> bytes:
     if not root.is_dir():
         raise ToolkitError(f"{root}: no such directory", expected="a bundle made by finetune, distill or export")
+    _refuse_link_out(root, root / MANIFEST)
     try:
         return (root / MANIFEST).read_bytes()
     except FileNotFoundError:
@@ -246,6 +250,12 @@ def _parse_manifest(root: Path, raw: bytes) -> dict[str, Any]:
     if not any(name in manifest["files"] for name in WEIGHTS):
         raise ToolkitError(f"{root} holds no weights", expected=" or ".join(WEIGHTS), fix=f"make {root} again")
     return manifest
+
+
+def _refuse_link_out(root: Path, path: Path) -> None:
+    """What a runtime opens by itself, listed or not, it would open through a link too."""
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        raise ToolkitError(f"{path} is a link out of the bundle", fix=f"make {root} again, or copy the file in")
 
 
 def _check_file(root: Path, name: str, entry: dict[str, Any]) -> None:

@@ -196,7 +196,7 @@ def predict(
 @app.command()
 @from_config(config.ServeConfig)
 def serve(options: config.ServeConfig) -> None:
-    """Serve an ONNX bundle over HTTP: /predict, /health, /info, /metrics, /docs, and a page at /."""
+    """Serve ONNX bundles over HTTP: /predict, /v2, /health, /info, /metrics, /docs, and a page at /."""
     from toolkit.errors import require
 
     require("onnxruntime", "fastapi", "uvicorn", "prometheus_client", purpose="toolkit serve")

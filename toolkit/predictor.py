@@ -36,14 +36,16 @@ class OnnxRuntime:
         device: "cpu" or "cuda".
         spinning: let idle pool threads spin; faster for one session alone, harmful for several side by side.
             "running": only until a run ends, so that sessions that take turns leave each other alone.
+        memory_pattern: keep a plan of memory for each shape of batch; without, memory does not grow with their number.
 
     Raises:
         ToolkitError: onnxruntime is missing, cannot load the file, or lacks the device.
     """
 
     def __init__(
-        self, path: Path, *, threads: int = 0, device: str = "cpu", spinning: bool | Literal["running"] = True
-    ) -> None:
+        self, path: Path, *, threads: int = 0, device: str = "cpu", spinning: bool | Literal["running"] = True,
+        memory_pattern: bool = True,
+    ) -> None:  # fmt: skip
         require("onnxruntime", purpose=f"running {path}")
         import onnxruntime
 
@@ -56,6 +58,7 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        options.enable_mem_pattern = memory_pattern
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         elif spinning == "running":

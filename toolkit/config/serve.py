@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from toolkit.config.base import Config, argument, at_least, option
+from toolkit.errors import ToolkitError
 
 LOG_FORMATS = ("text", "json", "none")
+PREFIX = "TOOLKIT_"
 
 
 @dataclass(frozen=True)
 class ServeConfig(Config):
     """Options of `toolkit serve`; the limits have text-embeddings-inference's names."""
 
-    bundle: str = argument("ONNX bundle to serve, made by export")
+    bundles: tuple[str, ...] = argument(
+        "ONNX bundles made by export, each as DIR or NAME=DIR; the first is the default"
+    )
     host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 is every IPv4 address of this machine")
     port: int = option(8080, "port to listen on; 0 takes any free one")
     max_concurrent_requests: int = option(512, "inputs accepted and not yet answered; more get 429")
@@ -28,12 +34,42 @@ class ServeConfig(Config):
     workers: int = option(0, "threads of a process that run the model; 0 takes one for each CPU")
     processes: int = option(1, "processes that share the port and the CPUs; the limits above hold for each")
     api_keys_file: str | None = option(None, "file of one API key a line, besides those in TOOLKIT_API_KEYS")
+    admin_keys_file: str | None = option(None, "file of one admin key a line, besides those in TOOLKIT_ADMIN_KEYS")
+    models_root: str | None = option(None, "directory under which admins may name a bundle to change to")
     cors_origins: str = option("", "origins whose pages may call this server, separated by commas, or *")
     log_format: str = option("text", "of the line a request on stderr: text, json, or none")
+    shutdown_delay_s: float = option(
+        0.0, "seconds between SIGTERM, when readiness goes off, and the end of accepting requests"
+    )
+    drain_s: int = option(30, "seconds that accepted requests then get to finish")
 
     def problems(self) -> Iterator[str]:
         """Each fault in words."""
-        yield from at_least(0, workers=self.workers)
+        yield from at_least(0, workers=self.workers, drain_s=self.drain_s)
         yield from at_least(1, processes=self.processes)
+        if not 0 <= self.shutdown_delay_s < 3600:
+            yield f"--shutdown-delay-s {self.shutdown_delay_s}: expected 0 up to 3600"
         if self.log_format not in LOG_FORMATS:
             yield f"--log-format {self.log_format}: expected one of {', '.join(LOG_FORMATS)}"
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> ServeConfig:
+        """Each option from TOOLKIT_<OPTION>, for servers that only name the application; bundles from TOOLKIT_BUNDLE.
+
+        Several bundles are separated as directories in PATH are.
+
+        Raises:
+            ToolkitError: a variable that is not of its option's type.
+        """
+        given = environment.get(f"{PREFIX}BUNDLE", "")
+        found: dict[str, Any] = {"bundles": tuple(one for one in given.split(os.pathsep) if one)}
+        for one in fields(cls):
+            name = f"{PREFIX}{one.name.upper()}"
+            if one.name == "bundles" or name not in environment:
+                continue
+            kind: Any = str if one.default is None else type(one.default)
+            try:
+                found[one.name] = kind(environment[name])
+            except ValueError:
+                raise ToolkitError(f"{name}={environment[name]}", expected=f"a number, as {one.default}") from None
+        return cls(**found)
