@@ -70,7 +70,7 @@ async def swap(http: Request, name: str, request: SwapRequest) -> Changed:
         before = models.get(name)
         try:
             predictor = await asyncio.to_thread(load_predictor, directory)
-        except ToolkitError as error:
+        except (ToolkitError, OSError) as error:
             raise ServeError("Validation", str(error)) from error
         _check_same_task(before, predictor)
         found = await _compared(models, before, predictor)
@@ -101,9 +101,10 @@ def _below(root: Path, given: str) -> Path:
     """
     try:
         path = (root / given).resolve()
-    except (OSError, ValueError):  # a loop of links, a NUL
-        path = root.parent
-    if not path.is_relative_to(root) or path == root:
+        below = path.is_relative_to(root) and path != root and path.is_dir()
+    except (OSError, ValueError):  # a loop of links, a name too long, a NUL
+        below = False
+    if not below:
         raise ServeError("Validation", "`bundle` is not a directory below --models-root")
     return path
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 
-from toolkit.bundle import write_bundle
+from toolkit.bundle import open_bundle, write_bundle
 from toolkit.tasks import Task
 
 INPUTS = "int64[B, L] input_ids, int64[B, L] attention_mask"
@@ -19,6 +22,9 @@ SUM = f"""{HEADER} ({INPUTS}) => (float[B, 1] logits) {{
     total = ReduceSum <keepdims = 1> (real, axis)
     logits = Cast <to = 1> (total)
 }}"""
+
+# logit = twice the sum: tells which of two models answered
+TWICE = SUM.replace("logits = Cast <to = 1> (total)", "once = Cast <to = 1> (total)\n    logits = Add (once, once)")
 
 # logit = log(60 - sum): not a number for longer inputs
 LOG = f"""{HEADER} ({INPUTS}) => (float[B, 1] logits) {{
@@ -62,6 +68,24 @@ SLOW = f"""{HEADER} ({INPUTS}) => (float[B, 1] logits) {{
     exact = Cast <to = 1> (total)
     logits = Add (exact, nothing)
 }}"""
+
+
+def rewritten(source: Path, out: Path, **changes: Callable[[np.ndarray], np.ndarray]) -> Path:
+    """An ONNX bundle with weights changed, by the end of their name, and sealed again."""
+    import onnx
+
+    parent = open_bundle(source)
+    model = onnx.load(parent.weights)
+    for end, change in changes.items():
+        (tensor,) = [one for one in model.graph.initializer if one.name.endswith(end.replace("__", "."))]
+        found = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(change(found).astype(found.dtype), tensor.name))
+    manifest = {key: value for key, value in parent.manifest.items() if key not in ("files", "digest")}
+    with write_bundle(out, manifest) as staging:
+        for name in parent.manifest["files"]:
+            shutil.copy(source / name, staging / name)
+        onnx.save(model, staging / "model.onnx")
+    return out
 
 
 def save_arithmetic(out: Path, tokenizer: Tokenizer, graph: str, max_length: int = 32) -> Path:

@@ -12,6 +12,7 @@ from toolkit.errors import ToolkitError
 
 LOG_FORMATS = ("text", "json", "none")
 PREFIX = "TOOLKIT_"
+OUTSIDE = {"bundles", "host", "port", "processes", "drain_s", "log_format"}  # the process's, not the application's
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class ServeConfig(Config):
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> ServeConfig:
-        """Each option from TOOLKIT_<OPTION>, for servers that only name the application; bundles from TOOLKIT_BUNDLE.
+        """Options of the application from TOOLKIT_<OPTION>, for servers that are only told its name.
 
-        Several bundles are separated as directories in PATH are.
+        Bundles come from TOOLKIT_BUNDLE, several separated as directories in PATH are.
 
         Raises:
             ToolkitError: a variable that is not of its option's type.
@@ -65,7 +66,7 @@ class ServeConfig(Config):
         found: dict[str, Any] = {"bundles": tuple(one for one in given.split(os.pathsep) if one)}
         for one in fields(cls):
             name = f"{PREFIX}{one.name.upper()}"
-            if one.name == "bundles" or name not in environment:
+            if one.name in OUTSIDE or name not in environment:
                 continue
             kind: Any = str if one.default is None else type(one.default)
             try:
