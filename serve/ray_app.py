@@ -1,0 +1,92 @@
+"""The same application on Ray Serve, on as many machines as a Ray cluster has.
+
+`serve run serve.ray_app:build bundle=DIR` starts it on this machine; any option of `toolkit serve` may follow as
+name=value, and those of `Replicas`. Ray has its own host, port and processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from pydantic import TypeAdapter, ValidationError
+from ray import serve
+
+from serve.logs import configure
+from serve.processes import application
+from toolkit.config import ServeConfig
+from toolkit.errors import ToolkitError, faults
+
+T = TypeVar("T", "Replicas", ServeConfig)
+SUBJECT = "serve.ray_app:build"
+RAYS_OWN = {"host", "port", "processes"}
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """How many copies of the server run.
+
+    Attributes:
+        min_replicas: kept when nothing is asked.
+        max_replicas: never more.
+        target_requests: requests waiting or running at one replica, on average, above which another one starts.
+    """
+
+    min_replicas: int = 1
+    max_replicas: int = 4
+    target_requests: int = 32
+
+    def problems(self) -> Iterator[str]:
+        """Each fault in words."""
+        if self.min_replicas < 0 or self.target_requests < 1:
+            yield "min_replicas: expected 0 or more, target_requests: 1 or more"
+        if self.max_replicas < max(1, self.min_replicas):
+            yield f"max_replicas {self.max_replicas}: expected min_replicas, {self.min_replicas}, or more; at least 1"
+
+
+def build(args: Mapping[str, str]) -> serve.Application:
+    """An application for `serve run`, `serve deploy` or `ray.serve.run`; every replica loads the bundle itself.
+
+    A replica takes as many CPUs of the cluster as it has `workers`, one unless told otherwise.
+
+    Raises:
+        ToolkitError: options that do not exist or cannot work, all of them in one message.
+    """
+    names = {one.name for one in fields(Replicas)}
+    replicas = _parse(Replicas, {name: value for name, value in args.items() if name in names})
+    config = _parse(ServeConfig, {name: value for name, value in args.items() if name not in names})
+    config = replace(config, workers=config.workers or 1)
+    faults([*replicas.problems(), *config.problems()], subject=SUBJECT)
+
+    def in_a_replica() -> FastAPI:
+        configure(config.log_format)
+        return application(config)[1]
+
+    deployment = serve.deployment(
+        name="tinybert",
+        ray_actor_options={"num_cpus": config.workers},
+        # Ray hands out no more than the engine accepts, so waiting happens where the autoscaler sees it
+        max_ongoing_requests=config.max_concurrent_requests,
+        health_check_period_s=10,
+        graceful_shutdown_timeout_s=30,
+        autoscaling_config={
+            "min_replicas": replicas.min_replicas, "max_replicas": replicas.max_replicas,
+            "target_ongoing_requests": replicas.target_requests, "upscale_delay_s": 5, "downscale_delay_s": 300,
+        },
+    )  # fmt: skip
+    bound: serve.Application = deployment(serve.ingress(in_a_replica)()).bind()
+    return bound
+
+
+def _parse(kind: type[T], given: Mapping[str, str]) -> T:
+    """Options from the text that Ray hands over."""
+    known = {one.name for one in fields(kind)} - RAYS_OWN
+    faults((f"{name}: no such option" for name in given.keys() - known), subject=SUBJECT)
+    try:
+        found: Any = TypeAdapter(kind).validate_python(dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ToolkitError(f"{SUBJECT}: {first['loc'][0]}: {first['msg']}") from None
+    return found  # type: ignore[no-any-return]
