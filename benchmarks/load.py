@@ -64,7 +64,7 @@ def serving(
         yield process, Address(found[1], int(found[2]))
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def post(body: Any, path: str = "/predict", headers: Sequence[str] = ()) -> bytes:
