@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -49,6 +50,10 @@ class Envelope:
 
         try:
             await self.app(scope, receive, sending)
+        except asyncio.CancelledError:  # the server is shutting down, and its time for this request is over
+            if status:
+                raise
+            await error_response(scope, "Unhealthy", "shutting down", 503)(scope, receive, sending)
         except Exception as error:
             faults.error("internal error", exc_info=error, extra={"fields": {"request_id": request_id}})
             if status:

@@ -150,6 +150,15 @@ def test_every_wrong_request_is_told_what_was_wrong(
         (b'{"inputs": {"text": "a", "\\ud800": 1}}', JSON, 422, r"unknown field '\\ud800'"),
         (b"[" * 4900, JSON, 422, "not JSON"),
         (b'{"inputs": ' + b"1" * 4800 + b"}", JSON, 422, "not JSON"),
+        (b'{"inputs": ' + b"[" * 2000 + b'"a"' + b"]" * 2000 + b"}", JSON, 422, "holds a list|not JSON"),
+        (b'{"inputs": "a", "x": ' + b'{"a":' * 800 + b"1" + b"}" * 800 + b"}", JSON, 200, ""),
+        (b'{"inputs": "a", "top_k": 1e999}', JSON, 422, "top_k"),
+        (b'{"inputs": "a", "top_k": NaN}', JSON, 422, "top_k"),
+        (b'{"inputs": "a", "timeout_ms": ' + b"9" * 400 + b"}", JSON, 422, "timeout_ms"),
+        (b'{"inputs": -Infinity}', JSON, 422, "holds a number"),
+        (b'{"inputs": "a"}\0', JSON, 422, "not JSON"),
+        (b"\0" * 100, JSON, 422, "not JSON"),
+        (b'\xef\xbb\xbf{"inputs": "a"}', JSON, 200, ""),  # a byte order mark, as some editors write it
         (b"", JSON, 422, "Field required"),
         (b'{"inputs": "a"}', {}, 415, "Content-Type is missing: expected application/json"),
         (b'{"inputs": "a"}', {"content-type": "text/plain; charset=utf-8"}, 415, "is text/plain"),
@@ -160,9 +169,45 @@ def test_every_wrong_request_is_told_what_was_wrong(
 def test_bodies_that_are_no_request(
     content: bytes, headers: dict[str, str], status: int, message: str, client: TestClient
 ) -> None:
-    found = error_of(client.post("/predict", content=content, headers=headers))
-    assert found[:2] == (status, "Validation")
-    assert re.search(message, found[2]), found[2]
+    response = client.post("/predict", content=content, headers=headers)
+    assert response.status_code == status
+    if status != 200:
+        assert error_of(response)[1] == "Validation"
+        assert re.search(message, error_of(response)[2]), error_of(response)[2]
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\0" * 100, "\ufffe\uffff", "\u202e\u0301" * 50, "\U0001f600" * 100])
+def test_strange_characters_are_text_like_any_other(text: str, client: TestClient, predictor: Predictor) -> None:
+    answer = client.post("/predict", json={"inputs": [[text], [text, text]]})
+    assert answer.status_code == 200
+    expected = [predictor.predict([text])[0].max(), predictor.predict([text], [text])[0].max()]
+    assert [one[0]["score"] for one in answer.json()] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("part", ["encoder.encode", "runtime.run"])
+def test_whatever_breaks_in_a_thread_is_answered_and_the_next_request_too(
+    part: str, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A panic in Rust, which tokenizers hands on, is no Exception."""
+
+    class PanicError(BaseException):
+        pass
+
+    loaded = load_predictor(tiny_onnx)
+    with TestClient(create_app(loaded, limits=Limits(workers=1)), raise_server_exceptions=False) as client:
+        owner, name = getattr(loaded, part.split(".")[0]), part.split(".")[1]
+        for error in (PanicError("x"), MemoryError(), RuntimeError("x"), RecursionError()):
+
+            def broken(*_: Any, error: BaseException = error) -> None:
+                raise error
+
+            with monkeypatch.context() as patched:
+                patched.setattr(owner, name, broken)
+                status, kind, _ = error_of(client.post("/predict", json={"inputs": [["good"], ["bad"]]}))
+                assert (status, kind) == ((422, "Tokenizer") if name == "encode" else (424, "Backend"))
+            assert client.post("/predict", json={"inputs": "good"}).status_code == 200
+        assert client.get("/health/ready").status_code == 200
+        assert sample(client, "te_queue_size") == 0
 
 
 def test_a_body_of_unannounced_length_is_cut_off(client: TestClient) -> None:

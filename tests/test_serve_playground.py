@@ -14,7 +14,9 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 from browser import run_browser
+from served import SUM, save_arithmetic
 from test_serve_process import serving
+from tokenizers import Tokenizer
 
 from serve.playground import PAGE, POLICY
 from toolkit.predictor import open_predictor
@@ -83,6 +85,23 @@ def test_nothing_is_cut_without_a_word_and_errors_are_told(browser: str, address
     dom = visit(browser, tmp_path / "c", f"{address}/", "--dump-dom")
     assert re.search(r'id="answer" hidden', dom)
     assert re.search(r'id="locked" hidden', dom)
+    assert re.search(r'id="choice" hidden', dom)
+
+
+def test_several_models_can_be_chosen(browser: str, tiny_onnx: Path, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    total = save_arithmetic(tmp_path / "total", tokenizer, SUM)
+    options = ("--port", "0", "--workers", "1", "--log-format", "none")
+    with serving("-m", "serve", str(tiny_onnx), str(total), *options) as (_, address):
+        chosen = visit(browser, tmp_path / "a", f"{address}/#text=a&model=total", "--dump-dom")
+        first = visit(browser, tmp_path / "b", f"{address}/#text=good+film&model=none", "--dump-dom")
+    assert re.search(r'<div id="choice">', chosen)
+    assert re.findall(r"<option>(\w+)", chosen) == ["onnx", "total"]
+    assert (shown(chosen, "model"), shown(chosen, "verdict")) == ("total", "10.000")
+    assert "a score, fp32, up to 32 tokens" in shown(chosen, "about")
+    assert f"curl '{address}/models/total/predict' " in shown(chosen, "curl")
+    assert shown(first, "model") == "onnx"
+    assert shown(first, "verdict") in ("negative", "positive")
+    assert f"curl '{address}/predict' " in shown(first, "curl")
 
 
 def test_a_locked_server_asks_for_the_key(browser: str, tiny_onnx: Path, tmp_path: Path) -> None:
@@ -134,7 +153,7 @@ def test_every_control_has_a_name_and_nothing_comes_from_elsewhere() -> None:
     ids = [one["id"] for _, one in outline.seen if "id" in one]
     assert len(ids) == len(set(ids))
     labelled = {one["for"] for tag, one in outline.seen if tag == "label"}
-    assert {one["id"] for tag, one in outline.seen if tag in ("textarea", "input")} == labelled
+    assert {one["id"] for tag, one in outline.seen if tag in ("textarea", "input", "select")} == labelled
     assert [one for tag, one in outline.seen if one.get("aria-live")] == [
         {"id": "output", "aria-label": "Answer", "aria-live": "polite"}
     ]

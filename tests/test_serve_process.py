@@ -109,6 +109,40 @@ def test_sigterm_answers_what_was_accepted_first(slow: Path) -> None:
     assert answers == [(200, '[{"score":10.0,"label":"score"}]')] * 3  # ids 2 + 5 + 3
 
 
+def test_sigterm_turns_readiness_off_first_and_goes_on_answering(tiny_onnx: Path) -> None:
+    options = ("--workers", "1", "--log-format", "none", "--shutdown-delay-s", "2")
+    with serving("-m", "serve", str(tiny_onnx), "--port", "0", *options) as (process, address):
+        assert ask(address, "/health/ready")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        end = time.monotonic() + WAIT
+        while (status := ask(address, "/health/ready")[0]) == 200:
+            assert time.monotonic() < end
+        assert status == 503
+        assert ask(address, "/v2/health/ready")[0] == 503
+        assert ask(address, "/predict", {"inputs": "good film"})[0] == 200  # by a new connection
+        assert ask(address, "/health/live")[0] == 200
+        _, err = process.communicate(timeout=WAIT)
+        assert (process.returncode, err) == (0, "")
+
+
+def test_sigterm_waits_for_a_stalled_client_only_so_long(tiny_onnx: Path) -> None:
+    options = ("--workers", "1", "--log-format", "json", "--drain-s", "1")
+    with serving("-m", "serve", str(tiny_onnx), "--port", "0", *options) as (process, address):
+        stalled = socket.create_connection((address[7:].split(":")[0], int(address.rpartition(":")[2])))
+        stalled.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        )
+        assert ask(address, "/predict", {"inputs": "good film"})[0] == 200
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=WAIT)  # far less than the default 30 s and what else may wait
+        told = stalled.makefile("rb").read()
+        stalled.close()
+        assert process.returncode == 0
+        assert "Traceback" not in err
+    assert told.startswith(b"HTTP/1.1 503 ")
+    assert told.endswith(b'{"error":"shutting down","error_type":"Unhealthy"}')
+
+
 def test_a_client_that_hangs_up_is_dropped(slow: Path) -> None:
     with serving("-m", "serve", str(slow), "--port", "0", "--workers", "1") as (_, address):
         body = b'{"inputs": "a"}'
@@ -238,16 +272,18 @@ def test_answering_loads_onnxruntime_and_nothing_of_training(tiny_onnx: Path) ->
         "from fastapi.testclient import TestClient;"
         "client = TestClient(serve.app.create_app(sys.argv[1])); client.__enter__();"
         "assert client.post('/predict', json={'inputs': 'a'}).status_code == 200; client.__exit__();"
-        "print('onnxruntime' in before, *sorted({name.partition('.')[0] for name in sys.modules}))"
+        "print('onnxruntime' in before, 'opentelemetry.sdk' in sys.modules,"
+        "*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tiny_onnx)], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    early, *loaded = done.stdout.split()
+    early, traces, *loaded = done.stdout.split()
     assert early == "False"
     assert "onnxruntime" in loaded
     heavy = {"torch", "transformers", "datasets", "sklearn", "scipy", "onnx", "optimum", "pandas", "matplotlib"}
     assert heavy.isdisjoint(loaded)
+    assert traces == "False"  # FastAPI itself brings the interface of OpenTelemetry, not what runs it
 
 
 def instructions(dockerfile: str) -> list[tuple[str, str]]:
