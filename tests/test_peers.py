@@ -68,6 +68,25 @@ def test_torch_compile_gives_the_models_logits(tiny_student: Path, reference: Ru
     check_peer("torch.compile", compiled, reference, BATCHES, "fp32")
 
 
+@pytest.mark.slow
+def test_the_bench_times_the_peers(
+    tmp_path: Path, tiny_onnx: Path, tiny_bert: Callable[..., Any], save_model: Callable[..., Path]
+) -> None:
+    from toolkit.bench import measure
+    from toolkit.config import BenchConfig
+
+    baseline = save_model(tiny_bert(hidden_size=48), tmp_path / "baseline")
+    config = BenchConfig(
+        bundles=(str(tiny_onnx),), baseline=str(baseline), out=str(tmp_path / "out"), batch_sizes=(1,), length=16,
+        max_pairs=5, threads=1, scenarios="", grid=(1,), peers=True,
+    )  # fmt: skip
+    rows = [one for one in measure(config).content["comparisons"] if one["kind"] == "peer"]
+    found = {(one["a"]["runtime"], one["a"]["precision"]) for one in rows}
+    assert found >= {(name, precision) for name in ("CTranslate2", "OpenVINO") for precision in ("fp32", "int8")}
+    assert (("torch.compile", "fp32") in found) == (shutil.which("g++") is not None)
+    assert {one["b"]["runtime"] for one in rows} == {"onnxruntime"}
+
+
 def test_another_model_is_refused(reference: Runtime, tiny_onnx: Path, tiny_bert: Callable[..., Any]) -> None:
     other = TorchRuntime(tiny_bert(seed=1))
     for precision in ("fp32", "int8"):

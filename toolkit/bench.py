@@ -102,7 +102,7 @@ def measure(config: BenchConfig) -> BenchReport:
     config.check()
     serves = "server" in config.chosen_scenarios
     needed = ["torch", "transformers", "onnx", "onnxruntime", "matplotlib", *(["fastapi", "uvicorn"] if serves else [])]
-    require(*needed, purpose="toolkit bench")
+    require(*needed, *(["ctranslate2", "nncf", "openvino"] if config.peers else []), purpose="toolkit bench")
     device = resolve_device(config.device)
     resolved = config.on(device)
     first = Path(config.bundles[0]).resolve()

@@ -13,9 +13,10 @@ import numpy as np
 
 from toolkit.architectures import build
 from toolkit.config import BenchConfig
-from toolkit.console import Track, track
+from toolkit.console import Track, say, track
 from toolkit.contenders import Contender, Stable
 from toolkit.data import Split
+from toolkit.errors import ToolkitError
 from toolkit.peers import CompiledTorchRuntime, CTranslate2Runtime, OpenVinoRuntime, check_peer
 from toolkit.predictor import Runtime
 from toolkit.subjects import Subject
@@ -154,7 +155,10 @@ def _peers(
 ) -> Iterator[tuple[str, str, Runtime]]:
     """Name, precision and runtime of each peer that runs on the device."""
     threads, device = setting.stable.threads, setting.stable.device
-    yield "torch.compile", "fp32", CompiledTorchRuntime(build(subject.config), device)
+    try:
+        yield "torch.compile", "fp32", CompiledTorchRuntime(build(subject.config), device)
+    except ToolkitError as error:  # it wants a C++ compiler, which no package of ours brings
+        say(f"torch.compile is left out: {error}")
     if device != "cpu":
         return
     assert subject.path is not None

@@ -56,6 +56,7 @@ class Plan:
             BenchConfig(
                 (int8,), out=str(out / "bench"), batch_sizes=(1,) if config.quick else BenchConfig.batch_sizes,
                 max_pairs=8 if config.quick else BenchConfig.max_pairs, seed=config.seed,
+                scenarios="" if config.quick else BenchConfig.scenarios,
             ),
         )  # fmt: skip
 

@@ -92,8 +92,8 @@ def score_by_latency(
             axes.scatter(point["median_ms"], point["score"], s=90, color=_series(i + 1), marker=MARKERS[i % 6])
             axes.annotate(
                 f"{_short(point['label'])}\n{point['score']:.3f} in {milliseconds(point['median_ms'])} ms",
-                (point["median_ms"], point["score"]), xytext=(-11 if left else 11, 0), textcoords="offset points",
-                va="center", ha="right" if left else "left",
+                (point["median_ms"], point["score"]), xytext=(-11 if left else 11, 3), textcoords="offset points",
+                va="bottom", ha="right" if left else "left",
             )  # fmt: skip
         line = [one["median_ms"] for one in best], [one["score"] for one in best]
         axes.step(*line, where="post", color=MUTED, linewidth=1.2, linestyle=":")
@@ -125,12 +125,13 @@ def ratios(claims: Sequence[dict[str, Any]]) -> str:
             axes.errorbar(middle, i, xerr=reach, fmt=MARKERS[0], color=_series(1), capsize=5, linewidth=2, markersize=8)
             axes.vlines(one["required"], i - 0.4, i + 0.4, color=_series(2), linewidth=2, linestyle="--")
             words = f"{middle:.2f}x of {one['required']:g}x, {one['verdict']}"
-            axes.annotate(words, (middle, i), xytext=(0, 9), textcoords="offset points", ha="center")
+            right = max(one["high"], one["required"])
+            axes.annotate(words, (right, i), xytext=(10, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(claims)), [one["claim"].replace(", ", ",\n", 1) for one in claims])
         axes.set_ylim(len(claims) - 0.4, -0.7)
         axes.set_xscale("log")
         edges = [edge for one in claims for edge in (one["low"], one["high"], one["required"])]
-        axes.set_xlim(min(edges) / 1.5, max(edges) * 1.5)
+        axes.set_xlim(min(edges) / 1.3, max(edges) * (max(edges) / min(edges)) ** 0.5 * 1.3)  # room for the words
         _plain_log(axes.xaxis)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
@@ -185,7 +186,14 @@ def parts(models: Sequence[dict[str, Any]]) -> str:
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3, ncols=len(PARTS))
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            borderaxespad=0.3,
+            ncols=len(PARTS),
+            columnspacing=1,
+            handlelength=1,
+        )
 
     return _svg("parts", draw, height=1.6 + 0.7 * len(models))
 
@@ -229,5 +237,5 @@ def _plain_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Any) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3)
+def _legend(axes: Any, **style: float) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3, **style)

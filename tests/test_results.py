@@ -1,0 +1,33 @@
+"""README's table of results, from a report's figures."""
+
+from __future__ import annotations
+
+import json
+
+from benchmarks.results import DEMO, _without_samples, render
+
+
+def test_scenarios_are_shown_without_their_samples() -> None:
+    demo = json.loads(DEMO.read_text(encoding="utf-8"))
+    name = next(one["name"] for one in demo["measured"] if not one["baseline"])
+    rows = []
+    for label, p50, rate in (
+        ("BERT-base, fp32 ONNX", 40.0, 30.0),
+        ("tinybert4, fp32 ONNX", 5.0, 400.0),
+        (f"{name}, int8 ONNX", 2.04, 1234.5),
+    ):
+        shared = {"model": label, "queries": 256}
+        times = {"p50_ms": p50, "p90_ms": 2 * p50, "p99_ms": None, "samples_ms": [p50]}
+        rows += [
+            shared | times | {"scenario": "single", "length": None},
+            shared | times | {"scenario": "single", "length": 128, "p50_ms": 999.0},
+            shared | {"scenario": "offline", "length": None, "texts_per_s": rate, "samples_per_s": [rate]},
+        ]
+    stored = [_without_samples(one) for one in rows]
+    assert "samples" not in json.dumps(stored)
+    text = render(demo | {"scenarios": stored}, [])
+    assert "| BERT-base, fp32 ONNX | 40.0 | 80.0 | - | 30 |" in text
+    assert "| TinyBERT4, fp32 ONNX | 5.0 | 10.0 | - | 400 |" in text
+    assert "| TinyBERT4, int8 ONNX | 2.0 | 4.1 | - | 1,234 |" in text
+    assert "999" not in text
+    assert "all at once" not in render(demo | {"scenarios": []}, [])
