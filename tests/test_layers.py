@@ -40,7 +40,7 @@ SERVE_MAY_USE = {f"toolkit.{name}" for name in (*ROWS["leaves"].split(), "predic
 
 HEAVY = {
     "torch", "transformers", "onnx", "onnxruntime", "datasets", "sklearn", "scipy", "matplotlib", "optimum",
-    "accelerate", "pyarrow", "pandas",
+    "accelerate", "pyarrow", "pandas", "ctranslate2", "openvino", "nncf",
 }  # fmt: skip
 LIGHT_MODULES = {
     f"toolkit.{name}" for row in ("leaves", "light", "entry") for name in ROWS[row].split()
