@@ -10,11 +10,12 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+IDLE_SECONDS = 2.0
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-START_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -47,24 +48,30 @@ class Address:
 
 
 @contextmanager
-def serving(
-    *options: str, program: Sequence[str] = (sys.executable, "-m", "serve"), log: int | None = None
-) -> Iterator[tuple[subprocess.Popen[str], Address]]:
-    """A server process once it has said its address on stdout; killed at the end if it still runs."""
+def spawn(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A program in a process group of its own, numerical libraries at one thread; all of it is killed afterwards."""
     process = subprocess.Popen(
-        [*program, *options], stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"},
     )  # fmt: skip
     try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], Address]]:
+    """`python -m serve` with these options, once it has said its address."""
+    with spawn((sys.executable, "-m", "serve", *options)) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         found = re.search(r"http://([\d.]+):(\d+)", line)
         if not found:
-            raise SystemExit(f"{' '.join(program)} did not start: {line}")
+            raise SystemExit(f"the server did not start: {line}")
         yield process, Address(found[1], int(found[2]))
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def post(body: Any, path: str = "/predict", headers: Sequence[str] = ()) -> bytes:
@@ -196,14 +203,24 @@ async def closed_loop(address: Address, requests: Sequence[bytes], connections: 
 
 
 async def open_loop(address: Address, requests: Sequence[bytes], rate: float, seconds: float) -> Load:
-    """Send requests at a rate whatever comes back, as many users who know nothing of each other would."""
-    load, idle, tasks = Load(), list[Connection](), set[asyncio.Task[None]]()
+    """Send requests at a rate whatever comes back, as many users who know nothing of each other would.
+
+    Latency counts from when a request is due. A connection idle for `IDLE_SECONDS` is not used again: the server may
+    be about to close it.
+    """
+    load, idle, tasks = Load(), list[tuple[float, Connection]](), set[asyncio.Task[None]]()
 
     async def one(number: int) -> None:
-        connection = idle.pop() if idle else await Connection.open(address)
-        load.replies[number] = await connection.ask(requests[number % len(requests)])
+        due = time.perf_counter()
+        connection = None
+        while idle and connection is None:
+            since, found = idle.pop()
+            connection = None if found.closed or due - since > IDLE_SECONDS else found
+        connection = connection or await Connection.open(address)
+        reply = await connection.ask(requests[number % len(requests)])
+        load.replies[number] = Reply(reply.status, reply.body, time.perf_counter() - due)
         if not connection.closed:
-            idle.append(connection)
+            idle.append((time.perf_counter(), connection))
 
     started, number = time.perf_counter(), 0
     while (now := time.perf_counter() - started) < seconds:
@@ -215,7 +232,7 @@ async def open_loop(address: Address, requests: Sequence[bytes], rate: float, se
         await asyncio.sleep(0.002)
     await asyncio.gather(*tasks)
     load.seconds = time.perf_counter() - started
-    for connection in idle:
+    for _, connection in idle:
         connection.close()
     return load
 
