@@ -1,11 +1,14 @@
 """The same application on Ray Serve, on as many machines as a Ray cluster has.
 
-`serve run serve.ray_app:build bundle=DIR` starts it on this machine; any option of `toolkit serve` may follow as
-name=value, and those of `Replicas`. Ray has its own host, port and processes.
+`serve run serve.ray_app:build bundle=DIR` starts it on this machine; several bundles are separated as directories in
+PATH are. The options of `toolkit serve` may follow as name=value, and those of `Replicas`, but for what Ray has itself:
+host, port, processes and their end. Models are changed by deploying anew, not by an admin's call, which would reach one
+replica of many.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
@@ -21,7 +24,7 @@ from toolkit.errors import ToolkitError, faults
 
 T = TypeVar("T", "Replicas", ServeConfig)
 SUBJECT = "serve.ray_app:build"
-RAYS_OWN = {"host", "port", "processes"}
+RAYS_OWN = {"host", "port", "processes", "drain_s", "shutdown_delay_s", "admin_keys_file", "models_root"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,11 @@ def build(args: Mapping[str, str]) -> serve.Application:
     """
     names = {one.name for one in fields(Replicas)}
     replicas = _parse(Replicas, {name: value for name, value in args.items() if name in names})
-    config = _parse(ServeConfig, {name: value for name, value in args.items() if name not in names})
+    rest: dict[str, Any] = {name: value for name, value in args.items() if name not in names}
+    if "bundle" not in rest:
+        raise ToolkitError(f"{SUBJECT}: no bundle to serve", fix="bundle=DIR")
+    rest["bundles"] = tuple(rest.pop("bundle").split(os.pathsep))
+    config = _parse(ServeConfig, rest)
     config = replace(config, workers=config.workers or 1)
     faults([*replicas.problems(), *config.problems()], subject=SUBJECT)
 
@@ -80,7 +87,7 @@ def build(args: Mapping[str, str]) -> serve.Application:
     return bound
 
 
-def _parse(kind: type[T], given: Mapping[str, str]) -> T:
+def _parse(kind: type[T], given: Mapping[str, Any]) -> T:
     """Options from the text that Ray hands over."""
     known = {one.name for one in fields(kind)} - RAYS_OWN
     faults((f"{name}: no such option" for name in given.keys() - known), subject=SUBJECT)

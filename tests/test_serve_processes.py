@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 import subprocess
 import time
@@ -161,4 +160,7 @@ def test_the_cpus_are_shared_out() -> None:
 def test_no_process_is_no_server(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, shown = exit_of(capsys, str(tiny_onnx), "--processes", "0")
     assert code == 2
-    assert re.search(r"--processes 0: expected 1 or more", shown)
+    assert "--processes 0: expected 1 or more" in shown
+    code, shown = exit_of(capsys, str(tiny_onnx), "--processes", "2", "--models-root", ".")
+    assert code == 2
+    assert "SIGHUP" in shown

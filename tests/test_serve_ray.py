@@ -101,7 +101,8 @@ def test_options_reach_the_deployment(build: Callable[[dict[str, str]], Any]) ->
         ({"bundle": "x", "timeout_ms": "soon"}, "timeout_ms: Input should be a valid integer"),
         ({"bundle": "x", "log_format": "xml"}, "--log-format xml"),
         ({"bundle": "x", "max_replicas": "0"}, "max_replicas 0: expected min_replicas, 1, or more"),
-        ({}, "bundle: Field required"),
+        ({"bundle": "x", "models_root": "."}, "models_root: no such option"),
+        ({}, "bundle=DIR"),
     ],
 )
 def test_options_that_cannot_work_are_named(

@@ -48,6 +48,8 @@ class ServeConfig(Config):
         """Each fault in words."""
         yield from at_least(0, workers=self.workers, drain_s=self.drain_s)
         yield from at_least(1, processes=self.processes)
+        if self.processes > 1 and self.models_root is not None:
+            yield "--models-root with --processes: a change of model would reach one process; SIGHUP renews them all"
         if not 0 <= self.shutdown_delay_s < 3600:
             yield f"--shutdown-delay-s {self.shutdown_delay_s}: expected 0 up to 3600"
         if self.log_format not in LOG_FORMATS:
