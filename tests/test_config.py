@@ -13,11 +13,12 @@ from toolkit.errors import ToolkitError
 
 FINETUNE = FinetuneConfig(model="bert-base-uncased", task="sst2", out="out")
 DISTILL = DistillConfig(teacher="teacher", task="sst2", out="out")
+GENERAL = DistillConfig(teacher="encoder", task=None, out="out", general=True, corpus=("c.txt",))
 EXPORT = ExportConfig(source="student", out="out")
 BENCH = BenchConfig(bundles=("student",))
 
 
-@pytest.mark.parametrize("config", [FINETUNE, DISTILL, EXPORT, BENCH])
+@pytest.mark.parametrize("config", [FINETUNE, DISTILL, GENERAL, EXPORT, BENCH])
 def test_defaults_have_no_fault_and_go_through_json(config: Config) -> None:
     config.check()
     stored = json.loads(json.dumps(config.to_json()))
@@ -26,7 +27,8 @@ def test_defaults_have_no_fault_and_go_through_json(config: Config) -> None:
 
 def test_all_faults_come_at_once() -> None:
     bad = replace(
-        DISTILL, batch_size=0, temperature=0.0, dropout=1.0, hidden=-1.0, student="tiny", layer_map="3,x", warmup=1.5,
+        DISTILL, batch_size=0, temperature=0.0, dropout=1.0, loss="hidden=-1", student="tiny", layer_map="3,x",
+        warmup=1.5,
         prediction_lr=0.0, intermediate_epochs=-1, max_length=2, task="auto",
     )  # fmt: skip
     with pytest.raises(ToolkitError) as caught:
@@ -34,7 +36,7 @@ def test_all_faults_come_at_once() -> None:
     text = str(caught.value)
     assert "11 problems" in text
     for option in (
-        "--batch-size 0", "--temperature 0.0", "--dropout 1.0", "--hidden -1.0", "--student tiny", "--layer-map 3,x",
+        "--batch-size 0", "--temperature 0.0", "--dropout 1.0", "--loss hidden=-1", "--student tiny", "--layer-map 3,x",
         "--warmup 1.5", "--prediction-lr 0.0", "--intermediate-epochs -1", "--max-length 2", "--task auto",
     ):  # fmt: skip
         assert f"  - {option}: expected" in text
@@ -48,8 +50,22 @@ def test_all_faults_come_at_once() -> None:
         (replace(FINETUNE, seed=-1), "--seed -1: expected 0 or more"),
         (replace(FINETUNE, weight_decay=-0.1), "--weight-decay -0.1: expected 0 up to 1"),
         (replace(FINETUNE, max_rows=0), "--max-rows 0: expected 1 or more"),
-        (replace(DISTILL, attention=0, hidden=0, embedding=0, prediction=0), "nothing would be learnt"),
-        (replace(DISTILL, embedding=math.nan), "--embedding nan: expected a weight of 0 or more"),
+        (replace(DISTILL, loss="attention=0,hidden=0,embedding=0,prediction=0"), "nothing would be learnt"),
+        (replace(DISTILL, objective="prediction", loss="prediction=0"), "nothing would be learnt"),
+        (replace(DISTILL, loss="embedding=nan"), "--loss embedding=nan: expected a weight of 0 or more"),
+        (replace(DISTILL, loss="hidden=1,hidden=2"), "--loss hidden=2: hidden is given twice"),
+        (replace(DISTILL, loss="colour=1"), "--loss colour=1: expected NAME=WEIGHT, NAME one of attention, "),
+        (replace(DISTILL, loss="label=1", augment="x.parquet"), "--loss label=1 with --augment"),
+        (replace(DISTILL, objective="all"), "--objective all: expected one of tinybert, relations, prediction"),
+        (replace(DISTILL, objective="relations", relation_heads=0), "--relation-heads 0: expected 1 or more"),
+        (replace(DISTILL, seeds="1;2"), "--seeds 1;2: expected a list such as 1,2,3"),
+        (replace(DISTILL, corpus=("c.txt",)), "--corpus is what --general learns from"),
+        (replace(DISTILL, task=None), "no --task: expected a GLUE task"),
+        (replace(GENERAL, corpus=()), "--general without --corpus"),
+        (
+            replace(GENERAL, task="sst2", data="d", seeds="1,2", prediction_epochs=1, temperature=2.0, loss="label=1"),
+            "--general takes no --task, --data, --temperature, --prediction-epochs, --seeds, --loss label: ",
+        ),
         (replace(EXPORT, precision="int4"), "precision int4: expected one of int8, "),
         (replace(EXPORT, max_drop=math.nan), "--max-drop nan: expected 0 or more points"),
         (replace(BENCH, bundles=()), "no bundle given"),

@@ -18,15 +18,15 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 ROWS = {
     "leaves": (
         "errors tasks metrics config console embedded tables words text bundle machine stats timing footprint claims "
-        "decomposition findings regressions plots report service load"
+        "decomposition findings regressions plots page report curves runreport service load"
     ),
-    "light": "data vectors steps predictor",
+    "light": "data corpus vectors steps predictor",
     "torch": (
-        "processes architectures trace losses lowrank student hub candidates initialise objectives checkpoint training "
-        "fakequant teacher peers subjects contenders comparisons replicates scenarios"
+        "processes architectures trace losses lowrank student hub candidates initialise starts objectives checkpoint "
+        "training fakequant teacher peers subjects contenders comparisons replicates scenarios"
     ),
-    "recipes": "finetune distill augment bench demo",
-    "entry": "cli __main__",  # and serve.__main__, to the left of these
+    "recipes": "finetune distill general augment bench demo",
+    "entry": "options cli __main__",  # and serve.__main__, to the left of these
 }
 # Recipes that are packages: leftward inside, and never another recipe.
 RECIPE_PACKAGES = {

@@ -60,7 +60,16 @@ class Bundle:
 
     @property
     def task(self) -> Task:
-        """The task whose labels the logits stand for."""
+        """The task whose labels the logits stand for.
+
+        Raises:
+            ToolkitError: a general student, which has learnt none yet.
+        """
+        if self.manifest["task"] is None:
+            raise ToolkitError(
+                f"{self.path} is a general student: it has not learnt a task yet",
+                fix=f"toolkit distill --teacher DIR --task TASK --init {self.path} --out DIR",
+            )
         return Task.from_json(self.manifest["task"], self.max_length)
 
     @property
@@ -153,6 +162,13 @@ def check_target(target: Path, marker: str = MANIFEST, what: str = "bundle") -> 
         raise ToolkitError(f"cannot create {target.parent}: {error.strerror}", fix="another --out") from error
     if not os.access(target.parent, os.W_OK):
         raise ToolkitError(f"{target.parent} is not writable", fix="another --out")
+
+
+def made_by(bundle: Bundle, options: dict[str, Any], parent: str | None) -> bool:
+    """Whether a bundle was made from this parent with these options; what is None in them may have been anything."""
+    stored, wanted = bundle.manifest["config"], json.loads(json.dumps(options))  # through JSON, where tuples are lists
+    same = all(value is None or stored.get(name) == value for name, value in wanted.items())
+    return same and bundle.manifest["parent"] == parent
 
 
 def file_entry(path: Path) -> dict[str, Any]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import sys
 import time
-import types
-import typing
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from toolkit import __version__, config
 from toolkit.console import say, show_table, stderr
 from toolkit.errors import GateError, ToolkitError
+from toolkit.options import from_config
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -37,59 +33,6 @@ def main() -> None:
     except KeyboardInterrupt:
         stderr.print("stopped")
         sys.exit(130)
-
-
-def from_config(kind: type[config.Config]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
-    """Make a command whose options are the fields of a configuration class, with their defaults and help."""
-
-    def decorate(run: Callable[[Any], None]) -> Callable[..., None]:
-        fields, hints = dataclasses.fields(kind), typing.get_type_hints(kind)  # type: ignore[arg-type]
-
-        def command(**options: Any) -> None:
-            run(kind(**{field.name: _value(field, options) for field in fields}))
-
-        parameters = [one for field in fields for one in _parameters(field, hints[field.name])]
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        command.__doc__, command.__name__ = run.__doc__, run.__name__
-        return command
-
-    return decorate
-
-
-def _value(field: dataclasses.Field[Any], options: dict[str, Any]) -> Any:
-    """A field's value from what was given on the command line."""
-    if "flags" not in field.metadata:
-        return tuple(options[field.name]) if isinstance(options[field.name], list) else options[field.name]
-    chosen = [name for name in field.metadata["flags"] if options[name]]
-    if len(chosen) > 1:
-        raise ToolkitError(f"--{' and --'.join(chosen)} together", expected="one of them")
-    return chosen[0] if chosen else field.default
-
-
-def _parameters(field: dataclasses.Field[Any], hint: Any) -> Iterator[inspect.Parameter]:
-    """The options of one field: itself, or a flag for each of its choices."""
-    if "flags" not in field.metadata:
-        yield _parameter(field, hint)
-        return
-    for name, text in field.metadata["flags"].items():
-        flag = Annotated[bool, typer.Option(f"--{name}", help=text, show_default=False)]
-        yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=flag, default=False)
-
-
-def _parameter(field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
-    if typing.get_origin(hint) is tuple:
-        hint = types.GenericAlias(list, typing.get_args(hint)[:1])  # typer's word for "any number of these"
-    elif isinstance(hint, types.UnionType):
-        hint = typing.Optional[next(arg for arg in typing.get_args(hint) if arg is not type(None))]  # noqa: UP045
-    text, positional = field.metadata["help"], field.metadata.get("argument")
-    shown = typer.Argument(help=text, metavar="DIR") if positional else typer.Option(help=text)
-    given = field.default is not dataclasses.MISSING
-    default = list(field.default) if isinstance(field.default, tuple) else field.default
-    return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[hint, shown],
-        default=default if given else inspect.Parameter.empty,
-    )  # fmt: skip
 
 
 @app.callback(invoke_without_command=True)
@@ -122,11 +65,19 @@ def finetune(options: config.FinetuneConfig) -> None:
 @app.command()
 @from_config(config.DistillConfig)
 def distill(options: config.DistillConfig) -> None:
-    """Make a student: distil a fine-tuned classifier, layer by layer, then by its answers."""
-    _require_training("toolkit distill")
-    from toolkit.distill import run_distill
+    """Make a student: distil a fine-tuned classifier, or with --general any encoder, layer by layer."""
+    _require_training("toolkit distill", "matplotlib")
+    if options.general:
+        from toolkit.general import run_general
 
-    run_distill(options)
+        run_general(options)
+        return
+    from toolkit.distill import run_distill, run_seeds
+
+    if options.seeds:
+        run_seeds(options)
+    else:
+        run_distill(options)
 
 
 @app.command()
@@ -172,7 +123,7 @@ def bench(options: config.BenchConfig) -> None:
     """Measure size, FLOPs and latency against BERT-base; exit 1 when a claim is not met."""
     from toolkit.errors import require
 
-    require("torch", "transformers", "onnx", "onnxruntime", "matplotlib", purpose="toolkit bench")
+    require("torch", "transformers", "onnx", "onnxruntime", "matplotlib", purpose="toolkit bench", extra="bench")
     from toolkit.bench import run_bench
 
     run_bench(options)
@@ -205,7 +156,7 @@ def serve(options: config.ServeConfig) -> None:
     run(options)
 
 
-def _require_training(purpose: str) -> None:
+def _require_training(purpose: str, *more: str) -> None:
     from toolkit.errors import require
 
-    require("torch", "transformers", "accelerate", "sklearn", "scipy", purpose=purpose)
+    require("torch", "transformers", "accelerate", "sklearn", "scipy", *more, purpose=purpose)

@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from toolkit import embedded
-from toolkit.bundle import Bundle, is_bundle, open_bundle
+from toolkit.bundle import Bundle, is_bundle, made_by, open_bundle
 from toolkit.config import BenchConfig, Config, DemoConfig, DistillConfig, ExportConfig, FinetuneConfig
 from toolkit.console import say, show_table
 from toolkit.errors import require
@@ -115,10 +115,7 @@ def step(title: str, config: Any, run: Callable[[Any], Bundle], parent: Bundle |
 
 
 def _made_by(bundle: Bundle, config: Config, parent: Bundle | None) -> bool:
-    stored, wanted = bundle.manifest["config"], config.to_json()
-    # the stored configuration is the resolved one: what was left open in ours may hold anything there
-    same = all(value is None or key == "student" or stored.get(key) == value for key, value in wanted.items())
-    return same and (parent is None or bundle.manifest["parent"] == parent.digest)
+    return made_by(bundle, config.resolved().to_json(), parent.digest if parent else bundle.manifest["parent"])
 
 
 def _bench(config: BenchConfig, int8: Bundle) -> BenchReport:

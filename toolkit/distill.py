@@ -1,42 +1,47 @@
 """`toolkit distill`: a student learns a task from its teacher, first layer by layer, then by its answers.
 
-Stage a (intermediate) minimises the embedding, hidden and attention losses of the mapped layers (Eq. 7 to 9), stage b
-(prediction) the soft cross-entropy against the teacher's logits (Eq. 10). arXiv 1909.10351, sections 3.1 and 3.2.
+Stage a (intermediate) minimises the losses of the mapped layers (Eq. 7 to 9), stage b (prediction) the soft
+cross-entropy against the teacher's logits (Eq. 10). arXiv 1909.10351, sections 3.1 and 3.2.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from toolkit.bundle import Bundle, check_target, file_entry
+from toolkit.bundle import Bundle, canonical_json, check_target, file_entry, is_bundle, made_by, open_bundle
 from toolkit.checkpoint import Checkpoints, weights_digest
-from toolkit.config import DistillConfig
-from toolkit.console import say
+from toolkit.config import LAYER_LOSSES, DistillConfig
+from toolkit.console import say, show_table
 from toolkit.data import Split, load_split, load_texts, resolve_task
 from toolkit.errors import ToolkitError
 from toolkit.fakequant import quantized
-from toolkit.hub import Source, write_classifier
-from toolkit.initialise import start_from_teacher
+from toolkit.hub import Source, write_model
 from toolkit.metrics import evaluate
-from toolkit.objectives import Intermediate, Prediction
+from toolkit.objectives import Intermediate, Prediction, check_models
+from toolkit.runreport import Phases, write_run_report
+from toolkit.starts import start_student
 from toolkit.steps import Schedule
-from toolkit.student import Projections, Shape, check_heads, depth, layer_map, student_config
+from toolkit.student import Projections, Shape, depth, layer_map
 from toolkit.tables import read_texts
 from toolkit.tasks import Task
 from toolkit.teacher import check_teacher
-from toolkit.text import Encoded, sorted_batches
+from toolkit.text import Encoded, TextEncoder
+from toolkit.trace import attention_maps, describe
 from toolkit.training import Fitted, Rows, fit, model_logits
 
-SAMPLE_ROWS = 512  # for --init teacher: some 14,000 tokens of short sentences, ten for each unknown of a regression
-PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
+FIGURES = ("teacher", "start", "student", "retention")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Lesson:
     task: Task
     train: Split
     dev: Split
+    encoder: TextEncoder
     texts: Encoded
     dev_encoded: Encoded
 
@@ -63,30 +69,54 @@ class Lesson:
         return {"train": self.train.digest, "dev": self.dev.digest, **found}
 
 
+class Answers(Rows):
+    """Rows with the teacher's logits, and the data's own labels for the first of them.
+
+    Args:
+        texts: n inputs.
+        logits: the teacher's, [n, C].
+        labels: of the first k <= n inputs; the others have none.
+    """
+
+    def __init__(self, texts: Encoded, logits: np.ndarray, labels: np.ndarray) -> None:
+        super().__init__(texts, logits)
+        self.labels = labels
+
+    def collate(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """The batch with targets [B, C], labels [B, ...] and labelled [B], whether a row has one."""
+        chosen = np.asarray(rows)
+        known = chosen < len(self.labels)
+        labels = self.labels[np.where(known, chosen, 0)]
+        return super().collate(rows) | {"labels": torch.from_numpy(labels), "labelled": torch.from_numpy(known)}
+
+
 def run_distill(config: DistillConfig) -> Bundle:
-    """Distil a task student from a fine-tuned teacher and write it as a bundle to `config.out`.
+    """Distil a task student from a fine-tuned teacher and write it, with its report, as a bundle to `config.out`.
 
     Raises:
         ToolkitError: options, data or models that cannot be used, a weak teacher, or a loss that is not finite.
     """
     config.check()
     check_target(Path(config.out))
-    task, shape = resolve_task(config.task, config.data), Shape.parse(config.student)
+    config, phases = config.resolved(), Phases()
     with tempfile.TemporaryDirectory() as workdir:
-        source = Source(config.teacher, Path(workdir))
-        teacher = source.classifier()
-        if config.attention:
-            check_heads(teacher, shape)
-        mapping = layer_map(config.layer_map, depth(teacher), shape.layers)
-        config = resolved(config, task)
-        lesson = _lesson(config, task, source)
+        with phases("reading models and data"):
+            task = resolve_task(str(config.task), config.data)
+            source = Source(config.teacher, Path(workdir))
+            teacher = source.classifier()
+            check_models(config, source.config, teacher)
+            mapping = layer_map(config.layer_map, depth(teacher), Shape.parse(config.student).layers)
+            lesson = _lesson(config, task, source)
         say(f"distilling {task.name}: {len(lesson.texts):,} texts, {len(lesson.dev):,} for dev; layers {mapping}")
-        teacher_metrics = check_teacher(teacher, lesson.task, lesson.dev_encoded, lesson.dev.labels, config)
-        student, projections = _start(config, shape, source, teacher, mapping, lesson)
-        start = lesson.score(student)
+        with phases("scoring the teacher"):
+            teacher_metrics = check_teacher(teacher, lesson.task, lesson.dev_encoded, lesson.dev.labels, config)
+        with phases("starting the student"):
+            student, projections = start_student(config, source, teacher, mapping, lesson.texts, lesson.task)
+            start = lesson.score(student)
         with Checkpoints(config.to_json(), _inputs(config, lesson, teacher, student)) as checkpoints:
-            stages = _teach(config, lesson, teacher, student, projections, mapping, checkpoints)
-            metrics = lesson.score(student)
+            stages = _teach(config, lesson, teacher, student, projections, mapping, phases, checkpoints)
+            with phases("scoring the student"):
+                metrics = lesson.score(student)
             manifest = {
                 "kind": "student", "task": lesson.task.to_json(), "precision": "fp32",
                 "max_length": lesson.task.max_length, "parent": source.digest, "config": config.to_json(),
@@ -94,30 +124,72 @@ def run_distill(config: DistillConfig) -> Bundle:
                 "layer_map": list(mapping), "data": lesson.digests(config),
                 "stages": {name: fitted.to_json() for name, fitted in stages.items()},
             }  # fmt: skip
-            bundle = write_classifier(config.out, manifest, student, source)
+            shown = describe(student, teacher)
+            shown["attention"] = attention_maps(student, teacher, mapping, lesson.dev_encoded, lesson.encoder.tokens)
+            report = partial(write_run_report, manifest, phases, shown)
+            bundle = write_model(config.out, manifest, student, source, report)
     _summary(task, teacher_metrics, start, metrics)
-    say(f"wrote {config.out}")
+    say(f"wrote {config.out}; how it went is in its report.html")
     return bundle
 
 
-def resolved(config: DistillConfig, task: Task) -> DistillConfig:
-    """The configuration with nothing left to be worked out: epochs from the task, rates from the initialisation."""
-    projected = config.init == "teacher"
-    return replace(
-        config,
-        intermediate_epochs=_first(config.intermediate_epochs, task.intermediate_epochs),
-        intermediate_lr=_first(config.intermediate_lr, PROJECTED_LR if projected else FRESH_LR),
-        prediction_epochs=_first(config.prediction_epochs, task.prediction_epochs),
-        prediction_lr=_first(config.prediction_lr, PREDICTION_LR),
-        student=STUDENT_TEXT.format(**vars(Shape.parse(config.student))),
-    )
+def run_seeds(config: DistillConfig) -> dict[str, Any]:
+    """A student for each of `config.seeds` in OUT/seed-N, those that are there kept, and OUT/summary.json.
+
+    Raises:
+        ToolkitError: as `run_distill`; OUT is something else, or seeds that learnt from different data.
+    """
+    config.check()
+    out = Path(config.out)
+    _check_folder(out)
+    seeds = list(dict.fromkeys(map(int, str(config.seeds).split(","))))
+    parent = open_bundle(config.teacher).digest if is_bundle(Path(config.teacher)) else None
+    bundles = []
+    for seed in seeds:
+        one = replace(config, seed=seed, seeds=None, out=str(out / f"seed-{seed}"))
+        made = open_bundle(one.out) if is_bundle(Path(one.out)) else None
+        kept = made is not None and made_by(made, one.resolved().to_json(), parent)
+        say(f"== seed {seed}" + (f": {one.out} is there already" if kept else ""))
+        bundles.append(made if made is not None and kept else run_distill(one))
+    if len({json.dumps(bundle.manifest["data"], sort_keys=True) for bundle in bundles}) > 1:
+        raise ToolkitError(f"the seeds in {out} learnt from different data", fix=f"remove {out} and run again")
+    summary = summarize(bundles)
+    (out / "summary.json").write_bytes(canonical_json(summary))
+    metric = summary["metric"]
+    rows = [[str(one["seed"]), *(f"{one[name]:.2f}" for name in FIGURES)] for one in summary["seeds"]]
+    rows.append(["mean", *(f"{summary['mean'][name]:.2f}" for name in FIGURES)])
+    rows.append(["deviation", *(f"{summary['deviation'][name]:.2f}" for name in FIGURES)])
+    show_table(f"{summary['task']}, dev {metric}, %", ("seed", *FIGURES), rows)
+    say(f"wrote {out / 'summary.json'}")
+    return summary
 
 
-STUDENT_TEXT = "{layers}/{hidden}/{ffn}/{heads}"
+def summarize(bundles: Sequence[Bundle]) -> dict[str, Any]:
+    """The task's metric in % of teacher, start and student, the share kept; mean and sample deviation over seeds."""
+    metric, rows = bundles[0].task.metric, []
+    for bundle in bundles:
+        names = {"teacher": "teacher_metrics", "start": "start_metrics", "student": "metrics"}
+        row = {name: 100 * bundle.manifest[key][metric] for name, key in names.items()}
+        kept = 100 * row["student"] / row["teacher"] if row["teacher"] > 0 else 0.0
+        rows.append({"seed": bundle.manifest["seed"], "digest": bundle.digest, **row, "retention": kept})
+    columns = {name: [row[name] for row in rows] for name in FIGURES}
+    return {
+        "task": bundles[0].task.name, "metric": metric, "seeds": rows,
+        "mean": {name: mean(values) for name, values in columns.items()},
+        "deviation": {name: stdev(values) if len(values) > 1 else 0.0 for name, values in columns.items()},
+    }  # fmt: skip
 
 
-def _first(given: Any, default: Any) -> Any:
-    return default if given is None else given
+def _check_folder(out: Path) -> None:
+    """Seeds lie side by side in a folder of their own."""
+    strange = [] if not out.is_dir() else [p.name for p in out.iterdir() if not p.name.lstrip(".").startswith("seed-")]
+    if out.is_file() or set(strange) - {"summary.json"}:
+        raise ToolkitError(
+            f"--out {out} holds something else than seeds" + (f": {sorted(strange)[0]}" if strange else ""),
+            expected="a new path, or the folder of an earlier --seeds", fix="another --out",
+        )  # fmt: skip
+    check_target(out / "seed-0")
+    out.mkdir(exist_ok=True)
 
 
 def _lesson(config: DistillConfig, task: Task, source: Source) -> Lesson:
@@ -131,44 +203,7 @@ def _lesson(config: DistillConfig, task: Task, source: Source) -> Lesson:
     if config.unlabelled:
         more, other = read_texts(Path(config.unlabelled), pairs=pairs is not None)
         texts, pairs = texts + more, None if pairs is None or other is None else pairs + other
-    return Lesson(task, train, dev, encoder.encode(texts, pairs), encoder.encode(dev.texts, dev.pairs))
-
-
-def _start(
-    config: DistillConfig, shape: Shape, source: Source, teacher: Any, mapping: Sequence[int], lesson: Lesson
-) -> tuple[Any, Projections]:
-    """The student and its projections before training."""
-    from transformers import BertForSequenceClassification
-
-    torch.manual_seed(config.seed)
-    wanted = student_config(source.config, shape, dropout=config.dropout, task=lesson.task)
-    projections = Projections(
-        shape.layers + 1, shape.hidden, teacher.config.hidden_size, shared=config.shared_projection
-    )
-    if config.init not in ("teacher", "random"):
-        return _load_student(config.init, wanted), projections
-    student = BertForSequenceClassification(wanted).eval()
-    if config.init == "teacher":
-        random = np.random.default_rng(config.seed)
-        chosen = random.permutation(len(lesson.texts))[:SAMPLE_ROWS]
-        lengths = lesson.texts.lengths[chosen]
-        batches = [lesson.texts.batch(chosen[rows]) for rows in sorted_batches(lengths, 64)]
-        sample = [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
-        projections.start_from(start_from_teacher(student, teacher.cpu(), mapping, sample))
-    return student, projections
-
-
-def _load_student(directory: str, wanted: Any) -> Any:
-    """A student's weights from a bundle or directory of the same shape; a missing head is drawn new."""
-    from transformers import BertForSequenceClassification
-
-    try:
-        return BertForSequenceClassification.from_pretrained(directory, config=wanted, use_safetensors=True).eval()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ToolkitError(
-            f"--init {directory} does not hold this student: {str(error).strip().splitlines()[0]}",
-            expected="teacher, random, or a directory with a BERT of the same shape and vocabulary",
-        ) from error
+    return Lesson(task, train, dev, encoder, encoder.encode(texts, pairs), encoder.encode(dev.texts, dev.pairs))
 
 
 def _inputs(config: DistillConfig, lesson: Lesson, teacher: Any, student: Any) -> dict[str, str]:
@@ -179,39 +214,35 @@ def _inputs(config: DistillConfig, lesson: Lesson, teacher: Any, student: Any) -
 
 def _teach(
     config: DistillConfig, lesson: Lesson, teacher: Any, student: Any, projections: Projections,
-    mapping: Sequence[int], checkpoints: Checkpoints,
+    mapping: Sequence[int], phases: Phases, checkpoints: Checkpoints,
 ) -> dict[str, Fitted]:  # fmt: skip
     """Both stages, those that have an epoch and a loss; what each did, by name."""
     stages: dict[str, Fitted] = {}
-    weights = {name: float(getattr(config, name)) for name in ("attention", "hidden", "embedding")}
-    assert config.intermediate_epochs is not None
-    assert config.prediction_epochs is not None
-    if config.intermediate_epochs and any(weights.values()):
-        objective = Intermediate(student, teacher, projections, mapping, weights)
-        schedule = _schedule(config, config.intermediate_epochs, config.intermediate_lr)
-        rows = Rows(lesson.texts)
-        # no dev metric selects here: the head is not being trained, so the last step is the one to keep
-        stages["intermediate"] = fit(
-            objective, rows, schedule, name="intermediate", model=student, evaluate=None, checkpoints=checkpoints
-        )
+    weights = config.weights
+    if config.intermediate_epochs and any(weights[name] for name in LAYER_LOSSES):
+        objective = Intermediate(student, teacher, projections, mapping, weights, config.relation_heads)
+        with phases("stage a, intermediate"):
+            # no dev metric selects here: the head is not being trained, so the last step is the one to keep
+            stages["intermediate"] = fit(
+                objective, Rows(lesson.texts), Schedule.of(config, config.intermediate_epochs, config.intermediate_lr),
+                name="intermediate", model=student, evaluate=None, checkpoints=checkpoints,
+            )  # fmt: skip
         objective.close()
-    if config.prediction_epochs and config.prediction:
-        rows = Rows(lesson.texts, model_logits(teacher, lesson.texts))
-        schedule = replace(_schedule(config, config.prediction_epochs, config.prediction_lr), evaluations=4)
-        with quantized(student) if config.quantization_aware else nullcontext():
+    if config.prediction_epochs and (weights["prediction"] or weights["label"]):
+        with phases("the teacher's answers"):
+            rows = Answers(lesson.texts, model_logits(teacher, lesson.texts), lesson.train.labels)
+        if weights["label"] and len(lesson.texts) > len(lesson.train):
+            say(f"the label loss sees {len(lesson.train):,} of {len(lesson.texts):,} texts: the unlabelled have none")
+        answers = Prediction(
+            student, lesson.task.kind, config.temperature, prediction=weights["prediction"], label=weights["label"]
+        )
+        learning = Schedule.of(config, config.prediction_epochs, config.prediction_lr, evaluations=4)
+        with phases("stage b, prediction"), quantized(student) if config.quantization_aware else nullcontext():
             stages["prediction"] = fit(
-                Prediction(student, lesson.task.kind, config.temperature), rows, schedule, name="prediction",
-                model=student, evaluate=lambda: lesson.score(student)[lesson.task.metric], checkpoints=checkpoints,
+                answers, rows, learning, name="prediction", model=student,
+                evaluate=lambda: lesson.score(student)[lesson.task.metric], checkpoints=checkpoints,
             )  # fmt: skip
     return stages
-
-
-def _schedule(config: DistillConfig, epochs: int, lr: float | None) -> Schedule:
-    assert lr is not None
-    return Schedule(
-        epochs, lr, config.batch_size, config.warmup, config.weight_decay, config.seed, patience=config.patience,
-        accumulation=config.accumulation, precision=config.precision,
-    )  # fmt: skip
 
 
 def _summary(task: Task, teacher: dict[str, float], start: dict[str, float], student: dict[str, float]) -> None:

@@ -20,10 +20,10 @@ EXTRAS = {
     "fastapi": "serve",
     "prometheus_client": "serve",
     "uvicorn": "serve",
-    "matplotlib": "bench",
     "ctranslate2": "peers",
     "nncf": "peers",
     "openvino": "peers",
+    "matplotlib": "distill",
 }
 
 

@@ -14,7 +14,7 @@ from toolkit.checkpoint import Checkpoints, weights_digest
 from toolkit.config import FinetuneConfig
 from toolkit.console import say
 from toolkit.data import load_split, resolve_task
-from toolkit.hub import Source, write_classifier
+from toolkit.hub import Source, write_model
 from toolkit.losses import label_loss
 from toolkit.metrics import evaluate, majority_baseline
 from toolkit.steps import Schedule
@@ -78,7 +78,7 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
                 "parent": source.digest, "config": config.to_json(), "seed": config.seed, "metrics": metrics,
                 "data": inputs, "stages": {"finetune": fitted.to_json()},
             }  # fmt: skip
-            bundle = write_classifier(config.out, manifest, model, source)
+            bundle = write_model(config.out, manifest, model, source)
     baseline = majority_baseline(task, dev.labels)
     say(f"teacher: dev {task.metric} {100 * metrics[task.metric]:.2f} (always the same answer: {100 * baseline:.2f})")
     say(f"wrote {config.out}")

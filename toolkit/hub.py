@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,12 @@ class Source:
             ignore_mismatched_sizes=True,
         )
 
+    def encoder_model(self) -> Any:
+        """Load the encoder alone, without any head, in eval mode."""
+        from transformers import AutoModel
+
+        return self._open(AutoModel).eval()
+
     def masked_lm(self) -> Any:
         """Load the encoder with its masked-language-model head, in eval mode.
 
@@ -117,17 +124,24 @@ class Source:
             raise ToolkitError(f"cannot open {self.name} with {kind.__name__}: {error}") from error
 
 
-def write_classifier(out: str, manifest: dict[str, Any], model: Any, source: Source) -> Bundle:
-    """Write a model with its source's tokenizer as a bundle; of several processes the first writes, the others wait."""
+def write_model(
+    out: str, manifest: dict[str, Any], model: Any, source: Source, more: Callable[[Path], None] | None = None
+) -> Bundle:
+    """Write a model with its source's tokenizer as a bundle; of several processes the first writes, the others wait.
+
+    `more` writes what else belongs into the folder it is given.
+    """
     state = processes()
     if state.is_main_process:
         with write_bundle(out, manifest) as staging:
-            save_classifier(model, source, staging)
+            save_model(model, source, staging)
+            if more:
+                more(staging)
     state.wait_for_everyone()
     return open_bundle(out)
 
 
-def save_classifier(model: Any, source: Source, staging: Path) -> None:
+def save_model(model: Any, source: Source, staging: Path) -> None:
     """Write config.json, model.safetensors and the source's tokenizer files into a bundle's staging directory."""
     model.save_pretrained(staging, safe_serialization=True)
     for path in source.tokenizer_dir.iterdir():

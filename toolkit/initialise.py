@@ -50,7 +50,7 @@ def start_from_teacher(
 
     Args:
         student: BERT with no larger width in any respect and the same heads; changed in place.
-        teacher: any supported family, in eval mode, with a classification head.
+        teacher: any supported family, in eval mode, with a classification head where the student has one.
         mapping: g(1)..g(M).
         batches: a sample of text as padded tensors [B, L]: input_ids, attention_mask, token_type_ids.
 
@@ -64,10 +64,11 @@ def start_from_teacher(
     _set_embeddings(student, teacher, basis)
     states = _embed(student, batches, embedded @ basis)
     solved = [least_squares(states, embedded)]
-    for layer, g, target in zip(student.bert.encoder.layer, mapping, seen, strict=True):
+    for layer, g, target in zip(student.base_model.encoder.layer, mapping, seen, strict=True):
         states = _set_layer(layer, layers[g - 1], paths, target, basis, states, batches)
         solved.append(least_squares(states, target.output))
-    _set_head(student, teacher, states[_first_tokens(batches)], solved[-1], logits)
+    if len(logits):
+        _set_head(student, teacher, states[_first_tokens(batches)], solved[-1], logits)
     return solved
 
 
@@ -93,7 +94,7 @@ class LayerStates:
 def _read(
     teacher: Any, mapping: Sequence[int], batches: Sequence[TorchBatch]
 ) -> tuple[Tensor, list[LayerStates], Tensor]:
-    """One pass of the teacher: the embeddings' output [n, D], the mapped layers' states, the logits [rows, C]."""
+    """One pass of the teacher: the embeddings' output [n, D], the mapped states, and logits [rows, C] if any."""
     layers, paths = encoder_layers(teacher), layer_paths(teacher)
     found: dict[tuple[int, str], list[Tensor]] = {}
     handles = []
@@ -118,7 +119,8 @@ def _read(
     try:
         for batch in batches:
             mask = batch["attention_mask"].bool()
-            logits.append(teacher(**model_inputs(teacher, batch)).logits.float())
+            output = teacher(**model_inputs(teacher, batch))
+            logits.append(output.get("logits", torch.empty(0)).float())
     finally:
         for handle in handles:
             handle.remove()
@@ -130,7 +132,7 @@ def _read(
 
 def _set_embeddings(student: Any, teacher: Any, basis: Tensor) -> None:
     """Tables through the teacher's layer norm scale (and ELECTRA's projection) into the student's space."""
-    source, target = teacher.base_model.embeddings, student.bert.embeddings
+    source, target = teacher.base_model.embeddings, student.base_model.embeddings
     through = torch.diag(source.LayerNorm.weight)
     if hasattr(teacher.base_model, "embeddings_project"):
         through = through @ teacher.base_model.embeddings_project.weight.T
@@ -148,7 +150,7 @@ def _set_embeddings(student: Any, teacher: Any, basis: Tensor) -> None:
 
 def _embed(student: Any, batches: Sequence[TorchBatch], wanted: Tensor) -> Tensor:
     """Fit the embeddings' norm to `wanted` [n, d] and return the student's states after it, [n, d]."""
-    embeddings, norm = student.bert.embeddings, student.bert.embeddings.LayerNorm
+    embeddings, norm = student.base_model.embeddings, student.base_model.embeddings.LayerNorm
     norm.weight.fill_(1.0)
     norm.bias.zero_()
     plain = torch.cat([
@@ -269,7 +271,7 @@ def _set_head(student: Any, teacher: Any, first: Tensor, solved: Affine, logits:
     dense, out = head_modules(teacher)
     weight, bias = _compose(dense, solved)
     chosen = out.weight.square().sum(0).topk(min(first.shape[1], dense.out_features)).indices.sort().values
-    pooler = student.bert.pooler.dense
+    pooler = student.base_model.pooler.dense
     pooler.weight.zero_()
     pooler.bias.zero_()
     pooler.weight[: len(chosen)], pooler.bias[: len(chosen)] = weight[chosen], bias[chosen]

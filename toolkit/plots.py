@@ -35,7 +35,7 @@ def latency_by_length(rows: Sequence[dict[str, Any]]) -> str:
         for i, name in enumerate(dict.fromkeys(row["model"] for row in rows)):
             points = sorted((row for row in rows if row["model"] == name), key=lambda row: row["length"])
             x, y = [one["length"] for one in points], [one["median_ms"] for one in points]
-            axes.plot(x, y, color=_series(i), marker=MARKERS[i % len(MARKERS)], linewidth=2, label=_short(name))
+            axes.plot(x, y, color=series(i), marker=MARKERS[i % len(MARKERS)], linewidth=2, label=_short(name))
             axes.annotate(f"{milliseconds(y[-1])} ms", (x[-1], y[-1]), xytext=(7, -4), textcoords="offset points")
         lengths = sorted({row["length"] for row in rows})
         axes.set_xscale("log", base=2)
@@ -46,9 +46,9 @@ def latency_by_length(rows: Sequence[dict[str, Any]]) -> str:
         axes.margins(x=0.12)
         axes.set_xlabel("tokens")
         axes.set_ylabel("median latency, ms")
-        _legend(axes)
+        legend(axes)
 
-    return _svg("length", draw, height=4.4)
+    return svg("length", draw, height=4.4)
 
 
 def sizes(models: Sequence[dict[str, Any]]) -> str:
@@ -59,7 +59,7 @@ def sizes(models: Sequence[dict[str, Any]]) -> str:
         ordered = sorted(models, key=lambda model: model["size_bytes"])
         names = [f"{_short(model['name'])}\n{model['precision']}" for model in ordered]
         megabytes = [model["size_bytes"] / 1e6 for model in ordered]
-        colours = [_series(0) if model["baseline"] else _series(1) for model in ordered]
+        colours = [series(0) if model["baseline"] else series(1) for model in ordered]
         bars = axes.barh(range(len(names)), megabytes, color=colours, height=0.62)
         axes.bar_label(bars, [f"{one:.3g} MB" for one in megabytes], padding=6)
         axes.set_yticks(range(len(names)), names)
@@ -68,7 +68,7 @@ def sizes(models: Sequence[dict[str, Any]]) -> str:
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("size, MB (10⁶ bytes)")
 
-    return _svg("sizes", draw, height=1.3 + 0.7 * len(models))
+    return svg("sizes", draw, height=1.3 + 0.7 * len(models))
 
 
 def score_by_latency(
@@ -89,7 +89,7 @@ def score_by_latency(
         low, high = min(latencies) / 1.6, max(latencies) * 2
         for i, point in enumerate(points):
             left = point["median_ms"] ** 2 > low * high  # in the right half: the words stand on its left
-            axes.scatter(point["median_ms"], point["score"], s=90, color=_series(i + 1), marker=MARKERS[i % 6])
+            axes.scatter(point["median_ms"], point["score"], s=90, color=series(i + 1), marker=MARKERS[i % 6])
             axes.annotate(
                 f"{_short(point['label'])}\n{point['score']:.3f} in {milliseconds(point['median_ms'])} ms",
                 (point["median_ms"], point["score"]), xytext=(-11 if left else 11, 3), textcoords="offset points",
@@ -100,7 +100,7 @@ def score_by_latency(
         axes.set_xscale("log")
         axes.set_xlim(low, high)
         _plain_log(axes.xaxis)
-        axes.axvline(baseline_ms, color=_series(0), linewidth=2, linestyle="--")
+        axes.axvline(baseline_ms, color=series(0), linewidth=2, linestyle="--")
         axes.annotate(
             f"baseline\n{milliseconds(baseline_ms)} ms", (baseline_ms, 0.06), xycoords=("data", "axes fraction"),
             xytext=(8, 0), textcoords="offset points",
@@ -111,7 +111,7 @@ def score_by_latency(
         axes.set_xlabel("median latency at batch 1, ms")
         axes.set_ylabel(metric.replace("_", " "))
 
-    return _svg("score", draw, height=3.8)
+    return svg("score", draw, height=3.8)
 
 
 def ratios(claims: Sequence[dict[str, Any]]) -> str:
@@ -122,8 +122,8 @@ def ratios(claims: Sequence[dict[str, Any]]) -> str:
         for i, one in enumerate(claims):
             middle = one["measured"]
             reach = [[middle - one["low"]], [one["high"] - middle]]
-            axes.errorbar(middle, i, xerr=reach, fmt=MARKERS[0], color=_series(1), capsize=5, linewidth=2, markersize=8)
-            axes.vlines(one["required"], i - 0.4, i + 0.4, color=_series(2), linewidth=2, linestyle="--")
+            axes.errorbar(middle, i, xerr=reach, fmt=MARKERS[0], color=series(1), capsize=5, linewidth=2, markersize=8)
+            axes.vlines(one["required"], i - 0.4, i + 0.4, color=series(2), linewidth=2, linestyle="--")
             words = f"{middle:.2f}x of {one['required']:g}x, {one['verdict']}"
             right = max(one["high"], one["required"])
             axes.annotate(words, (right, i), xytext=(10, 0), textcoords="offset points", va="center")
@@ -137,7 +137,7 @@ def ratios(claims: Sequence[dict[str, Any]]) -> str:
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("times smaller or faster; the dashed line is the claim")
 
-    return _svg("ratios", draw, height=1.0 + 0.75 * len(claims))
+    return svg("ratios", draw, height=1.0 + 0.75 * len(claims))
 
 
 def throughput_by_batch(rows: Sequence[dict[str, Any]]) -> str:
@@ -148,7 +148,7 @@ def throughput_by_batch(rows: Sequence[dict[str, Any]]) -> str:
         for i, name in enumerate(dict.fromkeys(row["model"] for row in rows)):
             points = sorted((row for row in rows if row["model"] == name), key=lambda row: row["batch_size"])
             x, y = [one["batch_size"] for one in points], [one["per_s"] for one in points]
-            axes.plot(x, y, color=_series(i), marker=MARKERS[i % len(MARKERS)], linewidth=2, label=_short(name))
+            axes.plot(x, y, color=series(i), marker=MARKERS[i % len(MARKERS)], linewidth=2, label=_short(name))
             axes.annotate(f"{milliseconds(y[-1])}/s", (x[-1], y[-1]), xytext=(7, -4), textcoords="offset points")
         sizes = sorted({row["batch_size"] for row in rows})
         axes.set_xscale("log", base=2)
@@ -159,9 +159,9 @@ def throughput_by_batch(rows: Sequence[dict[str, Any]]) -> str:
         axes.margins(x=0.12)
         axes.set_xlabel("batch size")
         axes.set_ylabel("inputs a second")
-        _legend(axes)
+        legend(axes)
 
-    return _svg("throughput", draw, height=4.4)
+    return svg("throughput", draw, height=4.4)
 
 
 def parts(models: Sequence[dict[str, Any]]) -> str:
@@ -174,7 +174,7 @@ def parts(models: Sequence[dict[str, Any]]) -> str:
         left = [0.0] * len(ordered)
         for i, part in enumerate(PARTS):
             share = [model["part_bytes"][part] / sum(model["part_bytes"].values()) for model in ordered]
-            bars = axes.barh(range(len(names)), share, left=left, color=_series(i + 1), height=0.62, label=part)
+            bars = axes.barh(range(len(names)), share, left=left, color=series(i + 1), height=0.62, label=part)
             words = [
                 f"{model['part_bytes'][part] / 1e6:.3g} MB" if one >= 0.08 else ""
                 for model, one in zip(ordered, share, strict=True)
@@ -195,28 +195,35 @@ def parts(models: Sequence[dict[str, Any]]) -> str:
             handlelength=1,
         )
 
-    return _svg("parts", draw, height=1.6 + 0.7 * len(models))
+    return svg("parts", draw, height=1.6 + 0.7 * len(models))
 
 
-def _svg(name: str, draw: Callable[[Any], None], *, height: float) -> str:
-    """Draw on fresh axes; the SVG element alone, its ids made unique and its colours turned into CSS variables."""
+def svg(name: str, draw: Callable[[Any], None], *, height: float, panels: tuple[int, int] = (1, 1)) -> str:
+    """Draw on fresh axes; the SVG element alone, its ids made unique and its colours turned into CSS variables.
+
+    Args:
+        name: unique in the page.
+        draw: gets the axes, or where there are several [rows, columns] of them.
+        height: in inches; the width is 8.2.
+        panels: rows and columns of axes.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
         figure = Figure(figsize=(8.2, height), layout="constrained")
-        draw(figure.add_subplot())
+        draw(figure.add_subplot() if panels == (1, 1) else figure.subplots(*panels, squeeze=False))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r'\bid="', f'id="{name}-', drawn)
+    drawn = drawn.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
-    return svg.strip()
+        drawn = drawn.replace(colour, f"var({variable})")
+    drawn = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', drawn, count=1)
+    return drawn.strip()
 
 
 def _short(name: str) -> str:
@@ -224,7 +231,8 @@ def _short(name: str) -> str:
     return name if len(name) <= LABEL else f"…{name[1 - LABEL :]}"
 
 
-def _series(i: int) -> str:
+def series(i: int) -> str:
+    """The colour of the i-th of several things in one plot."""
     return SERIES[i % len(SERIES)]
 
 
@@ -237,5 +245,6 @@ def _plain_log(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Any, **style: float) -> None:
+def legend(axes: Any, **style: float) -> None:
+    """Above the axes, where it hides nothing."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3, **style)

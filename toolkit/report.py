@@ -9,18 +9,16 @@ from __future__ import annotations
 import html
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from toolkit import findings, plots
 from toolkit.bundle import canonical_json, check_target, replace
 from toolkit.findings import Rows
+from toolkit.page import figure, fill, html_table, section
 
 REPORT = "report.json"
 DECOMPOSITION, SCENARIOS = "Where the gain comes from", "Scenarios"
-VERDICTS = ("PASS", "FAIL", "INCONCLUSIVE")
 
 
 def write_report(content: dict[str, Any], out: Path) -> None:
@@ -49,27 +47,25 @@ def markdown(content: dict[str, Any]) -> str:
 
 def page(content: dict[str, Any]) -> str:
     """The report as one HTML file."""
-    tables = {title: _html_table(title, rows) for title, rows in _tables(content)}
+    tables = {title: html_table(title, rows) for title, rows in _tables(content)}
     figures = _figures(content)
     body = [
-        _section("Claims", figures["ratios"] + tables.pop("Claims")),
-        _section("Models", figures["sizes"] + figures["parts"] + tables.pop("Models")),
-        _section("Speed", figures["length"] + figures["throughput"] + figures.get("score", "") + tables.pop("Speed")),
-        *(_section(title, tables.pop(title)) for title in (DECOMPOSITION, SCENARIOS) if title in tables),
-        _section("Method", "".join(f"<p>{html.escape(text)}</p>" for text in findings.method(content))),
-        *(_section(title, f"<details><summary>Show</summary>{table}</details>") for title, table in tables.items()),
+        section("Claims", figures["ratios"] + tables.pop("Claims")),
+        section("Models", figures["sizes"] + figures["parts"] + tables.pop("Models")),
+        section("Speed", figures["length"] + figures["throughput"] + figures.get("score", "") + tables.pop("Speed")),
+        *(section(title, tables.pop(title)) for title in (DECOMPOSITION, SCENARIOS) if title in tables),
+        section("Method", "".join(f"<p>{html.escape(text)}</p>" for text in findings.method(content))),
+        *(section(title, f"<details><summary>Show</summary>{table}</details>") for title, table in tables.items()),
     ]
-    template = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        summary=html.escape(findings.summary(content)),
-        created=html.escape(content["created"]),
-        cpu=html.escape(f"{content['environment']['cpu']}, {content['threads']} thread(s)"),
-        warnings="".join(f'<p class="warning">{html.escape(one)}</p>' for one in findings.warnings(content)),
-        headlines="".join(
-            f"<div><dt>{html.escape(what)}</dt><dd>{html.escape(number)}</dd></div>"
-            for number, what in findings.headlines(content)
-        ),
-        body="\n".join(body),
+    return fill(
+        title=f"Benchmark: {findings.summary(content)}",
+        heading=findings.summary(content),
+        about=f"{content['environment']['cpu']}, {content['threads']} thread(s)",
+        command="toolkit bench",
+        created=content["created"],
+        warnings=findings.warnings(content),
+        headlines=findings.headlines(content),
+        body=body,
     )
 
 
@@ -102,34 +98,11 @@ def _figures(content: dict[str, Any]) -> dict[str, str]:
         metric = next(one["metric"] for one in content["models"] if one["metric"])
         svg = plots.score_by_latency(points, findings.frontier(points), baseline_ms, metric)
         found["score"] = (svg, "Dev score against latency, batch 1; the dotted line joins what nothing else beats")
-    return {
-        name: f'<figure role="img" aria-label="{html.escape(title)}; the figures are in the table of this section">'
-        f"{svg}<figcaption>{html.escape(title)}</figcaption></figure>"
-        for name, (svg, title) in found.items()
-    }
+    where = "the figures are in the table of this section"
+    return {name: figure(svg, title, where) for name, (svg, title) in found.items()}
 
 
 def _markdown_table(rows: Rows) -> str:
     columns, cells = rows
     lines = [columns, ["---"] * len(columns), *cells]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _html_table(title: str, rows: Rows) -> str:
-    columns, cells = rows
-    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
-    body = "".join(f"<tr>{_html_cells(line)}</tr>" for line in cells)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(title)}"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _html_cells(line: Sequence[str]) -> str:
-    first, *rest = map(html.escape, line)
-    marked = (f'<td class="{cell.lower()}">{cell}</td>' if cell in VERDICTS else f"<td>{cell}</td>" for cell in rest)
-    return f'<th scope="row">{first}</th>' + "".join(marked)
-
-
-def _section(title: str, inside: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{inside}</section>"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
+from toolkit.config import DistillConfig
 from toolkit.text import shuffled_batches
 
 
@@ -38,6 +40,16 @@ class Schedule:
     patience: int | None = None
     accumulation: int = 1
     precision: str = "fp32"
+
+    @classmethod
+    def of(cls, config: DistillConfig, epochs: int, lr: float | None, evaluations: int = 1) -> Schedule:
+        """What a resolved configuration says of a stage of so many epochs."""
+        assert lr is not None
+        assert config.accumulation is not None
+        return cls(
+            epochs, lr, config.batch_size, config.warmup, config.weight_decay, config.seed, evaluations,
+            patience=config.patience, accumulation=config.accumulation, precision=config.precision,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,7 @@ class Steps:
         """This process's parts of each step that follows the first `done`."""
         for epoch in range(done // self._an_epoch, self.schedule.epochs):
             batches = shuffled_batches(self.lengths, self._rows, self.schedule.seed, epoch)
-            for rows in batches[max(done - epoch * self._an_epoch, 0) :]:
+            for rows in islice(batches, max(done - epoch * self._an_epoch, 0), None):
                 yield self._split(rows)
 
     def _split(self, rows: np.ndarray) -> list[Part]:

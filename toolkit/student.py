@@ -121,7 +121,7 @@ def check_heads(teacher: Any, shape: Shape) -> None:
             "the attention loss compares them one to one",
             expected=f"a student of {heads} heads, with a hidden width that {heads} divides",
             fix=f"--student {shape.layers}/{-(-shape.hidden // heads) * heads}/{shape.ffn}/{heads}, "
-            "or --attention 0 --init random to learn without the attention loss",
+            "or --objective relations --init random, which needs no equal heads",
         )
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -15,7 +15,25 @@ from toolkit.errors import ToolkitError
 
 Batch = dict[str, np.ndarray]
 Direction = Literal["right", "left"]
+SHUFFLED_TOGETHER = 20_000  # batches: a run of 640,000 rows at 32 a batch
 SORT_POOL = 50  # batches sorted together by length: wide enough to waste little padding, narrow enough to mix
+
+
+class Inputs(Protocol):
+    """Rows of token ids that are padded batch by batch, wherever they are kept."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, [n]."""
+        ...
+
+    def batch(self, rows: Sequence[int] | np.ndarray, length: int | None = None) -> Batch:
+        """The chosen rows, padded to the longest of them or to `length`: three int64 arrays [B, L]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -140,17 +158,22 @@ def sorted_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]
         yield order[start : start + batch_size]
 
 
-def shuffled_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+def shuffled_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
     """Every row once, in random batches of like length, in random order: same seed and epoch, same batches.
 
     Rows are shuffled, cut into pools of SORT_POOL batches, sorted by length inside a pool and cut into batches.
-    The last batch may be smaller; no row is dropped.
+    The last batch may be smaller; no row is dropped. More than SHUFFLED_TOGETHER batches are dealt in runs of so many,
+    in random order, so that memory does not grow with the rows.
     """
     random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(lengths))
-    batches: list[np.ndarray] = []
-    for start in range(0, len(order), batch_size * SORT_POOL):
-        pool = order[start : start + batch_size * SORT_POOL]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
-    return [batches[i] for i in random.permutation(len(batches))]
+    run = batch_size * SHUFFLED_TOGETHER
+    whole, rest = divmod(len(lengths), run)
+    starts = random.permutation(whole) * run if whole else np.arange(0)
+    for start in [*starts.tolist(), *([whole * run] if rest else [])]:
+        order = start + random.permutation(min(run, len(lengths) - start))
+        batches: list[np.ndarray] = []
+        for at in range(0, len(order), batch_size * SORT_POOL):
+            pool = order[at : at + batch_size * SORT_POOL]
+            pool = pool[np.argsort(lengths[pool], kind="stable")]
+            batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        yield from (batches[i] for i in random.permutation(len(batches)))

@@ -29,7 +29,7 @@ from toolkit.losses import AVERAGED_OVER
 from toolkit.predictor import TorchRuntime
 from toolkit.processes import processes
 from toolkit.steps import Part, Schedule, Steps
-from toolkit.text import Encoded, sorted_batches
+from toolkit.text import Encoded, Inputs, sorted_batches
 
 FIGURES_EVERY = 10  # steps between readings of the loss: reading it makes a GPU, and other processes, wait
 MAX_GRADIENT_NORM = 1.0
@@ -54,7 +54,7 @@ class Fitted:
 class Rows:
     """Encoded inputs with one target each, as padded tensors by batch."""
 
-    def __init__(self, encoded: Encoded, targets: np.ndarray | None = None) -> None:
+    def __init__(self, encoded: Inputs, targets: np.ndarray | None = None) -> None:
         self.encoded, self.targets = encoded, targets
 
     def __len__(self) -> int:

@@ -6,14 +6,15 @@ configuration is reported at once, and the resolved one goes into the bundle, so
 
 from __future__ import annotations
 
+from toolkit.config.augment import AugmentConfig
 from toolkit.config.base import Config
 from toolkit.config.bench import BenchConfig
 from toolkit.config.demo import DemoConfig
 from toolkit.config.export import ExportConfig
 from toolkit.config.serve import ServeConfig
-from toolkit.config.training import LAYER_MAPS, STUDENTS, AugmentConfig, DistillConfig, FinetuneConfig
+from toolkit.config.training import LAYER_LOSSES, LAYER_MAPS, STUDENTS, DistillConfig, FinetuneConfig
 
 __all__ = [
-    "LAYER_MAPS", "STUDENTS", "AugmentConfig", "BenchConfig", "Config", "DemoConfig", "DistillConfig", "ExportConfig",
-    "FinetuneConfig", "ServeConfig",
+    "LAYER_LOSSES", "LAYER_MAPS", "STUDENTS", "AugmentConfig", "BenchConfig", "Config", "DemoConfig", "DistillConfig",
+    "ExportConfig", "FinetuneConfig", "ServeConfig",
 ]  # fmt: skip

