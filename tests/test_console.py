@@ -76,3 +76,14 @@ def test_a_table_keeps_every_cell_in_a_pipe(capsys: pytest.CaptureFixture[str]) 
     show_table("bench", ["bundle", "accuracy", "size", "speed-up", "verdict", "latency"], [row])
     out = capsys.readouterr().out
     assert all(cell in out for cell in row)
+
+
+def test_time_left_counts_only_the_steps_of_this_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(float(second) for second in range(100))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with track("rows", 100, done=70) as steps:  # one second a step
+        for _ in range(20):
+            steps.advance()
+    assert "rows: 80/100  elapsed 11s left 22s" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import random
@@ -192,19 +191,15 @@ def small_files() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("room", [1_000, 60_000, 300_000])
+@pytest.mark.parametrize("first_that_fails", ["model.safetensors", "optimizer.bin"])
 def test_a_disk_that_fills_up_costs_no_checkpoint(
-    room: int, tiny_bert: Callable[..., Any], tmp_path: Path, small_files: Callable[[int], None]
+    first_that_fails: str, tiny_bert: Callable[..., Any], tmp_path: Path, small_files: Callable[[int], None]
 ) -> None:
-    """The weights, then the optimizer's state, do not fit: told with a name, the last checkpoint stays, and serves."""
+    """Told with a name; the last checkpoint stays, and serves."""
     weights, _, _ = train(tiny_bert, None)
     with pytest.raises(Killed), store(tmp_path, 2) as checkpoints:
         train(tiny_bert, checkpoints, 5)
-    sizes = [path.stat().st_size for path in (checkpoints.path / "stage-4").iterdir()]
-    small_files(room)
-    if room > max(sizes):
-        train(tiny_bert, store(tmp_path, 2))
-        return
+    small_files((checkpoints.path / "stage-4" / first_that_fails).stat().st_size - 1)
     with pytest.raises(ToolkitError, match="cannot write a checkpoint to") as caught, store(tmp_path, 2) as checkpoints:
         train(tiny_bert, checkpoints)
     assert "goes on from step 4" in caught.value.fix
@@ -221,10 +216,10 @@ def test_a_full_tmpfs(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip("only root may mount")
     try:
-        with pytest.raises(ToolkitError, match=os.strerror(errno.ENOSPC)) as caught, store(full) as checkpoints:
+        with pytest.raises(ToolkitError, match="cannot write a checkpoint to") as caught, store(full) as checkpoints:
             train(tiny_bert, checkpoints)
-        assert "starts this stage again" in caught.value.fix or "goes on from step" in caught.value.fix
-        assert not [path for path in checkpoints.path.iterdir() if path.name == ".stage"]
+        assert "MB are free" in caught.value.expected
+        assert {path.name for path in checkpoints.path.iterdir()} <= {"command.json", "stage-1"}
     finally:
         subprocess.run(["umount", "-l", full], check=True)  # the error still holds a file open
 

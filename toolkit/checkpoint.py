@@ -142,10 +142,11 @@ class Checkpoints:
     def _give_up(self, staging: Path, stage: str, error: Exception) -> None:
         size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file()) if staging.exists() else 0
         shutil.rmtree(staging, ignore_errors=True)
-        last = self.last(stage)
+        free, last = shutil.disk_usage(self.path.parent).free, self.last(stage)
         kept = f"goes on from step {_step(last)}" if last else "starts this stage again"
         raise ToolkitError(
-            f"cannot write a checkpoint to {self.path}: {str(error).splitlines()[0]} (after {size / 1e6:.1f} MB)",
+            f"cannot write a checkpoint to {self.path}: {str(error).splitlines()[0]}",
+            expected=f"room for more than {size / 1e6:.1f} MB; {free / 1e6:.1f} MB are free",
             fix=f"make room there, then give the same command again: it {kept}",
         ) from error
 

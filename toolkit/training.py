@@ -235,8 +235,8 @@ class Run:
         if done:
             load_model(self.plain, folder / WEIGHTS, device=str(self.accelerator.device))
             return
-        self.accelerator.load_state(str(folder), load_kwargs={"weights_only": True})
-        # accelerate goes on in silence where it could not read this one
+        self.accelerator.load_state(str(folder))  # by accelerate's `load`, which takes weights_only for granted
+        # where it cannot read this one, it goes on in silence
         load(folder / f"random_states_{self.accelerator.process_index}.pkl", weights_only=True)
         if (folder / BEST).exists():
             self.best = load_file(folder / BEST, device=str(self.accelerator.device))
