@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
-from serve import admin, protocol, routes, tracing
+from serve import admin, hugging_face, protocol, routes, tracing
 from serve.errors import BodyLimit, handle_errors
 from serve.limits import Limits
 from serve.logs import Envelope
@@ -76,7 +76,7 @@ def create_app(
     )  # fmt: skip
     app.state.metrics, app.state.models = Metrics(), None
     app.state.admin_keys, app.state.models_root = admins, root
-    for router in (routes.router, protocol.router, *((admin.router,) if admins else ())):
+    for router in (routes.router, hugging_face.router, protocol.router, *((admin.router,) if admins else ())):
         app.include_router(router)
     app.add_middleware(BodyLimit, limit=accepted.payload_limit)  # innermost; what is added later is asked earlier
     if needed:

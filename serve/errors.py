@@ -18,7 +18,9 @@ from serve.metrics import FAILURES
 from serve.schemas import ErrorResponse, ErrorType, ServeError
 
 PROTOCOL = "/v2"
-CLASSIFYING = re.compile(rf"/predict|/models/[^/]+/predict|{PROTOCOL}/models/[^/]+/infer")  # what te_request_* count
+CLASSIFYING = re.compile(
+    rf"/(?:predict)?|/models/[^/]+/predict|{PROTOCOL}/models/[^/]+/infer"
+)  # what te_request_* count
 
 
 class BodyLimit:

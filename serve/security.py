@@ -90,7 +90,8 @@ class ApiKeys:
         """Pass on what is open or has a key."""
         path = str(scope.get("path", ""))
         elsewhere = bool(self.elsewhere) and path.startswith(self.elsewhere)
-        if scope["type"] != "http" or path in OPEN_PATHS or elsewhere:
+        is_open = path in OPEN_PATHS and scope.get("method") in ("GET", "HEAD")  # POST / asks the model
+        if scope["type"] != "http" or is_open or elsewhere:
             await self.app(scope, receive, send)
         else:
             await with_key(self.keys, self.app, scope, receive, send)

@@ -33,7 +33,7 @@ RECIPE_PACKAGES = {
     "export": "graph quantize verify triton pipeline",
     "serve": (
         "schemas metrics limits cost errors security logs tracing workers batching replay models shutdown answers "
-        "playground routes protocol admin app processes ray_app"
+        "playground routes hugging_face protocol admin app processes ray_app"
     ),
 }
 SERVE_MAY_USE = {f"toolkit.{name}" for name in (*ROWS["leaves"].split(), "predictor")}
