@@ -69,7 +69,7 @@ def hold_claims(report: BenchReport) -> None:
         raise GateError(
             f"{len(missed)} of {len(report.content['claims'])} claims are not met\n" + "\n".join(missed),
             expected="every claim PASS: its whole interval at or above the claim",
-            fix=f"read {report.out / 'report.html'}; INCONCLUSIVE wants a quieter machine or a larger --max-pairs",
+            fix=f"read {report.out / 'report.html'}; INCONCLUSIVE wants a quieter machine or more --max-pairs",
         )
 
 
