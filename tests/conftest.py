@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +83,17 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
+    """`word_pieces` of the words that `sentence` uses."""
+    return word_pieces([*GOOD, *BAD, *FILLER])
+
+
+def word_pieces(words: Sequence[str], letters: str = "abcdefghijklmnopqrstuvwxyz") -> Tokenizer:
     """A lower-casing WordPiece tokenizer with BERT's special tokens and templates; the same pieces every time.
 
     The vocabulary is spelled out, not trained: the trainer breaks ties at random, and models made from it then differ.
     """
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *GOOD, *BAD, *FILLER])
+    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *words])
     built = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
     built.normalizer = normalizers.BertNormalizer(lowercase=True)
     built.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

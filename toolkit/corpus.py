@@ -219,7 +219,7 @@ def _write(
                 digest.update(run.tobytes())
                 file.write(run.tobytes())
                 tokens, documents = tokens + len(run), documents + len(texts)
-                progress.advance(read, tokens=f"{tokens:,}")
+                progress.advance(read, tokens=f"{tokens:,} tokens")
                 if tokens == most:
                     break
         if not tokens:

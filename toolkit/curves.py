@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import Any
 
-from toolkit.plots import GRID, INK, MARKERS, MUTED, legend, series, svg
+from toolkit.plots import GRID, MARKERS, MUTED, legend, series, svg
 
 Readings = Sequence[dict[str, float]]
 STUDENT, TEACHER = series(1), series(2)
+CELL, WORDS = 12, 70  # of an attention map, in the units of its drawing: a cell's side, room for a token's name
 
 
 def losses(stage: str, history: Readings) -> str:
@@ -68,32 +70,41 @@ def layer_map(mapping: Sequence[int], teacher_layers: int) -> str:
     return svg("layers", draw, height=2.6)
 
 
-def attention(number: int, shown: dict[str, Any]) -> str:
-    """One input: the attention maps of each mapped layer, the teacher's above the student's; darker is more."""
-    tokens, layers = shown["tokens"], shown["layers"]
+def attention(shown: dict[str, Any]) -> str:
+    """One input: the attention maps of each mapped layer, the teacher's above the student's; darker is more.
 
-    def draw(grid: Any) -> None:
-        for row, who in enumerate(("teacher", "student")):
-            for column, layer in enumerate(layers):
-                axes = grid[row][column]
-                _heat(axes, layer[who], TEACHER if who == "teacher" else STUDENT)
-                axes.set_title(f"{who} {layer[f'{who}_layer']}", fontsize=10)
-                if column == 0:
-                    axes.set_yticks([i + 0.5 for i in range(len(tokens))], tokens, fontsize=7)
-                if row == 1:
-                    axes.set_xticks([i + 0.5 for i in range(len(tokens))], tokens, fontsize=7, rotation=90)
+    Written by hand: matplotlib would take seconds for its thousands of cells.
+    """
+    tokens, layers = [html.escape(token) for token in shown["tokens"]], shown["layers"]
+    side = CELL * len(tokens)
+    parts = []
+    for row, (who, colour) in enumerate((("teacher", "--series-3"), ("student", "--series-2"))):
+        for column, layer in enumerate(layers):
+            left, top = WORDS + column * (side + CELL), 2 * CELL + row * (side + 2 * CELL)
+            parts.append(f'<text x="{left}" y="{top - 4}">{who} {layer[f"{who}_layer"]}</text>')
+            parts.append(f'<g transform="translate({left} {top})" fill="var({colour})">{_cells(layer[who])}</g>')
+        parts += [_label(token, WORDS - 4, top + (i + 0.75) * CELL) for i, token in enumerate(tokens)]
+    bottom = 4 * CELL + 2 * side
+    for column in range(len(layers)):
+        left = WORDS + column * (side + CELL)
+        parts += [
+            _label(token, x := left + (i + 0.75) * CELL, bottom + 4, f' transform="rotate(-90 {x} {bottom + 4})"')
+            for i, token in enumerate(tokens)
+        ]
+    box = f"0 0 {WORDS + len(layers) * (side + CELL)} {bottom + WORDS}"
+    return f'<svg viewBox="{box}" aria-hidden="true" fill="var(--ink)" font-size="{CELL - 2}">{"".join(parts)}</svg>'
 
-    cell = 8.2 / max(len(layers), 3)
-    return svg(f"attention-{number}", draw, height=2 * cell + 0.6, panels=(2, len(layers)))
+
+def _cells(weights: Sequence[Sequence[float]]) -> str:
+    """A square for each pair of tokens, the strongest of the map opaque."""
+    most = max(map(max, weights)) or 1.0
+    return "".join(
+        f'<rect x="{x * CELL}" y="{y * CELL}" width="{CELL}" height="{CELL}" opacity="{weight / most:.2f}"/>'
+        for y, row in enumerate(weights)
+        for x, weight in enumerate(row)
+        if weight / most >= 0.005
+    )
 
 
-def _heat(axes: Any, weights: Sequence[Sequence[float]], colour: str) -> None:
-    from matplotlib.patches import Rectangle
-
-    size, most = len(weights), max(max(row) for row in weights)
-    for y, row in enumerate(weights):
-        for x, weight in enumerate(row):
-            axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, alpha=weight / most, linewidth=0))
-    axes.set(xlim=(0, size), ylim=(size, 0), aspect="equal", xticks=[], yticks=[])
-    axes.grid(visible=False)
-    axes.tick_params(length=0, colors=INK)
+def _label(token: str, x: float, y: float, turned: str = "") -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="end" fill="var(--muted)"{turned}>{token}</text>'

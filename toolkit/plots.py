@@ -191,21 +191,20 @@ def parts(models: Sequence[dict[str, Any]]) -> str:
     return svg("parts", draw, height=1.6 + 0.7 * len(models))
 
 
-def svg(name: str, draw: Callable[[Any], None], *, height: float, panels: tuple[int, int] = (1, 1)) -> str:
+def svg(name: str, draw: Callable[[Any], None], *, height: float) -> str:
     """Draw on fresh axes; the SVG element alone, its ids made unique and its colours turned into CSS variables.
 
     Args:
         name: unique in the page.
-        draw: gets the axes, or where there are several [rows, columns] of them.
+        draw: gets the axes.
         height: in inches; the width is 8.2.
-        panels: rows and columns of axes.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
         figure = Figure(figsize=(8.2, height), layout="constrained")
-        draw(figure.add_subplot() if panels == (1, 1) else figure.subplots(*panels, squeeze=False))
+        draw(figure.add_subplot())
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     drawn = buffer.getvalue()

@@ -132,8 +132,8 @@ def _attention(content: dict[str, Any]) -> str:
         "Attention probabilities, the mean over heads: each row is a query, darker is more. The teacher's layers above."
     )
     figures = (
-        figure(curves.attention(i, one), " ".join(one["tokens"]), "the numbers are in report.json")
-        for i, one in enumerate(content["attention"])
+        figure(curves.attention(one), " ".join(one["tokens"]), "the numbers are in report.json")
+        for one in content["attention"]
     )
     return f"<p>{html.escape(note)}</p>" + "".join(figures)
 
