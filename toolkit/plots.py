@@ -186,7 +186,7 @@ def parts(models: Sequence[dict[str, Any]]) -> str:
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        _legend(axes, ncols=len(PARTS), columnspacing=1, handlelength=1)
+        legend(axes, ncols=len(PARTS), columnspacing=1, handlelength=1)
 
     return svg("parts", draw, height=1.6 + 0.7 * len(models))
 
