@@ -14,6 +14,7 @@ from toolkit.console import say, show_table
 from toolkit.data import Split, load_split
 from toolkit.errors import ToolkitError, require
 from toolkit.predictor import OnnxRuntime, TorchRuntime
+from toolkit.provenance import origin
 from toolkit.tasks import TASKS, Task
 from toolkit.text import TextEncoder
 
@@ -41,6 +42,7 @@ def run_export(config: ExportConfig) -> Bundle:
     manifest: dict[str, Any] = {
         "kind": "onnx", "task": source.manifest["task"], "precision": config.precision,
         "max_length": source.max_length, "parent": source.digest, "config": config.to_json(),
+        "made_from": {source.kind: origin(config.source)},
         "seed": source.manifest.get("seed"), "data": {"dev": dev.digest},
     }  # fmt: skip
     if "teacher_metrics" in source.manifest:

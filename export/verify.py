@@ -125,7 +125,10 @@ def judge(measured: Measurement, precision: str, max_drop: float) -> list[Gate]:
         if measured.agreement is not None:
             gates.insert(0, Gate("label agreement, %", 100.0 * measured.agreement, 100.0, lower=True, fix=retry))
         return gates
-    drop = f"--max-drop {np.ceil(10 * measured.drop) / 10:g} to accept it, or --fp32"
+    drop = (
+        f"--max-drop {np.ceil(10 * measured.drop) / 10:g} to accept it; or finish the student for int8 by toolkit "
+        "distill --init STUDENT_DIR --intermediate-epochs 0 --quantization-aware; or --fp32"
+    )
     fp32 = "toolkit export --fp32"
     return [
         Gate(f"{measured.metric} lost, points", measured.drop, max_drop, fix=drop),

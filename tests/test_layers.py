@@ -20,7 +20,7 @@ ROWS = {
         "errors tasks metrics config console embedded tables words text bundle machine stats timing footprint claims "
         "decomposition findings regressions plots page report curves runreport service load"
     ),
-    "light": "data corpus vectors steps predictor",
+    "light": "data corpus vectors steps predictor provenance",
     "torch": (
         "processes architectures trace losses lowrank student hub candidates initialise starts objectives checkpoint "
         "training fakequant teacher peers subjects contenders comparisons replicates scenarios"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from toolkit import __version__, config
-from toolkit.console import say, show_table, stderr
+from toolkit.console import say, show_table, show_tree, stderr
 from toolkit.errors import GateError, ToolkitError
 from toolkit.options import from_config
 
@@ -103,6 +103,14 @@ def evaluate(
     metrics = evaluate_bundle(directory, task=task, data=data, split=split, threads=threads)
     for name, value in metrics.items():
         say(f"{name} {100 * value:.2f}")
+
+
+@app.command("inspect")
+def show(directory: Directory) -> None:
+    """Tell what a bundle is made from and of: its chain to teacher and data, gates, metrics, sizes, operators."""
+    from toolkit.provenance import inspect_bundle
+
+    show_tree(inspect_bundle(directory))
 
 
 @app.command()

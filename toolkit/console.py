@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.tree import Tree
 
 PLAIN_INTERVAL_S = 10.0  # between plain lines: a log stays readable, and a hang shows
 PIPE_WIDTH = 1000  # a file has no width; a table there takes what its cells need
@@ -72,5 +73,14 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*row)
+    _show(table)
+
+
+def show_tree(tree: Tree) -> None:
+    """A tree; its texts are plain, not markup."""
+    _show(tree)
+
+
+def _show(one: Table | Tree) -> None:
     wide = Console(file=console.file, width=PIPE_WIDTH, highlight=False, markup=False)
-    (console if console.is_terminal else wide).print(table, soft_wrap=False)
+    (console if console.is_terminal else wide).print(one, soft_wrap=False)

@@ -31,7 +31,7 @@ from toolkit.hub import Source, write_model
 from toolkit.metrics import evaluate
 from toolkit.objectives import Intermediate, Prediction, check_models
 from toolkit.runreport import Phases, write_run_report
-from toolkit.starts import start_student
+from toolkit.starts import origins, start_student
 from toolkit.steps import Schedule
 from toolkit.student import Projections, Shape, depth, layer_map
 from toolkit.tables import read_texts
@@ -113,6 +113,7 @@ def run_distill(config: DistillConfig) -> Bundle:
         with phases("starting the student"):
             student, projections = start_student(config, source, teacher, mapping, lesson.texts, lesson.task)
             start = lesson.score(student)
+        made_from = origins(config, source)  # before hours of training: a damaged bundle is refused here
         with Checkpoints(config.to_json(), _inputs(config, lesson, teacher, student)) as checkpoints:
             stages = _teach(config, lesson, teacher, student, projections, mapping, phases, checkpoints)
             with phases("scoring the student"):
@@ -120,8 +121,8 @@ def run_distill(config: DistillConfig) -> Bundle:
             manifest = {
                 "kind": "student", "task": lesson.task.to_json(), "precision": "fp32",
                 "max_length": lesson.task.max_length, "parent": source.digest, "config": config.to_json(),
-                "seed": config.seed, "metrics": metrics, "teacher_metrics": teacher_metrics, "start_metrics": start,
-                "layer_map": list(mapping), "data": lesson.digests(config),
+                "made_from": made_from, "seed": config.seed, "metrics": metrics, "start_metrics": start,
+                "teacher_metrics": teacher_metrics, "layer_map": list(mapping), "data": lesson.digests(config),
                 "stages": {name: fitted.to_json() for name, fitted in stages.items()},
             }  # fmt: skip
             shown = describe(student, teacher)

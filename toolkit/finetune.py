@@ -75,7 +75,8 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
             metrics = evaluate(task, model_logits(model, dev_encoded), dev.labels)
             manifest = {
                 "kind": "teacher", "task": task.to_json(), "precision": "fp32", "max_length": task.max_length,
-                "parent": source.digest, "config": config.to_json(), "seed": config.seed, "metrics": metrics,
+                "parent": source.digest, "made_from": {"encoder": source.origin},
+                "config": config.to_json(), "seed": config.seed, "metrics": metrics,
                 "data": inputs, "stages": {"finetune": fitted.to_json()},
             }  # fmt: skip
             bundle = write_model(config.out, manifest, model, source)

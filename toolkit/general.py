@@ -18,7 +18,7 @@ from toolkit.hub import Source, write_model
 from toolkit.objectives import Intermediate, check_models
 from toolkit.processes import processes
 from toolkit.runreport import Phases, write_run_report
-from toolkit.starts import save_projections, start_student
+from toolkit.starts import origins, save_projections, start_student
 from toolkit.steps import Schedule
 from toolkit.student import Shape, depth, layer_map
 from toolkit.tasks import Task
@@ -43,6 +43,7 @@ def run_general(config: DistillConfig) -> Bundle:
             source = Source(config.teacher, Path(workdir))
             teacher = source.encoder_model()
             check_models(config, source.config, teacher)
+            made_from = origins(config, source)  # before hours of training: a damaged bundle is refused here
             mapping = layer_map(config.layer_map, depth(teacher), Shape.parse(config.student).layers)
             encoder = source.encoder(Task("general", (), max_length=LENGTH), config.max_length)
         with phases("tokenizing the corpus"), processes().main_process_first():
@@ -65,8 +66,9 @@ def run_general(config: DistillConfig) -> Bundle:
             objective.close()
             manifest = {
                 "kind": "general", "task": None, "precision": "fp32", "max_length": packed.length,
-                "parent": source.digest, "config": config.to_json(), "seed": config.seed, "metrics": {},
-                "layer_map": list(mapping), "data": packed.record, "stages": {"general": fitted.to_json()},
+                "parent": source.digest, "made_from": made_from, "config": config.to_json(), "seed": config.seed,
+                "metrics": {}, "layer_map": list(mapping), "stages": {"general": fitted.to_json()},
+                "data": {"corpus": packed.record["sha256"]}, "corpus": packed.record,
             }  # fmt: skip
             shown = describe(student, teacher)
             shown["attention"] = attention_maps(student, teacher, mapping, packed, encoder.tokens)

@@ -11,6 +11,7 @@ from typing import Any
 from toolkit.bundle import Bundle, is_bundle, open_bundle, write_bundle
 from toolkit.errors import ToolkitError, require
 from toolkit.processes import processes
+from toolkit.provenance import origin
 from toolkit.tasks import Task
 
 
@@ -54,6 +55,11 @@ class Source:
     def digest(self) -> str | None:
         """Of the bundle, where the source is one."""
         return self.bundle.digest if self.bundle else None
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """For the manifest of what is made from it."""
+        return origin(self.name, getattr(self.config, "_commit_hash", None))
 
     @property
     def max_length(self) -> int:

@@ -17,6 +17,7 @@ from toolkit.console import say
 from toolkit.errors import ToolkitError
 from toolkit.hub import Source
 from toolkit.initialise import start_from_teacher
+from toolkit.provenance import origin
 from toolkit.student import Projections, Shape, hidden_width, student_config
 from toolkit.tasks import Task
 from toolkit.text import Inputs, sorted_batches
@@ -54,6 +55,12 @@ def start_student(
     if config.init == "teacher":
         projections.start_from(start_from_teacher(student.eval(), teacher.cpu(), mapping, _sample(texts, config.seed)))
     return student.eval(), projections
+
+
+def origins(config: DistillConfig, source: Source) -> dict[str, Any]:
+    """For the manifest: the teacher, and the student that training started from, where there is one."""
+    start = {} if config.init in ("teacher", "random") else {"start": origin(config.init)}
+    return {"teacher": source.origin, **start}
 
 
 def save_projections(projections: Projections, staging: Path) -> None:
