@@ -24,14 +24,14 @@ PEAK = (1024, 1024, 1024)  # M, K, N
 REPEATS = 30
 
 
-def profile(folder: Path, cells: dict[str, Any], shapes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+def profile(folder: Path, cells: dict[str, Any], shapes: Sequence[str]) -> dict[str, Any]:
     """For each shape: ms a run, share by operator, ms of the integer products alone, the least at the peak rate."""
     layers = linear_shapes(folder / "int8.onnx")
     peak = multiply_rate(*PEAK)
     found = {}
-    for size, length in shapes:
-        cell = f"{size} x {length}"
-        rows, batch = size * length, cells[cell][0]
+    for cell in shapes:
+        batch = cells[cell][0]
+        rows = batch["input_ids"].size
         products = sum(count * rows * k * n for (k, n), count in layers.items())
         alone_ms = sum(1e3 * count * rows * k * n / multiply_rate(rows, k, n) for (k, n), count in layers.items())
         ms, shares = by_operator(folder / "int8.onnx", batch, folder)

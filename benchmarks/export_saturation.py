@@ -1,6 +1,6 @@
 """Do int8 products saturate on a CPU with AVX2 and no VNNI? With onnxruntime's default quantizer, and with ours.
 
-    python benchmarks/export_saturation.py [STUDENT_DIR] [--texts 64]
+    python benchmarks/export_saturation.py [STUDENT_DIR [--int8 DIR]] [--texts 64]
 
 There onnxruntime multiplies uint8 by int8 with VPMADDUBSW, which adds the products of two neighbours in a saturating
 int16. Three witnesses: a bag-of-words classifier built to saturate; onnx's reference evaluator, in which the integer
@@ -28,6 +28,7 @@ from onnx.reference.op_run import OpRun
 
 from export.graph import LayerCount, count_layers, export_fp32, load_classifier, save_graph
 from export.quantize import quantize_graph
+from toolkit.bundle import open_bundle
 from toolkit.console import say, show_table
 
 RESULTS = Path(__file__).parent / "results" / "export_saturation.json"
@@ -74,9 +75,15 @@ def saturating_texts(count: int) -> np.ndarray:
 
 def write_default(fp32: Path, out: Path) -> None:
     """Onnxruntime's dynamic quantization as it comes: int8 weights over their full range."""
+    import logging
+
     from onnxruntime.quantization import quantize_dynamic
 
-    quantize_dynamic(fp32, out)
+    logging.disable()  # it advises a step that changes nothing here
+    try:
+        quantize_dynamic(fp32, out)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def avx2_product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -185,17 +192,19 @@ def write_built(folder: Path) -> None:
     save_graph(quantize_graph(model, LayerCount(linear=2, embedding=1))[0], folder / "ours.onnx")
 
 
-def write_student(student: Path, folder: Path) -> None:
-    """The three graphs of a PyTorch bundle."""
+def write_student(student: Path, folder: Path, int8: Path | None = None) -> None:
+    """The three graphs of a PyTorch bundle; ours is that of an exported bundle where given."""
     model = load_classifier(student)
     export_fp32(model, folder / "fp32.onnx")
     write_default(folder / "fp32.onnx", folder / "default.onnx")
-    save_graph(quantize_graph(onnx.load(folder / "fp32.onnx"), count_layers(model))[0], folder / "ours.onnx")
+    if int8 is None:
+        save_graph(quantize_graph(onnx.load(folder / "fp32.onnx"), count_layers(model))[0], folder / "ours.onnx")
+    else:
+        shutil.copyfile(open_bundle(int8).weights, folder / "ours.onnx")
 
 
 def student_feeds(student: Path, data: str | None, count: int) -> list[dict[str, np.ndarray]]:
     """The first dev texts of a bundle's task, one a batch."""
-    from toolkit.bundle import open_bundle
     from toolkit.data import load_split
     from toolkit.text import TextEncoder
 
@@ -210,6 +219,7 @@ def main() -> None:
     """Examine, show, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("student", type=Path, nargs="?", help="a PyTorch bundle")
+    parser.add_argument("--int8", type=Path, help="what toolkit export made of it [default: made here]")
     parser.add_argument("--data", help="folder with the dev file, for a task of your own")
     parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -224,7 +234,7 @@ def main() -> None:
         report["built to saturate"] = examine(Path(scratch), [{"input_ids": saturating_texts(arguments.texts)}])
     if arguments.student:
         with tempfile.TemporaryDirectory() as scratch:
-            write_student(arguments.student, Path(scratch))
+            write_student(arguments.student, Path(scratch), arguments.int8)
             feeds = student_feeds(arguments.student, arguments.data, arguments.texts)
             report[str(arguments.student)] = examine(Path(scratch), feeds)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")

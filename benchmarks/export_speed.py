@@ -1,6 +1,6 @@
 """Is the int8 export as fast as other runtimes, on this CPU and with the same student?
 
-    python benchmarks/export_speed.py STUDENT_DIR [--data DIR] [--threads 1 2] [--processes 3] [--rounds 10]
+    python benchmarks/export_speed.py STUDENT_DIR [--int8 DIR] [--data DIR] [--threads 1 2] [--rounds 10]
 
 Six runtimes of one student: our int8 and fp32 ONNX, onnxruntime's own dynamic int8, CTranslate2 int8, OpenVINO fp32
 and int8. Each lives in a process of its own, which times some runs of a cell when it is asked to; one is asked at a
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,25 +37,31 @@ from toolkit.text import Batch, TextEncoder
 RESULTS = Path(__file__).parent / "results" / "export_speed.json"
 OURS, FP32 = "our int8", "our fp32"
 NAMES = (OURS, FP32, "onnxruntime dynamic int8", "CTranslate2 int8", "OpenVINO fp32", "OpenVINO int8")
-SHAPES = ((1, 32), (1, 128), (16, 64))
+SHAPES = ("1x32", "1x128", "16x64")  # texts x tokens
 REAL, CHECKED, CALIBRATION = 64, 256, 128  # dev texts timed, compared, and given to OpenVINO to calibrate on
 ASKED_MS = 100.0  # of runs at each asking
 PAUSE_S = 0.3  # OpenMP's threads spin for 0.2 s after their last work
 SHORT_PAUSE_S = 0.02  # with one thread there are none
 
 
-def write_models(student: Path, folder: Path) -> None:
-    """fp32.onnx, int8.onnx and dynamic.onnx of a PyTorch bundle, as `toolkit export` and onnxruntime make them."""
+def write_models(student: Path, int8: Path | None, folder: Path) -> None:
+    """fp32.onnx, int8.onnx and dynamic.onnx of a PyTorch bundle; int8 is that of an exported bundle where given."""
+    import logging
+
     import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization import quantize_dynamic
 
     from export.graph import count_layers, export_fp32, load_classifier, save_graph
     from export.quantize import quantize_graph
 
     model = load_classifier(student)
     export_fp32(model, folder / "fp32.onnx")
-    save_graph(quantize_graph(onnx.load(folder / "fp32.onnx"), count_layers(model))[0], folder / "int8.onnx")
-    quantize_dynamic(folder / "fp32.onnx", folder / "dynamic.onnx", weight_type=QuantType.QInt8)
+    if int8 is None:
+        save_graph(quantize_graph(onnx.load(folder / "fp32.onnx"), count_layers(model))[0], folder / "int8.onnx")
+    else:
+        shutil.copyfile(open_bundle(int8).weights, folder / "int8.onnx")
+    logging.disable()  # it advises a step that changes nothing here
+    quantize_dynamic(folder / "fp32.onnx", folder / "dynamic.onnx")
 
 
 def open_runtime(name: str, student: Path, folder: Path, threads: int) -> Runtime:
@@ -74,12 +81,12 @@ def open_runtime(name: str, student: Path, folder: Path, threads: int) -> Runtim
 def cell_batches(student: Path, folder: Path) -> dict[str, Any]:
     """What is run, by cell: a list of batches each. Real lengths come one text at a time, as requests do."""
     bundle = open_bundle(student)
-    texts = json.loads((folder / "texts.json").read_text())
-    encoded = TextEncoder(bundle.path, bundle.max_length).encode(*texts)
+    inputs = json.loads((folder / "inputs.json").read_text())
+    encoded = TextEncoder(bundle.path, bundle.max_length).encode(inputs["texts"], inputs["pairs"])
     random, cells = np.random.default_rng(0), {}
-    for size, length in SHAPES:
-        ids = random.integers(1000, bundle.config["vocab_size"], (size, length))
-        cells[f"{size} x {length}"] = [{"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}]
+    for shape in inputs["shapes"]:
+        ids = random.integers(0, bundle.config["vocab_size"], [int(part) for part in shape.split("x")])
+        cells[shape] = [{"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}]
     rows = np.random.default_rng(1).permutation(len(encoded))
     cells["real lengths"] = [encoded.batch([row]) for row in rows[:REAL]]
     cells["calibration"] = [[encoded.batch([row])] for row in rows[:CALIBRATION]]
@@ -164,18 +171,19 @@ def answers(workers: dict[str, Worker], wanted: np.ndarray) -> dict[str, Any]:
 
 def measure(student: Path, folder: Path, threads: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """All times at one number of threads: {cell: {name: [ms, one a round]}}, and what each runtime answers."""
-    cells = {f"{size} x {length}": 1 for size, length in SHAPES} | {"real lengths": REAL}
+    batches = cell_batches(student, folder)
+    cells = {cell: len(batches[cell]) for cell in (*arguments.shapes, "real lengths")}
     times: dict[str, dict[str, list[float]]] = {cell: defaultdict(list) for cell in cells}
-    reference, batches = TorchRuntime.load(student), cell_batches(student, folder)["alone"]
-    wanted = np.concatenate([reference.run(batch) for batch in batches])
+    reference = TorchRuntime.load(student)
+    wanted = np.concatenate([reference.run(batch) for batch in batches["alone"]])
     told: dict[str, Any] = {}
     for process in range(arguments.processes):
         workers = {name: Worker(name, student, folder, threads) for name in NAMES}
         told = told or answers(workers, wanted)
-        for cell, batch_count in cells.items():
+        for cell, count in cells.items():
             for turn in range(arguments.rounds):
                 for name in NAMES[:: 1 if turn % 2 == 0 else -1]:
-                    times[cell][name].append(workers[name].time(cell, batch_count))
+                    times[cell][name].append(workers[name].time(cell, count))
             say(f"{threads} threads, process {process + 1}/{arguments.processes}, {cell}: {medians(times[cell])}")
         for one in workers.values():
             one.close()
@@ -203,8 +211,10 @@ def main() -> None:
     """Measure, show, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("student", type=Path, nargs="?", help="a PyTorch bundle")
+    parser.add_argument("--int8", type=Path, help="what toolkit export made of it [default: made here]")
     parser.add_argument("--data", help="folder with the dev file, for a task of your own")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--shapes", nargs="*", default=SHAPES, help="TEXTSxTOKENS each")
     parser.add_argument("--processes", type=int, default=3, help="times that all processes are started")
     parser.add_argument("--rounds", type=int, default=10, help="of each cell with each set of processes")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -217,16 +227,18 @@ def main() -> None:
     bundle, others = open_bundle(arguments.student), Others()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_models(bundle.path, folder)
+        write_models(bundle.path, arguments.int8, folder)
         dev = load_split(bundle.task, "dev", arguments.data)
-        (folder / "texts.json").write_text(json.dumps([list(dev.texts), dev.pairs and list(dev.pairs)]))
+        inputs = {"texts": dev.texts, "pairs": dev.pairs, "shapes": arguments.shapes}
+        (folder / "inputs.json").write_text(json.dumps(inputs))
         found = {str(n): measure(bundle.path, folder, n, arguments) for n in arguments.threads}
         from export_profile import profile  # stands beside this file
 
-        inside = profile(folder, cell_batches(bundle.path, folder), SHAPES)
+        inside = profile(folder, cell_batches(bundle.path, folder), arguments.shapes)
     report = {
-        "student": str(arguments.student), "digest": bundle.digest, "task": bundle.task.name, "threads": found,
-        "profile": inside, "environment": environment(), "other_programs_share": others.share(),
+        "student": str(arguments.student), "digest": bundle.digest, "int8": str(arguments.int8 or "made here"),
+        "task": bundle.task.name, "threads": found, "profile": inside, "environment": environment(),
+        "other_programs_share": others.share(),
     }  # fmt: skip
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
     show(report)

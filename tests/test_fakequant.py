@@ -97,6 +97,16 @@ def test_a_linear_layer_in_whole_numbers(weight: np.ndarray, x: np.ndarray) -> N
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
+def test_mixed_precision_leaves_the_integers_alone() -> None:
+    torch.manual_seed(0)
+    model, x = classifier(nn.Linear(300, 7)), torch.randn(5, 300)
+    with quantized(model):
+        wanted = model.linear(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert nn.functional.linear(x, model.linear.weight).dtype == torch.bfloat16
+            assert torch.equal(model.linear(x), wanted)
+
+
 def test_embedding_rows_by_the_exports_own_function() -> None:
     model = classifier(nn.Linear(3, 3), nn.Embedding(5, 3))
     table = model.table.weight.detach().numpy()

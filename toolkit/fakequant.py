@@ -57,11 +57,11 @@ def quantized(model: Any) -> Iterator[None]:
 
 
 def _linear(layer: nn.Linear, least: float, x: Tensor) -> Tensor:
-    largest = x.detach().abs().amax(dim=-1, keepdim=True).clamp_min(least)
-    token_scale = largest * STEP  # [..., 1]
-    channel_scale = _largest(layer.weight) / WEIGHT_LIMIT  # [N, 1]
-    product = functional.linear(_round(x / token_scale), _round(layer.weight / channel_scale))
-    return product * channel_scale[:, 0] * token_scale + layer.bias
+    with torch.autocast(x.device.type, enabled=False):  # in bf16 the sums would no longer be whole numbers
+        token_scale = _largest(x, least) * STEP  # [..., 1]
+        channel_scale = _largest(layer.weight) / WEIGHT_LIMIT  # [N, 1]
+        product = functional.linear(_round(x.float() / token_scale), _round(layer.weight / channel_scale))
+        return product * channel_scale[:, 0] * token_scale + layer.bias
 
 
 def _embedding(table: nn.Embedding, ids: Tensor) -> Tensor:
@@ -70,8 +70,8 @@ def _embedding(table: nn.Embedding, ids: Tensor) -> Tensor:
     return _round(rows / scale) * scale
 
 
-def _largest(rows: Tensor) -> Tensor:
-    return rows.detach().abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST)
+def _largest(rows: Tensor, least: float = SMALLEST) -> Tensor:
+    return rows.detach().float().abs().amax(dim=-1, keepdim=True).clamp_min(least)
 
 
 def _round(values: Tensor) -> Tensor:
