@@ -108,19 +108,14 @@ def _models_root(config: ServeConfig, admins: Keys, users: Keys) -> Path:
     """Where admins may take bundles from. Nothing is implied: a bundle mounted at /bundle has / beside it.
 
     Raises:
-        ToolkitError: one of admin keys and --models-root without the other, several processes, a key that is both
-            an admin's and a user's, or a root that is no directory.
+        ToolkitError: one of admin keys and --models-root without the other, a key that is both an admin's and a
+            user's, or a root that is no directory.
     """
     if bool(admins) != (config.models_root is not None):
         given, missing = ("admin keys", "--models-root") if admins else ("--models-root", "admin keys")
         raise ToolkitError(
             f"{given} without {missing}: nobody could change a model",
             fix=f"--models-root DIR together with --admin-keys-file or {ADMIN_KEYS_VARIABLE}",
-        )
-    if admins and config.processes > 1:
-        raise ToolkitError(
-            f"--processes {config.processes} with admin keys: a change would reach one process only",
-            fix="--processes 1; a server each behind a load balancer, changed one after the other",
         )
     if admins.shares(users):
         raise ToolkitError("a key is both an admin's and a user's", expected="admin keys of their own")

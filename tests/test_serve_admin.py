@@ -243,7 +243,7 @@ def test_admin_keys_come_from_the_environment_and_a_file(
         ([], {"models_root": "."}, "--models-root without admin keys"),
         (["k"], {"models_root": "nowhere/at/all"}, "--models-root nowhere/at/all is not a directory"),
         (["k", "both"], {"models_root": "."}, "a key is both an admin's and a user's"),
-        (["k"], {"models_root": ".", "processes": 2}, "--processes 2 with admin keys"),
+        (["k"], {"models_root": ".", "processes": 2}, "--models-root with --processes"),
     ],
 )
 def test_doors_that_lead_nowhere_are_refused_at_the_start(
