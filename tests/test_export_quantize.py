@@ -11,12 +11,11 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
 from test_export_graph import FAMILIES, padded_batch, save_family
 
 from export.graph import LayerCount, check_graph, count_layers, export_fp32, load_classifier, save_graph
-from export.quantize import check_saturation, quantize_channels, quantize_graph, quantize_rows
+from export.quantize import quantize_graph
 from toolkit.errors import ToolkitError
 from toolkit.predictor import OnnxRuntime, Runtime
 
@@ -35,53 +34,6 @@ def graphs(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     save_graph(quantized, folder / "int8.onnx")
     quantize_dynamic(folder / "fp32.onnx", folder / "stock.onnx", weight_type=QuantType.QInt8)
     return folder
-
-
-def test_channel_scales_by_hand() -> None:
-    weight = np.array([[6.3, 0.0], [-3.1, 0.0], [0.04, 0.0]], dtype=np.float32)  # K = 3, N = 2
-    quantized, scale = quantize_channels(weight)
-    assert quantized.tolist() == [[63, 0], [-31, 0], [0, 0]]  # 0.04 / 0.1 = 0.4 rounds to 0
-    assert scale == pytest.approx([0.1, 0.0], abs=1e-7)
-
-
-def test_row_scales_by_hand() -> None:
-    quantized, scale = quantize_rows(np.array([[1.27, -0.5, 0.0], [0.0, 0.0, -25.4]], dtype=np.float32))
-    assert quantized.tolist() == [[127, -50, 0], [0, 0, -127]]
-    assert scale == pytest.approx(np.array([[0.01], [0.2]]))
-
-
-@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=finite))
-def test_rounding_is_within_half_a_step(weight: np.ndarray) -> None:
-    for quantize, limit in ((quantize_channels, 63), (quantize_rows, 127)):
-        quantized, scale = quantize(weight)
-        assert np.abs(quantized.astype(int)).max() <= limit
-        assert (np.abs(quantized * scale - weight) <= scale * 0.5001 + 1e-30).all()
-
-
-def test_the_static_bound() -> None:
-    assert check_saturation("layer", np.array([[63, -63]], dtype=np.int8)) == {"max_weight": 63, "max_int16": 32130}
-    assert check_saturation("layer", np.array([[64]], dtype=np.int8))["max_int16"] == 32640
-    for largest in (65, 127, -128):  # 2 * 255 * 65 = 33,150
-        with pytest.raises(ToolkitError, match=r"layer: weights up to \d+ can saturate"):
-            check_saturation("layer", np.array([[largest]], dtype=np.int8))
-
-
-def pairwise_int16(activation: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """x W as VPMADDUBSW makes it on AVX2: neighbouring products added in a saturating int16, then in int32."""
-    products = activation[:, :, None].astype(np.int64) * weight[None].astype(np.int64)  # M K N
-    pairs = products[:, 0::2] + products[:, 1::2]
-    return pairs.clip(-32768, 32767).sum(axis=1)
-
-
-def test_full_range_weights_saturate_and_ours_do_not() -> None:
-    activation = np.full((1, 8), 255, dtype=np.uint8)
-    full = np.full((8, 1), 127, dtype=np.int8)
-    exact = 8 * 255 * 127
-    assert pairwise_int16(activation, full).item() == 4 * 32767 < exact
-    with pytest.raises(ToolkitError, match="saturate"):
-        check_saturation("layer", full)
-    ours, _ = quantize_channels(full.astype(np.float32))
-    assert pairwise_int16(activation, ours).item() == 8 * 255 * 63
 
 
 def tiny_graph(weight: np.ndarray) -> onnx.ModelProto:

@@ -30,7 +30,9 @@ ROWS = {
 }
 # Recipes that are packages: leftward inside, and never another recipe.
 RECIPE_PACKAGES = {
-    "export": "graph quantize verify triton pipeline",
+    "export": (
+        "graph editing rounding calibrate activations tables sensitivity quantize vocabulary verify triton pipeline"
+    ),
     "serve": (
         "schemas metrics limits cost errors security logs tracing workers batching replay models shutdown answers "
         "playground routes hugging_face protocol admin app processes ray_app"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from toolkit.config.base import Config, argument, flags, option, required
 
-PRECISIONS = ("int8", "fp32")
+PRECISIONS = ("int8", "fp16", "fp32")
+EMBEDDING_BITS = (8, 4)
 LAYOUTS = ("ort", "triton")
 
 
@@ -17,10 +18,21 @@ class ExportConfig(Config):
 
     source: str = argument("PyTorch bundle to export, made by distill or finetune")
     out: str = required("directory to write the ONNX bundle to")
-    precision: str = flags("int8", int8="8-bit linear layers and embeddings, for CPUs [default]", fp32="as trained")
+    precision: str = flags(
+        "int8", int8="8-bit linear layers and embeddings, for CPUs [default]", fp16="half precision, for CUDA",
+        fp32="as trained",
+    )  # fmt: skip
     layout: str = option("ort", "of --out: ort, as ORTModel classes open it, or triton, a model in a Triton repository")
     data: str | None = option(None, "folder with the dev file to verify on [default: the task's own data]")
-    max_drop: float = option(0.5, "points of the task's metric that int8 may lose on dev")
+    max_drop: float = option(0.5, "points of the task's metric that int8, or fewer word pieces, may lose on dev")
+    calibration: str | None = option(
+        None, "text to set int8 scales by: .txt, one a line, or a table [default: the task's train rows]"
+    )
+    embedding_bits: int = option(8, "of each number of the word embeddings in int8: 8 or 4")
+    trim_vocabulary: tuple[str, ...] = option(
+        (), "keep only word pieces that this text and the task's train rows need; may be given more than once"
+    )
+    tune: bool = option(False, "build int8 and fp32 in several ways, time them on this CPU and keep the fastest")
 
     def problems(self) -> Iterator[str]:
         """Each fault in words."""
@@ -30,3 +42,11 @@ class ExportConfig(Config):
             yield f"--layout {self.layout}: expected {' or '.join(LAYOUTS)}"
         if not self.max_drop >= 0:
             yield f"--max-drop {self.max_drop}: expected 0 or more points"
+        if self.embedding_bits not in EMBEDDING_BITS:
+            yield f"--embedding-bits {self.embedding_bits}: expected 8 or 4"
+        if self.precision != "int8":
+            named = (
+                ("--embedding-bits", self.embedding_bits != 8), ("--calibration", self.calibration is not None),
+                ("--tune", self.tune),
+            )  # fmt: skip
+            yield from (f"{name} with --{self.precision}: expected --int8" for name, given in named if given)

@@ -1,0 +1,152 @@
+"""A WordPiece vocabulary cut down to what a task's text needs, in tokenizer, configuration and model alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.errors import ToolkitError
+
+BATCH = 1000  # texts tokenized together
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """Word pieces that stay.
+
+    Attributes:
+        kept: their old ids, ascending; a piece's new id is its place here.
+        size: pieces there were.
+    """
+
+    kept: np.ndarray
+    size: int
+
+    @property
+    def renumbered(self) -> dict[int, int]:
+        """New ids by old ones."""
+        return {int(old): new for new, old in enumerate(self.kept)}
+
+
+def choose_pieces(directory: Path, texts: Iterable[str]) -> Trimmed:
+    """Find the pieces that stay: those in the texts, special ones, single characters, and what these cannot spell.
+
+    A word whose piece falls away is then written in smaller pieces, down to single characters.
+
+    Args:
+        directory: holds tokenizer.json.
+        texts: the task's text.
+
+    Raises:
+        ToolkitError: the tokenizer is no WordPiece one.
+    """
+    from tokenizers import Tokenizer
+
+    stored = _read(directory / "tokenizer.json")
+    if stored["model"]["type"] != "WordPiece":
+        raise ToolkitError(
+            f"{directory} has a {stored['model']['type']} tokenizer, whose pieces are built on each other",
+            expected="a WordPiece vocabulary, as BERT, DistilBERT, ELECTRA and MPNet have it, for --trim-vocabulary",
+        )
+    vocabulary: dict[str, int] = stored["model"]["vocab"]
+    prefix: str = stored["model"]["continuing_subword_prefix"]
+    kept = {token["id"] for token in stored["added_tokens"]} | {vocabulary[stored["model"]["unk_token"]]}
+    kept |= {i for piece, i in vocabulary.items() if not _spelled(piece, prefix, vocabulary)}
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    remaining = list(texts)
+    for start in range(0, len(remaining), BATCH):
+        for one in tokenizer.encode_batch_fast(remaining[start : start + BATCH]):
+            kept.update(one.ids)
+    return Trimmed(np.array(sorted(kept), dtype=np.int64), len(vocabulary))
+
+
+def _spelled(piece: str, prefix: str, vocabulary: dict[str, int]) -> bool:
+    """Whether a piece of several characters can be written in single ones that the vocabulary has."""
+    inside = piece.startswith(prefix)
+    letters = piece.removeprefix(prefix)
+    if len(letters) < 2:
+        return False
+    first = f"{prefix}{letters[0]}" if inside else letters[0]
+    return first in vocabulary and all(f"{prefix}{letter}" in vocabulary for letter in letters[1:])
+
+
+def trim_files(trimmed: Trimmed, directory: Path) -> None:
+    """Rewrite the tokenizer's and the model's configuration in a directory to the new ids."""
+    ids = trimmed.renumbered
+    stored = _read(directory / "tokenizer.json")
+    vocabulary = stored["model"]["vocab"]
+    stored["model"]["vocab"] = {
+        piece: ids[i] for piece, i in sorted(vocabulary.items(), key=lambda item: item[1]) if i in ids
+    }
+    for token in stored["added_tokens"]:
+        token["id"] = ids[token["id"]]
+    _renumber_template(stored.get("post_processor"), ids)
+    _write(directory / "tokenizer.json", stored)
+    if (directory / "vocab.txt").exists():
+        lines = "".join(f"{piece}\n" for piece in stored["model"]["vocab"])
+        (directory / "vocab.txt").write_text(lines, encoding="utf-8")
+    if (directory / "added_tokens.json").exists():
+        added = _read(directory / "added_tokens.json")
+        _write(directory / "added_tokens.json", {piece: ids[i] for piece, i in added.items()})
+    if (directory / "tokenizer_config.json").exists():
+        config = _read(directory / "tokenizer_config.json")
+        if "added_tokens_decoder" in config:
+            decoder = config["added_tokens_decoder"]
+            config["added_tokens_decoder"] = {str(ids[int(i)]): token for i, token in decoder.items()}
+        _write(directory / "tokenizer_config.json", config)
+    config = _read(directory / "config.json")
+    for name, value in config.items():
+        if name.endswith("_token_id") and isinstance(value, int):
+            config[name] = ids.get(value, value)
+    config["vocab_size"] = len(trimmed.kept)
+    _write(directory / "config.json", config)
+
+
+def trim_model(trimmed: Trimmed, model: Any) -> None:
+    """Keep the rows of a classifier's word embeddings that stay.
+
+    Raises:
+        ToolkitError: the id of the padding would change, from which some models count positions.
+    """
+    import torch
+    from torch import nn
+
+    padding = int(model.config.pad_token_id or 0)
+    if trimmed.renumbered.get(padding) != padding:
+        raise ToolkitError(
+            f"the padding has id {padding}, behind word pieces that could fall away",
+            expected="padding among the first ids, as BERT, DistilBERT, ELECTRA and MPNet have it",
+        )
+    old = model.get_input_embeddings()
+    rows = old.weight.detach()[torch.from_numpy(trimmed.kept)].clone()
+    model.set_input_embeddings(nn.Embedding(len(rows), rows.shape[1], padding_idx=old.padding_idx, _weight=rows))
+    model.config.vocab_size = len(rows)
+
+
+def _renumber_template(processor: Any, ids: dict[int, int]) -> None:
+    """Ids of special tokens in a TemplateProcessing, a BertProcessing, or a sequence of such."""
+    if not isinstance(processor, dict):
+        return
+    for token in processor.get("special_tokens", {}).values():
+        token["ids"] = [ids[i] for i in token["ids"]]
+    for name in ("cls", "sep"):
+        if name in processor:
+            piece, i = processor[name]
+            processor[name] = [piece, ids[i]]
+    for inner in processor.get("processors", []):
+        _renumber_template(inner, ids)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
