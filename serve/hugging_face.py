@@ -9,15 +9,17 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, WithJsonSchema
 from pydantic.functional_validators import AfterValidator
 
 from serve.answers import loaded, rank, respond
 from serve.batching import Answer
 from serve.models import Model
-from serve.schemas import Inputs, Prediction, ServeError, error_responses, parse_inputs
+from serve.schemas import Inputs, Prediction, ServeError, TopK, error_responses, parse_inputs
 
 FAILURES = (400, 401, 413, 415, 422, 424, 429, 500, 503, 504)
+_TEXT = {"type": "string", "minLength": 1}
+_INPUTS_SCHEMA = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}], "title": "Inputs"}
 router = APIRouter()
 
 
@@ -29,7 +31,7 @@ def _each_a_text(value: str | list[str]) -> str | list[str]:
 class Parameters(BaseModel):
     """How to answer, as the pipelines of transformers have it."""
 
-    top_k: StrictInt | None = Field(default=None, ge=1, description="Answer with the best so many labels only.")
+    top_k: TopK | None = Field(default=None, description="Answer with the best so many labels only.")
     function_to_apply: Literal["sigmoid", "softmax", "none"] | None = Field(
         default=None, description="From logits to scores: the model's own unless given; none answers with logits."
     )
@@ -40,7 +42,7 @@ class PipelineRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    inputs: Annotated[StrictStr | list[StrictStr], AfterValidator(_each_a_text)]
+    inputs: Annotated[StrictStr | list[StrictStr], AfterValidator(_each_a_text), WithJsonSchema(_INPUTS_SCHEMA)]
     parameters: Parameters = Parameters()
 
 

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from serve.answers import loaded, rank, respond
 from serve.batching import Answer
 from serve.models import Model
-from serve.schemas import MAX_TIMEOUT_MS, Inputs, ServeError, error_responses, parse_inputs
+from serve.schemas import Inputs, Milliseconds, ServeError, TopK, error_responses, parse_inputs
 from toolkit import __version__
 
 FAILURES = (400, 401, 404, 413, 415, 422, 424, 429, 500, 503, 504)
@@ -61,8 +61,8 @@ class Parameters(BaseModel):
 
     truncate: StrictBool = True
     raw_scores: StrictBool = False
-    top_k: Annotated[StrictInt, Field(ge=1)] | None = None
-    timeout_ms: Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS)] | None = None
+    top_k: TopK | None = None
+    timeout_ms: Milliseconds | None = None
 
 
 class InferRequest(BaseModel):

@@ -19,6 +19,11 @@ STATUS: dict[ErrorType, int] = {
 MAX_TIMEOUT_MS = 600_000
 BATCH_HINT = 'a batch is a list of lists: [["first text"], ["second text"], ["a text", "its pair"]]'
 NO_KEY = "this server asks for an API key: send `Authorization: Bearer KEY`"
+_whole = BeforeValidator(
+    lambda one: int(one) if type(one) is float and one.is_integer() else one
+)  # 5.0, as JSON has it
+TopK = Annotated[StrictInt, Field(ge=1), _whole]
+Milliseconds = Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS), _whole]
 Text = tuple[str, str | None]  # a text and, for a pair, the second one
 
 
@@ -105,6 +110,7 @@ def _array(items: dict[str, Any], least: int, most: int | None = None, **rest: A
 
 
 _STRING = {"type": "string"}
+_SOME = _STRING | {"minLength": 1}  # of a pair, one of the two may be empty
 _OBJECT = {
     "type": "object",
     "title": "TextInput",
@@ -112,15 +118,17 @@ _OBJECT = {
     "properties": {"text": _STRING, "text_pair": {"anyOf": [_STRING, {"type": "null"}]}},
     "required": ["text"],
     "additionalProperties": False,
+    "anyOf": [{"properties": {"text": _SOME}}, {"properties": {"text_pair": _SOME}, "required": ["text_pair"]}],
 }
+_ONE_OR_TWO = _array(_STRING, 1, 2, contains=_SOME)
 _INPUTS_SCHEMA = {
     "title": "Inputs",
     "description": "A text, a pair of texts, or a batch of texts and pairs.",
     "anyOf": [
-        _STRING | {"description": "A text."},
-        _array(_STRING, 1, 2, description="One string is a text, two are a pair."),
+        _SOME | {"description": "A text."},
+        _ONE_OR_TWO | {"description": "One string is a text, two are a pair."},
         _OBJECT,
-        _array({"anyOf": [_array(_STRING, 1, 2), _OBJECT]}, 1, description="A batch of texts and pairs."),
+        _array({"anyOf": [_ONE_OR_TWO, _OBJECT]}, 1, description="A batch of texts and pairs."),
     ],
 }
 
@@ -138,9 +146,9 @@ class PredictRequest(BaseModel):
         "Right", description="The end that is cut: Right keeps the start of a text, Left its end."
     )
     raw_scores: StrictBool = Field(False, description="Answer with logits instead of probabilities.")
-    top_k: StrictInt | None = Field(None, ge=1, description="Answer with the best so many labels only.")
-    timeout_ms: StrictInt | None = Field(
-        None, ge=1, le=MAX_TIMEOUT_MS,
+    top_k: TopK | None = Field(None, description="Answer with the best so many labels only.")
+    timeout_ms: Milliseconds | None = Field(
+        None,
         description="Milliseconds after which an answer is of no use: 504 then, or 429 at once when it could not be "
         "met. The default is in /info.",
     )  # fmt: skip

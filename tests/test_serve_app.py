@@ -388,6 +388,8 @@ def test_top_k_cuts_every_answer_of_a_batch(client: TestClient) -> None:
         one[:1] for one in everything
     ]
     assert client.post("/predict", json={"inputs": "good", "top_k": 5}).json() == everything[0]
+    assert client.post("/predict", json={"inputs": "good", "top_k": 1.0}).json() == everything[0][:1]
+    assert client.post("/predict", json={"inputs": "good", "top_k": 1.5}).status_code == 422
 
 
 def test_a_deadline_that_passes_is_504_and_the_next_request_is_answered(slow: TestClient) -> None:
