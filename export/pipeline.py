@@ -136,9 +136,7 @@ def _quantize(
         manifest["data"]["calibration"] = split.digest
         encoded = TextEncoder(staging, source.max_length).encode(split.texts, split.pairs)
         rows = choose_rows(encoded.lengths, CALIBRATION_SEED)
-        if source.manifest["config"].get("quantization_aware"):
-            say("trained for int8: rounded as in training")
-        else:
+        if not _learnt(source):
             say(f"calibrating on {len(rows):,} texts of {split.source}")
             calibration = collect_inputs(fp32, linear_inputs(graph), encoded, rows)
         if config.embedding_bits == 4:
@@ -150,7 +148,10 @@ def _quantize(
 
 
 def _calibration_text(source: Bundle, config: ExportConfig) -> Split | None:
-    """Text to set scales by, or None where there is none."""
+    """Text to set scales by; None where there is none, or where training has settled all of them."""
+    if _learnt(source) and config.embedding_bits == 8:
+        say("trained for int8: rounded as in training")
+        return None
     if config.calibration is not None:
         found = load_texts(source.task, config.calibration)
     elif (train := _train_rows(source, config.data)) is not None:
@@ -163,6 +164,11 @@ def _calibration_text(source: Bundle, config: ExportConfig) -> Split | None:
         say(f"{config.data} has no train file to calibrate on: one scale a token, and each weight to its nearest")
         return None
     return found.head(CALIBRATION_ROWS, CALIBRATION_SEED)
+
+
+def _learnt(source: Bundle) -> bool:
+    """Whether a student met int8 rounding while it learnt: one scale a token, each weight to its nearest."""
+    return bool(source.manifest.get("config", {}).get("quantization_aware"))
 
 
 def _train_rows(source: Bundle, data: str | None) -> Split | None:

@@ -43,7 +43,7 @@ def save_family(family: str, folder: Path) -> Path:
 def padded_batch(rows: int, length: int, seed: int = 0) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     batch = {
-        "input_ids": random.integers(5, 160, (rows, length)),
+        "input_ids": random.integers(5, 95, (rows, length)),
         "attention_mask": np.ones((rows, length), dtype=np.int64),
         "token_type_ids": np.zeros((rows, length), dtype=np.int64),
     }

@@ -60,7 +60,7 @@ def test_one_layer_worked_by_hand(tmp_path: Path) -> None:
     quantized, record = quantize_graph(tiny_graph(weight), LayerCount(linear=2, embedding=1))
     save_graph(quantized, tmp_path / "model.onnx")
     assert list(record.linear) == ["linear"]
-    assert record.embedding == {"embed": 4}
+    assert record.embedding == {"embed": {"rows": 4, "bits": 8}}
     runtime = OnnxRuntime(tmp_path / "model.onnx", threads=1)
 
     def run(*ids: int) -> list[float]:

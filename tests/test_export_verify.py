@@ -10,13 +10,14 @@ import pytest
 from export.verify import Measurement, batch_difference, enforce, gates_json, judge, measure
 from toolkit.data import Split
 from toolkit.errors import GateError
+from toolkit.predictor import batched_logits
 from toolkit.tasks import Task
 from toolkit.text import Batch, Encoded
 
 TASK = Task("auto", ("negative", "positive"), metrics=("accuracy",))
 GOOD = Measurement(
     rows=200, metric="accuracy", metrics={"accuracy": 0.83}, reference_metrics={"accuracy": 0.832}, agreement=0.99,
-    max_difference=0.05, p99_difference=0.02, max_batch_difference=0.0,
+    max_difference=0.05, p99_difference=0.02, max_batch_difference=0.0, logit_spread=1.0,
 )  # fmt: skip
 SAME = replace(GOOD, agreement=1.0, max_difference=1e-6)
 
@@ -40,6 +41,37 @@ def test_int8_gates() -> None:
     assert missed(replace(GOOD, metrics={"accuracy": float("nan")}), "int8") == ["accuracy lost, points"]
 
 
+def test_int8_gates_on_labels_and_logits() -> None:
+    assert missed(replace(GOOD, agreement=0.969), "int8") == ["label agreement, %"]
+    assert missed(replace(GOOD, agreement=0.969), "int8", max_drop=1.6) == []  # 100 - 2 * 1.6 = 96.8
+    assert missed(replace(GOOD, p99_difference=0.51), "int8") == ["99th percentile of logit differences"]
+    assert missed(replace(GOOD, p99_difference=0.51, logit_spread=1.1), "int8") == []
+    assert missed(replace(GOOD, max_difference=2.01), "int8") == ["largest logit difference"]
+    assert missed(replace(GOOD, max_difference=float("nan")), "int8") == ["largest logit difference"]
+
+
+def test_gates_of_a_trimmed_vocabulary() -> None:
+    far = replace(GOOD, max_difference=9.0, p99_difference=3.0)  # a word in other pieces is another input
+    for precision in ("fp32", "fp16", "int8"):
+        assert judged(far, precision) == []
+        assert judged(replace(far, agreement=0.9), precision) == ["label agreement, %"]
+        assert judged(replace(far, metrics={"accuracy": 0.82}), precision) == ["accuracy lost, points"]
+    batch = replace(far, max_batch_difference=1e-3)
+    assert judged(batch, "int8") == ["largest difference by batch or padding"]
+    assert judged(batch, "fp32") == []
+
+
+def judged(measured: Measurement, precision: str) -> list[str]:
+    return [gate.name for gate in judge(measured, precision, 0.5, trimmed=True) if not gate.passed]
+
+
+def test_fp16_gates() -> None:
+    close = replace(GOOD, max_difference=0.04, agreement=0.995)
+    assert missed(close, "fp16") == []
+    assert missed(replace(close, max_difference=0.06), "fp16") == ["largest logit difference"]
+    assert missed(replace(close, agreement=0.98), "fp16") == ["label agreement, %"]
+
+
 def test_fp32_gates() -> None:
     assert missed(replace(SAME, agreement=0.999), "fp32") == ["label agreement, %"]
     assert missed(replace(SAME, max_difference=2e-4), "fp32") == ["largest logit difference"]
@@ -52,7 +84,7 @@ def test_a_missed_gate_names_figure_bound_and_way_out() -> None:
         enforce(judge(replace(GOOD, metrics={"accuracy": 0.82}), "int8", 0.5), "runs/student")
     assert caught.value.exit_code == 1
     message = str(caught.value)
-    assert "runs/student misses 1 of 2 gates; nothing was written" in message
+    assert "runs/student misses 1 of 5 gates; nothing was written" in message
     assert "accuracy lost, points: 1.2, expected at most 0.5" in message
     assert "--max-drop 1.2" in message
 
@@ -70,7 +102,7 @@ def test_everything_is_recorded() -> None:
     assert record["rows"] == 200
     assert record["drop"] == pytest.approx(0.2)
     assert record["p99_difference"] == 0.02
-    assert [verdict["passed"] for verdict in record["verdicts"]] == [True, True]
+    assert [verdict["passed"] for verdict in record["verdicts"]] == [True] * 5
 
 
 class Linear:
@@ -91,8 +123,12 @@ ENCODED = Encoded(ids=IDS, type_ids=[np.zeros_like(ids) for ids in IDS], truncat
 SPLIT = Split(["a", "b", "c", "d"], None, np.array([0, 1, 1, 1]), "here")  # sums 1, -3, -6, 7: three of four right
 
 
+def compare(reference: Linear, exported: Linear, task: Task = TASK, split: Split = SPLIT) -> Measurement:
+    return measure(task, split, batched_logits(reference, ENCODED), ENCODED, exported, width=8)
+
+
 def test_measured_by_hand() -> None:
-    found = measure(TASK, SPLIT, ENCODED, Linear(), Linear(error=-2.0), width=8)  # sums -1, -5, -8, 5
+    found = compare(Linear(), Linear(error=-2.0))  # sums -1, -5, -8, 5
     assert found.reference_metrics == {"accuracy": 0.75}
     assert found.metrics == {"accuracy": 0.5}
     assert found.drop == 25.0
@@ -102,9 +138,9 @@ def test_measured_by_hand() -> None:
 
 
 def test_swapped_labels_are_caught() -> None:
-    found = measure(TASK, SPLIT, ENCODED, Linear(), Linear(swap=True), width=8)
+    found = compare(Linear(), Linear(swap=True))
     assert found.agreement == 0.0
-    assert missed(found, "int8") == ["accuracy lost, points"]
+    assert missed(found, "int8")[:2] == ["accuracy lost, points", "label agreement, %"]
     assert missed(found, "fp32") == ["label agreement, %", "largest logit difference"]
 
 
@@ -124,7 +160,7 @@ def test_regression_has_no_agreement() -> None:
             return super().run(batch)[:, :1]
 
     split = Split(["a", "b", "c", "d"], None, np.array([1.0, -3.0, -6.0, 7.0]), "here")
-    found = measure(task, split, ENCODED, Score(), Score(error=1.0), width=8)
+    found = compare(Score(), Score(error=1.0), task, split)
     assert found.agreement is None
     assert found.drop == pytest.approx(0.0, abs=1e-9)
     assert [gate.name for gate in judge(found, "fp32", 0.5)] == ["largest logit difference"]

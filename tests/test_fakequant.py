@@ -18,7 +18,8 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 from export.graph import count_layers, export_fp32, load_classifier, save_graph
-from export.quantize import quantize_channels, quantize_graph, quantize_rows
+from export.quantize import quantize_graph
+from export.rounding import quantize_channels, quantize_rows
 from toolkit.bundle import open_bundle
 from toolkit.config import DistillConfig, FinetuneConfig
 from toolkit.distill import run_distill
