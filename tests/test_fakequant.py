@@ -201,7 +201,7 @@ def test_a_student_finished_under_rounding_is_better_in_int8(teacher: Path, data
 
 
 def test_it_needs_the_stage_that_it_changes(tmp_path: Path) -> None:
-    for changes in ({"prediction_epochs": 0}, {"prediction": 0.0}):
+    for changes in ({"prediction_epochs": 0}, {"loss": "prediction=0"}):
         with pytest.raises(ToolkitError, match="--quantization-aware: expected a prediction stage"):
             DistillConfig("t", "sst2", str(tmp_path / "o"), quantization_aware=True, **changes).check()
     DistillConfig("t", "sst2", str(tmp_path / "o"), quantization_aware=True).check()

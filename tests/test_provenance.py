@@ -145,6 +145,24 @@ def test_names_with_brackets_are_told_as_they_are(tiny_bert: Any, save_model: An
     assert "0123456789ab, by a toolkit that kept no more of it" in done.output
 
 
+def test_a_general_student_has_no_task_and_many_sources(tiny_bert: Any, save_model: Any, tmp_path: Path) -> None:
+    sources = [{"path": f"books/{i}.txt", "sha256": f"{i}" * 64, "size_bytes": 1000 + i} for i in range(3)]
+    manifest = {
+        "kind": "general", "task": None, "precision": "fp32", "max_length": 128, "parent": None, "seed": 0,
+        "config": {"corpus": ["books"], "general": True}, "metrics": {},
+        "data": {"sources": sources, "documents": 12, "sha256": "f" * 64},
+        "made_from": {"teacher": origin("bert-base-uncased", "86b5e0934494bd15")},
+    }  # fmt: skip
+    with write_bundle(tmp_path / "b", manifest) as staging:
+        save_model(tiny_bert(), staging)
+    text = printed(tmp_path / "b")
+    assert "task: none yet" in text
+    for told in ("data, sources: books/2.txt, 222222222222, 1002", "data, documents: 12", "data, sha256: ffffffffffff"):
+        assert f"─ {told}\n" in text
+    assert "teacher bert-base-uncased (model): 86b5e0934494" in text
+    assert "general True" in text
+
+
 def test_a_model_from_the_hub_is_known_by_its_commit() -> None:
     assert origin("bert-base-uncased", "86b5e0934494bd15") == {
         "kind": "model", "name": "bert-base-uncased", "revision": "86b5e0934494bd15",
