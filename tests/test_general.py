@@ -192,7 +192,7 @@ def test_a_general_student_learns_its_teachers_layers(student: Path, encoder: Pa
         f"maps.{level}.{part}": shape for level in range(3) for part, shape in (("weight", (24, 16)), ("bias", (24,)))
     }
     teacher, ours = AutoModel.from_pretrained(encoder).eval(), AutoModel.from_pretrained(student).eval()
-    batch = torch.randint(57, 99, (8, 20))
+    batch = torch.randint(57, teacher.config.vocab_size, (8, 20))  # whole words
     with torch.no_grad():
         wanted, found = teacher(batch).last_hidden_state, ours(batch).last_hidden_state
     projected = found @ projections["maps.2.weight"].T + projections["maps.2.bias"]

@@ -84,12 +84,14 @@ def test_it_tells_gates_metrics_options_and_operators(chain: dict[str, Path]) ->
     text, manifest = printed(chain["int8"]), open_bundle(chain["int8"]).manifest
     assert "gates, against PyTorch on 96 dev rows" in text
     for one in manifest["gates"]["verdicts"]:
-        assert f"{one['name']}: {one['value']:.4g}, at most {one['bound']:g}: held" in text
+        bound = "at least" if one["lower"] else "at most"
+        assert f"{one['name']}: {one['value']:.4g}, {bound} {one['bound']:g}: held" in text
     assert f"dev: accuracy {100 * manifest['metrics']['accuracy']:.2f}, f1" in text
     assert "max-drop 100.0" in text
     assert "layout" not in text, "a default is no highlight"
     assert "MatMulIntegerToFloat 13" in text
-    assert "32,130 of 32,767: nothing saturates" in text
+    worst = max(layer["max_int16"] for layer in manifest["quantization"]["linear"].values())
+    assert f"{worst:,} of 32,767: nothing saturates" in text
     assert "quantization-aware True" in printed(chain["finished"])
 
 

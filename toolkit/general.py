@@ -68,7 +68,7 @@ def run_general(config: DistillConfig) -> Bundle:
                 "kind": "general", "task": None, "precision": "fp32", "max_length": packed.length,
                 "parent": source.digest, "made_from": made_from, "config": config.to_json(), "seed": config.seed,
                 "metrics": {}, "layer_map": list(mapping), "stages": {"general": fitted.to_json()},
-                "data": {"corpus": packed.record["sha256"]}, "corpus": packed.record,
+                "data": packed.record,
             }  # fmt: skip
             shown = describe(student, teacher)
             shown["attention"] = attention_maps(student, teacher, mapping, packed, encoder.tokens)

@@ -25,7 +25,7 @@ from toolkit.errors import ToolkitError
 KEPT = ("kind", "digest", "precision", "max_length", "seed", "metrics", "data", "versions", "made_from")
 SHOWN_DIGITS = 12  # of a digest
 CONFIGS: dict[str, type[Config]] = {
-    "teacher": FinetuneConfig, "general": DistillConfig, "student": DistillConfig, "onnx": ExportConfig,
+    "teacher": FinetuneConfig, "student": DistillConfig, "general": DistillConfig, "onnx": ExportConfig,
 }  # fmt: skip
 # by words in a tensor's name or in that of the node that reads it; the first that fits
 GROUPS = {
@@ -51,7 +51,7 @@ def origin(name: str, revision: str | None = None) -> dict[str, Any]:
     if is_bundle(path):
         manifest = open_bundle(path).manifest
         kept = {key: manifest[key] for key in KEPT if manifest.get(key) is not None}
-        return {**kept, "name": name, "task": manifest["task"] and manifest["task"]["name"]}
+        return {**kept, "name": name}
     found: dict[str, Any] = {"kind": "model", "name": name}
     if (path / "model.safetensors").is_file():
         found["weights_sha256"] = file_entry(path / "model.safetensors")["sha256"]
@@ -104,13 +104,6 @@ def inspect_bundle(path: str | Path) -> Tree:
     return tree
 
 
-def _task(bundle: Bundle) -> str:
-    if bundle.manifest["task"] is None:
-        return "none yet, a general student"
-    labels = "a number" if bundle.task.kind == "regression" else ", ".join(bundle.task.labels)
-    return f"{bundle.task.name} ({labels})"
-
-
 def _add_metrics(tree: Tree, manifest: dict[str, Any]) -> None:
     for key, name in (
         ("metrics", "dev"),
@@ -132,8 +125,9 @@ def _add_gates(tree: Tree, gates: dict[str, Any]) -> None:
 
 def _add_origins(branch: Tree, manifest: dict[str, Any]) -> None:
     """The data of a bundle and what it was made from, each origin with its own below it."""
-    for name, digest in (manifest.get("data") or {}).items():
-        branch.add(f"data, {name}: {digest[:SHOWN_DIGITS]}")
+    for name, found in (manifest.get("data") or {}).items():
+        for one in found if isinstance(found, list) else [found]:
+            branch.add(f"data, {name}: {_datum(one)}")
     for role, one in (manifest.get("made_from") or {}).items():
         told = [
             one.get("precision"),
@@ -226,6 +220,20 @@ def _graph(path: Path) -> Any:
         return onnx.load(path, load_external_data=False).graph
     except Exception as error:  # protobuf's DecodeError has no public base
         raise ToolkitError(f"{path} is no ONNX graph: {error}", fix="export the bundle again") from error
+
+
+def _task(bundle: Bundle) -> str:
+    if bundle.manifest["task"] is None:
+        return "none yet"
+    task = bundle.task
+    return f"{task.name} ({'a number' if task.kind == 'regression' else ', '.join(task.labels)})"
+
+
+def _datum(value: Any) -> str:
+    """What stands for a piece of data in a manifest: a digest, a count, or a file with its digest."""
+    if isinstance(value, dict):
+        return ", ".join(_datum(one) for one in value.values())
+    return value[:SHOWN_DIGITS] if isinstance(value, str) and len(value) == 64 else str(value)
 
 
 def _percentages(metrics: dict[str, float]) -> str:
