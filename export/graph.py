@@ -84,6 +84,19 @@ def export_fp32(model: Any, path: Path) -> None:
     check_graph(path)
 
 
+def to_half(path: Path) -> Any:
+    """A float32 graph in half precision, for CUDA: inputs stay int64 and logits float32.
+
+    The mask's most negative float32 becomes -10,000, which softmax turns to 0 as well.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it tells of each number that half precision cannot hold; the gates judge them
+        return convert_float_to_float16(onnx.load(path), keep_io_types=True)
+
+
 def check_graph(path: Path) -> None:
     """Check a graph in full, its inputs and output by name, and that batch size and length are free.
 

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.corpus import SEED, calibration_text, learnt_int8, vocabulary_text
 from export.triton import write_triton
 from toolkit.bundle import Bundle, check_target, open_bundle, write_bundle
 from toolkit.config import ExportConfig
 from toolkit.console import say, show_table
-from toolkit.data import Split, load_split, load_texts
+from toolkit.data import Split, load_split
 from toolkit.errors import ToolkitError, require
-from toolkit.predictor import OnnxRuntime, TorchRuntime, batched_logits
+from toolkit.predictor import OnnxRuntime, Runtime, TorchRuntime, batched_logits
 from toolkit.provenance import origin
-from toolkit.tables import SUFFIXES
 from toolkit.tasks import TASKS, Task
 from toolkit.text import TextEncoder
 
-MODEL = "model.onnx"
-CALIBRATION_ROWS = 2048  # at most; far fewer hold the tokens that calibration takes
-CALIBRATION_SEED = 0
 if TYPE_CHECKING:
-    from export.vocabulary import Trimmed
+    from export.candidates import Ingredients
+    from export.verify import Gate, Measurement
 
+MODEL = "model.onnx"
 # what AutoConfig and AutoTokenizer read, for every tokenizer family
 COPIED = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -59,10 +59,9 @@ def run_export(config: ExportConfig) -> Bundle:
         for name in COPIED:
             if name in source.manifest["files"]:
                 shutil.copyfile(source.path / name, staging / name)
-        reference = _write_model(source, config, staging, manifest)
-        _verify(source, dev, reference, staging, config, manifest)
+        _export(Job(source, config, staging, manifest), dev)
         if config.layout == "triton":
-            write_triton(staging, task, config.precision)
+            write_triton(staging, task, manifest["precision"])
     bundle = open_bundle(config.out)
     say(f"{bundle.path}: {bundle.weight_bytes / 1e6:.1f} MB, from {source.weight_bytes / 1e6:.1f} MB")
     return bundle
@@ -93,119 +92,168 @@ def _check_source(source: Bundle, out: Path) -> None:
     check_target(out)
 
 
-def _write_model(source: Bundle, config: ExportConfig, staging: Path, manifest: dict[str, Any]) -> TorchRuntime:
-    """Write model.onnx and record what was done; the PyTorch model comes back, to hold the graph against."""
-    from export.graph import check_graph, export_fp32, load_classifier, save_graph
-    from export.vocabulary import trim_files, trim_model
+def _export(job: Job, dev: Split) -> None:
+    """Write the graph, hold it against PyTorch, and record both."""
+    from export.graph import load_classifier
 
-    say(f"exporting {source.path} to ONNX")
-    reference = TorchRuntime(load_classifier(source.path))
-    model = reference.model
-    if config.trim_vocabulary:
-        trimmed = _trim(source, config)
-        model = load_classifier(source.path)
-        trim_model(trimmed, model)
-        trim_files(trimmed, staging)
-        manifest["vocabulary"] = {"kept": len(trimmed.kept), "of": trimmed.size}
-        say(f"vocabulary: {len(trimmed.kept):,} of {trimmed.size:,} word pieces")
-    if config.precision == "fp32":
-        export_fp32(model, staging / MODEL)
-        return reference
-    with tempfile.TemporaryDirectory(dir=staging) as scratch:
-        fp32 = Path(scratch) / MODEL
-        export_fp32(model, fp32)
-        save_graph(_quantize(source, config, model, fp32, staging, manifest), staging / MODEL)
-    check_graph(staging / MODEL)
-    return reference
+    say(f"exporting {job.source.path} to ONNX")
+    reference = TorchRuntime(load_classifier(job.source.path))
+    model = _trim(job, reference.model)
+    judge = Judge(job, dev, reference)
+    _write_model(job, judge, model)
+    _verify(job, judge)
 
 
-def _quantize(
-    source: Bundle, config: ExportConfig, model: Any, fp32: Path, staging: Path, manifest: dict[str, Any]
-) -> Any:
-    """The int8 graph, calibrated where there is text to calibrate by."""
+@dataclass(frozen=True)
+class Job:
+    """One export: where from, by which options, into which folder and manifest."""
+
+    source: Bundle
+    config: ExportConfig
+    staging: Path
+    manifest: dict[str, Any]
+
+
+def _write_model(job: Job, judge: Judge, model: Any) -> None:
+    """Write model.onnx and record how it was made."""
+    from export.graph import check_graph, export_fp32, save_graph, to_half
+
+    target = job.staging / MODEL
+    if job.config.precision == "fp32":
+        export_fp32(model, target)
+    else:
+        with tempfile.TemporaryDirectory(dir=job.staging) as scratch:
+            fp32 = Path(scratch) / MODEL
+            export_fp32(model, fp32)
+            if job.config.precision == "fp16":
+                save_graph(to_half(fp32), target)
+            else:
+                _quantize(job, judge, model, fp32)
+        check_graph(target)
+    job.manifest["graph"] = describe_graph(target)
+
+
+def describe_graph(path: Path) -> dict[str, Any]:
+    """What a runtime has to know to run a graph: opsets and IR version."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    opsets = {one.domain or "ai.onnx": one.version for one in model.opset_import}
+    return {"ir_version": model.ir_version, "opsets": opsets, "nodes": len(model.graph.node)}
+
+
+def _trim(job: Job, model: Any) -> Any:
+    """The model with fewer word pieces, and its tokenizer in the new folder likewise."""
+    from export.graph import load_classifier
+    from export.vocabulary import choose_pieces, trim_files, trim_model
+
+    if not job.config.trim_vocabulary:
+        return model
+    trimmed = choose_pieces(job.source.path, vocabulary_text(job.source, job.config))
+    model = load_classifier(job.source.path)  # a second one: the first is what the graph is held against
+    trim_model(trimmed, model)
+    trim_files(trimmed, job.staging)
+    job.manifest["vocabulary"] = {"kept": len(trimmed.kept), "of": trimmed.size}
+    say(f"vocabulary: {len(trimmed.kept):,} of {trimmed.size:,} word pieces")
+    return model
+
+
+def _quantize(job: Job, judge: Judge, model: Any, fp32: Path) -> None:
+    """Write the int8 graph, calibrated where there is text to calibrate by, or with --tune the fastest that passes."""
     import onnx
 
     from export.calibrate import choose_rows, collect_inputs
-    from export.graph import count_layers
+    from export.candidates import Ingredients, shape_of
+    from export.graph import count_layers, save_graph
     from export.quantize import linear_inputs, quantize_graph
     from export.sensitivity import embedding_gradients
     from export.tables import FourBits
 
-    graph, calibration, words = onnx.load(fp32), None, None
-    if (split := _calibration_text(source, config)) is not None:
-        manifest["data"]["calibration"] = split.digest
-        encoded = TextEncoder(staging, source.max_length).encode(split.texts, split.pairs)
-        rows = choose_rows(encoded.lengths, CALIBRATION_SEED)
-        if not _learnt(source):
+    graph, calibration, words, encoded, rows = onnx.load(fp32), None, None, None, np.empty(0, dtype=np.int64)
+    if (split := calibration_text(job.source, job.config)) is not None:
+        job.manifest["data"]["calibration"] = split.digest
+        encoded = TextEncoder(job.staging, job.source.max_length).encode(split.texts, split.pairs)
+        rows = choose_rows(encoded.lengths, SEED)
+        if not learnt_int8(job.source):
             say(f"calibrating on {len(rows):,} texts of {split.source}")
             calibration = collect_inputs(fp32, linear_inputs(graph), encoded, rows)
-        if config.embedding_bits == 4:
+        if job.config.embedding_bits == 4:
             words = FourBits.of(embedding_gradients(model, encoded, rows), np.concatenate(encoded.ids))
+    if job.config.tune:
+        made = Ingredients(fp32, count_layers(model), calibration, words, encoded, rows, *shape_of(model.config))
+        return _tune(job, judge, made)
     quantized, record = quantize_graph(graph, count_layers(model), calibration, words)
-    manifest["quantization"] = record.to_json()
+    job.manifest["quantization"] = record.to_json()
     say(f"int8: {len(record.linear)} linear layers, {len(record.embedding)} embedding tables")
-    return quantized
+    save_graph(quantized, job.staging / MODEL)
+    return None
 
 
-def _calibration_text(source: Bundle, config: ExportConfig) -> Split | None:
-    """Text to set scales by; None where there is none, or where training has settled all of them."""
-    if _learnt(source) and config.embedding_bits == 8:
-        say("trained for int8: rounded as in training")
-        return None
-    if config.calibration is not None:
-        found = load_texts(source.task, config.calibration)
-    elif (train := _train_rows(source, config.data)) is not None:
-        found = train
-    elif config.embedding_bits == 4:
-        raise ToolkitError(
-            f"{config.data} has no train file, and 4 bits are rounded by the task's text", fix="--calibration FILE"
+def _tune(job: Job, judge: Judge, made: Ingredients) -> None:
+    from export.candidates import candidates
+    from export.tune import fastest, try_all
+
+    found = candidates(made)
+    say(f"{len(found)} candidates: building, judging and timing each on this CPU")
+    trials = try_all(found, made.fp32.parent, judge.of, judge.encoded)
+    job.manifest["tuning"] = [trial.to_json() for trial in trials]
+    rows = [
+        (
+            trial.candidate.name, f"{trial.latency_ms:.3f}" if trial.samples_ms else "-",
+            f"{trial.measured.drop:.2f}" if trial.measured else "-",
+            "passed" if trial.passed else trial.fault or "; ".join(str(g) for g in trial.gates if not g.passed),
         )
-    else:
-        say(f"{config.data} has no train file to calibrate on: one scale a token, and each weight to its nearest")
-        return None
-    return found.head(CALIBRATION_ROWS, CALIBRATION_SEED)
+        for trial in trials
+    ]  # fmt: skip
+    show_table("one text a request, one thread", ("candidate", "ms", "points lost", "gates"), rows)
+    best = fastest(trials, str(job.source.path))
+    assert best.path is not None
+    for file in best.path.parent.glob(f"{MODEL}*"):
+        shutil.move(file, job.staging / file.name)
+    job.manifest.update(precision=best.candidate.precision, quantization={"candidate": best.candidate.name})
+    say(f"fastest that passes: {best.candidate.name}, {best.latency_ms:.3f} ms a text")
 
 
-def _learnt(source: Bundle) -> bool:
-    """Whether a student met int8 rounding while it learnt: one scale a token, each weight to its nearest."""
-    return bool(source.manifest.get("config", {}).get("quantization_aware"))
+class Judge:
+    """Holds graphs against the PyTorch model on the dev rows.
+
+    Args:
+        source: the PyTorch bundle.
+        dev: its rows.
+        reference: its model.
+        directory: holds the tokenizer that the graphs go with.
+    """
+
+    def __init__(self, job: Job, dev: Split, reference: TorchRuntime) -> None:
+        from export.verify import BATCH_SIZE
+
+        self.job, self.dev = job, dev
+        own, self.encoded = (
+            TextEncoder(folder, job.source.max_length).encode(dev.texts, dev.pairs)
+            for folder in (job.source.path, job.staging)
+        )
+        self.wanted = batched_logits(reference, own, BATCH_SIZE)
+
+    def of(self, runtime: Runtime, precision: str) -> tuple[Measurement, list[Gate]]:
+        """Figures and gates of a graph."""
+        from export.verify import judge, measure
+
+        source, config = self.job.source, self.job.config
+        measured = measure(source.task, self.dev, self.wanted, self.encoded, runtime, source.max_length)
+        return measured, judge(measured, precision, config.max_drop, trimmed=bool(config.trim_vocabulary))
 
 
-def _train_rows(source: Bundle, data: str | None) -> Split | None:
-    """The task's train rows; None where the folder given holds none."""
-    if data is not None and not any((Path(data) / f"train{suffix}").is_file() for suffix in SUFFIXES):
-        return None
-    return load_split(source.task, "train", data)
+def _verify(job: Job, judge: Judge) -> None:
+    from export.verify import enforce, gates_json
 
-
-def _trim(source: Bundle, config: ExportConfig) -> Trimmed:
-    """Word pieces that the files given and the task's train rows need."""
-    from export.vocabulary import choose_pieces
-
-    splits = [load_texts(source.task, path) for path in config.trim_vocabulary]
-    if (train := _train_rows(source, config.data)) is not None:
-        splits.append(train)
-    texts = [text for split in splits for text in (*split.texts, *(split.pairs or []))]
-    return choose_pieces(source.path, texts)
-
-
-def _verify(
-    source: Bundle, dev: Split, reference: TorchRuntime, staging: Path, config: ExportConfig, manifest: dict[str, Any]
-) -> None:
-    from export.verify import BATCH_SIZE, enforce, gates_json, judge, measure
-
-    say(f"comparing with PyTorch on {len(dev):,} dev rows")
-    own, encoded = (
-        TextEncoder(directory, source.max_length).encode(dev.texts, dev.pairs) for directory in (source.path, staging)
-    )
-    wanted = batched_logits(reference, own, BATCH_SIZE)
-    measured = measure(source.task, dev, wanted, encoded, OnnxRuntime(staging / MODEL), source.max_length)
-    gates = judge(measured, config.precision, config.max_drop, trimmed=bool(config.trim_vocabulary))
+    precision = job.manifest["precision"]
+    say(f"comparing with PyTorch on {len(judge.dev):,} dev rows")
+    measured, gates = judge.of(OnnxRuntime(job.staging / MODEL), precision)
     rows = [
         (g.name, f"{g.value:.4g}", f"{'>=' if g.lower else '<='} {g.bound:.4g}", "yes" if g.passed else "NO")
         for g in gates
     ]
-    show_table(f"{config.precision} against PyTorch", ("gate", "figure", "bound", "held"), rows)
-    enforce(gates, str(source.path))
-    manifest["metrics"] = measured.metrics
-    manifest["gates"] = gates_json(measured, gates)
+    show_table(f"{precision} against PyTorch", ("gate", "figure", "bound", "held"), rows)
+    enforce(gates, str(job.source.path))
+    job.manifest["metrics"] = measured.metrics
+    job.manifest["gates"] = gates_json(measured, gates)

@@ -31,7 +31,8 @@ ROWS = {
 # Recipes that are packages: leftward inside, and never another recipe.
 RECIPE_PACKAGES = {
     "export": (
-        "graph editing rounding calibrate activations tables sensitivity quantize vocabulary verify triton pipeline"
+        "graph editing rounding calibrate activations tables sensitivity quantize "
+        "vocabulary corpus verify candidates tune triton pipeline"
     ),
     "serve": (
         "schemas metrics limits cost errors security logs tracing workers batching replay models shutdown answers "
