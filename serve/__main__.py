@@ -15,11 +15,14 @@ from typing import Any
 
 import uvicorn
 
+from serve.connection import Connection
 from serve.logs import configure
 from serve.processes import HUNG_SECONDS, Supervisor, application, one_of_several, shared_metrics
 from toolkit.config import ServeConfig
 from toolkit.console import say, stderr
 from toolkit.errors import ToolkitError
+
+KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection, so that it is never ours that closes one in use
 
 
 def run(config: ServeConfig) -> None:
@@ -40,7 +43,8 @@ def run(config: ServeConfig) -> None:
         configure(config.log_format)
         settings: dict[str, Any] = {
             "log_level": "warning", "log_config": None, "access_log": False, "lifespan": "on", "server_header": False,
-            "timeout_graceful_shutdown": config.drain_s,
+            "timeout_graceful_shutdown": config.drain_s, "timeout_keep_alive": KEEP_ALIVE_SECONDS, "http": Connection,
+            "ws": "none",
         }  # fmt: skip
         with _stop_signals_end_quietly():
             if config.processes == 1:

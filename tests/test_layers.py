@@ -36,7 +36,7 @@ RECIPE_PACKAGES = {
     ),
     "serve": (
         "schemas metrics limits cost errors security logs tracing workers batching replay models shutdown answers "
-        "playground routes hugging_face protocol admin app processes ray_app"
+        "playground routes hugging_face protocol admin app connection processes ray_app"
     ),
 }
 SERVE_MAY_USE = {f"toolkit.{name}" for name in (*ROWS["leaves"].split(), "predictor")}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import rows
-from test_serve_process import serving
+from test_serve_process import WAIT, ask, serving
 
 from benchmarks.load import Address, Connection, Reply, closed_loop, post
 from benchmarks.manners import MALFORMED, Sample, samples
@@ -87,3 +89,25 @@ def test_memory_is_read_ten_times(tiny_onnx: Path) -> None:
     found = flat(str(tiny_onnx), TEXTS, 200, connections=4)
     assert len(found["resident_bytes"]) == 10
     assert all(1e7 < one < 1e9 for one in found["resident_bytes"])
+
+
+ENDLESS = {
+    "a header": (b"POST /predict HTTP/1.1\r\nHost: x\r\nX: ", b"a" * 10_000),
+    "many headers": (b"POST /predict HTTP/1.1\r\nHost: x\r\n", b"X: a\r\n" * 2_000),
+    "the address": (b"POST /predict?", b"a" * 10_000),
+    "a chunk's extension": (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a" * 10_000),
+    "a trailer": (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nX: ", b"a" * 10_000),
+}
+
+
+def test_what_does_not_end_is_cut_off(tiny_onnx: Path) -> None:
+    with serving("-m", "serve", str(tiny_onnx), *OPTIONS) as (_, url):
+        host, port = re.fullmatch(r"http://(.+):(\d+)", url).groups()  # type: ignore[union-attr]
+        for start, part in ENDLESS.values():
+            with socket.create_connection((host, int(port)), timeout=WAIT) as connection:
+                connection.sendall(start)
+                with pytest.raises(ConnectionError):
+                    for _ in range(500):
+                        connection.sendall(part)
+                        time.sleep(0.001)
+        assert ask(url, "/predict", {"inputs": "good film"})[0] == 200

@@ -1,0 +1,34 @@
+"""HTTP/1.1 by httptools, which is fast, with the one limit that it lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES = 65_536  # of a request's line and headers, its trailers, or what stands between two parts of its body
+
+
+class Connection(HttpToolsProtocol):
+    """Closes a connection whose headers do not end: httptools keeps whatever comes, and memory with it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._waited = 0  # bytes since the request last got on
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio."""
+        self._waited += len(data)
+        super().data_received(data)
+        if self._waited > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("Headers too large.")
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._waited = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self._waited = 0
+        super().on_body(body)
