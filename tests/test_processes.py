@@ -45,8 +45,15 @@ def torchrun(given: dict[str, Any]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.Popen(
         [*command, "-m", "toolkit", "distill", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT,
     )  # fmt: skip
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it told on stdout and stderr; it must have ended well."""
+    told, complaints = process.communicate()
+    assert process.returncode == 0, told + complaints
+    return told, complaints
 
 
 def assert_same_curve(one: Bundle, two: Bundle) -> None:
@@ -65,8 +72,7 @@ def test_two_processes_learn_what_one_does(tiny_teacher: Path, data_dir: Path, t
     """Student and projections synchronised, each row once an epoch, dev shared, one writer, one voice."""
     whole = run_distill(DistillConfig(**options(tiny_teacher, data_dir, tmp_path / "one", batch_size=32)))
     process = torchrun(options(tiny_teacher, data_dir, tmp_path / "two", batch_size=8, accumulation=2))
-    told, complaints = process.communicate()
-    assert process.returncode == 0, told + complaints
+    told, complaints = finished(process)
     assert_same_curve(whole, open_bundle(tmp_path / "two"))
     assert told.count("wrote ") == told.count("distilling auto") == told.count("dev accuracy: teacher") == 1
     assert "find_unused_parameters" not in complaints
@@ -76,17 +82,17 @@ def test_two_processes_learn_what_one_does(tiny_teacher: Path, data_dir: Path, t
 @pytest.mark.slow
 def test_two_killed_processes_go_on(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:
     given = options(tiny_teacher, data_dir, tmp_path / "two", batch_size=16, checkpoint_every=1, dropout=0.1)
-    whole = torchrun(given | {"out": str(tmp_path / "whole")})
-    assert whole.wait() == 0, whole.communicate()
+    finished(torchrun(given | {"out": str(tmp_path / "whole")}))
     process = torchrun(given)
-    while process.poll() is None and not (tmp_path / "two.partial" / "prediction-5").exists():
+    while process.poll() is None and not list((tmp_path / "two.partial").glob("prediction-*")):
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in (process.pid, *map(int, workers)):  # torchrun's workers would outlive it
+        os.kill(pid, signal.SIGKILL)
     process.communicate()
     with pytest.raises(ToolkitError, match="processes: 2 there, 1 here"):
         run_distill(DistillConfig(**given))
-    again = torchrun(given)
-    assert again.wait() == 0, again.communicate()
+    finished(torchrun(given))
     assert open_bundle(tmp_path / "two").manifest["files"] == open_bundle(tmp_path / "whole").manifest["files"]
 
 

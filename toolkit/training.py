@@ -233,13 +233,13 @@ class Run:
     def _restore(self, folder: Path, done: bool, fitted: dict[str, Any]) -> None:
         self.fitted, self.done = Fitted(**fitted), done
         if done:
-            load_model(self.plain, folder / WEIGHTS, device=str(self.accelerator.device))
+            load_model(self.plain, folder / WEIGHTS)
             return
         self.accelerator.load_state(str(folder))  # by accelerate's `load`, which takes weights_only for granted
         # where it cannot read this one, it goes on in silence
         load(folder / f"random_states_{self.accelerator.process_index}.pkl", weights_only=True)
         if (folder / BEST).exists():
-            self.best = load_file(folder / BEST, device=str(self.accelerator.device))
+            self.best = load_file(folder / BEST)
         say(f"{self.name}: going on from step {self.fitted.steps} of {len(self.steps)}")
 
 
