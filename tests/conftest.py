@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,15 +88,16 @@ def tokenizer() -> Tokenizer:
     return word_pieces([*GOOD, *BAD, *FILLER])
 
 
-def word_pieces(words: Sequence[str], letters: str = "abcdefghijklmnopqrstuvwxyz") -> Tokenizer:
-    """A lower-casing WordPiece tokenizer with BERT's special tokens and templates; the same pieces every time.
+def word_pieces(words: Sequence[str], *, cased: bool = False) -> Tokenizer:
+    """A WordPiece tokenizer with BERT's special tokens and templates; the same pieces every time.
 
     The vocabulary is spelled out, not trained: the trainer breaks ties at random, and models made from it then differ.
     """
+    letters = "abcdefghijklmnopqrstuvwxyz"
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *words])
     built = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    built.normalizer = normalizers.BertNormalizer(lowercase=True)
+    built.normalizer = normalizers.BertNormalizer(lowercase=not cased)
     built.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     built.add_special_tokens(special)
     built.post_processor = processors.TemplateProcessing(
@@ -104,6 +106,27 @@ def word_pieces(words: Sequence[str], letters: str = "abcdefghijklmnopqrstuvwxyz
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     return built
+
+
+def own_answers(model: Any, tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
+    """Logits [n, C] of a random classifier that gives each of its answers: its bias is set so that their mean is 0."""
+    import torch
+
+    from toolkit.trace import head_modules, model_inputs
+
+    model.eval()
+    tokenizer.enable_padding(pad_id=0)
+    found = tokenizer.encode_batch(texts if pairs is None else list(zip(texts, pairs, strict=True)))
+    tokenizer.no_padding()
+    batch = {
+        "input_ids": torch.tensor([one.ids for one in found]),
+        "attention_mask": torch.tensor([one.attention_mask for one in found]),
+        "token_type_ids": torch.tensor([one.type_ids for one in found]),
+    }
+    with torch.no_grad():
+        logits = model(**model_inputs(model, batch)).logits
+        head_modules(model)[1].bias -= logits.mean(0)
+    return (logits - logits.mean(0)).numpy()  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")

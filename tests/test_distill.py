@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import rows
@@ -15,10 +17,12 @@ from transformers import AutoModelForSequenceClassification
 
 from toolkit.bundle import open_bundle
 from toolkit.config import DistillConfig, FinetuneConfig
-from toolkit.distill import run_distill
+from toolkit.distill import Answers, run_distill, run_seeds
 from toolkit.errors import ToolkitError
 from toolkit.finetune import run_finetune
+from toolkit.objectives import Prediction
 from toolkit.predictor import evaluate_bundle, open_predictor
+from toolkit.text import Encoded
 
 SMALL = {"student": "2/16/32/4", "intermediate_epochs": 6, "intermediate_lr": 5e-3, "prediction_epochs": 3}
 
@@ -129,13 +133,81 @@ def test_defaults_come_from_the_task_and_the_initialisation() -> None:
     projected = DistillConfig("t", "sst2", "o").resolved()
     assert (projected.intermediate_epochs, projected.prediction_epochs) == (20, 3)
     assert projected.student == "4/312/1200/12"
-    assert (projected.intermediate_lr, projected.batch_size) == (2e-4, 32)
+    assert (projected.intermediate_lr, projected.accumulation) == (2e-4, 1)
     assert DistillConfig("t", "sst2", "o", init="random").resolved().intermediate_lr == 5e-5
     assert DistillConfig("t", "cola", "o").resolved().intermediate_epochs == 50
     assert DistillConfig("t", "cola", "o", intermediate_epochs=0).resolved().intermediate_epochs == 0
     general = DistillConfig("t", None, "o", general=True, corpus=("c.txt",)).resolved()
-    assert (general.intermediate_epochs, general.intermediate_lr, general.batch_size) == (3, 5e-5, 256)
+    assert (general.intermediate_epochs, general.intermediate_lr) == (3, 5e-5)
+    assert general.batch_size * general.accumulation == 256
     assert general.resolved() == general
+
+
+def test_labels_are_learnt_where_there_are_any(
+    teacher: Path, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text("".join(f"{text}\n" for text, _ in rows(100, seed=9)))
+    manifest = distill(
+        teacher, data_dir, tmp_path / "s", objective="prediction", loss="prediction=0,label=2", unlabelled=str(more),
+        init="random", prediction_lr=5e-3, prediction_epochs=8,
+    )  # fmt: skip
+    assert list(manifest["stages"]) == ["prediction"]
+    names = {name for row in manifest["stages"]["prediction"]["history"] for name in row}
+    assert names == {"step", "dev", "label"}
+    assert manifest["metrics"]["accuracy"] > 0.9
+    assert "the label loss sees 256 of 356 texts: the unlabelled have none" in capsys.readouterr().out
+
+
+def test_an_unlabelled_row_counts_nothing_in_the_label_loss(tiny_bert: Any) -> None:
+    student = tiny_bert()
+    encoded = Encoded([np.arange(5, 9 + i) for i in range(4)], [np.zeros(4 + i, int) for i in range(4)], np.zeros(4), 0)
+    rows_ = Answers(encoded, np.zeros((4, 2), np.float32), np.array([1, 0]))
+    objective = Prediction(student, "classification", 1.0, prediction=0.0, label=3.0)
+    with torch.no_grad():
+        some, none, first = (float(objective(rows_.collate(rows))["label"]) for rows in ([0, 1, 2, 3], [2, 3], [0]))
+        second = float(objective(rows_.collate([1]))["label"])
+    assert none == 0.0
+    assert some == pytest.approx((first + second) / 4, rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_leaves_nothing_behind(teacher: Path, data_dir: Path, tmp_path: Path) -> None:
+    distill(teacher, data_dir, tmp_path / "s", intermediate_epochs=0, prediction_epochs=1)
+    before = open_bundle(tmp_path / "s").digest
+    with pytest.raises(ToolkitError, match=r"intermediate: the .*hidden.* loss is not finite at step") as caught:
+        distill(teacher, data_dir, tmp_path / "s", intermediate_lr=1e30, intermediate_epochs=3)
+    assert "lower learning rate" in caught.value.fix
+    assert open_bundle(tmp_path / "s").digest == before  # the earlier student is still there, whole
+
+
+def test_seeds_run_apart_and_are_summed_up(
+    teacher: Path, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = DistillConfig(
+        str(teacher), "auto", str(tmp_path / "many"), data=str(data_dir), student="2/16/32/4", init="random",
+        intermediate_epochs=0, prediction_epochs=1, prediction_lr=2e-3, seeds="1,2",
+    )  # fmt: skip
+    summary = run_seeds(config)
+    bundles = [open_bundle(tmp_path / "many" / f"seed-{seed}") for seed in (1, 2)]
+    scores = [100 * bundle.manifest["metrics"]["accuracy"] for bundle in bundles]
+    assert [row["student"] for row in summary["seeds"]] == scores
+    assert summary["mean"]["student"] == pytest.approx(sum(scores) / 2)
+    assert summary["deviation"]["student"] == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
+    assert summary["deviation"]["teacher"] == 0.0
+    assert json.loads((tmp_path / "many" / "summary.json").read_text()) == summary
+    capsys.readouterr()
+    more = run_seeds(replace(config, seeds="1,2,3"))
+    told = capsys.readouterr().out
+    assert "seed 1: " in told.split("== seed 2")[0]
+    assert told.count("is there already") == 2
+    assert more["seeds"][:2] == summary["seeds"]
+    capsys.readouterr()
+    run_seeds(replace(config, seeds="1", prediction_lr=1e-3))  # made otherwise: made again
+    assert "is there already" not in capsys.readouterr().out
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years")
+    with pytest.raises(ToolkitError, match=r"holds something else than seeds: thesis\.txt"):
+        run_seeds(replace(config, out=str(tmp_path / "mine")))
 
 
 class TestRefused:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import re
-import socketserver
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import SCREENSHOTS, run_browser
+from browser import BROWSERS_OWN, SCREENSHOTS, Outline, recording_proxy, run_browser
 
 from toolkit import plots
 from toolkit.bench import measure
@@ -23,8 +19,6 @@ from toolkit.config import BenchConfig
 from toolkit.errors import ToolkitError
 from toolkit.findings import frontier
 from toolkit.report import markdown, page, write_report
-
-BROWSERS_OWN = ("google.com", "googleapis.com", "gvt1.com", "gstatic.com")
 
 
 @pytest.fixture(scope="module")
@@ -43,44 +37,6 @@ def content(
     found: dict[str, Any] = json.loads(text)
     found["models"][1] |= {"score": 0.8125, "fp32_score": 0.8125, "teacher_score": 0.875, "metric": "accuracy"}
     return found
-
-
-@contextmanager
-def recording_proxy() -> Iterator[tuple[int, list[str]]]:
-    """A proxy that refuses everything and keeps the first line of each request."""
-    asked: list[str] = []
-
-    class Refuse(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            asked.append(self.rfile.readline(4096).decode("latin-1").strip())
-            self.wfile.write(b"HTTP/1.1 502 no\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refuse) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1], asked
-        server.shutdown()
-
-
-class Outline(HTMLParser):
-    """Tags as they open and close, to see that a page is well formed."""
-
-    VOID = ("meta", "link", "br", "img", "hr")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attributes)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def test_the_page_is_well_formed_accessible_and_escaped(content: dict[str, Any]) -> None:
