@@ -126,8 +126,10 @@ class Avx2:
         class MatMulIntegerToFloat(OpRun):
             op_domain = "com.microsoft"
 
-            def _run(self, a: Any, b: Any, a_scale: Any, b_scale: Any, a_zero: Any = None) -> Any:
-                return (product(a, b, a_zero).astype(np.float32) * (a_scale * b_scale),)
+            def _run(self, a: Any, b: Any, a_scale: Any, b_scale: Any, a_zero: Any, *more: Any) -> Any:
+                b_zero, bias = (*more, None, None)[:2]
+                made = product(a, b, a_zero, b_zero).astype(np.float32) * (a_scale * b_scale)
+                return (made if bias is None else made + bias,)
 
         self.evaluator = ReferenceEvaluator(onnx.load(path), new_ops=[MatMulInteger, MatMulIntegerToFloat])
 

@@ -28,6 +28,8 @@ from benchmarks.export_saturation import (
     write_built,
     write_student,
 )
+from export.pipeline import run_export
+from toolkit.config import ExportConfig
 from toolkit.predictor import OnnxRuntime
 
 FEEDS = [{"input_ids": saturating_texts(40)}]
@@ -73,9 +75,15 @@ def test_the_default_quantizer_saturates_and_ours_cannot(built: Path) -> None:
     assert (default.largest, ours.largest) == (2 * 255 * 127, 2 * 255 * 63)
 
 
-def test_the_evaluator_without_saturation_is_onnxruntime(tiny_student: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_the_evaluator_without_saturation_is_onnxruntime(
+    calibrated: bool, tiny_student: Path, data_dir: Path, tmp_path: Path
+) -> None:
     """Of a whole encoder: where no pair saturates, the evaluator must give what onnxruntime gives."""
-    write_student(tiny_student, tmp_path)
+    int8 = tmp_path / "int8" if calibrated else None
+    if int8 is not None:
+        run_export(ExportConfig(str(tiny_student), str(int8), data=str(data_dir), max_drop=100.0))
+    write_student(tiny_student, tmp_path, int8)
     ids = np.random.default_rng(0).integers(5, 90, (3, 7))
     feed = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
     ours = Avx2(tmp_path / "ours.onnx")

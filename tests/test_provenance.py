@@ -89,6 +89,7 @@ def test_it_tells_gates_metrics_options_and_operators(chain: dict[str, Path]) ->
     assert f"dev: accuracy {100 * manifest['metrics']['accuracy']:.2f}, f1" in text
     assert "max-drop 100.0" in text
     assert "layout" not in text, "a default is no highlight"
+    assert "trim-vocabulary" not in text, "nor one that JSON writes as a list"
     assert "MatMulIntegerToFloat 13" in text
     worst = max(layer["max_int16"] for layer in manifest["quantization"]["linear"].values())
     assert f"{worst:,} of 32,767: nothing saturates" in text

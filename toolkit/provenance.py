@@ -169,7 +169,8 @@ def _told_options(kind: str, config: dict[str, Any]) -> Iterator[str]:
     """Options that were given or worked out, those with their default left out."""
     fields = {field.name: field.default for field in dataclasses.fields(CONFIGS[kind])} if kind in CONFIGS else {}  # type: ignore[arg-type]
     for name, value in config.items():
-        if value != fields.get(name, dataclasses.MISSING):
+        default = fields.get(name, dataclasses.MISSING)
+        if value != (list(default) if isinstance(default, tuple) else default):  # JSON has no tuples
             yield f"{name.replace('_', '-')} {value}"
 
 
