@@ -8,7 +8,22 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from pydantic import BaseModel
+
 from toolkit.predictor import OnnxRuntime, Predictor
+
+
+class Body(BaseModel):
+    """A request."""
+
+    inputs: str
+
+
+class Label(BaseModel):
+    """One of a list, best first."""
+
+    score: float
+    label: str
 
 
 def load(bundle: str) -> Predictor:
@@ -35,14 +50,6 @@ def control(bundle: str, port: int) -> None:
     """Serve until killed; the threads are the framework's."""
     import uvicorn
     from fastapi import FastAPI
-    from pydantic import BaseModel
-
-    class Body(BaseModel):
-        inputs: str
-
-    class Label(BaseModel):
-        score: float
-        label: str
 
     predictor, app = load(bundle), FastAPI()
 

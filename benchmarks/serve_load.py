@@ -31,15 +31,18 @@ Round = tuple[float, float, float]  # texts a second, p50 and p99 in millisecond
 
 def engine_rate(bundle: str, texts: Sequence[str], inputs: int, under_way: int) -> Round:
     """The engine without HTTP: requests of so many inputs, so many under way, in this process."""
-    from serve.app import load_predictor
     from serve.batching import Engine
     from serve.limits import Limits
     from serve.metrics import Metrics
+    from serve.models import load_predictor
+    from serve.workers import Workers
 
     requests = [[(text, None) for text in texts[i : i + inputs]] for i in range(0, len(texts), inputs)]
 
     async def run() -> Round:
-        engine, left, taken = Engine(load_predictor(bundle), Limits(), Metrics()), iter(requests), list[float]()
+        limits, metrics = Limits(), Metrics()
+        workers = Workers(limits.workers, metrics)
+        engine, left, taken = Engine(load_predictor(bundle), limits, metrics, workers), iter(requests), list[float]()
 
         async def work() -> None:
             for request in left:
@@ -52,6 +55,7 @@ def engine_rate(bundle: str, texts: Sequence[str], inputs: int, under_way: int) 
         await asyncio.gather(*(work() for _ in range(under_way)))
         seconds = time.perf_counter() - started
         await engine.close()
+        await workers.close()
         taken.sort()
         return len(texts) / seconds, taken[len(taken) // 2], taken[int(0.99 * len(taken))]
 
