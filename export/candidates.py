@@ -56,27 +56,27 @@ class Candidate:
 
 
 def candidates(given: Ingredients) -> list[Candidate]:
-    """All ways there are; the first is what export does without --tune."""
+    """All ways there are; with 4-bit word embeddings, those that have them."""
 
     def ours(calibration: Mapping[str, np.ndarray] | None) -> onnx.ModelProto:
         return quantize_graph(onnx.load(given.fp32), given.count, calibration, given.words)[0]
 
-    found = [
-        Candidate("int8, one scale a token", "int8", lambda path: save_graph(ours(None), path)),
-        Candidate("MatMulNBits, 8 bits", "int8", lambda path: save_graph(blockwise(onnx.load(given.fp32)), path)),
-        Candidate("onnxruntime dynamic int8", "int8", lambda path: _dynamic(given, path)),
-        Candidate("fp32", "fp32", lambda path: save_graph(onnx.load(given.fp32), path)),
-        Candidate("fp32, fused", "fp32", lambda path: _fused(given, path)),
-    ]
-    if given.calibration is None or given.encoded is None:
-        return found
-    fixed = given.calibration
-    return [
-        Candidate("int8, fixed scales", "int8", lambda path: save_graph(ours(fixed), path)),
-        Candidate("int8, packed QKV", "int8", lambda path: save_graph(packed(ours(fixed)), path)),
-        Candidate("onnxruntime static QDQ", "int8", lambda path: _static(given, path)),
-        *found,
-    ]
+    found = [Candidate("int8, one scale a token", "int8", lambda path: save_graph(ours(None), path))]
+    if (fixed := given.calibration) is not None:
+        found += [
+            Candidate("int8, fixed scales", "int8", lambda path: save_graph(ours(fixed), path)),
+            Candidate("int8, packed QKV", "int8", lambda path: save_graph(packed(ours(fixed)), path)),
+        ]
+    if given.words is None:
+        found += [
+            Candidate("MatMulNBits, 8 bits", "int8", lambda path: save_graph(blockwise(onnx.load(given.fp32)), path)),
+            Candidate("onnxruntime dynamic int8", "int8", lambda path: _dynamic(given, path)),
+            Candidate("fp32", "fp32", lambda path: save_graph(onnx.load(given.fp32), path)),
+            Candidate("fp32, fused", "fp32", lambda path: _fused(given, path)),
+        ]
+        if given.encoded is not None:
+            found.append(Candidate("onnxruntime static QDQ", "int8", lambda path: _static(given, path)))
+    return found
 
 
 def packed(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -161,6 +161,9 @@ def _fused(given: Ingredients, path: Path) -> None:
             str(given.fp32), model_type="bert", num_heads=given.heads, hidden_size=given.hidden,
             optimization_options=options, opt_level=0, use_gpu=False,
         )  # fmt: skip
+    opsets = {one.domain for one in found.model.opset_import}
+    if "com.microsoft" not in opsets:  # whose operators it put in
+        found.model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     save_graph(found.model, path)
 
 

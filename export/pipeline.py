@@ -201,7 +201,7 @@ def _tune(job: Job, judge: Judge, made: Ingredients) -> None:
         (
             trial.candidate.name, f"{trial.latency_ms:.3f}" if trial.samples_ms else "-",
             f"{trial.measured.drop:.2f}" if trial.measured else "-",
-            "passed" if trial.passed else trial.fault or "; ".join(str(g) for g in trial.gates if not g.passed),
+            "passed" if trial.passed else trial.fault or "; ".join(g.name for g in trial.gates if not g.passed),
         )
         for trial in trials
     ]  # fmt: skip

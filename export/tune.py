@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from export.candidates import Candidate
+from export.graph import check_graph
 from export.verify import Gate, Measurement
 from toolkit.errors import GateError
 from toolkit.predictor import OnnxRuntime, Runtime
@@ -114,6 +115,7 @@ def _try(candidate: Candidate, folder: Path, judge: Judge) -> Trial:
     path = folder / "model.onnx"
     try:
         candidate.build(path)
+        check_graph(path)
         runtime = OnnxRuntime(path, threads=1)
         measured, gates = judge(runtime, candidate.precision)
     except Exception as error:  # builders and kernels are onnxruntime's, and versions lack some: no reason to stop

@@ -32,7 +32,9 @@ class ExportConfig(Config):
     trim_vocabulary: tuple[str, ...] = option(
         (), "keep only word pieces that this text and the task's train rows need; may be given more than once"
     )
-    tune: bool = option(False, "build int8 and fp32 in several ways, time them on this CPU and keep the fastest")
+    tune: bool = option(
+        False, "build it in several ways, int8 and fp32, time them on this CPU and keep the fastest that passes"
+    )
 
     def problems(self) -> Iterator[str]:
         """Each fault in words."""
