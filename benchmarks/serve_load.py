@@ -130,7 +130,7 @@ def contenders(arguments: argparse.Namespace, stack: ExitStack, texts: Sequence[
         own = [post({"model": "peer", "input": [text]}, "/classify") for text in texts]
         command = (
             arguments.infinity, "v2", "--model-id", bundle, "--served-model-name", "peer", "--engine", "optimum",
-            "--device", "cpu", "--port", "8953", "--host", "127.0.0.1", "--no-bettertransformer",
+            "--device", "cpu", "--port", "8953", "--host", "127.0.0.1", "--no-bettertransformer", "--no-model-warmup",
         )  # fmt: skip
         add("infinity-emb", *stack.enter_context(peer(*command, port=8953)), own)
     return found
