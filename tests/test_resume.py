@@ -289,6 +289,9 @@ def check_kills(tiny_teacher: Path, data_dir: Path, tmp_path: Path, moments: lis
     trained = found["files"].keys() - {"report.html", "report.json"}  # those tell how long it took
     assert {name: found["files"][name] for name in trained} == {name: wanted["files"][name] for name in trained}
     assert "model.safetensors" in trained
+    assert [row for stage in found["stages"].values() for row in stage["history"]] == [
+        row for stage in wanted["stages"].values() for row in stage["history"]
+    ]
     assert found["metrics"] == wanted["metrics"]
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "killed"}
 
