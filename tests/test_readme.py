@@ -17,6 +17,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 LINES = [line.removeprefix("$ ").strip() for _, block in BLOCKS for line in block.splitlines()]
 COMMANDS = [line for line in LINES if line.startswith("toolkit ")]
+PAGES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
+SHOWN = [line.removeprefix("$ ").strip() for page in PAGES for line in page.replace("\\\n", " ").splitlines()]
 CLI = typer.main.get_command(app)
 
 
@@ -29,9 +31,11 @@ def parse(line: str) -> str:
     return name
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_line_parses(line: str) -> None:
-    assert parse(line) in CLI.commands  # type: ignore[attr-defined]
+@pytest.mark.parametrize("line", [*COMMANDS, *(line for line in SHOWN if line.startswith("toolkit "))])
+def test_every_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("student.toml").write_text('teacher = "t"\ntask = "sst2"\nout = "o"\n')  # as the line before it makes one
+    assert parse(line.partition(" > ")[0]) in CLI.commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
