@@ -75,15 +75,12 @@ def saturating_texts(count: int) -> np.ndarray:
 
 def write_default(fp32: Path, out: Path) -> None:
     """Onnxruntime's dynamic quantization as it comes: int8 weights over their full range."""
-    import logging
-
     from onnxruntime.quantization import quantize_dynamic
 
-    logging.disable()  # it advises a step that changes nothing here
-    try:
+    from export.candidates import quiet
+
+    with quiet():
         quantize_dynamic(fp32, out)
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def avx2_product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:

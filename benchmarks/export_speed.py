@@ -46,11 +46,10 @@ SHORT_PAUSE_S = 0.02  # with one thread there are none
 
 def write_models(student: Path, int8: Path | None, folder: Path) -> None:
     """fp32.onnx, int8.onnx and dynamic.onnx of a PyTorch bundle; int8 is that of an exported bundle where given."""
-    import logging
-
     import onnx
     from onnxruntime.quantization import quantize_dynamic
 
+    from export.candidates import quiet
     from export.graph import count_layers, export_fp32, load_classifier, save_graph
     from export.quantize import quantize_graph
 
@@ -60,8 +59,8 @@ def write_models(student: Path, int8: Path | None, folder: Path) -> None:
         save_graph(quantize_graph(onnx.load(folder / "fp32.onnx"), count_layers(model))[0], folder / "int8.onnx")
     else:
         shutil.copyfile(open_bundle(int8).weights, folder / "int8.onnx")
-    logging.disable()  # it advises a step that changes nothing here
-    quantize_dynamic(folder / "fp32.onnx", folder / "dynamic.onnx")
+    with quiet():
+        quantize_dynamic(folder / "fp32.onnx", folder / "dynamic.onnx")
 
 
 def open_runtime(name: str, student: Path, folder: Path, threads: int) -> Runtime:
