@@ -9,7 +9,7 @@ from toolkit.config import ExportConfig
 from toolkit.console import say
 from toolkit.data import Split, load_split, load_texts
 from toolkit.errors import ToolkitError
-from toolkit.tables import SUFFIXES
+from toolkit.tables import SUFFIXES, read_texts
 
 CALIBRATION_ROWS = 2048  # at most; far fewer hold the tokens that calibration takes
 SEED = 0
@@ -48,7 +48,10 @@ def train_rows(source: Bundle, data: str | None) -> Split | None:
 
 def vocabulary_text(source: Bundle, config: ExportConfig) -> list[str]:
     """The texts of the files of --trim-vocabulary and of the task's train rows."""
-    splits = [load_texts(source.task, path) for path in config.trim_vocabulary]
+    texts: list[str] = []
+    for path in map(Path, config.trim_vocabulary):
+        first, second = read_texts(path, pairs=source.task.pair_column is not None and path.suffix != ".txt")
+        texts += [*first, *(second or [])]
     if (train := train_rows(source, config.data)) is not None:
-        splits.append(train)
-    return [text for split in splits for text in (*split.texts, *(split.pairs or []))]
+        texts += [*train.texts, *(train.pairs or [])]
+    return texts
