@@ -18,7 +18,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from shutil import copytree
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -128,8 +130,10 @@ def contenders(arguments: argparse.Namespace, stack: ExitStack, texts: Sequence[
         add("LitServe", *stack.enter_context(peer(*command, port=8952)), plain)
     if arguments.infinity:
         own = [post({"model": "peer", "input": [text]}, "/classify") for text in texts]
+        own_copy = stack.enter_context(TemporaryDirectory()) + "/model"  # it rewrites the config.json of what it serves
+        copytree(bundle, own_copy)
         command = (
-            arguments.infinity, "v2", "--model-id", bundle, "--served-model-name", "peer", "--engine", "optimum",
+            arguments.infinity, "v2", "--model-id", own_copy, "--served-model-name", "peer", "--engine", "optimum",
             "--device", "cpu", "--port", "8953", "--host", "127.0.0.1", "--no-bettertransformer", "--no-model-warmup",
         )  # fmt: skip
         add("infinity-emb", *stack.enter_context(peer(*command, port=8953)), own)
