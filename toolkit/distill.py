@@ -30,6 +30,7 @@ from toolkit.fakequant import quantized
 from toolkit.hub import Source, write_model
 from toolkit.metrics import evaluate
 from toolkit.objectives import Intermediate, Prediction, check_models
+from toolkit.processes import processes
 from toolkit.runreport import Phases, write_run_report
 from toolkit.starts import origins, start_student
 from toolkit.steps import Schedule
@@ -48,7 +49,7 @@ FIGURES = ("teacher", "start", "student", "retention")
 class Lesson:
     """What is taught from: the task and both splits; `texts` are those of train and the unlabelled ones, encoded.
 
-    With --augment, `train` is the augmented rows: both stages learn from the teacher, so nobody reads their labels.
+    With --augment, `train` is the augmented rows, whose labels nobody reads.
     """
 
     task: Task
@@ -155,7 +156,8 @@ def run_seeds(config: DistillConfig) -> dict[str, Any]:
     if len({json.dumps(bundle.manifest["data"], sort_keys=True) for bundle in bundles}) > 1:
         raise ToolkitError(f"the seeds in {out} learnt from different data", fix=f"remove {out} and run again")
     summary = summarize(bundles)
-    (out / "summary.json").write_bytes(canonical_json(summary))
+    if processes().is_main_process:
+        (out / "summary.json").write_bytes(canonical_json(summary))
     metric = summary["metric"]
     rows = [[str(one["seed"]), *(f"{one[name]:.2f}" for name in FIGURES)] for one in summary["seeds"]]
     rows.append(["mean", *(f"{summary['mean'][name]:.2f}" for name in FIGURES)])
