@@ -42,11 +42,11 @@ class Recipe:
 
 
 RECIPES = {
-    "mrpc": Recipe("MRPC", 4, 3, 1, copies=2),
+    "mrpc": Recipe("MRPC", 4, 3, 1, copies=1),
     "cola": Recipe("CoLA", 4, 8, 3),
     "sst2": Recipe("SST-2", 2, 3, 1, max_rows=20_000),
-    "stsb": Recipe("STS-B", 4, 3, 1, copies=2),
-    "rte": Recipe("RTE", 4, 3, 1, copies=2),
+    "stsb": Recipe("STS-B", 3, 2, 1, copies=1),
+    "rte": Recipe("RTE", 4, 3, 1, copies=1),
 }
 
 

@@ -26,6 +26,7 @@ from toolkit.checkpoint import Checkpoints
 from toolkit.console import say, track
 from toolkit.errors import ToolkitError
 from toolkit.losses import AVERAGED_OVER
+from toolkit.precision import accelerate_word, products, settle
 from toolkit.predictor import TorchRuntime
 from toolkit.processes import processes
 from toolkit.steps import Part, Schedule, Steps
@@ -38,8 +39,12 @@ WEIGHTS, BEST = "model.safetensors", "best.safetensors"
 
 @dataclass
 class Fitted:
-    """What a stage did: `history` has a row {"step", losses...} per reading and {"step", "dev"} per evaluation."""
+    """What a stage did, its matrix products in `precision`.
 
+    `history` has a row {"step", losses...} per reading and {"step", "dev"} per evaluation.
+    """
+
+    precision: str = "fp32"
     steps: int = 0
     seconds: float = 0.0
     best_step: int | None = None
@@ -116,7 +121,10 @@ class Run:
     ) -> None:  # fmt: skip
         AcceleratorState._reset_state()  # accelerate would hold on to the precision of the first run
         ddp = DistributedDataParallelKwargs()
-        self.accelerator = Accelerator(mixed_precision=_mixed_precision(schedule.precision), kwargs_handlers=[ddp])
+        device = processes().device
+        self.precision = settle(schedule.precision, device)
+        mixed = accelerate_word(self.precision, device)
+        self.accelerator = Accelerator(mixed_precision=mixed, kwargs_handlers=[ddp])
         self.plain, self.rows, self.schedule, self.name, self.model = objective, rows, schedule, name, model
         count, mine = self.accelerator.num_processes, self.accelerator.process_index
         self.steps = Steps(rows.encoded.lengths, schedule, count, mine)
@@ -124,7 +132,7 @@ class Run:
         torch.manual_seed(schedule.seed + mine)
         optimizer = torch.optim.AdamW(_decayed(objective, schedule.weight_decay), lr=schedule.lr, fused=True)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
-        self.fitted, self.done, self.checkpoints = Fitted(), False, checkpoints
+        self.fitted, self.done, self.checkpoints = Fitted(precision=self.precision), False, checkpoints
         self.best: dict[str, Tensor] = {}
         if checkpoints is not None and (last := checkpoints.last(name)):
             with checkpoints.opened(last) as progress:
@@ -138,7 +146,11 @@ class Run:
             group["lr"] = self.steps.rate(self.fitted.steps)
         told: dict[str, Tensor] = {}
         for i, part in enumerate(parts):
-            with nullcontext() if i + 1 == len(parts) else self.accelerator.no_sync(self.objective):
+            last = i + 1 == len(parts)
+            with (
+                products(self.precision, self.accelerator.device),
+                nullcontext() if last else self.accelerator.no_sync(self.objective),
+            ):
                 losses = {
                     key: part.share[AVERAGED_OVER.get(key, "rows")] * loss
                     for key, loss in self.objective(self._batch(part.rows)).items()
@@ -255,18 +267,6 @@ def model_logits(model: Any, encoded: Encoded) -> np.ndarray:
         if i % state.num_processes == state.process_index:
             logits[rows] = torch.from_numpy(runtime.run(encoded.batch(rows))).to(state.device)
     return reduce(logits, "sum").cpu().numpy()  # type: ignore[no-any-return]
-
-
-def _mixed_precision(precision: str) -> str:
-    """Accelerate's word for a precision, once the device is known to have it."""
-    device = processes().device.type
-    if precision == "auto":
-        return {"cuda": "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp16"}.get(
-            device, "no"
-        )
-    if precision == "fp16" and device != "cuda":
-        raise ToolkitError(f"--precision fp16 needs a GPU; this is a {device}", expected="fp32, bf16 or auto")
-    return "no" if precision == "fp32" else precision
 
 
 def _decayed(objective: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

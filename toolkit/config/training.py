@@ -45,7 +45,9 @@ class FinetuneConfig(Config):
     max_rows: int | None = option(None, "train on a random subset of this many rows [default: all]")
     patience: int | None = option(None, "end after this many dev evaluations without a new best [default: never]")
     accumulation: int = option(1, "batches whose gradients are summed for one step")
-    precision: str = option("auto", f"of the matrix products: {', '.join(PRECISIONS)}; auto: bf16 or fp16 on a GPU")
+    precision: str = option(
+        "auto", f"of the matrix products: {', '.join(PRECISIONS)}; auto: bf16 on a GPU or a CPU that multiplies in it"
+    )
     checkpoint_every: int | None = option(
         None, "steps between checkpoints, in OUT.partial [default: as often as 2 % of the time allows]"
     )
@@ -122,7 +124,9 @@ class DistillConfig(Config):
     accumulation: int | None = option(
         None, "batches whose gradients are summed for one step [default: 1; 8 with --general]"
     )
-    precision: str = option("auto", f"of the matrix products: {', '.join(PRECISIONS)}; auto: bf16 or fp16 on a GPU")
+    precision: str = option(
+        "auto", f"of the matrix products: {', '.join(PRECISIONS)}; auto: bf16 on a GPU or a CPU that multiplies in it"
+    )
     checkpoint_every: int | None = option(
         None, "steps between checkpoints, in OUT.partial [default: as often as 2 % of the time allows]"
     )
