@@ -1,0 +1,86 @@
+"""bf16 products on a CPU: taken where the hardware has them, rounded inputs and float32 sums, nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_training import encoded
+from torch.nn import functional as F  # noqa: N812
+
+from toolkit.errors import ToolkitError
+from toolkit.machine import environment
+from toolkit.objectives import Intermediate
+from toolkit.precision import products, settle
+from toolkit.steps import Schedule
+from toolkit.student import Projections, Shape, student_config
+from toolkit.training import Rows, fit
+
+CPU = torch.device("cpu")
+has_amx = "amx_bf16" in environment()["cpu_flags"]
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    return x.bfloat16().float()
+
+
+@pytest.mark.parametrize(("flags", "auto"), [(["avx2", "avx512_bf16"], "fp32"), (["amx_bf16", "avx2"], "bf16")])
+def test_auto_takes_what_the_cpu_multiplies_in(flags: list[str], auto: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.precision.environment", lambda: {"cpu_flags": flags})
+    assert settle("auto", CPU) == auto
+    assert [settle(name, CPU) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+
+
+def test_fp16_is_refused_on_a_cpu() -> None:
+    with pytest.raises(ToolkitError, match="fp16 needs a GPU; this is a cpu"):
+        settle("fp16", CPU)
+
+
+def test_products_round_their_inputs_and_sum_in_float32() -> None:
+    torch.manual_seed(0)
+    x, w = torch.randn(96, 64), torch.randn(48, 64, requires_grad=True)
+    exact = F.linear(x, w).detach()
+    with products("bf16", CPU):
+        found = F.linear(x, w)
+        found.backward(torch.ones_like(found))
+    wanted, gradient = F.linear(rounded(x), rounded(w)).detach(), rounded(x).sum(0).expand(48, 64)
+    assert found.dtype == torch.float32
+    if has_amx:
+        torch.testing.assert_close(found.detach(), wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(w.grad, gradient, atol=1e-4, rtol=1e-5)
+        assert (found - exact).abs().max() > 1e-3  # the control: it is not float32's product
+    else:
+        torch.testing.assert_close(found.detach(), exact, atol=0.2, rtol=0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nothing_is_left_behind(precision: str) -> None:
+    x = torch.randn(64, 64)
+    before = torch.get_float32_matmul_precision(), x @ x, torch.backends.cuda.flash_sdp_enabled()
+    with pytest.raises(ZeroDivisionError), products(precision, CPU):
+        raise ZeroDivisionError
+    assert (torch.get_float32_matmul_precision(), torch.backends.cuda.flash_sdp_enabled()) == (before[0], before[2])
+    assert torch.equal(x @ x, before[1])
+
+
+def test_a_student_learns_the_same_curve(tiny_bert: Callable[..., Any]) -> None:
+    """The losses of bf16's steps follow float32's within the rounding, and the stage tells what it took."""
+    curves = {}
+    for precision in ("fp32", "bf16"):
+        teacher = tiny_bert(seed=7)
+        torch.manual_seed(2)
+        student = type(teacher)(student_config(teacher.config, Shape(2, 16, 32, 4), dropout=0.0))
+        weights = {"attention": 1.0, "hidden": 1.0, "embedding": 1.0}
+        objective = Intermediate(student, teacher, Projections(3, 16, 24), (2, 3), weights)
+        schedule = Schedule(
+            epochs=8, lr=1e-2, batch_size=8, warmup=0.1, weight_decay=0.0, seed=0, precision=precision
+        )  # fmt: skip
+        fitted = fit(objective, Rows(encoded(80)), schedule, name="t", model=student, evaluate=None)
+        assert fitted.precision == fitted.to_json()["precision"] == precision
+        assert all(p.dtype == torch.float32 for p in objective.parameters())
+        curves[precision] = fitted.history
+    assert curves["fp32"][-1]["hidden"] < 0.5 * curves["fp32"][0]["hidden"]
+    for exact, found in zip(curves["fp32"], curves["bf16"], strict=True):
+        assert found == pytest.approx(exact, rel=0.05)
