@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ async def respond(
     http.state.headers = model.headers()
     _check_batch_size(inputs, models.limits.max_client_batch_size)
     work = model.engine.predict(inputs.texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
-    answer = await _unless_gone(http, asyncio.ensure_future(work))
+    answer = await _unless_gone(http, work)
     if answer is None:
         metrics.failures.labels("dropped").inc()
         return Response(status_code=CLIENT_GONE)
@@ -115,16 +115,28 @@ def _check_batch_size(inputs: Inputs, most: int) -> None:
         raise ServeError("Validation", f"batch size {len(inputs.texts)} > maximum allowed batch size {most}")
 
 
-async def _unless_gone(http: Request, work: asyncio.Future[Answer]) -> Answer | None:
+async def _unless_gone(http: Request, work: Coroutine[Any, Any, Answer]) -> Answer | None:
     """The answer, or None when the client left first; its work is then cancelled."""
+    task, left = asyncio.current_task(), False
+    assert task is not None
+
+    def leave(_: asyncio.Future[None]) -> None:
+        nonlocal left
+        left = True
+        task.cancel()
+
     leaving = asyncio.ensure_future(_disconnect(http))
-    both: tuple[asyncio.Future[Any], ...] = (work, leaving)
+    leaving.add_done_callback(leave)
     try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        return work.result() if work.done() else None
+        return await work
+    except asyncio.CancelledError:
+        if not left:
+            raise
+        task.uncancel()
+        return None
     finally:
-        for one in both:
-            one.cancel()
+        leaving.remove_done_callback(leave)
+        leaving.cancel()
 
 
 async def _disconnect(http: Request) -> None:

@@ -17,6 +17,7 @@ from serve.cost import CostModel
 from serve.limits import Limits
 from serve.metrics import Metrics
 from serve.schemas import ServeError, Text
+from serve.tokenization import Tokenization, Tokens
 from serve.workers import Workers
 from toolkit.predictor import Predictor
 from toolkit.text import Direction, Encoded
@@ -40,9 +41,6 @@ class Answer:
     def stages(self) -> dict[str, float]:
         """Seconds by stage."""
         return {"tokenization": self.tokenization_s, "queue": self.queue_s, "inference": self.inference_s}
-
-
-_Tokens = tuple[np.ndarray, np.ndarray, bool]
 
 
 @dataclass(eq=False)
@@ -71,12 +69,11 @@ class _Entry:
 
     request: _Request
     row: int
-    ids: np.ndarray
-    type_ids: np.ndarray
+    tokens: Tokens
     queued: float
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.tokens.ids)
 
 
 def _overloaded(problem: str, wait_s: float) -> ServeError:
@@ -105,6 +102,7 @@ class Engine:
         self.failing = False  # whether the model itself failed in the latest batch
         self.in_flight = 0
         self.cost = CostModel()
+        self._tokenization = Tokenization(predictor.encoder, workers.tokenizing, workers.count)
         self._closing = False
         self._queue: deque[_Entry] = deque()
         self._drained = asyncio.Event()
@@ -128,16 +126,15 @@ class Engine:
         started = self.workers.clock()
         deadline = started + allowed / 1000
         self._accept(len(texts), deadline)
-        loop = asyncio.get_running_loop()
-        request = _Request(loop.create_future(), [None] * len(texts))
+        request = _Request(asyncio.get_running_loop().create_future(), [None] * len(texts))
         try:
             async with asyncio.timeout(allowed / 1000) as limit:
-                encoded = await loop.run_in_executor(self.workers.tokenizing, self._encode, texts, truncate, direction)
+                encoded = await self._tokenization.encode(texts, truncate, direction)
                 now = self.workers.clock()
-                lengths = [len(ids) for ids, *_ in encoded]
+                lengths = [len(one.ids) for one in encoded]
                 if self.workers.in_flight > len(texts):
                     self._check_deadline(deadline, lengths)
-                self._queue.extend(_Entry(request, row, ids, types, now) for row, (ids, types, _) in enumerate(encoded))
+                self._queue.extend(_Entry(request, row, one, now) for row, one in enumerate(encoded))
                 self.workers.dispatch()
                 await request.done
         except TimeoutError:
@@ -147,7 +144,7 @@ class Engine:
         finally:
             self._release(request, len(texts))
         logits = np.stack([one for one in request.logits if one is not None])
-        cut = any(cut for *_, cut in encoded)
+        cut = any(one.cut for one in encoded)
         return Answer(logits, sum(lengths), cut, now - started, request.queue_s, request.inference_s)
 
     async def close(self) -> None:
@@ -216,30 +213,6 @@ class Engine:
         if not self.in_flight:
             self._drained.set()
 
-    def _encode(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[_Tokens]:
-        """Token ids, type ids and "was cut" per input; texts and pairs are told to the tokenizer apart."""
-        encoder = self.predictor.encoder
-        found: dict[int, _Tokens] = {}
-        for paired in (False, True):
-            rows = [row for row, (_, pair) in enumerate(texts) if (pair is not None) == paired]
-            if not rows:
-                continue
-            pairs = [texts[row][1] or "" for row in rows] if paired else None
-            try:
-                encoded = encoder.encode([texts[row][0] for row in rows], pairs, direction)
-            except BaseException as error:  # a bare Exception, and for a panic in Rust not even that
-                raise ServeError("Tokenizer", f"the tokenizer failed: {error}") from error
-            if not truncate and encoded.truncated.any():
-                text, pair = texts[rows[int(encoded.truncated.argmax())]]
-                raise ServeError(
-                    "Validation",
-                    f"an input has {encoder.count(text, pair)} tokens, more than the {encoder.max_length} that the "
-                    "model takes: shorten it, or leave `truncate` out to have it cut",
-                )
-            each = zip(encoded.ids, encoded.type_ids, map(bool, encoded.truncated), strict=True)
-            found.update(zip(rows, each, strict=True))
-        return [found[row] for row in range(len(texts))]
-
     def _next_batch(self, share: int) -> list[_Entry]:
         """The oldest input and up to `share` - 1 of like length, within the limits on tokens, inputs and padding."""
         oldest, *others = (self._queue[i] for i in range(min(WINDOW, len(self._queue))))
@@ -272,8 +245,8 @@ class Engine:
     def _infer(self, batch: list[_Entry]) -> list[np.ndarray | ServeError]:
         """Logits [C] per entry, or what went wrong with it; one bad input must not fail its neighbours."""
         encoded = Encoded(
-            [entry.ids for entry in batch],
-            [entry.type_ids for entry in batch],
+            [entry.tokens.ids for entry in batch],
+            [entry.tokens.type_ids for entry in batch],
             np.zeros(len(batch), dtype=bool),
             self.predictor.encoder.pad_id,
         )
