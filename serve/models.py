@@ -19,7 +19,7 @@ from serve.schemas import ModelCard, ServeError
 from serve.workers import Workers
 from toolkit.bundle import open_bundle
 from toolkit.errors import ToolkitError
-from toolkit.predictor import OnnxRuntime, Predictor
+from toolkit.predictor import OnnxRuntime, Predictor, check_company
 from toolkit.tasks import Task
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # safe in a path, a header, and a label of a metric
@@ -57,7 +57,8 @@ def load_predictor(path: str | Path) -> Predictor:
     """Verify an exported bundle, load it, and run it on a short input and on one as long as it takes.
 
     Raises:
-        ToolkitError: the bundle is damaged, is not exported, or its model does not fit its labels or its length.
+        ToolkitError: the bundle is damaged, is not exported, its model does not fit its labels or its length, or this
+            machine's onnxruntime runs it wrongly.
     """
     bundle = open_bundle(path)
     if bundle.weights.suffix != ".onnx":
@@ -68,6 +69,7 @@ def load_predictor(path: str | Path) -> Predictor:
         )
     predictor = Predictor(bundle, OnnxRuntime(bundle.weights, threads=1, spinning=False, memory_pattern=False))
     _check_model(predictor)
+    check_company(predictor)
     return predictor
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import rows
 
-from toolkit.bundle import write_bundle
+from toolkit.bundle import open_bundle, write_bundle
 from toolkit.errors import ToolkitError
-from toolkit.predictor import OnnxRuntime, Predictor, TorchRuntime, evaluate_bundle, open_predictor
+from toolkit.predictor import OnnxRuntime, Predictor, TorchRuntime, check_company, evaluate_bundle, open_predictor
 from toolkit.tasks import Task
+from toolkit.text import Batch
 
 TEXTS = [text for text, _ in rows(40, seed=21)]
 
@@ -151,3 +154,34 @@ def test_threads_reach_pytorch(tiny_student: Path) -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+class Neighbourly:
+    """Gives the last of several inputs other logits than it has alone, as a wrong int8 kernel does."""
+
+    def __init__(self, by: float) -> None:
+        self.by, self.shapes = by, list[tuple[int, ...]]()
+
+    def run(self, batch: Batch) -> np.ndarray:
+        self.shapes.append(batch["input_ids"].shape)
+        sums = batch["input_ids"].sum(axis=1).astype(np.float32)
+        logits = np.stack([1e-4 * sums, -1e-4 * sums], axis=1)
+        logits[-1] += self.by * (len(logits) > 1)
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("precision", "by", "refused"), [("int8", 0.02, True), ("int8", 0.0, False), ("fp32", 0.02, False)]
+)
+def test_int8_that_depends_on_its_company_is_not_run(
+    precision: str, by: float, refused: bool, tiny_student: Path
+) -> None:
+    bundle = open_bundle(tiny_student)
+    bundle = replace(bundle, manifest=bundle.manifest | {"precision": precision})
+    runtime = Neighbourly(by)
+    with pytest.raises(ToolkitError, match="other scores in a batch than alone") if refused else nullcontext():
+        check_company(Predictor(bundle, runtime))
+    if precision == "int8":
+        assert runtime.shapes[-1] == (8, bundle.max_length)
+    else:
+        assert not runtime.shapes

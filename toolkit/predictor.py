@@ -18,6 +18,9 @@ from toolkit.metrics import evaluate, scores
 from toolkit.tasks import get_task
 from toolkit.text import Batch, Encoded, TextEncoder, sorted_batches
 
+COMPANY = range(33, 41)  # tokens of the inputs that are run alone and together
+MAX_COMPANY_DIFFERENCE = 1e-3  # a wrong kernel's is a hundred times that, a right one's 0
+
 
 class Runtime(Protocol):
     """Padded token ids in, logits out."""
@@ -180,6 +183,39 @@ def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -
         ToolkitError: the bundle is damaged, or the packages to run it are missing.
     """
     bundle = open_bundle(path)
-    if bundle.weights.suffix == ".onnx":
-        return Predictor(bundle, OnnxRuntime(bundle.weights, threads=threads, device=device))
-    return Predictor(bundle, TorchRuntime.load(bundle.path, device, threads))
+    if bundle.weights.suffix != ".onnx":
+        return Predictor(bundle, TorchRuntime.load(bundle.path, device, threads))
+    predictor = Predictor(bundle, OnnxRuntime(bundle.weights, threads=threads, device=device))
+    check_company(predictor)
+    return predictor
+
+
+def check_company(predictor: Predictor) -> None:
+    """Refuse to run int8 where a text's scores depend on its company, which they never may.
+
+    The export proves it, on its own machine. onnxruntime 1.21 to 1.24 multiply int8 wrongly on CPUs with AMX in one
+    row of every 32, in the last columns of a width that is no multiple of 16, such as TinyBERT4's
+    (github.com/microsoft/onnxruntime/pull/27671). Rows of random pieces, longer than 32 where the model takes that,
+    put real tokens there.
+
+    Raises:
+        ToolkitError: the logits of a text alone and in a batch differ.
+    """
+    if predictor.bundle.precision != "int8":
+        return
+    random, longest = np.random.default_rng(0), min(COMPANY[-1], predictor.bundle.max_length)
+    ids = [random.integers(0, predictor.encoder.pieces, min(length, longest)) for length in COMPANY]
+    encoded = Encoded(
+        ids, [np.zeros_like(one) for one in ids], np.zeros(len(ids), dtype=bool), predictor.encoder.pad_id
+    )
+    alone, together = (predictor.logits(encoded, batch_size) for batch_size in (1, len(ids)))
+    difference = float(np.abs(alone - together).max())
+    if not difference <= MAX_COMPANY_DIFFERENCE:
+        import onnxruntime
+
+        raise ToolkitError(
+            f"{predictor.bundle.path}: onnxruntime {onnxruntime.__version__} on this CPU gives a text other scores in "
+            f"a batch than alone: logits differ by {difference:.2g}",
+            expected=f"at most {MAX_COMPANY_DIFFERENCE:g}, as on the machine that exported it",
+            fix="another release of onnxruntime: 1.21 to 1.24 multiply int8 wrongly on CPUs with AMX",
+        )

@@ -126,6 +126,11 @@ class TextEncoder:
         """The pieces behind ids, for showing."""
         return [self._tokenizers["right"].id_to_token(int(i)) or "" for i in ids]
 
+    @property
+    def pieces(self) -> int:
+        """How many word pieces the tokenizer knows; ids are below."""
+        return int(self._tokenizers["right"].get_vocab_size())
+
     def _pad_id(self) -> int:
         path = self.directory / "config.json"
         try:
