@@ -149,7 +149,7 @@ def _trim(job: Job, model: Any) -> Any:
 
     if not job.config.trim_vocabulary:
         return model
-    trimmed = choose_pieces(job.source.path, vocabulary_text(job.source, job.config))
+    trimmed = choose_pieces(job.source.path, vocabulary_text(job.source, job.config), job.config.max_pieces)
     model = load_classifier(job.source.path)  # a second one: the first is what the graph is held against
     trim_model(trimmed, model)
     trim_files(trimmed, job.staging)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Trimmed:
         return {int(old): new for new, old in enumerate(self.kept)}
 
 
-def choose_pieces(directory: Path, texts: Iterable[str]) -> Trimmed:
+def choose_pieces(directory: Path, texts: Iterable[str], most: int | None = None) -> Trimmed:
     """Find the pieces that stay: those in the texts, special ones, single characters, and what these cannot spell.
 
     A word whose piece falls away is then written in smaller pieces, down to single characters.
@@ -41,9 +42,10 @@ def choose_pieces(directory: Path, texts: Iterable[str]) -> Trimmed:
     Args:
         directory: holds tokenizer.json.
         texts: the task's text.
+        most: how many may stay; those most frequent in the texts then do.
 
     Raises:
-        ToolkitError: the tokenizer is no WordPiece one.
+        ToolkitError: the tokenizer is no WordPiece one, or more than `most` have to stay.
     """
     from tokenizers import Tokenizer
 
@@ -60,10 +62,17 @@ def choose_pieces(directory: Path, texts: Iterable[str]) -> Trimmed:
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    remaining = list(texts)
+    remaining, counts = list(texts), Counter[int]()
     for start in range(0, len(remaining), BATCH):
         for one in tokenizer.encode_batch_fast(remaining[start : start + BATCH]):
-            kept.update(one.ids)
+            counts.update(one.ids)
+    needed = [i for i, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0])) if i not in kept]
+    if most is not None and most < len(kept):
+        raise ToolkitError(
+            f"--max-pieces {most}: special pieces, single characters and what these cannot spell are {len(kept)}",
+            expected=f"at least {len(kept)}, better several thousand",
+        )
+    kept.update(needed if most is None else needed[: most - len(kept)])
     return Trimmed(np.array(sorted(kept), dtype=np.int64), len(vocabulary))
 
 

@@ -67,6 +67,8 @@ def test_all_faults_come_at_once() -> None:
             "--general takes no --task, --data, --temperature, --prediction-epochs, --seeds, --loss label: ",
         ),
         (replace(EXPORT, precision="int4"), "precision int4: expected one of int8, "),
+        (replace(EXPORT, max_pieces=9), "--max-pieces 9: expected --trim-vocabulary"),
+        (replace(EXPORT, max_pieces=0, trim_vocabulary=("a.txt",)), "--max-pieces 0: expected 1 or more"),
         (replace(EXPORT, max_drop=math.nan), "--max-drop nan: expected 0 or more points"),
         (replace(BENCH, bundles=()), "no bundle given"),
         (replace(BENCH, device="tpu"), "--device tpu: expected one of cpu, cuda"),

@@ -71,6 +71,9 @@ def test_a_smaller_vocabulary(tiny_student: Path, data_dir: Path, tmp_path: Path
     bundle = export(tiny_student, tmp_path, tmp_path / "all", trim_vocabulary=(str(more),))
     assert bundle.manifest["gates"]["agreement"] == 1.0  # no word of dev was cut in other pieces
     assert bundle.manifest["vocabulary"]["kept"] == bundle.config["vocab_size"] < bundle.manifest["vocabulary"]["of"]
+    some = bundle.manifest["vocabulary"]["kept"] - 1
+    fewer = export(tiny_student, tmp_path, tmp_path / "some", trim_vocabulary=(str(more),), max_pieces=some)
+    assert fewer.config["vocab_size"] == some
     predictor = open_predictor(bundle.path, threads=1)
     assert np.isfinite(predictor.predict(["an unheard-of film", "zzz"])).all()
     write_csv(tmp_path / "dev.csv", rows(60, seed=3))

@@ -42,6 +42,23 @@ def test_what_stays(tiny_student: Path, trimmed: Path) -> None:
     assert json.loads((trimmed / "config.json").read_text())["vocab_size"] == len(after)
 
 
+def test_the_most_frequent_stay(tiny_student: Path) -> None:
+    texts = ["good good good film", "dull film", "plot"]
+    fewest = len(choose_pieces(tiny_student, []).kept)
+    names = {i: piece for piece, i in pieces(tiny_student).items()}
+    whole = set(choose_pieces(tiny_student, texts).kept.tolist())
+    for most, left in (
+        (fewest, set()),
+        (fewest + 2, {"good", "film"}),
+        (fewest + 99, {"good", "film", "dull", "plot"}),
+    ):
+        found = choose_pieces(tiny_student, texts, most)
+        assert {names[i] for i in found.kept if len(names[i].removeprefix("##")) > 1 and names[i][0] != "["} == left
+        assert set(found.kept.tolist()) <= whole
+    with pytest.raises(ToolkitError, match=f"expected: at least {fewest}"):
+        choose_pieces(tiny_student, texts, fewest - 1)
+
+
 def test_words_that_left_are_spelled(tiny_student: Path, trimmed: Path) -> None:
     encoder = TextEncoder(trimmed, 32)
     (ids,) = encoder.encode(["a clever plot"]).ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toolkit.config.base import Config, argument, flags, option, required
+from toolkit.config.base import Config, argument, at_least, flags, option, required
 
 PRECISIONS = ("int8", "fp16", "fp32")
 EMBEDDING_BITS = (8, 4)
@@ -32,6 +32,9 @@ class ExportConfig(Config):
     trim_vocabulary: tuple[str, ...] = option(
         (), "keep only word pieces that this text and the task's train rows need; may be given more than once"
     )
+    max_pieces: int | None = option(
+        None, "with --trim-vocabulary: at most so many word pieces, those most frequent in that text [default: all]"
+    )
     tune: bool = option(
         False, "build it in several ways, int8 and fp32, time them on this CPU and keep the fastest that passes"
     )
@@ -46,6 +49,10 @@ class ExportConfig(Config):
             yield f"--max-drop {self.max_drop}: expected 0 or more points"
         if self.embedding_bits not in EMBEDDING_BITS:
             yield f"--embedding-bits {self.embedding_bits}: expected 8 or 4"
+        if self.max_pieces is not None:
+            yield from at_least(1, max_pieces=self.max_pieces)
+            if not self.trim_vocabulary:
+                yield f"--max-pieces {self.max_pieces}: expected --trim-vocabulary, which it bounds"
         if self.precision != "int8":
             named = (
                 ("--embedding-bits", self.embedding_bits != 8), ("--calibration", self.calibration is not None),
