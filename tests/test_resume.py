@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import rows
 from test_training import encoded
 
 from toolkit.bundle import open_bundle
@@ -27,6 +28,7 @@ from toolkit.config import DistillConfig
 from toolkit.distill import run_distill
 from toolkit.errors import ToolkitError
 from toolkit.finetune import Supervised
+from toolkit.general import run_general
 from toolkit.steps import Schedule
 from toolkit.training import Fitted, Rows, fit
 
@@ -262,7 +264,8 @@ def options(teacher: Path, data_dir: Path, out: Path) -> dict[str, Any]:
 
 def kill_after(given: dict[str, Any], stage: str, step: int, delay_s: float) -> None:
     """Run the real command, and end it with SIGKILL some time after it wrote the checkpoint of a step."""
-    flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    named = ((f"--{name.replace('_', '-')}", value) for name, value in given.items())
+    flags = [part for name, value in named for part in ((name,) if value is True else (name, str(value)))]
     work = Path(f"{given['out']}.partial")
     process = subprocess.Popen(
         [sys.executable, "-m", "toolkit", "distill", *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -311,3 +314,28 @@ def test_five_kills_at_random_moments(tiny_teacher: Path, data_dir: Path, tmp_pa
         for step in steps
     ]
     check_kills(tiny_teacher, data_dir, tmp_path, moments)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_five_kills_of_general_distillation(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "text.txt"
+    corpus.write_text("".join(f"{text}\n" for text, _ in rows(400, seed=5)))
+    shared = {
+        "general": True, "teacher": str(tiny_teacher), "corpus": str(corpus), "student": "2/16/32/4",
+        "intermediate_epochs": 6, "intermediate_lr": 5e-3, "max_length": 16, "batch_size": 8, "accumulation": 2,
+        "dropout": 0.1,
+    }  # fmt: skip
+    made = {}
+    for name in ("whole", "killed"):
+        given, draw = shared | {"out": str(tmp_path / name), "checkpoint_every": 1}, random.Random(11)
+        for step in sorted(draw.sample(range(2, 80), 5)) if name == "killed" else ():
+            kill_after(given, "general", step, draw.random() / 50)
+            assert not Path(given["out"]).exists()
+        run_general(DistillConfig(**given | {"task": None, "corpus": (str(corpus),)}))
+        made[name] = open_bundle(tmp_path / name).manifest
+    steps = made["whole"]["stages"]["general"]["steps"]
+    assert steps > 80, "some of the moments lie behind the end"
+    assert made["killed"]["stages"]["general"]["history"] == made["whole"]["stages"]["general"]["history"]
+    for name in ("model.safetensors", "projections.safetensors"):
+        assert made["killed"]["files"][name] == made["whole"]["files"][name]
