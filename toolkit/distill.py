@@ -30,6 +30,7 @@ from toolkit.fakequant import quantized
 from toolkit.hub import Source, write_model
 from toolkit.metrics import evaluate
 from toolkit.objectives import Intermediate, Prediction, check_models
+from toolkit.precision import products, settle
 from toolkit.processes import processes
 from toolkit.runreport import Phases, write_run_report
 from toolkit.starts import origins, start_student
@@ -232,7 +233,8 @@ def _teach(
             )  # fmt: skip
         objective.close()
     if config.prediction_epochs and (weights["prediction"] or weights["label"]):
-        with phases("the teacher's answers"):
+        device = processes().device
+        with phases("the teacher's answers"), products(settle(config.precision, device), device):
             rows = Answers(lesson.texts, model_logits(teacher, lesson.texts), lesson.train.labels)
         if weights["label"] and len(lesson.texts) > len(lesson.train):
             say(f"the label loss sees {len(lesson.train):,} of {len(lesson.texts):,} texts: the unlabelled have none")
