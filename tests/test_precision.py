@@ -29,13 +29,14 @@ def rounded(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("flags", "auto"), [(["avx2", "avx512_bf16"], "fp32"), (["amx_bf16", "avx2"], "bf16")])
 def test_auto_takes_what_the_cpu_multiplies_in(flags: list[str], auto: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolkit.precision.environment", lambda: {"cpu_flags": flags})
-    assert settle("auto", CPU) == auto
-    assert [settle(name, CPU) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+    assert settle("auto", CPU, 30.0) == auto
+    assert settle("auto", CPU, 400.0) == "fp32", "attention over long rows is faster as one kernel"
+    assert [settle(name, CPU, 400.0) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
 
 
 def test_fp16_is_refused_on_a_cpu() -> None:
     with pytest.raises(ToolkitError, match="fp16 needs a GPU; this is a cpu"):
-        settle("fp16", CPU)
+        settle("fp16", CPU, 30.0)
 
 
 def test_products_round_their_inputs_and_sum_in_float32() -> None:

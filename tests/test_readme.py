@@ -85,9 +85,18 @@ def test_links_inside_the_repository_lead_somewhere() -> None:
     assert [link for link in local if not (ROOT / link.split("#")[0]).exists()] == []
 
 
-def test_the_results_are_those_of_the_report_files() -> None:
-    from benchmarks.results import SECTION, section
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_the_results_are_those_of_the_report_files(page: Path) -> None:
+    from benchmarks.results import fill, sections
 
-    found = SECTION.search(README)
-    assert found is not None
-    assert found[0] == found[1] + section() + found[2], "run: make results"
+    text = page.read_text(encoding="utf-8")
+    assert fill(text, sections()) == text, "run: make results"
+
+
+def test_every_stored_result_is_shown() -> None:
+    from benchmarks.results import sections
+
+    pages = README + "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    assert [name for name in sections() if pages.count(f"<!-- {name} -->\n") != 1] == []

@@ -11,12 +11,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from toolkit.errors import ToolkitError
 from toolkit.machine import environment
 
+LONG = 192  # tokens of a row from which on a CPU's plain attention takes what bf16 saves
 
-def settle(precision: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16: what an option's value comes to on this device.
 
-    "auto" takes bf16 where the hardware multiplies in it: GPUs since Ampere, and CPUs with AMX tiles. Older GPUs get
-    fp16, other CPUs fp32.
+def settle(precision: str, device: torch.device, tokens: float) -> str:
+    """fp32, bf16 or fp16: what an option's value comes to on this device, for rows of so many tokens on average.
+
+    "auto" takes bf16 where the hardware multiplies in it: GPUs since Ampere, and for rows that are not LONG CPUs with
+    AMX tiles. Older GPUs get fp16, other CPUs fp32.
 
     Raises:
         ToolkitError: fp16 without a GPU.
@@ -27,7 +29,8 @@ def settle(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if device.type == "cpu" and "amx_bf16" in environment()["cpu_flags"] else "fp32"
+    pays = device.type == "cpu" and tokens < LONG and "amx_bf16" in environment()["cpu_flags"]
+    return "bf16" if pays else "fp32"
 
 
 @contextmanager

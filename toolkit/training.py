@@ -122,7 +122,7 @@ class Run:
         AcceleratorState._reset_state()  # accelerate would hold on to the precision of the first run
         ddp = DistributedDataParallelKwargs()
         device = processes().device
-        self.precision = settle(schedule.precision, device)
+        self.precision = settle(schedule.precision, device, float(rows.encoded.lengths.mean()))
         mixed = accelerate_word(self.precision, device)
         self.accelerator = Accelerator(mixed_precision=mixed, kwargs_handlers=[ddp])
         self.plain, self.rows, self.schedule, self.name, self.model = objective, rows, schedule, name, model
