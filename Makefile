@@ -1,4 +1,5 @@
-# Every target sets up .venv first, when it is missing or older than what it is made from.
+# Every target sets up .venv first, when it is missing or older than what it is made from: with the packages that `make
+# demo` needs, or, for the tests, with all.
 #   PYTHON    the interpreter to make .venv with, 3.11 or later
 #   CHROMIUM  a Chromium or Chrome for the tests of pages, where `chromium` is not on the PATH
 #   ARGS      more arguments, as in: make demo ARGS=--quick
@@ -7,7 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+DEMO := $(VENV)/.demo
+DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow bench results lint browser clean
@@ -15,23 +17,23 @@ STAMP := $(VENV)/.installed
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
 
-demo: $(STAMP) ## teacher, student, int8 export, proof and bench on the embedded data
+demo: $(DEMO) ## teacher, student, int8 export, proof and bench on the embedded data
 	$(BIN)/toolkit demo $(ARGS)
 
-test: $(STAMP) browser ## all tests but the slow ones; no network needed once set up
+test: $(DEV) browser ## all tests but the slow ones; no network needed once set up
 	$(BIN)/python -m pytest $(ARGS)
 
-test-slow: $(STAMP) browser ## the long end-to-end tests
+test-slow: $(DEV) browser ## the long end-to-end tests
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-bench: $(STAMP) ## measure what `make demo` left in runs/demo against BERT-base
+bench: $(DEMO) ## measure what `make demo` left in runs/demo against BERT-base
 	$(BIN)/toolkit bench runs/demo/int8 --out runs/demo/bench $(ARGS)
 
-results: $(STAMP) ## README's results from what `make demo` left in runs/demo
+results: $(DEMO) ## README's results from what `make demo` left in runs/demo
 	$(BIN)/python benchmarks/results.py collect runs/demo
 	$(BIN)/python benchmarks/results.py render
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -39,14 +41,14 @@ lint: $(STAMP) ## ruff and mypy
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(STAMP): pyproject.toml constraints.txt
+$(DEMO) $(DEV): pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Python 3.11 or later is needed; '$(or $(PYTHON),python3)' is not. Try: make PYTHON=/path/to/python3.11" >&2; \
 		exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 		rm -rf $(VENV); echo "no virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(@F:.%=%)]'
+	@touch $@ $(DEMO)
 
 browser:
 	@if [ -n "$$CHROMIUM$$NO_BROWSER" ] || command -v chromium >/dev/null || command -v google-chrome >/dev/null; then \
