@@ -1,7 +1,7 @@
-"""README's table of results, made from report files and never typed.
+"""The pages' tables of results, made from report files and never typed.
 
 python benchmarks/results.py collect runs/demo    what a finished demo left, into benchmarks/results/demo.json
-python benchmarks/results.py render               the section of README.md between its markers
+python benchmarks/results.py render               every section of README.md and docs/ between its markers
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -17,13 +18,13 @@ from toolkit.bundle import open_bundle
 from toolkit.config import ExportConfig
 
 ROOT = Path(__file__).parent.parent
-DEMO, SEEDS = (ROOT / "benchmarks" / "results" / f"{name}.json" for name in ("demo", "seeds"))
-README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+DEMO, SEEDS, GLUE, SIZES = (RESULTS / f"{name}.json" for name in ("demo", "seeds", "glue", "export_quality"))
+BERT_BASE_MB = 438.0
 GAINS = {
     "int8": "int8 over fp32, both ONNX", "batching": "batches of like length over padding to max_length, int8",
     "total": "total: int8 ONNX over BERT-base in PyTorch",
 }  # fmt: skip
-SECTION = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
 def collect(run: Path) -> dict[str, Any]:
@@ -126,10 +127,56 @@ def _seeds(rows: list[dict[str, Any]], *, today: bool) -> str:
     )
 
 
-def section() -> str:
-    """The section from the stored files."""
-    seeds = json.loads(SEEDS.read_text(encoding="utf-8")) if SEEDS.exists() else []
-    return render(json.loads(DEMO.read_text(encoding="utf-8")), seeds)
+def _spread(values: Sequence[float]) -> str:
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def glue(rows: Sequence[dict[str, Any]]) -> str:
+    """What students keep of their teachers, a line for each task; dev, by the task's own metric."""
+    lines = [
+        "| task, dev metric | seeds | teacher | student before training | student | kept |", "|---|--:|--:|--:|--:|--:|"
+    ]  # fmt: skip
+    kept = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        of_task = [row for row in rows if row["task"] == task]
+        cells = [_spread([row[name] for row in of_task]) for name in ("teacher", "start", "student", "retention")]
+        kept.append(mean(row["retention"] for row in of_task))
+        lines.append(f"| {task}, {of_task[0]['metric'].replace('_', ' ')} | {len(of_task)} | {' | '.join(cells)} % |")
+    return "\n".join([*lines, "", f"Mean over {len(kept)} tasks: {mean(kept):.1f} % kept."]) + "\n"
+
+
+def sizes(rows: Sequence[dict[str, Any]]) -> str:
+    """What three sizes of int8 cost, a line for each student and size."""
+    lines = [
+        "| student | export | MB | smaller than BERT-base | dev metric | lost | same label |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        same = "-" if row["agreement"] is None else f"{100 * row['agreement']:.1f} %"
+        lines.append(
+            f"| {row['task']} | {row['size']} | {row['size_mb']:.2f} | {BERT_BASE_MB / row['size_mb']:.0f}x "
+            f"| {row['int8']:.2f} | {row['drop']:.2f} | {same} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _load(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def sections() -> dict[str, str]:
+    """Text by the name of its markers, for every result that is stored."""
+    found = {"results": render(_load(DEMO), _load(SEEDS))}
+    tables: dict[str, tuple[Path, Callable[[Any], str]]] = {"glue": (GLUE, glue), "sizes": (SIZES, sizes)}
+    return found | {name: table(_load(path)) for name, (path, table) in tables.items() if path.exists()}
+
+
+def fill(page: str, found: dict[str, str]) -> str:
+    """A page with its sections, from <!-- NAME --> to <!-- /NAME -->, as they are now."""
+    for name, text in found.items():
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        page = marked.sub(lambda ends, text=text: ends[1] + text + ends[2], page)
+    return page
 
 
 def main() -> None:
@@ -138,8 +185,8 @@ def main() -> None:
         case ["collect", run]:
             DEMO.write_text(json.dumps(collect(Path(run)), indent=2, sort_keys=True) + "\n", encoding="utf-8")
         case ["render"]:
-            old = README.read_text(encoding="utf-8")
-            README.write_text(SECTION.sub(lambda found: found[1] + section() + found[2], old), encoding="utf-8")
+            for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+                path.write_text(fill(path.read_text(encoding="utf-8"), sections()), encoding="utf-8")
         case _:
             sys.exit(__doc__)
 
