@@ -243,6 +243,8 @@ def _teach(
             student, lesson.task.kind, config.temperature, prediction=weights["prediction"], label=weights["label"]
         )
         learning = Schedule.of(config, config.prediction_epochs, config.prediction_lr, evaluations=4)
+        if config.quantization_aware and config.precision == "auto":
+            learning = replace(learning, precision="fp32")  # bf16 has no room for the whole numbers of int8
         with phases("stage b, prediction"), quantized(student) if config.quantization_aware else nullcontext():
             stages["prediction"] = fit(
                 answers, rows, learning, name="prediction", model=student,
