@@ -1,5 +1,5 @@
-# Every target sets up .venv first, when it is missing or older than what it is made from: with the packages that `make
-# demo` needs, or, for the tests, with all.
+# Every target sets up .venv first, when it is missing or older than what it is made from: `make demo` with the packages
+# that it needs, the tests with all.
 #   PYTHON    the interpreter to make .venv with, 3.11 or later
 #   CHROMIUM  a Chromium or Chrome for the tests of pages, where `chromium` is not on the PATH
 #   ARGS      more arguments, as in: make demo ARGS=--quick

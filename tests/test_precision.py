@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import encoded
+from test_training import encoded, intermediate
 from torch.nn import functional as F  # noqa: N812
 
 from toolkit.errors import ToolkitError
 from toolkit.machine import environment
-from toolkit.objectives import Intermediate
 from toolkit.precision import products, settle
 from toolkit.steps import Schedule
-from toolkit.student import Projections, Shape, student_config
 from toolkit.training import Rows, fit
 
 CPU = torch.device("cpu")
@@ -70,15 +68,11 @@ def test_a_student_learns_the_same_curve(tiny_bert: Callable[..., Any]) -> None:
     """The losses of bf16's steps follow float32's within the rounding, and the stage tells what it took."""
     curves = {}
     for precision in ("fp32", "bf16"):
-        teacher = tiny_bert(seed=7)
-        torch.manual_seed(2)
-        student = type(teacher)(student_config(teacher.config, Shape(2, 16, 32, 4), dropout=0.0))
-        weights = {"attention": 1.0, "hidden": 1.0, "embedding": 1.0}
-        objective = Intermediate(student, teacher, Projections(3, 16, 24), (2, 3), weights)
+        objective = intermediate(tiny_bert)
         schedule = Schedule(
             epochs=8, lr=1e-2, batch_size=8, warmup=0.1, weight_decay=0.0, seed=0, precision=precision
         )  # fmt: skip
-        fitted = fit(objective, Rows(encoded(80)), schedule, name="t", model=student, evaluate=None)
+        fitted = fit(objective, Rows(encoded(80)), schedule, name="t", model=objective.student, evaluate=None)
         assert fitted.precision == fitted.to_json()["precision"] == precision
         assert all(p.dtype == torch.float32 for p in objective.parameters())
         curves[precision] = fitted.history

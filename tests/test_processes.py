@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_training import SCHEDULE, encoded
+from test_training import SCHEDULE, encoded, intermediate
 
 from toolkit.bundle import Bundle, open_bundle
 from toolkit.config import DistillConfig
@@ -26,7 +26,6 @@ from toolkit.errors import ToolkitError
 from toolkit.finetune import Supervised
 from toolkit.objectives import Intermediate
 from toolkit.steps import Schedule
-from toolkit.student import Projections, Shape, student_config
 from toolkit.training import Rows, fit, model_logits
 
 ROOT = Path(__file__).parent.parent
@@ -110,15 +109,11 @@ class TestAccumulation:
     """In one process, where exactness can be seen without a launcher."""
 
     def learn(self, tiny_bert: Callable[..., Any], batch_size: int, accumulation: int) -> tuple[Any, Any]:
-        teacher = tiny_bert(seed=7)
-        torch.manual_seed(2)
-        student = type(teacher)(student_config(teacher.config, Shape(2, 16, 32, 4), dropout=0.0))
-        weights = {"attention": 1.0, "hidden": 1.0, "embedding": 1.0}
-        objective = Intermediate(student, teacher, Projections(3, 16, 24), (2, 3), weights)
+        objective = intermediate(tiny_bert)
         schedule = Schedule(
             epochs=3, lr=1e-2, batch_size=batch_size, warmup=0.1, weight_decay=0.01, seed=0, accumulation=accumulation
         )
-        fitted = fit(objective, Rows(encoded(50)), schedule, name="t", model=student, evaluate=None)
+        fitted = fit(objective, Rows(encoded(50)), schedule, name="t", model=objective.student, evaluate=None)
         return objective.state_dict(), fitted
 
     def test_it_is_one_large_batch(self, tiny_bert: Callable[..., Any]) -> None:
@@ -151,7 +146,7 @@ def bf16_losses(tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) 
     """What the objective gave in a run under accelerate's bf16 autocast, as a GPU has it."""
     monkeypatch.setattr("toolkit.training.accelerate_word", lambda *_: "bf16")
     monkeypatch.setattr("toolkit.training.products", lambda *_: nullcontext())
-    teacher, seen = tiny_bert(seed=7), {}
+    seen: dict[str, torch.Tensor] = {}
 
     class Watched(Intermediate):
         def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -159,14 +154,11 @@ def bf16_losses(tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) 
             seen.update(losses, states=self._traces[1].states.queries[3])
             return losses
 
-    torch.manual_seed(2)
-    student = type(teacher)(student_config(teacher.config, Shape(2, 16, 32, 4), dropout=0.0))
-    weights = {"attention": 1.0, "hidden": 1.0, "embedding": 1.0}
-    objective = Watched(student, teacher, Projections(3, 16, 24), (2, 3), weights)
+    objective = intermediate(tiny_bert, Watched)
     schedule = Schedule(
         epochs=1, lr=1e-2, batch_size=8, warmup=0.1, weight_decay=0.0, seed=0, precision="bf16"
     )  # fmt: skip
-    fit(objective, Rows(encoded(8)), schedule, name="t", model=student, evaluate=None)
+    fit(objective, Rows(encoded(8)), schedule, name="t", model=objective.student, evaluate=None)
     assert all(p.dtype == torch.float32 for p in objective.parameters())
     return seen
 

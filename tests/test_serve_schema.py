@@ -36,8 +36,8 @@ def give_time(body: Any) -> None:
     """A request that asks for an answer in 1 ms rightly gets 504, which is not what is looked for here."""
     for holder in (body, body.get("parameters") if isinstance(body, dict) else None):
         given = holder.get("timeout_ms") if isinstance(holder, dict) else None
-        if isinstance(given, int | float) and given >= 1 and given % 1 == 0:  # 1.5 is to be refused as it is
-            holder["timeout_ms"] = max(given, 30_000)
+        if isinstance(given, int | float) and not isinstance(given, bool) and given >= 1 and given % 1 == 0:
+            holder["timeout_ms"] = max(given, 30_000)  # true and 1.5 are to be refused as they are
 
 
 def ask(schema: Any, method: str, path: str, mode: GenerationMode) -> None:

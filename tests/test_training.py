@@ -31,6 +31,15 @@ def encoded(rows: int, seed: int = 0) -> Encoded:
     return Encoded(ids, [np.zeros_like(one) for one in ids], np.zeros(rows, dtype=bool), pad_id=0)
 
 
+def intermediate(tiny_bert: Callable[..., Any], kind: type[Intermediate] = Intermediate) -> Intermediate:
+    """Stage a with a tiny teacher of three layers and a student of two, the same weights each time."""
+    teacher = tiny_bert(seed=7)
+    torch.manual_seed(2)
+    student = type(teacher)(student_config(teacher.config, Shape(2, 16, 32, 4), dropout=0.0))
+    weights = {"attention": 1.0, "hidden": 1.0, "embedding": 1.0}
+    return kind(student, teacher, Projections(3, 16, 24), (2, 3), weights)
+
+
 class Slope(nn.Module):
     """y = w * length, and a record of the rows it was shown."""
 

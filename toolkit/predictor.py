@@ -191,7 +191,7 @@ def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -
 
 
 def check_company(predictor: Predictor) -> None:
-    """Refuse to run int8 where a text's scores depend on its company, which they never may.
+    """Refuse to run int8 where a text's logits depend on its company, which they never may; others are not asked.
 
     The export proves it, on its own machine. onnxruntime 1.21 to 1.24 multiply int8 wrongly on CPUs with AMX in one
     row of every 32, in the last columns of a width that is no multiple of 16, such as TinyBERT4's
@@ -203,11 +203,9 @@ def check_company(predictor: Predictor) -> None:
     """
     if predictor.bundle.precision != "int8":
         return
-    random, longest = np.random.default_rng(0), min(COMPANY[-1], predictor.bundle.max_length)
-    ids = [random.integers(0, predictor.encoder.pieces, min(length, longest)) for length in COMPANY]
-    encoded = Encoded(
-        ids, [np.zeros_like(one) for one in ids], np.zeros(len(ids), dtype=bool), predictor.encoder.pad_id
-    )
+    encoder, random = predictor.encoder, np.random.default_rng(0)
+    ids = [random.integers(0, encoder.vocabulary_size, min(length, encoder.max_length)) for length in COMPANY]
+    encoded = Encoded(ids, [np.zeros_like(one) for one in ids], np.zeros(len(ids), dtype=bool), encoder.pad_id)
     alone, together = (predictor.logits(encoded, batch_size) for batch_size in (1, len(ids)))
     difference = float(np.abs(alone - together).max())
     if not difference <= MAX_COMPANY_DIFFERENCE:

@@ -127,7 +127,7 @@ class TextEncoder:
         return [self._tokenizers["right"].id_to_token(int(i)) or "" for i in ids]
 
     @property
-    def pieces(self) -> int:
+    def vocabulary_size(self) -> int:
         """How many word pieces the tokenizer knows; ids are below."""
         return int(self._tokenizers["right"].get_vocab_size())
 

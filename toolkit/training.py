@@ -122,8 +122,8 @@ class Run:
         AcceleratorState._reset_state()  # accelerate would hold on to the precision of the first run
         ddp = DistributedDataParallelKwargs()
         device = processes().device
-        self.precision = settle(schedule.precision, device, float(rows.encoded.lengths.mean()))
-        mixed = accelerate_word(self.precision, device)
+        precision = settle(schedule.precision, device, float(rows.encoded.lengths.mean()))
+        mixed = accelerate_word(precision, device)
         self.accelerator = Accelerator(mixed_precision=mixed, kwargs_handlers=[ddp])
         self.plain, self.rows, self.schedule, self.name, self.model = objective, rows, schedule, name, model
         count, mine = self.accelerator.num_processes, self.accelerator.process_index
@@ -132,7 +132,7 @@ class Run:
         torch.manual_seed(schedule.seed + mine)
         optimizer = torch.optim.AdamW(_decayed(objective, schedule.weight_decay), lr=schedule.lr, fused=True)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
-        self.fitted, self.done, self.checkpoints = Fitted(precision=self.precision), False, checkpoints
+        self.fitted, self.done, self.checkpoints = Fitted(precision), False, checkpoints
         self.best: dict[str, Tensor] = {}
         if checkpoints is not None and (last := checkpoints.last(name)):
             with checkpoints.opened(last) as progress:
@@ -148,7 +148,7 @@ class Run:
         for i, part in enumerate(parts):
             last = i + 1 == len(parts)
             with (
-                products(self.precision, self.accelerator.device),
+                products(self.fitted.precision, self.accelerator.device),
                 nullcontext() if last else self.accelerator.no_sync(self.objective),
             ):
                 losses = {
