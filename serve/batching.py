@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -76,6 +77,50 @@ class _Entry:
         return len(self.tokens.ids)
 
 
+class _Queue:
+    """Inputs that wait, the oldest first, and the tokens they have together."""
+
+    def __init__(self) -> None:
+        self.entries: deque[_Entry] = deque()
+        self.tokens = 0
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def add(self, entries: Iterable[_Entry]) -> None:
+        for entry in entries:
+            self.entries.append(entry)
+            self.tokens += len(entry)
+
+    def drop(self, leaving: Collection[_Entry]) -> None:
+        self.entries = deque(entry for entry in self.entries if entry not in leaving)
+        self.tokens -= sum(map(len, leaving))
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Inputs on their way through the model, and the tokens that go with them, padding included."""
+
+    engine: Engine
+    entries: list[_Entry]
+    tokens: int
+
+    @property
+    def expected_s(self) -> float:
+        return self.engine.cost.seconds(self.tokens)
+
+    def infer(self) -> list[np.ndarray | ServeError]:
+        return self.engine.infer(self.entries)
+
+    def settle(self, outcomes: list[np.ndarray | ServeError], started: float, ended: float) -> None:
+        self.engine.cost.observe(self.tokens, ended - started)
+        for entry, outcome in zip(self.entries, outcomes, strict=True):
+            request = entry.request
+            request.queue_s = max(request.queue_s, started - entry.queued)
+            request.inference_s = max(request.inference_s, ended - started)
+            request.settle(entry.row, outcome)
+
+
 def _overloaded(problem: str, wait_s: float) -> ServeError:
     return ServeError("Overloaded", f"Model is overloaded: {problem}", retry_after=min(60, max(1, math.ceil(wait_s))))
 
@@ -104,7 +149,7 @@ class Engine:
         self.cost = CostModel()
         self._tokenization = Tokenization(predictor.encoder, workers.tokenizing, workers.count)
         self._closing = False
-        self._queue: deque[_Entry] = deque()
+        self._queue = _Queue()
         self._drained = asyncio.Event()
         self._batch_size, self._batch_tokens = metrics.batch_size.labels(name), metrics.batch_tokens.labels(name)
         workers.add(self)
@@ -134,7 +179,7 @@ class Engine:
                 lengths = [len(one.ids) for one in encoded]
                 if self.workers.in_flight > len(texts):
                     self._check_deadline(deadline, lengths)
-                self._queue.extend(_Entry(request, row, one, now) for row, one in enumerate(encoded))
+                self._queue.add(_Entry(request, row, one, now) for row, one in enumerate(encoded))
                 self.workers.dispatch()
                 await request.done
         except TimeoutError:
@@ -175,7 +220,9 @@ class Engine:
 
         An idle engine is not asked, so that an estimate that was wrong gets measured again.
         """
-        own = max(self._seconds(lengths) / self.workers.count, self._seconds(lengths and [max(lengths)]))
+        own = self._seconds(len(lengths), sum(lengths)) / self.workers.count
+        if lengths:
+            own = max(own, self._seconds(1, max(lengths)))
         late = self.workers.clock() + self.workers.wait_s() + own - deadline
         if late > 0:
             raise _overloaded(f"the answer would come about {max(1, round(late * 1000))} ms after the deadline", late)
@@ -186,36 +233,39 @@ class Engine:
 
     def oldest(self) -> float:
         """When the one that waits longest was queued."""
-        return self._queue[0].queued
+        return self._queue.entries[0].queued
 
     def queued_s(self) -> float:
         """Seconds that what waits takes on one worker."""
-        return self._seconds([len(entry) for entry in self._queue])
+        return self._seconds(len(self._queue), self._queue.tokens)
 
-    def start(self, share: int) -> tuple[Coroutine[None, None, None], float]:
-        """The run of the next batch and the seconds it should take."""
-        batch = self._next_batch(share)
-        padded = max(map(len, batch)) * len(batch)
-        return self._run(batch, padded), self.cost.seconds(padded)
+    def next_batch(self, share: int) -> _Batch:
+        """At most `share` inputs, taken off the queue."""
+        entries = self._choose(share)
+        self._queue.drop(set(entries))
+        tokens = max(map(len, entries)) * len(entries)
+        self._batch_size.observe(len(entries))
+        self._batch_tokens.observe(tokens)
+        return _Batch(self, entries, tokens)
 
-    def _seconds(self, lengths: Sequence[int]) -> float:
-        """What inputs of these lengths take on one worker, in as few batches as the limits allow."""
-        limits, tokens = self.limits, sum(lengths)
-        batches = max(-(-len(lengths) // limits.max_batch_requests), -(-tokens // limits.max_batch_tokens))
+    def _seconds(self, inputs: int, tokens: int) -> float:
+        """What so many inputs take on one worker, in as few batches as the limits allow."""
+        limits = self.limits
+        batches = max(-(-inputs // limits.max_batch_requests), -(-tokens // limits.max_batch_tokens))
         return self.cost.seconds(tokens, batches)
 
     def _release(self, request: _Request, count: int) -> None:
         self.in_flight -= count
         if not request.done.done() or request.done.cancelled() or request.done.exception() is not None:
             request.done.cancel()
-            self._queue = deque(entry for entry in self._queue if entry.request is not request)
+            self._queue.drop({entry for entry in self._queue.entries if entry.request is request})
             self.workers.show_queue()
         if not self.in_flight:
             self._drained.set()
 
-    def _next_batch(self, share: int) -> list[_Entry]:
+    def _choose(self, share: int) -> list[_Entry]:
         """The oldest input and up to `share` - 1 of like length, within the limits on tokens, inputs and padding."""
-        oldest, *others = (self._queue[i] for i in range(min(WINDOW, len(self._queue))))
+        oldest, *others = islice(self._queue.entries, WINDOW)
         most = min(share, self.limits.max_batch_requests)
         batch, longest, real = [oldest], len(oldest), len(oldest)
         for entry in sorted(others, key=lambda one: abs(len(one) - len(oldest))):
@@ -226,23 +276,9 @@ class Engine:
             if padded <= self.limits.max_batch_tokens and padded - real - len(entry) <= MAX_PADDING * padded:
                 batch.append(entry)
                 longest, real = width, real + len(entry)
-        chosen = set(map(id, batch))
-        self._queue = deque(entry for entry in self._queue if id(entry) not in chosen)
         return batch
 
-    async def _run(self, batch: list[_Entry], padded: int) -> None:
-        started = self.workers.clock()
-        self._batch_size.observe(len(batch))
-        self._batch_tokens.observe(padded)
-        outcomes = await asyncio.get_running_loop().run_in_executor(self.workers.inference, self._infer, batch)
-        elapsed = self.workers.clock() - started
-        self.cost.observe(padded, elapsed)
-        for entry, outcome in zip(batch, outcomes, strict=True):
-            entry.request.queue_s = max(entry.request.queue_s, started - entry.queued)
-            entry.request.inference_s = max(entry.request.inference_s, elapsed)
-            entry.request.settle(entry.row, outcome)
-
-    def _infer(self, batch: list[_Entry]) -> list[np.ndarray | ServeError]:
+    def infer(self, batch: list[_Entry]) -> list[np.ndarray | ServeError]:
         """Logits [C] per entry, or what went wrong with it; one bad input must not fail its neighbours."""
         encoded = Encoded(
             [entry.tokens.ids for entry in batch],
@@ -255,7 +291,7 @@ class Engine:
             finite = np.isfinite(logits).all(axis=1)
         except BaseException as error:  # whatever it is, the requests get an answer and the thread goes on
             if len(batch) > 1:
-                return [self._infer([entry])[0] for entry in batch]
+                return [self.infer([entry])[0] for entry in batch]
             self.failing = True
             return [ServeError("Backend", f"the model failed: {error}")]
         self.failing = False

@@ -9,11 +9,29 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from serve.metrics import Metrics
+
+
+class Batch(Protocol):
+    """Inputs that run together."""
+
+    @property
+    def expected_s(self) -> float:
+        """Seconds that it should take."""
+        ...
+
+    def infer(self) -> Any:
+        """Run it, on a thread; raises nothing."""
+        ...
+
+    def settle(self, outcomes: Any, started: float, ended: float) -> None:
+        """Hand out what `infer` gave, in the event loop."""
+        ...
 
 
 class Source(Protocol):
@@ -33,8 +51,8 @@ class Source(Protocol):
         """Seconds that what waits takes on one worker."""
         ...
 
-    def start(self, share: int) -> tuple[Coroutine[None, None, None], float]:
-        """The run of a batch of at most `share` inputs, taken off the queue, and the seconds it should take."""
+    def next_batch(self, share: int) -> Batch:
+        """At most `share` inputs, taken off the queue."""
         ...
 
 
@@ -56,7 +74,7 @@ class Workers:
         self.inference = ThreadPoolExecutor(count, thread_name_prefix="infer")
         self._idle = count
         self._sources: dict[Source, None] = {}  # in order
-        self._running: dict[asyncio.Task[None], float] = {}  # batches and when they are expected to end
+        self._running: dict[asyncio.Future[Any], float] = {}  # batches and when they are expected to end
         self._queue_size = metrics.queue_size
         self.show_queue()
 
@@ -85,21 +103,25 @@ class Workers:
         """Start a batch on every idle thread, as long as there is something to run; the oldest input goes first."""
         while self._idle and (waiting := [source for source in self._sources if source.queued()]):
             source = min(waiting, key=lambda one: one.oldest())
-            run, seconds = source.start(math.ceil(source.queued() / self._idle))
+            batch = source.next_batch(math.ceil(source.queued() / self._idle))
             self._idle -= 1
-            task = asyncio.get_running_loop().create_task(run)
-            self._running[task] = self.clock() + seconds
-            task.add_done_callback(self._finished)
+            started = self.clock()
+            run = asyncio.get_running_loop().run_in_executor(self.inference, batch.infer)
+            self._running[run] = started + batch.expected_s
+            run.add_done_callback(partial(self._finished, batch, started))
         self.show_queue()
 
     def show_queue(self) -> None:
         """Tell the metrics how many inputs wait."""
         self._queue_size.set(sum(source.queued() for source in self._sources))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+    def _finished(self, batch: Batch, started: float, run: asyncio.Future[Any]) -> None:
+        """Give the thread its next batch before this one's answers are written: it would wait for all of them."""
+        ended = self.clock()
+        del self._running[run]
         self._idle += 1
         self.dispatch()
+        batch.settle(run.result(), started, ended)
 
     async def close(self) -> None:
         """Let the running batches end, then stop the threads."""

@@ -125,7 +125,10 @@ def test_sigterm_lets_every_process_answer_what_it_accepted(tokenizer: Tokenizer
             asked = [asyncio.create_task(one.ask(post({"inputs": "a"}))) for one in connections]
             await asyncio.to_thread(until, url, r'^te_request_count{method="single"} 6\.0$')
             process.send_signal(signal.SIGTERM)
-            return [(reply.status, reply.body) for reply in await asyncio.wait_for(asyncio.gather(*asked), WAIT)]
+            replies = await asyncio.wait_for(asyncio.gather(*asked), WAIT)
+            for one in connections:
+                one.close()
+            return [(reply.status, reply.body) for reply in replies]
 
         assert asyncio.run(stop_under_load()) == [(200, b'[{"score":10.0,"label":"score"}]')] * 6
         out, err = process.communicate(timeout=WAIT)
