@@ -55,8 +55,8 @@ def collect_inputs(path: Path, names: Sequence[str], encoded: Encoded, rows: np.
 class Smoothing:
     """x = d (s (q - 128)) + c: one scale s for the tensor, after each channel was centred by c and divided by d.
 
-    d takes half of the spread between channels, on the logarithmic scale, and leaves the other half to the weights,
-    whose rows are multiplied by it (SmoothQuant, arXiv 2211.10438, alpha = 0.5; the centres are those of Outlier
+    d takes BALANCE of the spread between channels, on the logarithmic scale, and leaves the rest to the weights, whose
+    rows are multiplied by it (SmoothQuant, arXiv 2211.10438, where it is alpha; the centres are those of Outlier
     Suppression+, arXiv 2304.09145).
 
     Attributes:

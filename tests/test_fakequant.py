@@ -204,8 +204,10 @@ def test_a_student_finished_under_rounding_is_better_in_int8(teacher: Path, data
     assert missed[True] < 0.7 * missed[False]
 
 
-def test_it_needs_the_stage_that_it_changes(tmp_path: Path) -> None:
+def test_it_needs_the_stage_that_it_changes_and_the_arithmetic(tmp_path: Path) -> None:
     for changes in ({"prediction_epochs": 0}, {"loss": "prediction=0"}):
         with pytest.raises(ToolkitError, match="--quantization-aware: expected a prediction stage"):
             DistillConfig("t", "sst2", str(tmp_path / "o"), quantization_aware=True, **changes).check()
+    with pytest.raises(ToolkitError, match="--precision bf16: --quantization-aware needs fp32"):
+        DistillConfig("t", "sst2", str(tmp_path / "o"), quantization_aware=True, precision="bf16").check()
     DistillConfig("t", "sst2", str(tmp_path / "o"), quantization_aware=True).check()

@@ -179,6 +179,8 @@ class DistillConfig(Config):
         answers = any(weights[name] for name in ANSWER_LOSSES) and self.prediction_epochs != 0
         if self.quantization_aware and not self.general and not answers:
             yield "--quantization-aware: expected a prediction stage, the one that it changes"
+        if self.quantization_aware and self.precision not in ("auto", "fp32"):
+            yield f"--precision {self.precision}: --quantization-aware needs fp32 or auto: int8's numbers fit in it"
 
     def _stage_problems(self) -> Iterator[str]:
         """Options of the one stage given to the other."""
