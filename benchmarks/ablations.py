@@ -1,6 +1,6 @@
 """What each part of the distillation is worth: the student without it, on two tasks cut to few rows.
 
-    python benchmarks/ablations.py --data ../shared/data/glue --corpus ../shared/data/corpus/public_domain.txt \
+    python -m benchmarks.ablations --data ../shared/data/glue --corpus ../shared/data/corpus/public_domain.txt \
         --seeds 1 2 3 --out runs/ablations
 
 The teacher is all-MiniLM-L6-v2 (extra `demo`), fine-tuned on the whole task, and the same for every variant. The
@@ -17,9 +17,10 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
+from benchmarks.glue import FOLDERS
+from benchmarks.results import ABLATIONS, ABLATIONS_HEAD, ablation_rows
 from toolkit import embedded
 from toolkit.augment import run_augment
 from toolkit.bundle import Bundle
@@ -30,8 +31,6 @@ from toolkit.distill import run_distill
 from toolkit.finetune import run_finetune
 from toolkit.general import run_general
 
-RESULTS = Path(__file__).parent / "results" / "ablations.json"
-FOLDERS = {"mrpc": "MRPC", "cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B", "rte": "RTE"}
 TEACHER_EPOCHS = {"rotten-tomatoes": 2, "sst2": 2}
 # The paper's averages over MNLI-m, MNLI-mm, MRPC and CoLA (tables 2 and 3), to hold the order of effects against.
 PAPER = {
@@ -57,7 +56,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "short: init general": {"short": True, "init": "general", "intermediate_lr": 2e-4},
     "short: init general from teacher": {"short": True, "init": "general-teacher", "intermediate_lr": 2e-4},
 }
-FIGURES = ("start", "student", "retention")
 
 
 def general_student(options: argparse.Namespace, init: str) -> Path:
@@ -140,23 +138,6 @@ def _teacher(options: argparse.Namespace, task: str) -> Bundle:
     return step(f"{task}: teacher", config, run_finetune)
 
 
-def table(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """A line for each variant: start, student and share kept, averaged over tasks and seeds, and against `full`."""
-    full = {(row["task"], row["seed"]): row["student"] for row in rows if row["variant"] == "full"}
-    lines = []
-    for name in dict.fromkeys(row["variant"] for row in rows):
-        of_name = [row for row in rows if row["variant"] == name]
-        lost = [row["student"] - full[key] for row in of_name if (key := (row["task"], row["seed"])) in full]
-        paper = f"{PAPER[name] - PAPER['full']:+.1f}" if name in PAPER else "-"
-        cells = [_spread([row[figure] for row in of_name]) for figure in FIGURES]
-        lines.append((name, str(len(of_name)), *cells, _spread(lost, "+") if lost else "-", paper))
-    return lines
-
-
-def _spread(values: list[float], sign: str = "") -> str:
-    return f"{mean(values):{sign}.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
-
-
 def main() -> None:
     """Run the variants, print the table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -173,7 +154,7 @@ def main() -> None:
     parser.add_argument("--general-epochs", type=int, default=1)
     parser.add_argument("--student", default="tinybert4")
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=ABLATIONS)
     options = parser.parse_args()
     settings = {
         name: str(value) if isinstance(value, Path) else value
@@ -187,8 +168,7 @@ def main() -> None:
                 rows.append(run_variant(options, task, seed, name, teachers[task]))
                 content = {"settings": settings, "paper": PAPER, "rows": rows}
                 options.results.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    columns = ("variant", "runs", *FIGURES, "against full", "paper")
-    show_table(f"{', '.join(options.tasks)}; {options.max_rows} rows; dev, %", columns, table(rows))
+    show_table(f"{', '.join(options.tasks)}; {options.max_rows} rows; dev, %", ABLATIONS_HEAD, ablation_rows(content))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What int8 costs and saves: size, metric, agreement of students exported in three sizes.
 
-    python benchmarks/export_quality.py --students runs/demo/student runs/glue/*/42/student --data ../shared/data/glue
+    python -m benchmarks.export_quality --students runs/demo/student runs/glue/*/42/student --data ../shared/data/glue
 
 Each student is exported to int8 as it comes, with 4-bit word embeddings, and with these and a vocabulary trimmed to the
 12,000 pieces most frequent in the task's train rows and a sample of plain English (--text). The gate on the metric is
@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks.glue import FOLDERS
 from export.pipeline import run_export
 from toolkit import embedded
 from toolkit.bundle import Bundle, open_bundle
@@ -27,7 +28,6 @@ from toolkit.console import show_table
 from toolkit.tables import read_rows
 
 RESULTS = Path(__file__).parent / "results" / "export_quality.json"
-FOLDERS = {"mrpc": "MRPC", "cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B", "rte": "RTE", "qnli": "QNLI"}
 BERT_BASE_MB = 438.0
 GENERAL_TEXTS, PIECES = 300, 12_000  # 12,000 rows of 4 bits and the rest of TinyBERT4 are 6.9 MB
 

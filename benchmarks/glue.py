@@ -1,6 +1,6 @@
 """Teacher, student and what the student keeps, for GLUE tasks and Rotten Tomatoes: one command, resumable.
 
-    python benchmarks/glue.py --data ../shared/data/glue --tasks mrpc cola --seeds 42 --out runs/glue
+    python -m benchmarks.glue --data ../shared/data/glue --tasks mrpc cola --seeds 42 --out runs/glue
 
 The teacher is all-MiniLM-L6-v2 (extra `demo`), fine-tuned on each task; the student is tinybert4. `--data` holds the
 folders of the official TSV files (MRPC, CoLA, SST-2, STS-B, RTE). Schedules are RECIPES below: shorter than the
@@ -26,6 +26,7 @@ from toolkit.distill import run_distill
 from toolkit.finetune import run_finetune
 
 RESULTS = Path(__file__).parent / "results" / "glue.json"
+FOLDERS = {"mrpc": "MRPC", "cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B", "rte": "RTE"}
 FIGURES = ("teacher", "start", "student", "retention")
 
 
@@ -33,7 +34,6 @@ FIGURES = ("teacher", "start", "student", "retention")
 class Recipe:
     """How long a task is taught; `copies` of each row are made with GloVe, 0 for none."""
 
-    folder: str
     teacher_epochs: int
     intermediate_epochs: int
     prediction_epochs: int
@@ -42,11 +42,11 @@ class Recipe:
 
 
 RECIPES = {
-    "mrpc": Recipe("MRPC", 4, 3, 1, copies=1),
-    "cola": Recipe("CoLA", 4, 8, 3),
-    "sst2": Recipe("SST-2", 2, 3, 1, max_rows=20_000),
-    "stsb": Recipe("STS-B", 3, 2, 1, copies=1),
-    "rte": Recipe("RTE", 4, 3, 1, copies=1),
+    "mrpc": Recipe(4, 3, 1, copies=1),
+    "cola": Recipe(4, 8, 3),
+    "sst2": Recipe(2, 3, 1, max_rows=20_000),
+    "stsb": Recipe(3, 2, 1, copies=1),
+    "rte": Recipe(4, 3, 1, copies=1),
 }
 
 
@@ -59,7 +59,7 @@ def run_task(task: str, data: Path, seed: int, out: Path) -> dict[str, Any]:
         write_unlabelled(plan, seed)
         return figures(teacher, step(f"{title}: student", plan.distill, run_distill, parent=teacher))
     recipe = RECIPES[task]
-    rows = str(data / recipe.folder)
+    rows = str(data / FOLDERS[task])
     teaching = FinetuneConfig(
         str(embedded.minilm()), task, str(folder / "teacher"), data=rows, epochs=recipe.teacher_epochs,
         max_rows=recipe.max_rows, seed=seed,

@@ -19,7 +19,10 @@ from toolkit.config import ExportConfig
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DEMO, SEEDS, GLUE, SIZES = (RESULTS / f"{name}.json" for name in ("demo", "seeds", "glue", "export_quality"))
+DEMO, SEEDS, GLUE, SIZES, ABLATIONS = (
+    RESULTS / f"{name}.json" for name in ("demo", "seeds", "glue", "export_quality", "ablations")
+)
+ABLATIONS_HEAD = ("student", "runs", "before training", "dev", "kept", "against full", "the paper's")
 GAINS = {
     "int8": "int8 over fp32, both ONNX", "batching": "batches of like length over padding to max_length, int8",
     "total": "total: int8 ONNX over BERT-base in PyTorch",
@@ -126,8 +129,8 @@ def _seeds(rows: list[dict[str, Any]], *, today: bool) -> str:
     )
 
 
-def _spread(values: Sequence[float]) -> str:
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+def _spread(values: Sequence[float], sign: str = "") -> str:
+    return f"{mean(values):{sign}.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def glue(rows: Sequence[dict[str, Any]]) -> str:
@@ -159,6 +162,29 @@ def sizes(rows: Sequence[dict[str, Any]], base_mb: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ablation_rows(content: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A line for each variant: averages over tasks and seeds in %, and points against `full`, here and in the paper."""
+    rows, paper = content["rows"], content["paper"]
+    full = {(row["task"], row["seed"]): row["student"] for row in rows if row["variant"] == "full"}
+    lines = []
+    for name in dict.fromkeys(row["variant"] for row in rows):
+        of_name = [row for row in rows if row["variant"] == name]
+        lost = [row["student"] - full[row["task"], row["seed"]] for row in of_name]
+        cells = [_spread([row[figure] for row in of_name]) for figure in ("start", "student", "retention")]
+        known = f"{paper[name] - paper['full']:+.1f}" if name in paper else "-"
+        lines.append((name, str(len(of_name)), *cells, _spread(lost, "+"), known))
+    return lines
+
+
+def ablations(content: dict[str, Any]) -> str:
+    """What the parts of the distillation are worth."""
+    rows, settings = content["rows"], content["settings"]
+    tasks, seeds = (", ".join(str(one) for one in dict.fromkeys(row[key] for row in rows)) for key in ("task", "seed"))
+    lines = [f"| {' | '.join(ABLATIONS_HEAD)} |", "|---|" + "--:|" * (len(ABLATIONS_HEAD) - 1)]
+    lines += [f"| {' | '.join(row)} |" for row in ablation_rows(content)]
+    return "\n".join([*lines, "", f"{tasks}; seeds {seeds}; {settings['max_rows']:,} training rows."]) + "\n"
+
+
 def _load(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
@@ -172,6 +198,8 @@ def sections() -> dict[str, str]:
         found["glue"] = glue(_load(GLUE))
     if SIZES.exists():
         found["sizes"] = sizes(_load(SIZES), base_mb)
+    if ABLATIONS.exists():
+        found["ablations"] = ablations(_load(ABLATIONS))
     return found
 
 

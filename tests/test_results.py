@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.results import DEMO, _without_samples, render
+from benchmarks.results import DEMO, _without_samples, ablations, render
 
 
 def test_scenarios_are_shown_without_their_samples() -> None:
@@ -31,3 +31,23 @@ def test_scenarios_are_shown_without_their_samples() -> None:
     assert "| TinyBERT4, int8 ONNX | 2.0 | 4.1 | - | 1,234 |" in text
     assert "999" not in text
     assert "all at once" not in render(demo | {"scenarios": []}, [])
+
+
+def test_what_a_part_is_worth_is_told_against_the_whole() -> None:
+    def row(variant: str, task: str, start: float, student: float) -> dict[str, object]:
+        return {
+            "variant": variant, "task": task, "seed": 1, "start": start, "student": student, "retention": student + 10
+        }  # fmt: skip
+
+    rows = [
+        row("full", "a", 60, 80),
+        row("no hidden", "a", 60, 78),
+        row("full", "b", 40, 50),
+        row("no hidden", "b", 40, 51),
+    ]
+    text = ablations({
+        "settings": {"max_rows": 2000}, "paper": {"full": 75.6, "no hidden": 72.9}, "rows": rows
+    })  # fmt: skip
+    assert "| full | 2 | 50.0 ± 14.1 | 65.0 ± 21.2 | 75.0 ± 21.2 | +0.0 ± 0.0 | +0.0 |" in text
+    assert "| no hidden | 2 | 50.0 ± 14.1 | 64.5 ± 19.1 | 74.5 ± 19.1 | -0.5 ± 2.1 | -2.7 |" in text
+    assert text.endswith("a, b; seeds 1; 2,000 training rows.\n")

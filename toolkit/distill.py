@@ -235,8 +235,8 @@ def _teach(
     if config.prediction_epochs and (weights["prediction"] or weights["label"]):
         device = processes().device
         precision = settle(config.precision, device, float(lesson.texts.lengths.mean()))
-        with phases("the teacher's answers"), products(precision, device):
-            rows = Answers(lesson.texts, model_logits(teacher, lesson.texts), lesson.train.labels)
+        with phases(name := "the teacher's answers"), products(precision, device):
+            rows = Answers(lesson.texts, model_logits(teacher, lesson.texts, name), lesson.train.labels)
         if weights["label"] and len(lesson.texts) > len(lesson.train):
             say(f"the label loss sees {len(lesson.train):,} of {len(lesson.texts):,} texts: the unlabelled have none")
         answers = Prediction(

@@ -255,17 +255,20 @@ class Run:
         say(f"{self.name}: going on from step {self.fitted.steps} of {len(self.steps)}")
 
 
-def model_logits(model: Any, encoded: Encoded) -> np.ndarray:
+def model_logits(model: Any, encoded: Encoded, shown_as: str | None = None) -> np.ndarray:
     """Logits [n, C] of a PyTorch classifier in eval mode, each process running its share of the batches.
 
-    The model is moved to the device that training uses.
+    The model is moved to the device that training uses. Progress is shown under a name, where one is given.
     """
     state = processes()
     runtime = TorchRuntime(model, str(state.device))
     logits = torch.zeros(len(encoded), model.config.num_labels, device=state.device)
-    for i, rows in enumerate(sorted_batches(encoded.lengths, 64)):
-        if i % state.num_processes == state.process_index:
-            logits[rows] = torch.from_numpy(runtime.run(encoded.batch(rows))).to(state.device)
+    with track(shown_as, len(encoded)) if shown_as else nullcontext() as progress:
+        for i, rows in enumerate(sorted_batches(encoded.lengths, 64)):
+            if i % state.num_processes == state.process_index:
+                logits[rows] = torch.from_numpy(runtime.run(encoded.batch(rows))).to(state.device)
+            if progress:
+                progress.advance(len(rows))
     return reduce(logits, "sum").cpu().numpy()  # type: ignore[no-any-return]
 
 
