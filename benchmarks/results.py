@@ -170,7 +170,7 @@ def ablation_rows(content: dict[str, Any]) -> list[tuple[str, ...]]:
     for name in dict.fromkeys(row["variant"] for row in rows):
         of_name = [row for row in rows if row["variant"] == name]
         lost = [row["student"] - full[row["task"], row["seed"]] for row in of_name]
-        cells = [_spread([row[figure] for row in of_name]) for figure in ("start", "student", "retention")]
+        cells = [f"{mean(row[figure] for row in of_name):.1f}" for figure in ("start", "student", "retention")]
         known = f"{paper[name] - paper['full']:+.1f}" if name in paper else "-"
         lines.append((name, str(len(of_name)), *cells, _spread(lost, "+"), known))
     return lines
