@@ -48,10 +48,10 @@ class Address:
 
 
 @contextmanager
-def spawn(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+def spawn(command: Sequence[str], stdout: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[str]]:
     """A program in a process group of its own, numerical libraries at one thread; all of it is killed afterwards."""
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
+        command, stdout=stdout, text=True, cwd=ROOT, start_new_session=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"},
     )  # fmt: skip
     try:
@@ -65,7 +65,7 @@ def spawn(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
 @contextmanager
 def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], Address]]:
     """`python -m serve` with these options, once it has said its address."""
-    with spawn((sys.executable, "-m", "serve", *options)) as process:
+    with spawn((sys.executable, "-m", "serve", *options), subprocess.PIPE) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         found = re.search(r"http://([\d.]+):(\d+)", line)
