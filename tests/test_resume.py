@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -88,6 +89,16 @@ def test_a_stage_goes_on_where_it_was(die_at: int, every: int, tiny_bert: Callab
     assert same(found, weights)
     assert asdict(fitted) | {"seconds": 0} == asdict(whole) | {"seconds": 0}
     assert len(seen) == 2 * (whole.steps - die_at // every * every)
+
+
+def test_the_speed_shown_is_that_of_the_whole_run(
+    tiny_bert: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Killed), store(tmp_path) as checkpoints:
+        train(tiny_bert, checkpoints, 11)
+    _, fitted, _ = train(tiny_bert, store(tmp_path))
+    shown = int(re.findall(r"(\d+) rows/s", capsys.readouterr().out)[-1])
+    assert shown == pytest.approx(3 * 30 / fitted.seconds, rel=0.5)
 
 
 def test_a_checkpoint_without_its_random_state_is_refused(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ class Run:
         if checkpoints is not None and (last := checkpoints.last(name)):
             with checkpoints.opened(last) as progress:
                 self._restore(last, **progress)
-        self._due, self._begun, self._first = False, time.monotonic() - self.fitted.seconds, self.fitted.steps
+        self._due, self._begun = False, time.monotonic() - self.fitted.seconds  # as if it had never stopped
         self.objective.train()
 
     def step(self, parts: Sequence[Part]) -> dict[str, Tensor]:
@@ -183,7 +183,7 @@ class Run:
                 fix="a lower learning rate; if it happens at once, the model's weights are damaged",
             )
         self.fitted.history.append({"step": self.fitted.steps, **reading})
-        passes = self.schedule.epochs * (self.fitted.steps - self._first) / len(self.steps)
+        passes = self.schedule.epochs * self.fitted.steps / len(self.steps)
         elapsed, lengths = time.monotonic() - self._begun, self.steps.lengths
         speed = f"{passes * len(lengths) / elapsed:.0f} rows/s {passes * lengths.sum() / elapsed:.0f} tokens/s"
         return {"loss": sum(losses), "speed": speed}
