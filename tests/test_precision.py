@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from toolkit.errors import ToolkitError
 from toolkit.machine import environment
-from toolkit.precision import products, settle
+from toolkit.precision import frozen, products, settle
 from toolkit.steps import Schedule
+from toolkit.trace import Trace
 from toolkit.training import Rows, fit
 
 CPU = torch.device("cpu")
@@ -24,7 +26,10 @@ def rounded(x: torch.Tensor) -> torch.Tensor:
     return x.bfloat16().float()
 
 
-@pytest.mark.parametrize(("flags", "auto"), [(["avx2", "avx512_bf16"], "fp32"), (["amx_bf16", "avx2"], "bf16")])
+@pytest.mark.parametrize(
+    ("flags", "auto"),
+    [(["avx2", "avx512f"], "fp32"), (["avx2", "avx512_bf16"], "bf16"), (["amx_bf16", "avx2"], "bf16")],
+)
 def test_auto_takes_what_the_cpu_multiplies_in(flags: list[str], auto: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolkit.precision.environment", lambda: {"cpu_flags": flags})
     assert settle("auto", CPU, 30.0) == auto
@@ -79,3 +84,34 @@ def test_a_student_learns_the_same_curve(tiny_bert: Callable[..., Any]) -> None:
     assert curves["fp32"][-1]["hidden"] < 0.5 * curves["fp32"][0]["hidden"]
     for exact, found in zip(curves["fp32"], curves["bf16"], strict=True):
         assert found == pytest.approx(exact, rel=0.05)
+
+
+def test_a_frozen_teacher_multiplies_by_weights_rounded_once(tiny_bert: Callable[..., Any]) -> None:
+    """Its layers give the products of rounded numbers, hooks see them, and nothing of it is left behind."""
+    teacher, batch = tiny_bert().eval(), Rows(encoded(6)).collate(range(6))
+    del batch["token_type_ids"]
+    linear, weights = teacher.bert.encoder.layer[0].intermediate.dense, copy.deepcopy(teacher.state_dict())
+    x = torch.randn(40, linear.in_features)
+    with torch.no_grad():
+        exact, before = linear(x), teacher(**batch).logits
+        with frozen(teacher, "bf16", CPU):
+            found, during = linear(x), teacher(**batch).logits
+            trace = Trace(teacher, [1])
+            teacher(**batch)
+            trace.close()
+        after = teacher(**batch).logits
+    torch.testing.assert_close(
+        found, F.linear(rounded(x), rounded(linear.weight), rounded(linear.bias)), rtol=0.01, atol=1e-4
+    )
+    assert found.dtype == during.dtype == torch.float32
+    assert not torch.equal(found, exact)
+    torch.testing.assert_close(during, before, rtol=0.05, atol=0.05)
+    assert torch.equal(trace.states.queries[1], rounded(trace.states.queries[1]))
+    assert torch.equal(after, before)
+    assert all(torch.equal(value, weights[name]) for name, value in teacher.state_dict().items())
+
+
+def test_a_teacher_in_float32_is_left_alone(tiny_bert: Callable[..., Any]) -> None:
+    teacher = tiny_bert()
+    with frozen(teacher, "fp32", CPU), frozen(teacher, "bf16", torch.device("cuda")):
+        assert all("forward" not in vars(module) for module in teacher.modules())

@@ -30,7 +30,7 @@ from toolkit.fakequant import quantized
 from toolkit.hub import Source, write_model
 from toolkit.metrics import evaluate
 from toolkit.objectives import Intermediate, Prediction, check_models
-from toolkit.precision import products, settle
+from toolkit.precision import frozen, products, settle
 from toolkit.processes import processes
 from toolkit.runreport import Phases, write_run_report
 from toolkit.starts import origins, start_student
@@ -222,10 +222,11 @@ def _teach(
 ) -> dict[str, Fitted]:  # fmt: skip
     """Both stages, those that have an epoch and a loss; what each did, by name."""
     stages: dict[str, Fitted] = {}
-    weights = config.weights
+    weights, device = config.weights, processes().device
+    precision = settle(config.precision, device, float(lesson.texts.lengths.mean()))
     if config.intermediate_epochs and any(weights[name] for name in LAYER_LOSSES):
         objective = Intermediate(student, teacher, projections, mapping, weights, config.relation_heads)
-        with phases("stage a, intermediate"):
+        with phases("stage a, intermediate"), frozen(teacher, precision, device):
             # no dev metric selects here: the head is not being trained, so the last step is the one to keep
             stages["intermediate"] = fit(
                 objective, Rows(lesson.texts), Schedule.of(config, config.intermediate_epochs, config.intermediate_lr),
@@ -233,9 +234,7 @@ def _teach(
             )  # fmt: skip
         objective.close()
     if config.prediction_epochs and (weights["prediction"] or weights["label"]):
-        device = processes().device
-        precision = settle(config.precision, device, float(lesson.texts.lengths.mean()))
-        with phases(name := "the teacher's answers"), products(precision, device):
+        with phases(name := "the teacher's answers"), products(precision, device), frozen(teacher, precision, device):
             rows = Answers(lesson.texts, model_logits(teacher, lesson.texts, name), lesson.train.labels)
         if weights["label"] and len(lesson.texts) > len(lesson.train):
             say(f"the label loss sees {len(lesson.train):,} of {len(lesson.texts):,} texts: the unlabelled have none")

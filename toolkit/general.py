@@ -16,6 +16,7 @@ from toolkit.console import say
 from toolkit.corpus import pack
 from toolkit.hub import Source, write_model
 from toolkit.objectives import Intermediate, check_models
+from toolkit.precision import frozen, settle
 from toolkit.processes import processes
 from toolkit.runreport import Phases, write_run_report
 from toolkit.starts import origins, save_projections, start_student
@@ -58,7 +59,9 @@ def run_general(config: DistillConfig) -> Bundle:
         inputs |= {} if config.init in ("teacher", "random") else {"init": weights_digest(student)}
         with Checkpoints(config.to_json(), inputs) as checkpoints:
             objective = Intermediate(student, teacher, projections, mapping, config.weights, config.relation_heads)
-            with phases("general distillation"):
+            device = processes().device
+            precision = settle(config.precision, device, float(packed.lengths.mean()))
+            with phases("general distillation"), frozen(teacher, precision, device):
                 fitted = fit(
                     objective, Rows(packed), Schedule.of(config, config.intermediate_epochs, config.intermediate_lr),
                     name="general", model=student, evaluate=None, checkpoints=checkpoints,
