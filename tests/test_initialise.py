@@ -11,7 +11,7 @@ import transformers
 
 from toolkit.errors import ToolkitError
 from toolkit.initialise import start_from_teacher
-from toolkit.lowrank import Whitening, least_squares, low_rank_scores, principal_directions
+from toolkit.lowrank import BLOCK, Whitening, least_squares, low_rank_scores, moments, principal_directions
 from toolkit.student import Shape, student_config
 from toolkit.tasks import Task
 
@@ -66,6 +66,14 @@ def test_least_squares_recovers_an_affine_map() -> None:
     found, shift = least_squares(inputs, inputs @ weight.T + bias)
     torch.testing.assert_close(found, weight, atol=5e-3, rtol=0)
     torch.testing.assert_close(shift, bias, atol=5e-3, rtol=0)
+
+
+def test_moments_in_blocks_are_those_of_float64() -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(2 * BLOCK + 17, 5) + 3, torch.randn(2 * BLOCK + 17, 3)
+    found, wanted = moments(left, right), left.double().T @ right.double()
+    assert found.dtype == torch.float64
+    assert (found - wanted).norm() < 1e-6 * left.double().norm() * right.double().norm()
 
 
 def test_low_rank_scores_are_exact_at_full_rank_and_best_below() -> None:

@@ -79,14 +79,14 @@ class LayerStates:
     Attributes:
         input: [n, D].
         attention_sum, middle: before and after the norm of the attention block, [n, D].
-        activations: of the feed-forward neurons, [n, F'].
+        energy: mean square activation of each feed-forward neuron, [F'].
         output_sum, output: before and after the norm of the feed-forward block, [n, D].
     """
 
     input: Tensor
     attention_sum: Tensor
     middle: Tensor
-    activations: Tensor
+    energy: Tensor
     output_sum: Tensor
     output: Tensor
 
@@ -104,7 +104,8 @@ def _read(
             given = args[0] if args else kwargs["hidden_states"]
             for name, tensor in ((before, given), (after, output[0] if isinstance(output, tuple) else output)):
                 if name:
-                    found.setdefault((number, name), []).append(tensor[mask].float())
+                    real = tensor[mask].float()
+                    found.setdefault((number, name), []).append(real.square().sum(0) if name == "energy" else real)
 
         handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
@@ -113,7 +114,7 @@ def _read(
         layer = layers[g - 1]
         watch(layer, g, "input", "output")
         watch(layer.get_submodule(paths.attention_norm), g, "attention_sum", "middle")
-        watch(layer.get_submodule(paths.ffn_out), g, "activations")
+        watch(layer.get_submodule(paths.ffn_out), g, "energy")
         watch(layer.get_submodule(paths.ffn_norm), g, "output_sum")
     logits = []
     try:
@@ -124,7 +125,9 @@ def _read(
     finally:
         for handle in handles:
             handle.remove()
+    energies = {g: torch.stack(found.pop((g, "energy"))).sum(0) for g in mapping}
     whole = {key: torch.cat(found.pop(key)) for key in list(found)}
+    whole |= {(g, "energy"): energy / len(whole[g, "input"]) for g, energy in energies.items()}
     names = LayerStates.__dataclass_fields__
     states = [LayerStates(**{name: whole[g, name] for name in names}) for g in mapping]
     return whole[0, "embedded"], states, torch.cat(logits)
@@ -174,7 +177,7 @@ def _set_layer(
     middle = _set_output(layer.attention.output, context, states, target.attention_sum @ basis, target.middle @ basis)
 
     out = linear["ffn_out"].weight
-    strength = target.activations.square().mean(0) * (basis.T @ out).square().sum(0)  # F'
+    strength = target.energy * (basis.T @ out).square().sum(0)  # F'
     chosen = strength.topk(layer.intermediate.dense.out_features).indices.sort().values
     weight, bias = _compose(linear["ffn_in"], least_squares(middle, target.middle))
     _copy(layer.intermediate.dense, (weight[chosen], bias[chosen]))

@@ -1,6 +1,7 @@
 """The linear algebra behind `--init teacher`: principal directions, ridge regression, low-rank attention heads.
 
-Shapes: n tokens of a sample, d / D widths of student / teacher. Computed in float64, returned in float32.
+Shapes: n tokens of a sample, d / D widths of student / teacher. Moments are summed in float64 over blocks of float32
+products, solved in float64 and returned in float32.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+BLOCK = 4096  # tokens whose products are summed in float32: a few times faster than in float64, and exact to 1e-6
 RIDGE = 1e-3  # of the mean eigenvalue: enough to tame directions that a small sample hardly shows
 Affine = tuple[Tensor, Tensor]  # weight [out, in], bias [out]
 
@@ -24,8 +26,9 @@ def principal_directions(states: Sequence[Tensor], width: int) -> Tensor:
     if width == full:
         return torch.eye(full)
     moment = torch.zeros(full, full, dtype=torch.float64)
-    for one in (state.double() for state in states):
-        moment += one.T @ one / one.square().sum()
+    for one in states:
+        product = moments(one, one)
+        moment += product / product.trace()
     strongest = torch.linalg.eigh(moment).eigenvectors.flip(-1)[:, :width]  # D, d, strongest first
     normal = torch.full((width,), width**-0.5, dtype=torch.float64)
     normal[-1] -= 1.0
@@ -42,17 +45,17 @@ class Ridge:
     """
 
     def __init__(self, inputs: Tensor) -> None:
-        self.mean = inputs.double().mean(0)
-        self.centred = inputs.double() - self.mean
-        gram = self.centred.T @ self.centred
+        self.mean = inputs.mean(0)
+        self.centred = inputs - self.mean
+        gram = moments(self.centred, self.centred)
         gram.diagonal().add_(RIDGE * gram.diagonal().mean() + 1e-12)
         self.factor = torch.linalg.cholesky(gram)
 
     def solve(self, targets: Tensor) -> Affine:
         """W, b that minimise ||inputs W^T + b - targets||^2 for targets [n, out]."""
-        mean = targets.double().mean(0)
-        weight = torch.cholesky_solve(self.centred.T @ (targets.double() - mean), self.factor).T
-        return weight.float(), (mean - weight @ self.mean).float()
+        mean = targets.mean(0)
+        weight = torch.cholesky_solve(moments(self.centred, targets - mean), self.factor).T
+        return weight.float(), (mean - weight @ self.mean.double()).float()
 
 
 def least_squares(inputs: Tensor, targets: Tensor) -> Affine:
@@ -75,8 +78,8 @@ class Whitening:
     """
 
     def __init__(self, inputs: Tensor) -> None:
-        wide = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1).double()
-        values, vectors = torch.linalg.eigh(wide.T @ wide / len(wide))
+        wide = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
+        values, vectors = torch.linalg.eigh(moments(wide, wide) / len(wide))
         strengths = values.clamp_min(values[-1] * 1e-7).sqrt()  # directions never seen must not be divided by 0
         self.root = vectors * strengths @ vectors.T  # d + 1, d + 1
         self.inverse = vectors / strengths @ vectors.T
@@ -115,6 +118,14 @@ def low_rank_values(value: Affine, out: Tensor, seen: Whitening, rank: int) -> A
     """
     _, _, vh = torch.linalg.svd(out.double() @ _augmented(value) @ seen.root, full_matrices=False)
     return _split(vh[:rank] @ seen.inverse)  # the output matrix is solved for afterwards, so only the span matters
+
+
+def moments(left: Tensor, right: Tensor) -> Tensor:
+    """left^T right in float64, [a, b], of float32 [n, a] and [n, b]."""
+    total = torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64)
+    for some, others in zip(torch.split(left, BLOCK), torch.split(right, BLOCK), strict=True):
+        total += some.T @ others
+    return total
 
 
 def _augmented(affine: Affine) -> Tensor:
