@@ -4,7 +4,8 @@
 
 The teacher is all-MiniLM-L6-v2 (extra `demo`), fine-tuned on each task; the student is tinybert4. `--data` holds the
 folders of the official TSV files (MRPC, CoLA, SST-2, STS-B, RTE). Schedules are RECIPES below: shorter than the
-paper's, so that two cores finish. Steps that are there already are kept. Writes benchmarks/results/glue.json.
+paper's, so that two cores finish. Steps that are there already are kept. Writes benchmarks/results/glue.json, with
+every student that lies in `--out`: seeds and tasks may come one command at a time.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks.results import GLUE
 from toolkit import embedded
 from toolkit.augment import run_augment
-from toolkit.bundle import Bundle
+from toolkit.bundle import Bundle, open_bundle
 from toolkit.config import AugmentConfig, DemoConfig, DistillConfig, FinetuneConfig
 from toolkit.console import show_table
 from toolkit.demo import Plan, step, write_unlabelled
-from toolkit.distill import run_distill
+from toolkit.distill import run_distill, summarize
 from toolkit.finetune import run_finetune
 
-RESULTS = Path(__file__).parent / "results" / "glue.json"
 FOLDERS = {"mrpc": "MRPC", "cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B", "rte": "RTE"}
 FIGURES = ("teacher", "start", "student", "retention")
 
@@ -48,16 +49,18 @@ RECIPES = {
     "stsb": Recipe(3, 2, 1, copies=1),
     "rte": Recipe(4, 3, 1, copies=1),
 }
+TASKS = ("rotten-tomatoes", *RECIPES)
 
 
-def run_task(task: str, data: Path, seed: int, out: Path) -> dict[str, Any]:
-    """Make one task's bundles with one seed and read their figures."""
+def run_task(task: str, data: Path, seed: int, out: Path) -> None:
+    """Make one task's teacher and student with one seed."""
     title, folder = f"{task}, seed {seed}", out / task / str(seed)
     if task == "rotten-tomatoes":
         plan = Plan.of(DemoConfig(str(folder), seed=seed))
         teacher = step(f"{title}: teacher", plan.finetune, run_finetune)
         write_unlabelled(plan, seed)
-        return figures(teacher, step(f"{title}: student", plan.distill, run_distill, parent=teacher))
+        step(f"{title}: student", plan.distill, run_distill, parent=teacher)
+        return
     recipe = RECIPES[task]
     rows = str(data / FOLDERS[task])
     teaching = FinetuneConfig(
@@ -74,38 +77,36 @@ def run_task(task: str, data: Path, seed: int, out: Path) -> dict[str, Any]:
         if not augmented.exists():
             run_augment(AugmentConfig(task, str(augmented), data=rows, copies=recipe.copies, seed=seed))
         learning = replace(learning, augment=str(augmented))
-    return figures(teacher, step(f"{title}: student", learning, run_distill, parent=teacher))
+    step(f"{title}: student", learning, run_distill, parent=teacher)
 
 
-def figures(teacher: Bundle, student: Bundle) -> dict[str, Any]:
+def figures(student: Bundle) -> dict[str, Any]:
     """The task's own metric on dev in %: teacher, student before and after training, and the share kept."""
-    metric = student.task.metric
-    row = {
-        "teacher": 100 * teacher.manifest["metrics"][metric],
-        "start": 100 * student.manifest["start_metrics"][metric],
-        "student": 100 * student.manifest["metrics"][metric],
-    }
-    kept = 100 * row["student"] / row["teacher"] if row["teacher"] > 0 else float("nan")
-    return {"task": student.task.name, "metric": metric, "seed": student.manifest["seed"], **row, "retention": kept}
+    summary = summarize([student])
+    return {"task": summary["task"], "metric": summary["metric"], **summary["seeds"][0]}
+
+
+def collect(out: Path) -> list[dict[str, Any]]:
+    """The figures of every student in a folder, by task and seed."""
+    rows = [figures(open_bundle(path.parent)) for path in out.glob("*/*/student/bundle.json")]
+    return sorted(rows, key=lambda row: (TASKS.index(row["task"]), row["seed"]))
 
 
 def main() -> None:
     """Run the tasks, print the table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with GLUE's folders")
-    parser.add_argument(
-        "--tasks", nargs="*", default=[*RECIPES, "rotten-tomatoes"], choices=[*RECIPES, "rotten-tomatoes"]
-    )
-    parser.add_argument("--seeds", type=int, nargs="*", default=[42])
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     parser.add_argument("--out", type=Path, default=Path("runs/glue"))
     arguments = parser.parse_args()
-    rows: list[dict[str, Any]] = []
     for seed in arguments.seeds:
         for task in arguments.tasks:
-            rows.append(run_task(task, arguments.data, seed, arguments.out))
-            RESULTS.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")  # each as it comes
+            run_task(task, arguments.data, seed, arguments.out)
+            rows = collect(arguments.out)
+            GLUE.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")  # each as it comes
     table = []
-    for task in arguments.tasks:
+    for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
         cells = [_spread([row[name] for row in of_task]) for name in FIGURES]
         table.append((task, of_task[0]["metric"], str(len(of_task)), *cells))

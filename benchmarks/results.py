@@ -15,13 +15,10 @@ from statistics import mean, stdev
 from typing import Any
 
 from toolkit.bundle import open_bundle
-from toolkit.config import ExportConfig
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DEMO, SEEDS, GLUE, SIZES, ABLATIONS = (
-    RESULTS / f"{name}.json" for name in ("demo", "seeds", "glue", "export_quality", "ablations")
-)
+DEMO, GLUE, SIZES, ABLATIONS = (RESULTS / f"{name}.json" for name in ("demo", "glue", "export_quality", "ablations"))
 ABLATIONS_HEAD = ("student", "runs", "before training", "dev", "kept", "against full", "the paper's")
 GAINS = {
     "int8": "int8 over fp32, both ONNX", "batching": "batches of like length over padding to max_length, int8",
@@ -48,7 +45,7 @@ def _without_samples(one: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in one.items() if "samples" not in key and key not in ("replicated", "trials")}
 
 
-def render(demo: dict[str, Any], seeds: list[dict[str, Any]]) -> str:
+def render(demo: dict[str, Any]) -> str:
     """The section in Markdown."""
     base = next(one for one in demo["measured"] if one["baseline"])
     teacher = demo["models"]["teacher"]["metrics"]["accuracy"]
@@ -77,9 +74,6 @@ def render(demo: dict[str, Any], seeds: list[dict[str, Any]]) -> str:
     if demo.get("scenarios"):
         lines += ["", *_scenarios(demo)]
     lines += ["", _machine(demo)]
-    if seeds:
-        student = 100 * demo["models"]["student"]["metrics"]["accuracy"]
-        lines += ["", _seeds(seeds, today=any(abs(row["student"] - student) < 1e-6 for row in seeds))]
     return "\n".join(lines) + "\n"
 
 
@@ -108,24 +102,6 @@ def _machine(demo: dict[str, Any]) -> str:
     return (
         f"Rotten Tomatoes, 854 sentences held out; {machine}. "
         "From `make demo`; `make results` writes this section out of its report files."
-    )
-
-
-def _seeds(rows: list[dict[str, Any]], *, today: bool) -> str:
-    """How much is luck; `today`: the demo of the table is one of the rows, so that they are of this version."""
-    found = {
-        name: f"{mean(row[name] for row in rows):.2f} ± {stdev(row[name] for row in rows):.2f}"
-        for name in ("teacher", "start", "student", "int8", "retention", "drop")
-    }
-    worst = max(row["drop"] for row in rows)
-    drop = (
-        f"; int8 {found['int8']} %, {found['drop']} points less, at worst {worst:.2f}; the export's default gate is "
-        f"{ExportConfig.max_drop}"
-    )
-    return (
-        f"{'Over' if today else 'An earlier version over'} seeds {', '.join(str(row['seed']) for row in rows)}: "
-        f"teacher {found['teacher']} %, student {found['student']} % ({found['start']} % before any training), "
-        f"{found['retention']} % of the teacher kept{drop if today else ''} (`python benchmarks/seeds.py`)."
     )
 
 
@@ -193,7 +169,7 @@ def sections() -> dict[str, str]:
     """Text by the name of its markers, for every result that is stored."""
     demo = _load(DEMO)
     base_mb = next(one["size_bytes"] for one in demo["measured"] if one["baseline"]) / 1e6
-    found = {"results": render(demo, _load(SEEDS))}
+    found = {"results": render(demo)}
     if GLUE.exists():
         found["glue"] = glue(_load(GLUE))
     if SIZES.exists():
