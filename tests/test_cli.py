@@ -155,9 +155,10 @@ def test_no_command_shows_help_and_version_is_printed() -> None:
 
 
 def test_unknown_task() -> None:
-    message = refused(toolkit("finetune", "--model", "m", "--task", "sst3", "--out", "o"))
-    assert "unknown task 'sst3'" in message
-    assert "sst2" in message
+    message = refused(toolkit("finetune", "--model", "m", "--task", "sst3", "--out", "o", "--epochs", "0"))
+    assert "--task sst3: expected one of cola, sst2" in message
+    assert "--epochs 0" in message, "told together with the other faults"
+    assert "--task sst3" in refused(toolkit("augment", "--task", "sst3", "--out", "o.parquet"))
 
 
 def test_missing_option_and_unknown_option() -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, field
 from typing import Any
 
 from toolkit.errors import faults
+from toolkit.tasks import TASKS
 
 
 def argument(help_text: str) -> Any:
@@ -47,6 +48,14 @@ class Config:
     def to_json(self) -> dict[str, Any]:
         """Plain values for the bundle."""
         return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+
+def known_task(task: str | None, data: str | None, files: str) -> Iterator[str]:
+    """A fault for a task that is not in the table, or for auto without `files` to read; None is no fault."""
+    if task == "auto" and data is None:
+        yield f"--task auto: expected --data DIR with {files}"
+    elif task not in (None, "auto", *TASKS):
+        yield f"--task {task}: expected one of {', '.join(TASKS)}, or auto with --data"
 
 
 def at_least(bound: int, **values: int) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from toolkit.config.base import Config, at_least, option, positive, required, share
+from toolkit.config.base import Config, at_least, known_task, option, positive, required, share
 from toolkit.tasks import TASKS, Task
 
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
@@ -233,8 +233,7 @@ def _training_problems(config: FinetuneConfig | DistillConfig) -> Iterator[str]:
     if config.max_rows is not None:
         yield from at_least(1, max_rows=config.max_rows)
     yield from share(warmup=config.warmup, weight_decay=config.weight_decay)
-    if config.task == "auto" and config.data is None:
-        yield "--task auto: expected --data DIR with train and dev files"
+    yield from known_task(config.task, config.data, "train and dev files")
 
 
 def _loss_faults(text: str) -> Iterator[str]:
