@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from toolkit.console import track
 from toolkit.lowrank import (
     Affine,
     Ridge,
@@ -74,12 +75,12 @@ def start_from_teacher(
 
 @dataclass(frozen=True)
 class LayerStates:
-    """What one teacher layer did with the sample, real tokens only.
+    """What one teacher layer did with the sample's real tokens.
 
     Attributes:
         input: [n, D].
         attention_sum, middle: before and after the norm of the attention block, [n, D].
-        energy: mean square activation of each feed-forward neuron, [F'].
+        energy: sum of squares of each feed-forward neuron's activations, a row a batch, [batches, F'].
         output_sum, output: before and after the norm of the feed-forward block, [n, D].
     """
 
@@ -105,7 +106,8 @@ def _read(
             for name, tensor in ((before, given), (after, output[0] if isinstance(output, tuple) else output)):
                 if name:
                     real = tensor[mask].float()
-                    found.setdefault((number, name), []).append(real.square().sum(0) if name == "energy" else real)
+                    kept = real.square().sum(0, True) if name == "energy" else real
+                    found.setdefault((number, name), []).append(kept)
 
         handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
@@ -118,16 +120,16 @@ def _read(
         watch(layer.get_submodule(paths.ffn_norm), g, "output_sum")
     logits = []
     try:
-        for batch in batches:
-            mask = batch["attention_mask"].bool()
-            output = teacher(**model_inputs(teacher, batch))
-            logits.append(output.get("logits", torch.empty(0)).float())
+        with track("reading the teacher", len(batches)) as progress:
+            for batch in batches:
+                mask = batch["attention_mask"].bool()
+                output = teacher(**model_inputs(teacher, batch))
+                logits.append(output.get("logits", torch.empty(0)).float())
+                progress.advance()
     finally:
         for handle in handles:
             handle.remove()
-    energies = {g: torch.stack(found.pop((g, "energy"))).sum(0) for g in mapping}
     whole = {key: torch.cat(found.pop(key)) for key in list(found)}
-    whole |= {(g, "energy"): energy / len(whole[g, "input"]) for g, energy in energies.items()}
     names = LayerStates.__dataclass_fields__
     states = [LayerStates(**{name: whole[g, name] for name in names}) for g in mapping]
     return whole[0, "embedded"], states, torch.cat(logits)
@@ -177,7 +179,7 @@ def _set_layer(
     middle = _set_output(layer.attention.output, context, states, target.attention_sum @ basis, target.middle @ basis)
 
     out = linear["ffn_out"].weight
-    strength = target.energy * (basis.T @ out).square().sum(0)  # F'
+    strength = target.energy.sum(0) * (basis.T @ out).square().sum(0)  # F'
     chosen = strength.topk(layer.intermediate.dense.out_features).indices.sort().values
     weight, bias = _compose(linear["ffn_in"], least_squares(middle, target.middle))
     _copy(layer.intermediate.dense, (weight[chosen], bias[chosen]))

@@ -30,7 +30,7 @@ def check_teacher(
     """
     names = tuple(teacher.config.id2label[i] for i in range(teacher.config.num_labels))
     _check_names(names, task, config.teacher)
-    logits = model_logits(teacher, encoded)
+    logits = model_logits(teacher, encoded, "scoring the teacher")
     if task.kind == "classification":
         found = label_order(logits, labels)
         if found.permuted:
