@@ -4,8 +4,8 @@
 
 The teacher is all-MiniLM-L6-v2 (extra `demo`), fine-tuned on each task; the student is tinybert4. `--data` holds the
 folders of the official TSV files (MRPC, CoLA, SST-2, STS-B, RTE). Schedules are RECIPES below: shorter than the
-paper's, so that two cores finish. Steps that are there already are kept. Writes benchmarks/results/glue.json, with
-every student that lies in `--out`: seeds and tasks may come one command at a time.
+paper's, so that two cores finish. Steps that are there already are kept. What was measured goes to
+benchmarks/results/glue.json, in the place of the same task and seed: they may come one command at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.results import GLUE
 from toolkit import embedded
 from toolkit.augment import run_augment
-from toolkit.bundle import Bundle, open_bundle
+from toolkit.bundle import Bundle
 from toolkit.config import AugmentConfig, DemoConfig, DistillConfig, FinetuneConfig
 from toolkit.console import show_table
 from toolkit.demo import Plan, step, write_unlabelled
@@ -52,15 +52,14 @@ RECIPES = {
 TASKS = ("rotten-tomatoes", *RECIPES)
 
 
-def run_task(task: str, data: Path, seed: int, out: Path) -> None:
+def run_task(task: str, data: Path, seed: int, out: Path) -> Bundle:
     """Make one task's teacher and student with one seed."""
     title, folder = f"{task}, seed {seed}", out / task / str(seed)
     if task == "rotten-tomatoes":
         plan = Plan.of(DemoConfig(str(folder), seed=seed))
         teacher = step(f"{title}: teacher", plan.finetune, run_finetune)
         write_unlabelled(plan, seed)
-        step(f"{title}: student", plan.distill, run_distill, parent=teacher)
-        return
+        return step(f"{title}: student", plan.distill, run_distill, parent=teacher)
     recipe = RECIPES[task]
     rows = str(data / FOLDERS[task])
     teaching = FinetuneConfig(
@@ -77,7 +76,7 @@ def run_task(task: str, data: Path, seed: int, out: Path) -> None:
         if not augmented.exists():
             run_augment(AugmentConfig(task, str(augmented), data=rows, copies=recipe.copies, seed=seed))
         learning = replace(learning, augment=str(augmented))
-    step(f"{title}: student", learning, run_distill, parent=teacher)
+    return step(f"{title}: student", learning, run_distill, parent=teacher)
 
 
 def figures(student: Bundle) -> dict[str, Any]:
@@ -86,10 +85,13 @@ def figures(student: Bundle) -> dict[str, Any]:
     return {"task": summary["task"], "metric": summary["metric"], **summary["seeds"][0]}
 
 
-def collect(out: Path) -> list[dict[str, Any]]:
-    """The figures of every student in a folder, by task and seed."""
-    rows = [figures(open_bundle(path.parent)) for path in out.glob("*/*/student/bundle.json")]
-    return sorted(rows, key=lambda row: (TASKS.index(row["task"]), row["seed"]))
+def store(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Put a student's figures into the results, and give all of them by task and seed."""
+    stored = json.loads(GLUE.read_text(encoding="utf-8")) if GLUE.exists() else []
+    rows = {(one["task"], one["seed"]): one for one in (*stored, row)}
+    found = sorted(rows.values(), key=lambda one: (TASKS.index(one["task"]), one["seed"]))
+    GLUE.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
 
 
 def main() -> None:
@@ -102,9 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         for task in arguments.tasks:
-            run_task(task, arguments.data, seed, arguments.out)
-            rows = collect(arguments.out)
-            GLUE.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")  # each as it comes
+            rows = store(figures(run_task(task, arguments.data, seed, arguments.out)))
     table = []
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
