@@ -18,7 +18,9 @@ from toolkit.bundle import open_bundle
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DEMO, GLUE, SIZES, ABLATIONS = (RESULTS / f"{name}.json" for name in ("demo", "glue", "export_quality", "ablations"))
+DEMO, GLUE, SIZES, ABLATIONS, AUGMENT = (
+    RESULTS / f"{name}.json" for name in ("demo", "glue", "export_quality", "ablations", "augment_speed")
+)
 ABLATIONS_HEAD = ("student", "runs", "before training", "dev", "kept", "against full", "the paper's")
 GAINS = {
     "int8": "int8 over fp32, both ONNX", "batching": "batches of like length over padding to max_length, int8",
@@ -161,6 +163,33 @@ def ablations(content: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{tasks}; seeds {seeds}; {settings['max_rows']:,} training rows."]) + "\n"
 
 
+def augmentation(content: dict[str, Any]) -> str:
+    """Speed of augmentation by a masked language model, a line for each way, and what the way does to candidates."""
+    speed, agreed = content["speed"], content["agreement"]
+    found = {(row["together"], row["precision"]): row for row in agreed["rows"]}
+    lines = [
+        "| together | precision | words/s | over one word per forward | CPU time | candidates kept | log-probability |",
+        "|--:|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in speed["rows"]:
+        same = found[row["together"], row["precision"]]
+        lines.append(
+            f"| {row['together']} | {row['precision']} | {row['words_per_s']:,.0f} "
+            f"| {row['ratio']:.1f}x ({row['low']:.1f} to {row['high']:.1f}) | {row['cpu_ratio']:.1f}x "
+            f"| {100 * same['same']:.1f} % | {same['log_probability']:.2f} |"
+        )
+    other, memory = agreed["of_another_word"], content.get("memory", [])
+    peaks = ", ".join(f"{one['peak_mb']:,} MB for {one['rows']:,} rows" for one in memory)
+    return "\n".join([
+        *lines, "",
+        f"Speed: {speed['model']}, {speed['sentences']} sentences, {speed['threads']} thread(s) of "
+        f"{content['environment']['cpu']}, median (lowest to highest) of {speed['repeats']} turns. Candidates: "
+        f"{agreed['model']}, {agreed['words']} words, against float32 and one word masked; candidates of another word "
+        f"instead: {100 * other['same']:.1f} % and {other['log_probability']:.2f}."
+        + (f" Memory with GloVe alone, at its peak: {peaks}." if peaks else ""),
+    ]) + "\n"  # fmt: skip
+
+
 def _load(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
@@ -176,6 +205,8 @@ def sections() -> dict[str, str]:
         found["sizes"] = sizes(_load(SIZES), base_mb)
     if ABLATIONS.exists():
         found["ablations"] = ablations(_load(ABLATIONS))
+    if AUGMENT.exists():
+        found["augmentation"] = augmentation(_load(AUGMENT))
     return found
 
 

@@ -77,8 +77,10 @@ def save_mlm(path: Path, vocabulary: Sequence[str], best: Sequence[str] = (), se
     return path
 
 
-def masked_words(path: Path, tmp_path: Path, k: int = 3, batch_size: int = 8, together: int = 1) -> MaskedWords:
-    return MaskedWords(Source(str(path), tmp_path), k, batch_size, together)
+def masked_words(
+    path: Path, tmp_path: Path, k: int = 3, batch_size: int = 8, together: int = 1, precision: str = "fp32"
+) -> MaskedWords:
+    return MaskedWords(Source(str(path), tmp_path), k, batch_size, together, precision)
 
 
 def propose(model: MaskedWords, *texts: str) -> list[dict[str, list[str]]]:
@@ -133,11 +135,12 @@ class TestMaskedWords:
                 ranked = [vocabulary[i - 5] for i in logits.argsort(descending=True).tolist() if i >= 5]
                 assert set(names) == set([one for one in ranked if one not in (word, "##s")][:3])
 
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     @pytest.mark.parametrize("together", [1, 3])
-    def test_batches_do_not_matter(self, together: int, tmp_path: Path, data_dir: Path) -> None:
+    def test_batches_do_not_matter(self, together: int, precision: str, tmp_path: Path, data_dir: Path) -> None:
         path = save_mlm(tmp_path / "m", GOOD + BAD + FILLER)
         texts = load_split(resolve_task("auto", data_dir), "train", data_dir).texts[:40]
-        found = [propose(masked_words(path, tmp_path, 5, size, together), *texts) for size in (1, 7, 64)]
+        found = [propose(masked_words(path, tmp_path, 5, size, together, precision), *texts) for size in (1, 7, 64)]
         assert found[0] == found[1] == found[2]
         assert len({tuple(names) for one in found[0] for names in one.values()}) > 50  # they depend on the place
 
@@ -150,6 +153,17 @@ class TestMaskedWords:
         texts = ["good", "good bad dull", "great awful"]
         alone, together = (propose(masked_words(path, tmp_path, 3, size), *texts) for size in (1, 64))
         assert alone == together
+
+    def test_inputs_of_a_batch_are_of_one_length(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = masked_words(save_mlm(tmp_path / "m", GOOD + BAD), tmp_path, batch_size=4)
+        batches, best = list[list[int]](), model._best
+        monkeypatch.setattr(
+            model, "_best",
+            lambda pairs, chosen: (batches.append([len(pairs[i].ids) for i, _ in chosen]), best(pairs, chosen))[1],
+        )  # fmt: skip
+        propose(model, "good bad", "warm", "dull great", "flat awful")
+        batches = [one for one in batches if len(one) > 1 or one == [5]]  # without what near ties had computed alone
+        assert batches == [[7, 7, 7, 7], [7, 7], [5]]
 
     def test_together_masks_all_words_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = save_mlm(tmp_path / "m", GOOD + BAD, ["good", "bad", "great", "flat"])
@@ -293,6 +307,19 @@ class TestRows:
         assert a == b
         assert a != c
 
+    def test_bf16_that_depends_on_the_batch_is_not_used(
+        self, tmp_path: Path, glove: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        mlm = str(save_mlm(tmp_path / "m", GOOD + FILLER))
+        exact, report = made(tmp_path, TABLE, glove, mlm=mlm, precision="fp32")
+        assert report["mlm_precision"] == "fp32"
+        assert "instead of bf16" not in capsys.readouterr().out
+        monkeypatch.setattr("toolkit.maskedlm.steady", lambda _: False)
+        rows, report = made(tmp_path, TABLE, glove, "b", mlm=mlm, precision="bf16")
+        assert report["mlm_precision"] == "fp32"
+        assert "instead of bf16" in capsys.readouterr().out
+        assert rows == exact
+
     def test_a_subset_keeps_its_row_numbers_and_copies(self, tmp_path: Path, glove: Path) -> None:
         table = [(f"{good} {bad} film", "ab"[i % 2]) for i, (good, bad) in enumerate(zip(GOOD, BAD, strict=True))]
         all_rows, _ = made(tmp_path, table, glove)
@@ -343,8 +370,10 @@ class TestRows:
 
 class TestRefused:
     def test_all_faults_of_the_options_at_once(self) -> None:
-        config = AugmentConfig("auto", "o.txt", copies=0, replace_probability=1.5, candidates=0, together=0)
-        with pytest.raises(ToolkitError, match="6 problems"):
+        config = AugmentConfig(
+            "auto", "o.txt", copies=0, replace_probability=1.5, candidates=0, together=0, precision="fp16"
+        )  # fmt: skip
+        with pytest.raises(ToolkitError, match="7 problems"):
             run_augment(config)
 
     def test_nothing_is_left_behind(self, tmp_path: Path, glove: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.results import DEMO, _without_samples, ablations, render
+from benchmarks.results import DEMO, _without_samples, ablations, augmentation, render
 
 
 def test_scenarios_are_shown_without_their_samples() -> None:
@@ -51,3 +51,23 @@ def test_what_a_part_is_worth_is_told_against_the_whole() -> None:
     assert "| full | 2 | 50.0 | 65.0 | 75.0 | +0.0 ± 0.0 | +0.0 |" in text
     assert "| no hidden | 2 | 50.0 | 64.5 | 74.5 | -0.5 ± 2.1 | -2.7 |" in text
     assert text.endswith("a, b; seeds 1; 2,000 training rows.\n")
+
+
+def test_each_way_of_augmenting_is_told_with_what_it_does_to_candidates() -> None:
+    def way(together: int, precision: str, **figures: float) -> dict[str, object]:
+        return {"together": together, "precision": precision, **figures}
+
+    speeds = {"words_per_s": 1234.4, "ratio": 21.04, "low": 19.96, "high": 22.0, "cpu_ratio": 20.5}
+    text = augmentation({
+        "environment": {"cpu": "a CPU"},
+        "speed": {"model": "M", "sentences": 12, "threads": 1, "repeats": 3, "rows": [way(4, "bf16", **speeds)]},
+        "agreement": {
+            "model": "T", "words": 700, "of_another_word": {"same": 0.1, "log_probability": -8.0},
+            "rows": [way(1, "fp32", same=1.0, log_probability=-4.0), way(4, "bf16", same=0.934, log_probability=-4.42)],
+        },
+        "memory": [{"rows": 10_000, "peak_mb": 900}, {"rows": 100_000, "peak_mb": 1000}],
+    })  # fmt: skip
+    assert "| 4 | bf16 | 1,234 | 21.0x (20.0 to 22.0) | 20.5x | 93.4 % | -4.42 |" in text
+    assert "1 thread(s) of a CPU" in text
+    assert "10.0 % and -8.00" in text
+    assert text.endswith("900 MB for 10,000 rows, 1,000 MB for 100,000 rows.\n")

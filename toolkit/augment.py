@@ -130,12 +130,15 @@ def run_augment(config: AugmentConfig) -> Path:
     say(f"augmenting {task.name}: {len(origins):,} rows, {copies} copies of each")
     if proposer.masked is None:
         say("no --mlm: GloVe serves all words")
+    elif proposer.masked.precision != config.precision == "bf16":
+        say("--precision fp32 instead of bf16: with this device's bf16 products candidates would depend on the batch")
     report, start = Report(), time.perf_counter()
     with _atomic(out) as partial:
         _write(partial, task, split, augmented(config, copies, split, origins, proposer, report))
         report.seconds = time.perf_counter() - start
     told = {"config": config.to_json(), "task": task.name, "copies": copies, "data": split.digest,
-            "mlm": config.mlm, "glove": proposer.vectors.source, **report.to_json()}  # fmt: skip
+            "mlm": config.mlm, "mlm_precision": proposer.masked.precision if proposer.masked else None,
+            "glove": proposer.vectors.source, **report.to_json()}  # fmt: skip
     beside = out.with_name(out.name + ".report.json")
     with _atomic(beside) as partial:
         partial.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -194,7 +197,8 @@ def _masked_words(config: AugmentConfig, workdir: Path) -> MaskedWords | None:
     from toolkit.candidates import MaskedWords
     from toolkit.hub import Source
 
-    return MaskedWords(Source(config.mlm, workdir), config.candidates, config.batch_size, config.together)
+    source = Source(config.mlm, workdir)
+    return MaskedWords(source, config.candidates, config.batch_size, config.together, config.precision)
 
 
 def _write(

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import models
-from torch import Tensor, nn
 
 from toolkit.errors import ToolkitError
 from toolkit.hub import Source
-from toolkit.text import sorted_batches
-from toolkit.trace import model_inputs
+from toolkit.maskedlm import TIE, for_words, masked_logits
 from toolkit.words import Word, is_word, match_case
 
 SPARE = 8  # more pieces than asked for: the word itself and its other casings fall out
-TIE = 1e-4  # of logits: rounding moves them less, so only nearer ones can change places with the batch
 STARTS = ("Ġ", "▁")  # how pieces that start a word are marked, by byte-level BPE and by SentencePiece
 
 Place = tuple[int, int]  # a word's number in its text, and its token's in the encoded pair
@@ -31,22 +28,27 @@ class MaskedWords:
         source: an encoder with its masked-language-model head.
         k: candidates for each word.
         batch_size: masked inputs of one forward pass; the candidates do not depend on it.
-        together: words masked in one input: 1 as in the paper; more is as many times faster and sees less context.
+        together: words masked in one input: 1 as in the paper; more is faster and sees less context.
+        precision: fp32, bf16, or auto: bf16 on CPUs that multiply in it.
+
+    Attributes:
+        precision: fp32 or bf16, what it came to.
 
     Raises:
         ToolkitError: a model without that head, or a tokenizer without a mask.
     """
 
-    def __init__(self, source: Source, k: int, batch_size: int, together: int = 1) -> None:
+    def __init__(
+        self, source: Source, k: int, batch_size: int, together: int = 1, precision: str = "fp32"
+    ) -> None:  # fmt: skip
         self.k, self.batch_size, self.together = k, batch_size, together
         self.tokenizer, self.max_length = source.tokenizer, source.max_length
         if self.tokenizer.mask_token_id is None:
             raise ToolkitError(f"--mlm {source.name}: its tokenizer has no mask token", expected="a BERT-like model")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = source.masked_lm().to(self.device)
         self.words = whole_words(self.tokenizer)
-        self._barred = torch.full((int(self.model.config.vocab_size),), -torch.inf, device=self.device)
-        self._barred[list(self.words)] = 0.0  # V: 0 for pieces that are words, -inf for all others
+        self._pieces = list(self.words)  # W: their numbers in the vocabulary
+        self.model, self.precision = for_words(source.masked_lm(), self._pieces, precision, self.device)
 
     def candidates(self, texts: Sequence[str], words: Sequence[Sequence[Word]]) -> dict[tuple[int, int], list[str]]:
         """Replacements by (number of the text, number of the word in it), in the order of the vocabulary.
@@ -62,7 +64,7 @@ class MaskedWords:
         ]
         lengths = np.array([len(pairs[text].ids) for text, _ in inputs], dtype=np.int64)
         found: dict[tuple[int, int], list[str]] = {}
-        for rows in sorted_batches(lengths, self.batch_size):
+        for rows in _batches(lengths, self.batch_size):
             chosen = [inputs[row] for row in rows]
             for (text, group), best in zip(chosen, self._best(pairs, chosen), strict=True):
                 named = [words[text][number].text for number, _ in group]
@@ -89,20 +91,17 @@ class MaskedWords:
 
     @torch.inference_mode()
     def _best(self, pairs: Any, inputs: Sequence[Masked]) -> list[list[tuple[list[float], list[int]]]]:
-        """The best whole words at each masked place of each input: logits and ids, best first."""
-        shape = (len(inputs), max(len(pairs[text].ids) for text, _ in inputs))
-        ids = torch.full(shape, int(self.tokenizer.pad_token_id or 0))
-        types, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-        for row, (text, group) in enumerate(inputs):
-            n = len(pairs[text].ids)
-            ids[row, :n], types[row, :n] = torch.tensor(pairs[text].ids), torch.tensor(pairs[text].type_ids)
-            ids[row, [token for _, token in group]], mask[row, :n] = self.tokenizer.mask_token_id, 1
-        batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        """The best whole words at each masked place of inputs of one length: logits and ids, best first."""
+        ids = torch.tensor([pairs[text].ids for text, _ in inputs])
+        types = torch.tensor([pairs[text].type_ids for text, _ in inputs])
+        masked = torch.tensor([[row, token] for row, (_, group) in enumerate(inputs) for _, token in group])
+        ids[masked[:, 0], masked[:, 1]] = self.tokenizer.mask_token_id
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": types}
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
-        masked = [[row, token] for row, (_, group) in enumerate(inputs) for _, token in group]
-        logits = masked_logits(self.model, batch, torch.tensor(masked, device=self.device)).float()  # P, V
-        values, best = (logits + self._barred).topk(min(self.k + SPARE, len(self.words)))
-        found = iter(zip(values.tolist(), best.tolist(), strict=True))
+        logits = masked_logits(self.model, batch, masked.to(self.device))  # P, W
+        values, best = logits.topk(min(self.k + SPARE, len(self.words)))
+        pieces = [[self._pieces[number] for number in row] for row in best.tolist()]
+        found = iter(zip(values.tolist(), pieces, strict=True))
         return [[next(found) for _ in group] for _, group in inputs]
 
     def _pick(self, values: list[float], ids: list[int], word: str) -> tuple[list[str], bool]:
@@ -117,6 +116,13 @@ class MaskedWords:
                 return _by_number(kept), last - value < TIE * max(1.0, abs(last))
             kept[name] = (piece, value)
         return _by_number(kept), False
+
+
+def _batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Row numbers in batches of one length, longest first: no padding, which would cost time and change sums."""
+    for length in np.unique(lengths)[::-1]:
+        rows = np.flatnonzero(lengths == length)
+        yield from (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
 
 
 def _by_number(kept: dict[str, tuple[int, float]]) -> list[str]:
@@ -135,15 +141,3 @@ def whole_words(tokenizer: Any) -> dict[int, str]:
         starting = {i: piece for piece, i in vocabulary.items() if piece.startswith(STARTS)}
         named = {i: tokenizer.convert_tokens_to_string([piece]).strip(" ▁") for i, piece in starting.items()}
     return {i: named[i] for i in sorted(named) if i not in special and is_word(named[i])}
-
-
-def masked_logits(model: Any, batch: dict[str, Tensor], masked: Tensor) -> Tensor:
-    """Logits [P, V] at P (row, token) places, `masked` [P, 2]; the head runs on these alone where it can."""
-    rows, tokens = masked.unbind(dim=1)
-    inputs = model_inputs(model, batch)
-    head = getattr(model, "cls", None) or getattr(model, "lm_head", None)
-    if isinstance(head, nn.Module):  # BERT; RoBERTa, XLM-R, MPNet
-        logits: Tensor = head(model.base_model(**inputs).last_hidden_state[rows, tokens])
-    else:
-        logits = model(**inputs).logits[rows, tokens]
-    return logits

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from toolkit.config.base import Config, at_least, known_task, option, required
 
+PRECISIONS = ("fp32", "bf16", "auto")
+
 
 @dataclass(frozen=True)
 class AugmentConfig(Config):
@@ -24,7 +26,10 @@ class AugmentConfig(Config):
     candidates: int = option(15, "words to choose a replacement from, K")
     max_rows: int | None = option(None, "augment a random subset of this many rows [default: all]")
     batch_size: int = option(64, "masked inputs of one forward pass; changes nothing but speed and memory")
-    together: int = option(1, "words of a text masked in one input; the paper: 1; more is faster, with less context")
+    together: int = option(8, "words of a text masked in one input; the paper: 1; more is faster, with less context")
+    precision: str = option(
+        "auto", f"the masked language model's: {', '.join(PRECISIONS)}; auto: bf16 on a CPU that multiplies in it"
+    )
     seed: int = option(42, "of every random draw")
 
     def problems(self) -> Iterator[str]:
@@ -34,6 +39,8 @@ class AugmentConfig(Config):
         for name in ("copies", "max_rows"):
             if (value := getattr(self, name)) is not None:
                 yield from at_least(1, **{name: value})
+        if self.precision not in PRECISIONS:
+            yield f"--precision {self.precision}: expected {', '.join(PRECISIONS)}"
         if not 0 <= self.replace_probability <= 1:
             yield f"--replace-probability {self.replace_probability}: expected 0 to 1"
         if not self.out.endswith(".parquet"):
