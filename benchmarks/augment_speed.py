@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--together", type=int, nargs="+", default=[1, 4, 8, 16], help="words masked in one input")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--trained", help="a trained masked language model, for the agreement [default: left out]")
-    parser.add_argument("--trained-as", default="MiniLM, 600 steps on IMDb", help="what to call it")
+    parser.add_argument("--trained-as", default="a trained model", help="what to call it")
     parser.add_argument("--agreement-sentences", type=int, default=100)
     parser.add_argument("--memory", type=int, nargs="*", default=[10_000, 100_000], help="rows; none to leave it out")
     parser.add_argument("--results", type=Path, default=AUGMENT, help="what is measured replaces what stands there")

@@ -168,14 +168,13 @@ def augmentation(content: dict[str, Any]) -> str:
     speed, agreed = content["speed"], content["agreement"]
     found = {(row["together"], row["precision"]): row for row in agreed["rows"]}
     lines = [
-        "| together | precision | words/s | over one word per forward | CPU time | candidates kept | log-probability |",
-        "|--:|---|--:|--:|--:|--:|--:|",
+        "| together | precision | over one word per forward | candidates kept | log-probability |",
+        "|--:|---|--:|--:|--:|",
     ]
     for row in speed["rows"]:
         same = found[row["together"], row["precision"]]
         lines.append(
-            f"| {row['together']} | {row['precision']} | {row['words_per_s']:,.0f} "
-            f"| {row['ratio']:.1f}x ({row['low']:.1f} to {row['high']:.1f}) | {row['cpu_ratio']:.1f}x "
+            f"| {row['together']} | {row['precision']} | {row['cpu_ratio']:.1f}x "
             f"| {100 * same['same']:.1f} % | {same['log_probability']:.2f} |"
         )
     other, memory = agreed["of_another_word"], content.get("memory", [])
@@ -183,7 +182,7 @@ def augmentation(content: dict[str, Any]) -> str:
     return "\n".join([
         *lines, "",
         f"Speed: {speed['model']}, {speed['sentences']} sentences, {speed['threads']} thread(s) of "
-        f"{content['environment']['cpu']}, median (lowest to highest) of {speed['repeats']} turns. Candidates: "
+        f"{content['environment']['cpu']}, words per CPU second, median of {speed['repeats']} turns. Candidates: "
         f"{agreed['model']}, {agreed['words']} words, against float32 and one word masked; candidates of another word "
         f"instead: {100 * other['same']:.1f} % and {other['log_probability']:.2f}."
         + (f" Memory with GloVe alone, at its peak: {peaks}." if peaks else ""),

@@ -57,7 +57,7 @@ def test_each_way_of_augmenting_is_told_with_what_it_does_to_candidates() -> Non
     def way(together: int, precision: str, **figures: float) -> dict[str, object]:
         return {"together": together, "precision": precision, **figures}
 
-    speeds = {"words_per_s": 1234.4, "ratio": 21.04, "low": 19.96, "high": 22.0, "cpu_ratio": 20.5}
+    speeds = {"cpu_ratio": 20.5, "ratio": 99.0}  # by the clock, which other programs disturb
     text = augmentation({
         "environment": {"cpu": "a CPU"},
         "speed": {"model": "M", "sentences": 12, "threads": 1, "repeats": 3, "rows": [way(4, "bf16", **speeds)]},
@@ -67,7 +67,7 @@ def test_each_way_of_augmenting_is_told_with_what_it_does_to_candidates() -> Non
         },
         "memory": [{"rows": 10_000, "peak_mb": 900}, {"rows": 100_000, "peak_mb": 1000}],
     })  # fmt: skip
-    assert "| 4 | bf16 | 1,234 | 21.0x (20.0 to 22.0) | 20.5x | 93.4 % | -4.42 |" in text
+    assert "| 4 | bf16 | 20.5x | 93.4 % | -4.42 |" in text
     assert "1 thread(s) of a CPU" in text
     assert "10.0 % and -8.00" in text
     assert text.endswith("900 MB for 10,000 rows, 1,000 MB for 100,000 rows.\n")
