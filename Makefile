@@ -30,8 +30,8 @@ bench: $(DEMO) ## measure what `make demo` left in runs/demo against BERT-base
 	$(BIN)/toolkit bench runs/demo/int8 --out runs/demo/bench $(ARGS)
 
 results: $(DEMO) ## README's results from what `make demo` left in runs/demo
-	$(BIN)/python benchmarks/results.py collect runs/demo
-	$(BIN)/python benchmarks/results.py render
+	$(BIN)/python -m benchmarks.results collect runs/demo
+	$(BIN)/python -m benchmarks.results render
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .

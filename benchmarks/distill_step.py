@@ -1,10 +1,10 @@
-"""How fast is a step of stage a? `python benchmarks/distill_step.py [--help]`.
+"""How fast is a step of stage a? `python -m benchmarks.distill_step [--help]`.
 
 Times this project's step and a plain rendition of the reference code's on the same rows, in one process, in turns. The
 plain one pads every row to max_length, has teacher and student return all attentions and hidden states, which turns
 fused attention off, takes its losses over padding too, and steps AdamW. Both read the same teacher; the student's
-weights are random, on which speed does not depend. Prints one JSON object for each max_length; --out keeps them in a
-file, and --page puts them into a page, between its marks.
+weights are random, on which speed does not depend. Prints one JSON object for each max_length, and writes them to
+--results.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from benchmarks.results import STEP
 from toolkit.data import load_split
 from toolkit.embedded import minilm
 from toolkit.hub import Source
 from toolkit.machine import environment
 from toolkit.objectives import Intermediate
+from toolkit.precision import frozen
 from toolkit.stats import paired_ratio
 from toolkit.steps import Schedule
 from toolkit.student import Projections, Shape, depth, layer_map, student_config
@@ -85,19 +87,20 @@ def measure(arguments: argparse.Namespace, source: Source, max_length: int) -> d
     device = run.accelerator.device
     plain = PlainStep(*reference, mapping, device)
     ours_s, plain_s, seen = [], [], []
-    for i, parts in zip(range(WARM_UPS + arguments.steps), run.steps.after(0), strict=False):
-        chosen = parts[0].rows
-        padded = {name: torch.from_numpy(array) for name, array in encoded.batch(chosen, max_length).items()}
-        programs = [(ours_s, lambda p=parts: run.step(p)), (plain_s, lambda b=padded: plain(b))]
-        for times, program in programs if i % 2 else reversed(programs):
-            times.append(timed(program, device))
-        seen.append((len(chosen), int(encoded.lengths[chosen].sum())))
+    with frozen(teacher, run.fitted.precision, device):  # as `toolkit distill` holds it
+        for i, parts in zip(range(WARM_UPS + arguments.steps), run.steps.after(0), strict=False):
+            chosen = parts[0].rows
+            padded = {name: torch.from_numpy(array) for name, array in encoded.batch(chosen, max_length).items()}
+            programs = [(ours_s, lambda p=parts: run.step(p)), (plain_s, lambda b=padded: plain(b))]
+            for times, program in programs if i % 2 else reversed(programs):
+                times.append(timed(program, device))
+            seen.append((len(chosen), int(encoded.lengths[chosen].sum())))
     ours, other = (np.array(times[WARM_UPS:]) for times in (ours_s, plain_s))
     counts = np.array(seen[WARM_UPS:])
     ratio = paired_ratio(other, ours)
     return {
         "max_length": max_length, "data": task.name, "mean_tokens": round(float(encoded.lengths.mean()), 1),
-        "batch_size": arguments.batch_size, "student": arguments.student, "precision": arguments.precision,
+        "batch_size": arguments.batch_size, "student": arguments.student, "precision": run.fitted.precision,
         "device": str(device), "threads": torch.get_num_threads(), "steps": len(ours), "ratio": round(ratio.value, 2),
         "low": round(ratio.low, 2), "high": round(ratio.high, 2),
         "ratio_of_totals": round(float(other.sum() / ours.sum()), 2),
@@ -125,12 +128,11 @@ def main() -> None:
     parser.add_argument("--student", default="4/312/1200/12")
     parser.add_argument("--max-length", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--precision", default="auto", help="of our step, as `toolkit distill` has it")
     parser.add_argument("--rows", type=int, default=8_000, help="of train to draw from")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=0, help="0 leaves it to PyTorch")
-    parser.add_argument("--out", type=Path, help="file for the figures")
-    parser.add_argument("--page", type=Path, help="page with the marks <!-- step -->, such as docs/scaling.md")
+    parser.add_argument("--results", type=Path, default=STEP)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -140,31 +142,8 @@ def main() -> None:
         for max_length in arguments.max_length:
             found.append(measure(arguments, source, max_length))
             print(json.dumps(found[-1]), flush=True)
-    if arguments.out:
-        report = {"environment": environment(), "measured": found}
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    if arguments.page:
-        render(found, environment()["cpu"], arguments.page)
-
-
-def render(found: list[dict[str, Any]], cpu: str, page: Path) -> None:
-    """Write the table into the page, between <!-- step --> and <!-- /step -->."""
-    lines = [
-        "| max_length | samples/s | tokens/s | plain rendition, samples/s | ratio [95 % interval] |",
-        "|--:|--:|--:|--:|--:|",
-        *(
-            f"| {one['max_length']} | {one['samples_per_s']} | {one['tokens_per_s']:,} | {one['plain_samples_per_s']} "
-            f"| {one['ratio']:.1f}x [{one['low']:.1f}, {one['high']:.1f}] |"
-            for one in found
-        ),
-        "",
-        f"{found[0]['data']}, {found[0]['mean_tokens']} tokens a text; student {found[0]['student']}; one process with "
-        f"{found[0]['threads']} thread(s), {found[0]['device'].upper()}: {cpu}.",
-    ]
-    text = page.read_text(encoding="utf-8")
-    begin, rest = text.split("<!-- step -->")
-    end = rest.split("<!-- /step -->")[1]
-    page.write_text(f"{begin}<!-- step -->\n" + "\n".join(lines) + f"\n<!-- /step -->{end}", encoding="utf-8")
+    content = {"environment": environment(), "measured": found}
+    arguments.results.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

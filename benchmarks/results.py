@@ -1,7 +1,7 @@
 """The pages' tables of results, made from report files and never typed.
 
-python benchmarks/results.py collect runs/demo    what a finished demo left, into benchmarks/results/demo.json
-python benchmarks/results.py render               every section of README.md and docs/ between its markers
+python -m benchmarks.results collect runs/demo    what a finished demo left, into benchmarks/results/demo.json
+python -m benchmarks.results render               every section of README.md and docs/ between its markers
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from toolkit.bundle import open_bundle
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DEMO, GLUE, SIZES, ABLATIONS, AUGMENT = (
-    RESULTS / f"{name}.json" for name in ("demo", "glue", "export_quality", "ablations", "augment_speed")
+DEMO, GLUE, SIZES, ABLATIONS, AUGMENT, STEP = (
+    RESULTS / f"{name}.json"
+    for name in ("demo", "glue", "export_quality", "ablations", "augment_speed", "distill_step")
 )
 ABLATIONS_HEAD = ("student", "runs", "before training", "dev", "kept", "against full", "the paper's")
 GAINS = {
@@ -189,24 +190,39 @@ def augmentation(content: dict[str, Any]) -> str:
     ]) + "\n"  # fmt: skip
 
 
-def _load(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+def step_speed(content: dict[str, Any]) -> str:
+    """A step of stage a beside a plain rendition of the reference code's."""
+    found = content["measured"]
+    one = found[0]
+    lines = [
+        "| max_length | samples/s | tokens/s | plain rendition, samples/s | ratio [95 % interval] |",
+        "|--:|--:|--:|--:|--:|",
+        *(
+            f"| {one['max_length']} | {one['samples_per_s']} | {one['tokens_per_s']:,} | {one['plain_samples_per_s']} "
+            f"| {one['ratio']:.1f}x [{one['low']:.1f}, {one['high']:.1f}] |"
+            for one in found
+        ),
+    ]
+    told = (
+        f"{one['data']}, {one['mean_tokens']} tokens a text; student {one['student']}; {one['precision']}; one process "
+        f"with {one['threads']} thread(s), {one['device'].upper()}: {content['environment']['cpu']}."
+    )
+    return "\n".join([*lines, "", told]) + "\n"
 
 
 def sections() -> dict[str, str]:
-    """Text by the name of its markers, for every result that is stored."""
-    demo = _load(DEMO)
+    """Text by the name of its markers, from the stored results."""
+
+    def load(path: Path) -> Any:
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    demo = load(DEMO)
     base_mb = next(one["size_bytes"] for one in demo["measured"] if one["baseline"]) / 1e6
-    found = {"results": render(demo)}
-    if GLUE.exists():
-        found["glue"] = glue(_load(GLUE))
-    if SIZES.exists():
-        found["sizes"] = sizes(_load(SIZES), base_mb)
-    if ABLATIONS.exists():
-        found["ablations"] = ablations(_load(ABLATIONS))
-    if AUGMENT.exists():
-        found["augmentation"] = augmentation(_load(AUGMENT))
-    return found
+    return {
+        "results": render(demo), "glue": glue(load(GLUE)), "sizes": sizes(load(SIZES), base_mb),
+        "ablations": ablations(load(ABLATIONS)), "augmentation": augmentation(load(AUGMENT)),
+        "step": step_speed(load(STEP)),
+    }  # fmt: skip
 
 
 def fill(page: str, found: dict[str, str]) -> str:
