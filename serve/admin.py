@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from fastapi.routing import APIRoute
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, StrictBool
 from starlette.types import Receive, Scope, Send
 
 from serve.answers import loaded
+from serve.bodies import BodyRoute
 from serve.models import Model, Models, load_predictor
 from serve.replay import Comparison, compare
 from serve.schemas import ServeError, error_responses
@@ -23,7 +24,7 @@ ADMIN = "/admin"
 MIN_AGREEMENT = 0.9
 
 
-class _Locked(APIRoute):
+class _Locked(BodyRoute):
     """A route behind the admin keys, however its path was reached, before a body is read."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,7 +62,7 @@ class Changed(BaseModel):
 @router.post(
     "/models/{name}", response_model=Changed, responses=error_responses(401, 404, 409, 413, 415, 422, 500, 503)
 )
-async def swap(http: Request, name: str, request: SwapRequest) -> Changed:
+async def swap(http: Request, name: str, request: SwapRequest) -> JSONResponse:
     """Verify and load a bundle, compare it on recent requests, and let it answer from then on."""
     models = loaded(http)
     models.get(name)
@@ -77,10 +78,11 @@ async def swap(http: Request, name: str, request: SwapRequest) -> Changed:
         if not request.force:
             _check_agreement(found, request)
         after = models.switch(name, predictor)
-    return Changed(
+    changed = Changed(
         model=name, digest=after.digest, previous_digest=before.digest, compared=found.compared,
         agreement=found.agreement, max_score_difference=found.max_score_difference,
     )  # fmt: skip
+    return JSONResponse(changed.model_dump())
 
 
 @router.post("/models/{name}/rollback", response_model=Changed, responses=error_responses(401, 404, 409, 422, 500, 503))

@@ -19,6 +19,7 @@ from toolkit.metrics import scores
 from toolkit.tasks import Task
 from toolkit.text import Direction
 
+PATIENCE_S = 0.1  # after which it is worth looking whether the client is still there
 CLIENT_GONE = 499  # nginx's status for a request whose client left; nobody receives it
 
 
@@ -77,11 +78,10 @@ def rank(
     logits: np.ndarray, task: Task, *, raw_scores: bool = False, top_k: int | None = None
 ) -> list[list[dict[str, Any]]]:
     """Logits [n, C] to n lists of {"score", "label"}, best first, equal scores in the order of the labels."""
-    values = logits.astype(np.float64) if raw_scores else scores(logits, task.kind)
-    order = np.argsort(-values, axis=1, kind="stable")[:, :top_k]
+    values: list[list[float]] = (logits if raw_scores else scores(logits, task.kind)).tolist()
     return [
-        [{"score": float(row[c]), "label": task.labels[c]} for c in best]
-        for row, best in zip(values, order, strict=True)
+        [{"score": row[c], "label": task.labels[c]} for c in sorted(range(len(row)), key=lambda c: -row[c])[:top_k]]
+        for row in values
     ]
 
 
@@ -116,17 +116,25 @@ def _check_batch_size(inputs: Inputs, most: int) -> None:
 
 
 async def _unless_gone(http: Request, work: Coroutine[Any, Any, Answer]) -> Answer | None:
-    """The answer, or None when the client left first; its work is then cancelled."""
+    """The answer, or None when the client left first; its work is then cancelled.
+
+    Only an answer that takes `PATIENCE_S` is worth a task that watches the connection meanwhile.
+    """
     task, left = asyncio.current_task(), False
+    leaving: asyncio.Future[None] | None = None
     assert task is not None
+
+    def watch() -> None:
+        nonlocal leaving
+        leaving = asyncio.ensure_future(_disconnect(http))
+        leaving.add_done_callback(leave)
 
     def leave(_: asyncio.Future[None]) -> None:
         nonlocal left
         left = True
         task.cancel()
 
-    leaving = asyncio.ensure_future(_disconnect(http))
-    leaving.add_done_callback(leave)
+    patience = asyncio.get_running_loop().call_later(PATIENCE_S, watch)
     try:
         return await work
     except asyncio.CancelledError:
@@ -135,8 +143,10 @@ async def _unless_gone(http: Request, work: Coroutine[Any, Any, Answer]) -> Answ
         task.uncancel()
         return None
     finally:
-        leaving.remove_done_callback(leave)
-        leaving.cancel()
+        patience.cancel()
+        if leaving is not None:
+            leaving.remove_done_callback(leave)
+            leaving.cancel()
 
 
 async def _disconnect(http: Request) -> None:

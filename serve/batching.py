@@ -24,7 +24,7 @@ from toolkit.predictor import Predictor
 from toolkit.text import Direction, Encoded
 
 WINDOW = 128  # queued inputs looked at for a batch: enough to find like lengths, few enough to scan each time
-MAX_PADDING = 0.25  # share of a batch that may be padding; beyond it a second batch is cheaper
+MAX_PADDING = 0.125  # share of a batch that may be padding; beyond it a second batch is cheaper
 NOT_FINITE = "the model gave scores that are not finite"
 
 
@@ -147,7 +147,7 @@ class Engine:
         self.failing = False  # whether the model itself failed in the latest batch
         self.in_flight = 0
         self.cost = CostModel()
-        self._tokenization = Tokenization(predictor.encoder, workers.tokenizing, workers.count)
+        self._tokenization = Tokenization(predictor.encoder, workers.tokenizing)
         self._closing = False
         self._queue = _Queue()
         self._drained = asyncio.Event()

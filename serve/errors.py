@@ -87,27 +87,19 @@ def _on_serve_error(http: Request, error: Exception) -> JSONResponse:
 
 
 def _on_invalid(http: Request, error: Exception) -> JSONResponse:
-    """A body that is not JSON, or not a request. Its first problem is told."""
+    """JSON that is no request. Its first problem is told."""
     assert isinstance(error, RequestValidationError)
-    kind = http.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
-        message = f"Content-Type is {kind or 'missing'}: expected application/json"
-        return _answer(http, "Validation", message, 415)
     first = error.errors()[0]
     if first["type"] == "empty":
         return _answer(http, "Empty", first["msg"], 400)
     where = ".".join(str(part) for part in first["loc"][1:]) or "body"
     message = first["msg"] if first["type"] == "inputs" else f"`{where}`: {first['msg']}"
-    if first["type"] == "json_invalid":
-        message = f"the body is not JSON: {first['ctx']['error']} at character {where}"
     return _answer(http, "Validation", message, 422)
 
 
 def _on_http(http: Request, error: Exception) -> JSONResponse:
-    """Errors of routing (404, 405) and of reading the body: 413, and 400 where it cannot be decoded."""
+    """Errors of routing (404, 405) and of a body that is too large (413)."""
     assert isinstance(error, HTTPException)
-    if error.status_code == 400:
-        return _answer(http, "Validation", "the body is not JSON in UTF-8", 422)
     message = error.detail
     if error.status_code in (404, 405):
         message = f"{error.detail}: {http.method} {http.url.path}; this server answers POST /predict, see /docs"

@@ -14,13 +14,14 @@ from pydantic.functional_validators import AfterValidator
 
 from serve.answers import loaded, rank, respond
 from serve.batching import Answer
+from serve.bodies import BodyRoute
 from serve.models import Model
 from serve.schemas import Inputs, Prediction, ServeError, TopK, error_responses, parse_inputs
 
 FAILURES = (400, 401, 413, 415, 422, 424, 429, 500, 503, 504)
 _TEXT = {"type": "string", "minLength": 1}
 _INPUTS_SCHEMA = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}], "title": "Inputs"}
-router = APIRouter()
+router = APIRouter(route_class=BodyRoute)
 
 
 def _each_a_text(value: str | list[str]) -> str | list[str]:

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.errors import error_response
@@ -23,6 +22,8 @@ faults = logging.getLogger("serve")
 requests = logging.getLogger("serve.requests")
 SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 ROUTINE = {"/health", "/health/live", "/health/ready", "/metrics"}  # asked every few seconds: told only when they fail
+SAFE = [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
+POLICY = b"content-security-policy"
 PAGES = ("/docs", "/static-offline-docs")  # FastAPI's page has a script in it
 
 
@@ -78,11 +79,13 @@ def _request_id(scope: Scope) -> str:
 
 
 def _seal(message: Message, own: Mapping[str, str], path: str) -> None:
-    headers = MutableHeaders(raw=message["headers"])
-    headers.update(own)
-    for name, value in SAFE_HEADERS.items():
-        if not (name == "content-security-policy" and path.startswith(PAGES)):
-            headers.setdefault(name, value)
+    """Add our headers; of the safe ones, those that the answer does not set itself."""
+    given = list(message["headers"])
+    names = {name for name, _ in given}
+    if path.startswith(PAGES):
+        names.add(POLICY)
+    safe = [one for one in SAFE if one[0] not in names]
+    message["headers"] = [*given, *((name.encode(), value.encode("latin-1")) for name, value in own.items()), *safe]
 
 
 class JsonFormatter(logging.Formatter):

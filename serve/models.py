@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ def load_predictor(path: str | Path) -> Predictor:
             expected="a bundle made by toolkit export",
             fix=f"export it first: toolkit export {bundle.path} --int8 --out {bundle.path}-int8",
         )
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its own threads spin on the CPUs that models run on
     predictor = Predictor(bundle, OnnxRuntime(bundle.weights, threads=1, spinning=False, memory_pattern=False))
     _check_model(predictor)
     check_company(predictor)

@@ -16,13 +16,14 @@ from pydantic_core import PydanticCustomError
 
 from serve.answers import loaded, rank, respond
 from serve.batching import Answer
+from serve.bodies import BodyRoute
 from serve.models import Model
 from serve.schemas import Inputs, Milliseconds, ServeError, TopK, error_responses, parse_inputs
 from toolkit import __version__
 
 FAILURES = (400, 401, 404, 413, 415, 422, 424, 429, 500, 503, 504)
 INPUTS, OUTPUTS = ("text", "text_pair"), ("label", "score")
-router = APIRouter(prefix="/v2")
+router = APIRouter(prefix="/v2", route_class=BodyRoute)
 
 
 class V2Error(BaseModel):

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from serve.answers import loaded, rank, respond
 from serve.batching import Answer
+from serve.bodies import BodyRoute
 from serve.models import Model, Models
 from serve.playground import PAGE, POLICY
 from serve.schemas import (
@@ -28,7 +29,7 @@ from toolkit.text import Direction
 FAILURES = (400, 401, 413, 415, 422, 424, 429, 500, 503, 504)
 ANSWERS = "All labels, best first; for a batch a list of such lists, in the order of the inputs."
 Request_ = Annotated[PredictRequest, Body(openapi_examples=PREDICT_EXAMPLES)]
-router = APIRouter()
+router = APIRouter(route_class=BodyRoute)
 
 
 @router.post(

@@ -1,7 +1,6 @@
-"""Inputs to token ids, off the event loop; what arrives while the threads are at work goes to one of them together.
+"""Inputs to token ids: short ones at once, long ones on a thread, so that the event loop never stands still for long.
 
-A trip to a thread and back costs more than the tokens of a short text. Under load many requests share one; an idle
-server takes each at once.
+A trip to a thread and back costs more than the tokens of a short text.
 """
 
 from __future__ import annotations
@@ -9,15 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 
 from serve.schemas import ServeError, Text
 from toolkit.text import Direction, TextEncoder
 
-TOGETHER = 64  # inputs after which no further request joins: the first must not wait long for the last
+AT_ONCE = 1000  # characters of a request, some 200 words: a third of a millisecond
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,101 +27,50 @@ class Tokens:
     cut: bool
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """One request's inputs, and where their tokens go."""
-
-    texts: Sequence[Text]
-    truncate: bool
-    direction: Direction
-    done: asyncio.Future[list[Tokens]]
-
-
-@dataclass
+@dataclass(frozen=True)
 class Tokenization:
-    """Tokenizes for one model; create and use in one event loop.
+    """Tokenizes for one model.
 
     Args:
         encoder: the model's.
-        threads: what runs it, perhaps shared with other models.
-        most: trips to the threads under way at once.
+        threads: for what is long, perhaps shared with other models.
     """
 
     encoder: TextEncoder
     threads: Executor
-    most: int
-    _waiting: list[_Job] = field(default_factory=list)
-    _under_way: int = 0
 
     async def encode(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[Tokens]:
-        """Tokens of each input.
+        """Tokens of each input of a request.
 
         Raises:
             ServeError: Tokenizer when it fails; Validation for an input that is too long when not truncating.
         """
+        short = sum(len(text) + len(pair or "") for text, pair in texts) <= AT_ONCE
+        if short and direction == "right":  # the first "left" loads a tokenizer of its own
+            return self._encode(texts, truncate, direction)
         loop = asyncio.get_running_loop()
-        job = _Job(texts, truncate, direction, loop.create_future())
-        self._waiting.append(job)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._start)  # after the other requests that this turn of the loop has read
-        return await job.done
+        return await loop.run_in_executor(self.threads, self._encode, texts, truncate, direction)
 
-    def _start(self) -> None:
-        while self._under_way < self.most and (jobs := self._next()):
-            self._under_way += 1
-            run = asyncio.get_running_loop().run_in_executor(self.threads, self._encode, jobs)
-            run.add_done_callback(partial(self._finished, jobs))
-
-    def _next(self) -> list[_Job]:
-        """The oldest requests that still want an answer, up to TOGETHER inputs."""
-        waiting = [job for job in self._waiting if not job.done.done()]
-        count, inputs = 0, 0
-        while count < len(waiting) and inputs < TOGETHER:
-            inputs += len(waiting[count].texts)
-            count += 1
-        self._waiting = waiting[count:]
-        return waiting[:count]
-
-    def _finished(self, jobs: list[_Job], ended: asyncio.Future[list[list[Tokens] | ServeError]]) -> None:
-        self._under_way -= 1
-        for job, outcome in zip(jobs, ended.result(), strict=True):
-            if job.done.done():
-                continue
-            if isinstance(outcome, ServeError):
-                job.done.set_exception(outcome)
-            else:
-                job.done.set_result(outcome)
-        self._start()
-
-    def _encode(self, jobs: list[_Job]) -> list[list[Tokens] | ServeError]:
-        """Each request's tokens, or what is wrong with it; one bad request must not fail its neighbours."""
-        found: dict[tuple[int, int], Tokens] = {}
-        kinds = {(job.direction, pair is not None) for job in jobs for _, pair in job.texts}
+    def _encode(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[Tokens]:
+        found: dict[int, Tokens] = {}
         try:
-            for direction, paired in kinds:  # told to the tokenizer apart
-                places = [
-                    (number, row)
-                    for number, job in enumerate(jobs) if job.direction == direction
-                    for row, (_, pair) in enumerate(job.texts) if (pair is not None) == paired
-                ]  # fmt: skip
-                chosen = [jobs[number].texts[row] for number, row in places]
-                pairs = [pair or "" for _, pair in chosen] if paired else None
-                encoded = self.encoder.encode([text for text, _ in chosen], pairs, direction)
+            for paired in {pair is not None for _, pair in texts}:  # told to the tokenizer apart
+                rows = [row for row, (_, pair) in enumerate(texts) if (pair is not None) == paired]
+                pairs = [texts[row][1] or "" for row in rows] if paired else None
+                encoded = self.encoder.encode([texts[row][0] for row in rows], pairs, direction)
                 each = zip(encoded.ids, encoded.type_ids, map(bool, encoded.truncated), strict=True)
-                found.update(zip(places, (Tokens(*one) for one in each), strict=True))
+                found.update(zip(rows, (Tokens(*one) for one in each), strict=True))
         except BaseException as error:  # a bare Exception, and for a panic in Rust not even that
-            if len(jobs) > 1:
-                return [self._encode([job])[0] for job in jobs]
-            return [ServeError("Tokenizer", f"the tokenizer failed: {error}")]
-        each_job = ([found[number, row] for row in range(len(job.texts))] for number, job in enumerate(jobs))
-        return [self._checked(job, tokens) for job, tokens in zip(jobs, each_job, strict=True)]
+            raise ServeError("Tokenizer", f"the tokenizer failed: {error}") from error
+        if not truncate:
+            self._check_lengths(texts, found)
+        return [found[row] for row in range(len(texts))]
 
-    def _checked(self, job: _Job, tokens: list[Tokens]) -> list[Tokens] | ServeError:
-        too_long = next((row for row, one in enumerate(tokens) if one.cut), None)
-        if job.truncate or too_long is None:
-            return tokens
-        return ServeError(
-            "Validation",
-            f"an input has {self.encoder.count(*job.texts[too_long])} tokens, more than the {self.encoder.max_length} "
-            "that the model takes: shorten it, or leave `truncate` out to have it cut",
-        )
+    def _check_lengths(self, texts: Sequence[Text], found: dict[int, Tokens]) -> None:
+        too_long = next((row for row in range(len(texts)) if found[row].cut), None)
+        if too_long is not None:
+            raise ServeError(
+                "Validation",
+                f"an input has {self.encoder.count(*texts[too_long])} tokens, more than the {self.encoder.max_length} "
+                "that the model takes: shorten it, or leave `truncate` out to have it cut",
+            )

@@ -35,7 +35,7 @@ RECIPE_PACKAGES = {
         "vocabulary corpus verify candidates tune triton pipeline"
     ),
     "serve": (
-        "schemas metrics limits cost errors security logs tracing workers tokenization batching replay models shutdown "
+        "schemas bodies metrics limits cost errors security logs tracing workers tokenization batching replay models shutdown "
         "answers playground routes hugging_face protocol admin app connection processes ray_app"
     ),
 }

@@ -1,4 +1,4 @@
-"""Tokenization off the event loop: each request its own tokens, one trip for all that wait, faults kept apart."""
+"""Inputs to token ids: short ones at once, long ones on a thread; each request its own tokens, faults kept apart."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from served import SUM, save_arithmetic
 from tokenizers import Tokenizer
 
 from serve.schemas import ServeError, Text
-from serve.tokenization import TOGETHER, Tokenization
+from serve.tokenization import AT_ONCE, Tokenization
 from toolkit.text import Direction, Encoded, TextEncoder
 
 BROKEN = "breaks"
+LONG = "word " * (AT_ONCE // 5 + 1)
 
 
 class Gated:
-    """An encoder that counts its calls, waits at its gate and fails at one text."""
+    """An encoder that notes who calls it, waits at its gate in a thread and fails at one text."""
 
     def __init__(self, inner: TextEncoder) -> None:
         self.inner, self.calls, self.gate = inner, list[list[str]](), threading.Event()
+        self.at_once: list[bool] = []
         self.max_length = inner.max_length
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, side: Direction = "right") -> Encoded:
         self.calls.append(list(texts))
-        assert self.gate.wait(30)
+        self.at_once.append(threading.current_thread() is threading.main_thread())
+        assert self.at_once[-1] or self.gate.wait(30)
         if BROKEN in texts:
             raise RuntimeError("as told")
         return self.inner.encode(texts, pairs, side)
@@ -45,16 +48,16 @@ def encoder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> T
     return TextEncoder(Path(folder), 8)
 
 
-def run(encoder: TextEncoder, work: Callable[[Tokenization, Gated], Awaitable[None]], most: int = 1) -> None:
+def run(encoder: TextEncoder, work: Callable[[Tokenization, Gated], Awaitable[None]]) -> None:
     async def main() -> None:
         gated = Gated(encoder)
         try:
             async with asyncio.timeout(60):
-                await work(Tokenization(gated, threads, most), gated)  # type: ignore[arg-type]
+                await work(Tokenization(gated, threads), gated)  # type: ignore[arg-type]
         finally:
             gated.gate.set()
 
-    with ThreadPoolExecutor(most) as threads:
+    with ThreadPoolExecutor(1) as threads:
         asyncio.run(main())
 
 
@@ -69,18 +72,20 @@ async def until(condition: Callable[[], object]) -> None:
         st.tuples(
             st.lists(st.tuples(st.text(min_size=1, max_size=30), st.none() | st.text(max_size=20)), min_size=1),
             st.sampled_from(["right", "left"]),
+            st.booleans(),
         ),
         min_size=1, max_size=8,
     ),
-    most=st.integers(1, 3),
 )  # fmt: skip
 def test_every_request_gets_its_own_tokens(
-    encoder: TextEncoder, requests: list[tuple[list[Text], Direction]], most: int
+    encoder: TextEncoder, requests: list[tuple[list[Text], Direction, bool]]
 ) -> None:
+    asked = [([*texts, (LONG, None)] if long else texts, side) for texts, side, long in requests]
+
     async def work(tokenization: Tokenization, gated: Gated) -> None:
         gated.gate.set()
-        found = await asyncio.gather(*(tokenization.encode(texts, True, side) for texts, side in requests))
-        for (texts, side), tokens in zip(requests, found, strict=True):
+        found = await asyncio.gather(*(tokenization.encode(texts, True, side) for texts, side in asked))
+        for (texts, side), tokens in zip(asked, found, strict=True):
             assert len(tokens) == len(texts)
             for (text, pair), one in zip(texts, tokens, strict=True):
                 alone = encoder.encode([text], None if pair is None else [pair], side)
@@ -88,45 +93,40 @@ def test_every_request_gets_its_own_tokens(
                 assert one.type_ids.tolist() == alone.type_ids[0].tolist()
                 assert one.cut == alone.truncated[0]
 
-    run(encoder, work, most)
+    run(encoder, work)
 
 
-def test_what_waits_goes_together(encoder: TextEncoder) -> None:
+def test_what_is_short_waits_for_no_thread_and_what_is_long_does_not_hold_it_up(encoder: TextEncoder) -> None:
+    half = "a" * (AT_ONCE // 2)
+
     async def work(tokenization: Tokenization, gated: Gated) -> None:
-        first = asyncio.ensure_future(tokenization.encode([("first", None)], True, "right"))
-        await until(lambda: gated.calls)
-        others = [
-            asyncio.ensure_future(tokenization.encode([(f"t{i}", None)], True, "right")) for i in range(TOGETHER + 5)
-        ]
+        long = asyncio.ensure_future(tokenization.encode([(LONG, None)], True, "right"))
+        await until(lambda: gated.calls)  # the only thread is taken
+        await tokenization.encode([(half, half)], True, "right")
+        together = asyncio.ensure_future(tokenization.encode([(half, half), ("a", None)], True, "right"))
+        left = asyncio.ensure_future(tokenization.encode([("a", None)], True, "left"))
         await asyncio.sleep(0.01)
-        assert gated.calls == [["first"]]
+        assert gated.at_once == [False, True]
+        assert not any(one.done() for one in (long, together, left))
         gated.gate.set()
-        await asyncio.gather(first, *others)
-        assert [len(call) for call in gated.calls] == [1, TOGETHER, 5]
+        await asyncio.gather(long, together, left)
+        assert gated.at_once == [False, True, False, False, False]  # texts and pairs are told apart
 
     run(encoder, work)
 
 
-def test_one_turn_of_the_loop_is_one_trip(encoder: TextEncoder) -> None:
-    async def work(tokenization: Tokenization, gated: Gated) -> None:
-        gated.gate.set()
-        await asyncio.gather(*(tokenization.encode([(f"t{i}", None)], True, "right") for i in range(6)))
-        assert gated.calls == [[f"t{i}" for i in range(6)]]
-
-    run(encoder, work)
-
-
-def test_a_fault_is_of_its_own_request_alone(encoder: TextEncoder) -> None:
+@pytest.mark.parametrize("company", [[], [(LONG, None)]])
+def test_a_fault_is_of_its_own_request_alone(encoder: TextEncoder, company: list[Text]) -> None:
     long = "a b c d e f g h i j k l"
 
     async def work(tokenization: Tokenization, gated: Gated) -> None:
         gated.gate.set()
         texts: list[list[Text]] = [[("a", None)], [(BROKEN, None)], [("a", "b"), (long, None)], [(long, None)]]
-        asked = [tokenization.encode(one, i != 3, "right") for i, one in enumerate(texts)]
+        asked = [tokenization.encode([*one, *company], i != 3, "right") for i, one in enumerate(texts)]
         good, broken, cut, refused = await asyncio.gather(*asked, return_exceptions=True)
         assert isinstance(good, list)
         assert isinstance(cut, list)
-        assert [one.cut for one in cut] == [False, True]
+        assert [one.cut for one in cut][:2] == [False, True]
         assert isinstance(broken, ServeError)
         assert (broken.error_type, broken.message) == ("Tokenizer", "the tokenizer failed: as told")
         assert isinstance(refused, ServeError)
@@ -138,16 +138,17 @@ def test_a_fault_is_of_its_own_request_alone(encoder: TextEncoder) -> None:
 
 def test_who_left_costs_nothing(encoder: TextEncoder) -> None:
     async def work(tokenization: Tokenization, gated: Gated) -> None:
-        first = asyncio.ensure_future(tokenization.encode([("first", None)], True, "right"))
+        first, gone, stays = (
+            asyncio.ensure_future(tokenization.encode([(f"{name} {LONG}", None)], True, "right"))
+            for name in ("first", "gone", "stays")
+        )
         await until(lambda: gated.calls)
-        gone = asyncio.ensure_future(tokenization.encode([("gone", None)], True, "right"))
-        stays = asyncio.ensure_future(tokenization.encode([("stays", None)], True, "right"))
-        await asyncio.sleep(0.01)
         gone.cancel()
         first.cancel()  # under way: its tokens come back to nobody
+        await asyncio.sleep(0.01)
         gated.gate.set()
         await stays
-        assert gated.calls == [["first"], ["stays"]]
+        assert [call[0].split()[0] for call in gated.calls] == ["first", "stays"]
         assert gone.cancelled()
         assert first.cancelled()
 

@@ -102,7 +102,7 @@ class TextEncoder:
             list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         )
         try:
-            found = self._tokenizers[direction].encode_batch(inputs)
+            found = self._tokenizers[direction].encode_batch_fast(inputs)
         except TypeError:
             raise ToolkitError("an input is not text that UTF-8 can hold", expected="a string") from None
         return Encoded(
