@@ -25,6 +25,8 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import uvloop
+
 from benchmarks.load import Address, closed_loop, dev_texts, post, save, serving, spawn
 
 CONNECTIONS = 32
@@ -61,12 +63,12 @@ def engine_rate(bundle: str, texts: Sequence[str], inputs: int, under_way: int) 
         taken.sort()
         return len(texts) / seconds, taken[len(taken) // 2], taken[int(0.99 * len(taken))]
 
-    return asyncio.run(run())
+    return uvloop.run(run())
 
 
 def http_rate(address: Address, requests: Sequence[bytes]) -> Round:
     """All requests over HTTP, 32 connections."""
-    load = asyncio.run(closed_loop(address, requests, CONNECTIONS))
+    load = uvloop.run(closed_loop(address, requests, CONNECTIONS))
     if load.count(200) != len(requests):
         wrong = next(reply for reply in load.replies.values() if reply.status != 200)
         raise SystemExit(f"{address} answered {wrong.status}: {wrong.body[:200]!r}")
