@@ -65,12 +65,8 @@ async def respond(
     total = time.perf_counter() - started
     http.state.log, http.state.stages = _log_fields(inputs, model, answer), answer.stages()
     metrics.successes.labels(method).inc()
-    seconds = (
-        (metrics.duration, total),
-        *zip((metrics.tokenization, metrics.queue, metrics.inference), answer.stages().values(), strict=True),
-    )
-    for histogram, value in seconds:
-        histogram.labels(model.name).observe(value)
+    for histogram, seconds in zip(model.engine.durations, (total, *answer.stages().values()), strict=True):
+        histogram.observe(seconds)
     return JSONResponse(body, headers=cost_headers(inputs, answer, total))
 
 

@@ -78,7 +78,7 @@ def create_app(
     app.state.metrics, app.state.models = Metrics(), None
     app.state.admin_keys, app.state.models_root = admins, root
     for router in (routes.router, hugging_face.router, protocol.router, *((admin.router,) if admins else ())):
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # flat: a router inside another is searched twice for each request
     app.add_middleware(BodyLimit, limit=accepted.payload_limit)  # innermost; what is added later is asked earlier
     if needed:
         app.add_middleware(ApiKeys, keys=needed, elsewhere=f"{admin.ADMIN}/" if admins else "")

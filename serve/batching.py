@@ -151,6 +151,7 @@ class Engine:
         self._closing = False
         self._queue = _Queue()
         self._drained = asyncio.Event()
+        self.durations = metrics.durations(name)
         self._batch_size, self._batch_tokens = metrics.batch_size.labels(name), metrics.batch_tokens.labels(name)
         workers.add(self)
 

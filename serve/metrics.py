@@ -44,6 +44,10 @@ class Metrics:
         self.batch_size = self._by_model("te_batch_next_size", "Inputs of a batch", powers[:13])
         self.batch_tokens = self._by_model("te_batch_next_tokens", "Tokens of a batch, padding included", powers)
 
+    def durations(self, model: str) -> list[Histogram]:
+        """A model's histograms: in total, tokenization, queue, inference."""
+        return [one.labels(model) for one in (self.duration, self.tokenization, self.queue, self.inference)]
+
     def render(self) -> bytes:
         """The text that Prometheus scrapes; the client library's `_total` is not in the names dashboards ask for."""
         registry = self.registry
