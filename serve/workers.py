@@ -1,4 +1,4 @@
-"""The threads of a server, shared by all of its models: one a CPU runs models, as many tokenize.
+"""The threads of a server, shared by all of its models: one a CPU runs models, as many tokenize what is long.
 
 Models served side by side, an old one that is finishing and a new one that is warming up among them, take turns on
 the same CPUs instead of each bringing threads of its own.

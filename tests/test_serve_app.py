@@ -163,6 +163,8 @@ def test_every_wrong_request_is_told_what_was_wrong(
         (b'{"inputs": "a"}', {}, 415, "Content-Type is missing: expected application/json"),
         (b'{"inputs": "a"}', {"content-type": "text/plain; charset=utf-8"}, 415, "is text/plain"),
         (b"inputs=a", {"content-type": "application/x-www-form-urlencoded"}, 415, "urlencoded"),
+        (b'{"inputs": "a"}', {"content-type": "text/x+json"}, 415, r"is text/x\+json"),
+        (b"null", JSON, 422, "body"),
         (b'{"inputs": "' + b"a" * 5000 + b'"}', JSON, 413, "larger than 5000 bytes"),
     ],
 )
@@ -493,7 +495,7 @@ def test_bundles_that_cannot_be_served(
         create_app()
 
 
-def test_a_client_that_left_is_dropped(tiny_onnx: Path) -> None:
+def test_a_client_that_left_is_dropped(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By ASGI alone: the client is gone as soon as its request was read, while the only worker is busy."""
     import asyncio
     import threading
@@ -517,13 +519,17 @@ def test_a_client_that_left_is_dropped(tiny_onnx: Path) -> None:
         "root_path": "", "server": ("test", 80), "client": ("test", 1),
     }  # fmt: skip
 
+    watched = 0  # requests whose connection was looked at after their body was read
+
     async def ask(leave: asyncio.Event) -> int:
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
         statuses: list[int] = []
 
         async def receive() -> Any:
+            nonlocal watched
             for message in messages:
                 return message
+            watched += 1
             await leave.wait()
             return {"type": "http.disconnect"}
 
@@ -552,6 +558,31 @@ def test_a_client_that_left_is_dropped(tiny_onnx: Path) -> None:
             assert registry.get_sample_value("te_request_failure_total", {"err": "dropped"}) == 1
             held.release.set()
             assert await staying == 200
-            assert (engine.in_flight, held.runs) == (0, 1)
+            assert (engine.in_flight, held.runs, watched) == (0, 1, 2)
+            monkeypatch.setattr("serve.answers.PATIENCE_S", 60)
+            assert await ask(never) == 200
+            assert watched == 2  # an answer that comes sooner is not worth it
 
     asyncio.run(main())
+
+
+def test_what_the_start_made_is_left_out_of_garbage_collection_until_the_end(tiny_onnx: Path) -> None:
+    import gc
+
+    gc.unfreeze()
+    with TestClient(create_app(tiny_onnx)) as client:
+        assert client.get("/health/ready").status_code == 200
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
+
+
+def test_tokenizers_start_no_threads_of_their_own(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for before, after in ((None, "false"), ("true", "true")):
+        if before is None:
+            monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+        else:
+            monkeypatch.setenv("TOKENIZERS_PARALLELISM", before)
+        load_predictor(tiny_onnx)
+        assert os.environ["TOKENIZERS_PARALLELISM"] == after
