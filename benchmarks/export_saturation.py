@@ -96,6 +96,17 @@ def pair_sums(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return left + right
 
 
+class FusedMatMul(OpRun):
+    """onnxruntime's operator, as far as our graphs use it: batch axes may stand behind the first one."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, a: Any, b: Any, alpha: float | None = None, **moves: int) -> Any:
+        a, b = (np.moveaxis(x, 0, -2) if moves.get(f"transBatch{name}") else x for x, name in ((a, "A"), (b, "B")))
+        product = a @ (np.swapaxes(b, -1, -2) if moves.get("transB") else b)
+        return ((product * np.float32(1.0 if alpha is None else alpha)).astype(np.float32),)
+
+
 class Avx2:
     """onnx's reference evaluator with the two integer products as AVX2 has them; counts what saturates."""
 
@@ -128,7 +139,7 @@ class Avx2:
                 made = product(a, b, a_zero, b_zero).astype(np.float32) * (a_scale * b_scale)
                 return (made if bias is None else made + bias,)
 
-        self.evaluator = ReferenceEvaluator(onnx.load(path), new_ops=[MatMulInteger, MatMulIntegerToFloat])
+        self.evaluator = ReferenceEvaluator(onnx.load(path), new_ops=[MatMulInteger, MatMulIntegerToFloat, FusedMatMul])
 
     def run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
         """Logits of one batch."""

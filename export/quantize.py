@@ -16,6 +16,10 @@ and an embedding table E [V, K] becomes int8 with one scale a row: E[i] = s_i q_
     without             s_x = max |x| / 127, one scale a token, z = 128, c = 0, d = 1, each weight to its nearest: the
                         arithmetic that quantization-aware training goes through
 
+The graph is first cut to what the answer needs and laid out by tokens (`export.layout`); the residual of a layer norm
+whose channels were centred and divided is made from these, or takes the next layer's bias along, whichever spares a
+pass (`_with_residual`).
+
 Weights of linear layers stay within +-63. AVX2 without VNNI multiplies uint8 by int8 with VPMADDUBSW, which adds two
 products in a saturating int16: 2 * 255 * 63 = 32,130 fits in 32,767, the full range of +-127 does not. Embeddings are
 never multiplied as integers and have the full range. Products of two activations, in attention, stay float32, and so
@@ -37,6 +41,7 @@ import onnx
 from export.activations import Activation, Activations
 from export.editing import GraphEditor, attribute, layer_name
 from export.graph import LayerCount
+from export.layout import first_token_only, moved_ids, tokens_first
 from export.rounding import (
     INT16_MAX,
     WEIGHT_LIMIT,
@@ -78,7 +83,11 @@ class Record:
 def linear_inputs(model: onnx.ModelProto) -> list[str]:
     """Names of the tensors that quantized linear layers read: what calibration has to watch."""
     quantizer = _Quantizer(model)
-    return list(dict.fromkeys(node.input[0] for node in quantizer.editor.old if quantizer.linear(node)))
+    return list(
+        dict.fromkeys(
+            quantizer.activations.whole(node.input[0]) for node in quantizer.editor.old if quantizer.linear(node)
+        )
+    )
 
 
 def quantize_graph(
@@ -98,7 +107,7 @@ def quantize_graph(
     Raises:
         GateError: other counts than expected: an exporter changed, and the graph would be float32 in part.
     """
-    quantizer = _Quantizer(model, calibration, words)
+    quantizer = _Quantizer(tokens_first(first_token_only(model)), calibration, words)
     for node in quantizer.editor.old:
         quantizer.rewrite(node)
     record = quantizer.record
@@ -145,7 +154,7 @@ class _Quantizer:
 
     def _table(self, node: onnx.NodeProto) -> None:
         table = self.editor.array(node.input[0])
-        words = node.input[1] == "input_ids"
+        words = node.input[1] in ("input_ids", moved_ids("input_ids"))
         bits = 4 if words and self.four_bits is not None else 8
         self.record.embedding[layer_name(node)] = {"rows": len(table), "bits": bits}
         if words and self.four_bits is not None:
@@ -165,16 +174,23 @@ class _Quantizer:
         scales of their own that is 1, and theirs are multiplied in afterwards.
         """
         source, rank, name = node.input[0], 2 if node.op_type == "Gemm" else 3, layer_name(node)
-        beside = [self._matrix(one) for one in self.editor.readers[source] if self.linear(one)]
+        root = self.activations.whole(source)
+        beside = [
+            self._matrix(one)
+            for one in self.editor.old
+            if self.linear(one) and self.activations.whole(one.input[0]) == root
+        ]
         activation = self.activations.quantize(source, rank, beside)
         bias, out = self._bias(node)
-        quantized, scale, bias = self._round(source, self._matrix(node), bias, activation)
+        quantized, scale, bias = self._round(root, self._matrix(node), bias, activation)
         self.record.linear[name] = check_saturation(name, quantized)
         add, constant = self.editor.add, self.editor.constant
         inputs = [
             activation.integers, constant(f"{name}.int8", np.ascontiguousarray(quantized)), activation.scale,
             constant(f"{name}.scale", scale), activation.zero_point,
         ]  # fmt: skip
+        if bias is not None:
+            bias = self._with_residual(out, bias, fixed=activation.token_scale is None)
         shift = [] if bias is None else [constant(f"{name}.bias_int8", bias.astype(np.float32))]
         if activation.token_scale is None:
             add("MatMulIntegerToFloat", [*inputs, "", *shift], out)
@@ -183,6 +199,33 @@ class _Quantizer:
         scaled = add("Mul", [product, activation.token_scale], f"{out}_tokens" if shift else out)
         if shift:
             add("Add", [scaled, *shift], out)
+
+    def _with_residual(self, out: str, bias: np.ndarray, *, fixed: bool) -> np.ndarray | None:
+        """Spare a pass over a layer's output or over the residual that is added to it, as far as calibration allows.
+
+        The residual comes from a layer norm that the quantized layers read centred and divided, by a second one. Where
+        the bias costs a pass of its own, a layer norm for the residual alone adds it on the way. Where it does not,
+        the residual is the divided one multiplied by d, and c goes into the bias: cheaper than the first layer norm.
+
+        Returns:
+            The bias that is still to be added.
+        """
+        (following, *more) = self.editor.readers.get(out, []) or [None]
+        if more or following is None or following.op_type != "Add":
+            return bias
+        place = 1 - list(following.input).index(out)
+        residual = following.input[place]
+        if fixed:
+            restored = self.activations.restored(residual)
+            if restored is None:
+                return bias
+            following.input[place], centre = restored
+            return np.asarray(bias + centre)
+        biased = self.activations.biased(residual, bias)
+        if biased is None:
+            return bias
+        following.input[place] = biased
+        return None
 
     def _bias(self, node: onnx.NodeProto) -> tuple[np.ndarray | None, str]:
         """A layer's bias [N] and the tensor that holds its output with the bias added."""

@@ -12,6 +12,7 @@ from export.editing import GraphEditor
 from export.rounding import HALF_LEVELS, Moments, compensate_rows, quantize_rows
 
 FINE_ROWS = 255  # as many as a uint8 can number, 0 aside
+SMALL_TABLE = 1024  # rows; positions and token types
 # Errors of an embedding pass through the whole model, not through one layer: gradients say what matters less exactly.
 DAMPING = 0.1
 
@@ -36,8 +37,20 @@ class FourBits:
 
 
 def eight_bits(editor: GraphEditor, node: onnx.NodeProto, half: bool) -> None:
-    """Look a row up as int8 and multiply it by its scale, which is kept in half precision or in full."""
+    """Look a row up as int8 and multiply it by its scale, which is kept in half precision or in full.
+
+    A small table is multiplied as a whole: its numbers are constants, so runtimes do that once, when they load it.
+    """
     table = node.input[0]
+    rows = editor.array(table)
+    if len(rows) <= SMALL_TABLE:
+        quantized, scale = _eight_bits(rows, half)
+        numbers = editor.add(
+            "Cast", [editor.constant(f"{table}_int8", quantized)], f"{table}_float", to=TensorProto.FLOAT
+        )
+        whole = editor.add("Mul", [numbers, _full(editor, f"{table}_scale", scale)], f"{table}_rows")
+        editor.add("Gather", [whole, node.input[1]], node.output[0])
+        return
     _scaled_rows(editor, table, editor.array(table), half, node.input[1], node.output[0])
 
 
@@ -75,18 +88,28 @@ def four_bits(editor: GraphEditor, node: onnx.NodeProto, by: FourBits) -> None:
 
 
 def _scaled_rows(editor: GraphEditor, table: str, rows: np.ndarray, half: bool, ids: str, out: str) -> None:
-    quantized, scale = quantize_rows(rows)
-    if half:
-        scale = half_scales(scale)
-        quantized = np.rint(rows / scale.astype(np.float32)).astype(np.int8)
+    quantized, scale = _eight_bits(rows, half)
     numbers = editor.add("Gather", [editor.constant(f"{table}_int8", quantized), ids], f"{out}_int8")
     numbers = editor.add("Cast", [numbers], f"{out}_float", to=TensorProto.FLOAT)
     editor.add("Mul", [numbers, _gather_scale(editor, f"{table}_scale", scale, ids, f"{out}_row_scale")], out)
 
 
+def _eight_bits(rows: np.ndarray, half: bool) -> tuple[np.ndarray, np.ndarray]:
+    quantized, scale = quantize_rows(rows)
+    if half:
+        scale = half_scales(scale)
+        quantized = np.rint(rows / scale.astype(np.float32)).astype(np.int8)
+    return quantized, scale
+
+
 def _gather_scale(editor: GraphEditor, name: str, scale: np.ndarray, ids: str, out: str) -> str:
-    found = editor.add("Gather", [editor.constant(name, scale), ids], out)
-    return editor.add("Cast", [found], f"{out}_float", to=TensorProto.FLOAT) if scale.dtype == np.float16 else found
+    return editor.add("Gather", [_full(editor, name, scale), ids], out)
+
+
+def _full(editor: GraphEditor, name: str, scale: np.ndarray) -> str:
+    """Scales in float32; from half precision by a Cast of a constant, which runtimes do once, when they load it."""
+    kept = editor.constant(name, scale)
+    return editor.add("Cast", [kept], f"{name}_float", to=TensorProto.FLOAT) if scale.dtype == np.float16 else kept
 
 
 def half_scales(scale: np.ndarray) -> np.ndarray:

@@ -84,8 +84,10 @@ def test_what_is_quantized(graphs: Path, tiny_student: Path) -> None:
     }
     layers = 3
     assert count["MatMulIntegerToFloat"] == 6 * layers + 1  # query, key, value, output, two of the FFN; the pooler
-    assert count["QuantizeLinear"] == 4 * layers + 1  # query, key and value read one quantization
-    assert count["MatMul"] == 2 * layers  # scores and context: two activations
+    # query, key and value read one quantization; each has its tokens' zero points from another, of their scales
+    assert count["QuantizeLinear"] == 2 * (4 * layers + 1)
+    assert count["FusedMatMul"] == 2 * layers  # scores and context: two activations
+    assert "MatMul" not in count
     assert count["Gemm"] == 1  # gives the logits
     floats = [one for one in model.graph.initializer if one.data_type == TensorProto.FLOAT and len(one.dims) == 2]
     assert {tuple(one.dims)[1] for one in floats if not one.name.startswith("classifier")} == {1}  # scales of rows

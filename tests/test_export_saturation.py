@@ -89,8 +89,10 @@ def test_the_evaluator_without_saturation_is_onnxruntime(
     ours = Avx2(tmp_path / "ours.onnx")
     wanted = OnnxRuntime(tmp_path / "ours.onnx", threads=1).run(feed)
     np.testing.assert_allclose(ours.run(feed), wanted, atol=1e-3 * np.abs(wanted).max())
-    # query, key, value and output of attention [24, 24], the FFN's two, for 21 tokens of 3 layers; the pooler's 3
-    assert ours.pairs == 21 * 3 * (4 * 12 * 24 + 12 * 48 + 24 * 24) + 3 * 12 * 24
+    # query, key, value and output of attention [24, 24], the FFN's two, for 21 tokens of 2 layers; of the last one keys
+    # and values for all, the rest and the pooler for the 3 first ones
+    attention, feed_forward = 12 * 24, 12 * 48 + 24 * 24
+    assert ours.pairs == 21 * (2 * (4 * attention + feed_forward) + 2 * attention) + 3 * (3 * attention + feed_forward)
 
 
 @pytest.mark.skipif(not shutil.which(EMULATED[0]), reason="needs qemu-x86_64 (Debian: qemu-user)")
