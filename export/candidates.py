@@ -17,7 +17,7 @@ from onnx import helper
 from export.editing import GraphEditor
 from export.graph import LayerCount, save_graph
 from export.quantize import IR_VERSION, OPSET, quantize_graph
-from export.tables import FourBits
+from export.tables import FewBits
 from toolkit.text import Encoded
 
 CALIBRATION_TEXTS = 64  # for onnxruntime's own static quantization
@@ -39,7 +39,7 @@ class Ingredients:
     fp32: Path
     count: LayerCount
     calibration: Mapping[str, np.ndarray] | None
-    words: FourBits | None
+    words: FewBits | None
     encoded: Encoded | None
     rows: np.ndarray
     heads: int

@@ -24,9 +24,10 @@ def calibration_text(source: Bundle, config: ExportConfig) -> Split | None:
         found = load_texts(source.task, config.calibration)
     elif (train := train_rows(source, config.data)) is not None:
         found = train
-    elif config.embedding_bits == 4:
+    elif config.embedding_bits < 8:
         raise ToolkitError(
-            f"{config.data} has no train file, and 4 bits are rounded by the task's text", fix="--calibration FILE"
+            f"{config.data} has no train file, and {config.embedding_bits} bits are rounded by the task's text",
+            fix="--calibration FILE",
         )
     else:
         say(f"{config.data} has no train file to calibrate on: one scale a token, and each weight to its nearest")
@@ -46,12 +47,12 @@ def train_rows(source: Bundle, data: str | None) -> Split | None:
     return load_split(source.task, "train", data)
 
 
-def vocabulary_text(source: Bundle, config: ExportConfig) -> list[str]:
-    """The texts of the files of --trim-vocabulary and of the task's train rows."""
-    texts: list[str] = []
+def vocabulary_text(source: Bundle, config: ExportConfig) -> list[list[str]]:
+    """The task's train rows, and the texts of the files of --trim-vocabulary."""
+    found: list[list[str]] = [[], []]
+    if (train := train_rows(source, config.data)) is not None:
+        found[0] = [*train.texts, *(train.pairs or [])]
     for path in map(Path, config.trim_vocabulary):
         first, second = read_texts(path, pairs=source.task.pair_column is not None and path.suffix != ".txt")
-        texts += [*first, *(second or [])]
-    if (train := train_rows(source, config.data)) is not None:
-        texts += [*train.texts, *(train.pairs or [])]
-    return texts
+        found[1] += [*first, *(second or [])]
+    return found

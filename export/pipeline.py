@@ -145,15 +145,16 @@ def describe_graph(path: Path) -> dict[str, Any]:
 def _trim(job: Job, model: Any) -> Any:
     """The model with fewer word pieces, and its tokenizer in the new folder likewise."""
     from export.graph import load_classifier
-    from export.vocabulary import choose_pieces, trim_files, trim_model
+    from export.vocabulary import choose_pieces, trim_files, trim_model, trim_positions
 
     if not job.config.trim_vocabulary:
         return model
-    trimmed = choose_pieces(job.source.path, vocabulary_text(job.source, job.config), job.config.max_pieces)
+    trimmed = choose_pieces(job.source.path, *vocabulary_text(job.source, job.config), most=job.config.max_pieces)
     model = load_classifier(job.source.path)  # a second one: the first is what the graph is held against
     trim_model(trimmed, model)
-    trim_files(trimmed, job.staging)
-    job.manifest["vocabulary"] = {"kept": len(trimmed.kept), "of": trimmed.size}
+    positions = trim_positions(model, job.source.max_length)
+    trim_files(trimmed, job.staging, positions)
+    job.manifest["vocabulary"] = {"kept": len(trimmed.kept), "of": trimmed.size, "positions": positions}
     say(f"vocabulary: {len(trimmed.kept):,} of {trimmed.size:,} word pieces")
     return model
 
@@ -167,7 +168,7 @@ def _quantize(job: Job, judge: Judge, model: Any, fp32: Path) -> None:
     from export.graph import count_layers, save_graph
     from export.quantize import linear_inputs, quantize_graph
     from export.sensitivity import embedding_gradients
-    from export.tables import FourBits
+    from export.tables import FewBits
 
     graph, calibration, words, encoded, rows = onnx.load(fp32), None, None, None, np.empty(0, dtype=np.int64)
     if (split := calibration_text(job.source, job.config)) is not None:
@@ -177,8 +178,9 @@ def _quantize(job: Job, judge: Judge, model: Any, fp32: Path) -> None:
         if not learnt_int8(job.source):
             say(f"calibrating on {len(rows):,} texts of {split.source}")
             calibration = collect_inputs(fp32, linear_inputs(graph), encoded, rows)
-        if job.config.embedding_bits == 4:
-            words = FourBits.of(embedding_gradients(model, encoded, rows), np.concatenate(encoded.ids))
+        if job.config.embedding_bits < 8:
+            gradients = embedding_gradients(model, encoded, rows)
+            words = FewBits.of(gradients, np.concatenate(encoded.ids), job.config.embedding_bits)
     if job.config.tune:
         made = Ingredients(fp32, count_layers(model), calibration, words, encoded, rows, *shape_of(model.config))
         return _tune(job, judge, made)

@@ -50,7 +50,7 @@ from export.rounding import (
     compensate_channels,
     quantize_channels,
 )
-from export.tables import FourBits, eight_bits, four_bits
+from export.tables import FewBits, eight_bits, few_bits
 from toolkit.errors import GateError
 
 OPSET = 21  # the first whose QuantizeLinear takes one scale a block, here a block is one token
@@ -94,7 +94,7 @@ def quantize_graph(
     model: onnx.ModelProto,
     expected: LayerCount,
     calibration: Mapping[str, np.ndarray] | None = None,
-    words: FourBits | None = None,
+    words: FewBits | None = None,
 ) -> tuple[onnx.ModelProto, Record]:
     """Rewrite a float32 classifier graph to int8.
 
@@ -102,7 +102,7 @@ def quantize_graph(
         model: from `export_fp32`, with its weights.
         expected: layers that the PyTorch model uses; all but the one that gives the logits must be found.
         calibration: values of the tensors of `linear_inputs`, or None for one scale a token and nearest rounding.
-        words: for word embeddings in 4 bits; None for 8.
+        words: for word embeddings in 4 or 2 bits; None for 8.
 
     Raises:
         GateError: other counts than expected: an exporter changed, and the graph would be float32 in part.
@@ -129,10 +129,10 @@ class _Quantizer:
         self,
         model: onnx.ModelProto,
         calibration: Mapping[str, np.ndarray] | None = None,
-        words: FourBits | None = None,
+        words: FewBits | None = None,
     ) -> None:
         self.editor = GraphEditor(model)
-        self.four_bits = words
+        self.few_bits = words
         self.activations = Activations(self.editor, calibration)
         self.record = Record(calibrated=calibration is not None)
         self._moments: dict[str, Moments] = {}
@@ -155,10 +155,10 @@ class _Quantizer:
     def _table(self, node: onnx.NodeProto) -> None:
         table = self.editor.array(node.input[0])
         words = node.input[1] in ("input_ids", moved_ids("input_ids"))
-        bits = 4 if words and self.four_bits is not None else 8
-        self.record.embedding[layer_name(node)] = {"rows": len(table), "bits": bits}
-        if words and self.four_bits is not None:
-            four_bits(self.editor, node, self.four_bits)
+        few = self.few_bits if words else None
+        self.record.embedding[layer_name(node)] = {"rows": len(table), "bits": 8 if few is None else few.bits}
+        if few is not None:
+            few_bits(self.editor, node, few)
         else:
             eight_bits(self.editor, node, half=self.record.calibrated)
 

@@ -82,20 +82,23 @@ def compensate_channels(weight: np.ndarray, moments: Moments) -> tuple[np.ndarra
     return np.asarray(_compensate(weight / scale, moments, nearest).astype(np.int8)), scale
 
 
-def compensate_rows(table: np.ndarray, scale: np.ndarray, moments: Moments) -> np.ndarray:
+def compensate_rows(
+    table: np.ndarray, scale: np.ndarray, moments: Moments, half_levels: float = HALF_LEVELS
+) -> np.ndarray:
     """Round E [V, K] to 16 levels a number, E ~ s (q - 7.5), so that what follows changes least: q [V, K] uint8.
 
     Args:
         table: E [V, K].
-        scale: s [V, 1], at which no number exceeds 7.5 steps.
+        scale: s [V, 1]; numbers beyond 7.5 steps are cut to these.
         moments: of the gradients of the model's outputs by E's rows, which tell errors that matter from others.
+        half_levels: 7.5 for 16 levels, 1.5 for 4.
     """
 
     def nearest(_k: int, steps: np.ndarray) -> np.ndarray:
-        return np.asarray((np.rint(steps - 0.5) + 0.5).clip(-HALF_LEVELS, HALF_LEVELS))
+        return np.asarray((np.rint(steps - 0.5) + 0.5).clip(-half_levels, half_levels))
 
     steps = table / np.maximum(scale, SMALLEST)
-    return np.asarray((_compensate(steps.T, moments, nearest).T + HALF_LEVELS).astype(np.uint8))
+    return np.asarray((_compensate(steps.T, moments, nearest).T + half_levels).astype(np.uint8))
 
 
 def _compensate(steps: np.ndarray, moments: Moments, nearest: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:

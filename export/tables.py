@@ -1,4 +1,4 @@
-"""Embedding tables in 8 bits a number, or 4."""
+"""Embedding tables in 8 bits a number, 4, or 2."""
 
 from __future__ import annotations
 
@@ -9,31 +9,38 @@ import onnx
 from onnx import TensorProto
 
 from export.editing import GraphEditor
-from export.rounding import HALF_LEVELS, Moments, compensate_rows, quantize_rows
+from export.rounding import HALF_LEVELS, SMALLEST, Moments, compensate_rows, quantize_rows
+from toolkit.errors import ToolkitError
 
 FINE_ROWS = 255  # as many as a uint8 can number, 0 aside
+COMMON_ROWS = 3072  # of the most frequent pieces, which have 4 bits where others have 2
 SMALL_TABLE = 1024  # rows; positions and token types
 # Errors of an embedding pass through the whole model, not through one layer: gradients say what matters less exactly.
 DAMPING = 0.1
 
 
 @dataclass(frozen=True)
-class FourBits:
-    """What 4-bit word embeddings are rounded by.
+class FewBits:
+    """What word embeddings of 4 or 2 bits are rounded by.
 
     Attributes:
+        bits: of each number, but for frequent and common word pieces.
         gradients: of the logits by word embeddings at some tokens, [T, K].
         frequent: ids of the most frequent word pieces, which stay int8; FINE_ROWS at most.
+        common: of the next ones, which have 4 bits where others have 2.
     """
 
+    bits: int
     gradients: np.ndarray
     frequent: np.ndarray
+    common: np.ndarray
 
     @staticmethod
-    def of(gradients: np.ndarray, ids: np.ndarray) -> FourBits:
+    def of(gradients: np.ndarray, ids: np.ndarray, bits: int) -> FewBits:
         """From gradients, and the ids of a text [T]."""
         found, counts = np.unique(ids, return_counts=True)
-        return FourBits(gradients, found[np.argsort(-counts, kind="stable")][:FINE_ROWS])
+        found = found[np.argsort(-counts, kind="stable")]
+        return FewBits(bits, gradients, found[:FINE_ROWS], found[FINE_ROWS:COMMON_ROWS])
 
 
 def eight_bits(editor: GraphEditor, node: onnx.NodeProto, half: bool) -> None:
@@ -54,37 +61,74 @@ def eight_bits(editor: GraphEditor, node: onnx.NodeProto, half: bool) -> None:
     _scaled_rows(editor, table, editor.array(table), half, node.input[1], node.output[0])
 
 
-def four_bits(editor: GraphEditor, node: onnx.NodeProto, by: FourBits) -> None:
-    """Look a row up as two numbers a byte, and one of the most frequent ones as int8.
+def few_bits(editor: GraphEditor, node: onnx.NodeProto, by: FewBits) -> None:
+    """Look a row up in 4 or 2 bits a number, and one of the most frequent ones as int8.
 
-    Byte j of a row holds columns j (low half) and K / 2 + j (high half). Each row is a sum of both kinds: a frequent
-    one has the scale 0 in 4 bits, any other has the number 0 among the int8 rows, and row 0 there is zeros.
+    Each row is a sum of all kinds: a frequent one has the scale 0 in few bits, any other has the number 0 among the
+    int8 rows, and row 0 there is zeros. A row of 4 bits where others have 2 is s (4 h + l - 7.5): the upper two bits
+    stand among those of the others, as 4 s (h - 1.5), and the lower two, s (l - 1.5), in a table of their own.
     """
     table, ids, out = node.input[0], node.input[1], node.output[0]
-    rows = editor.array(table)
-    scale = half_scales(np.abs(rows).max(axis=1, keepdims=True) / HALF_LEVELS)
-    codes = compensate_rows(rows, scale.astype(np.float32), Moments.of(by.gradients, DAMPING))
-    scale[by.frequent] = 0.0
-    half = rows.shape[1] // 2
-    packed = editor.constant(f"{table}_int4", codes[:, :half] | codes[:, half:] << 4)
-    add, constant = editor.add, editor.constant
-    both = add("Gather", [packed, ids], f"{out}_int4")
-    low = add("BitwiseAnd", [both, constant("low_half", np.uint8(15))], f"{out}_low")
-    high = add("BitShift", [both, constant("half_byte", np.uint8(4))], f"{out}_high", direction="RIGHT")
-    levels = add(
-        "Cast", [add("Concat", [low, high], f"{out}_levels", axis=-1)], f"{out}_unsigned", to=TensorProto.FLOAT
-    )
-    centred = add("Sub", [levels, constant("half_levels", np.float32(HALF_LEVELS))], f"{out}_centred")
-    scales = _gather_scale(editor, f"{table}_int4_scale", scale, ids, f"{out}_int4_scale")
-    coarse = add("Mul", [centred, scales], f"{out}_coarse")
-
-    numbers = np.zeros(len(rows), dtype=np.uint8)
-    numbers[by.frequent] = np.arange(1, len(by.frequent) + 1)
+    if editor.array(table).shape[1] % (8 // by.bits):
+        raise ToolkitError(
+            f"word embeddings of {editor.array(table).shape[1]} numbers do not fill whole bytes of {by.bits} bits each",
+            fix="--embedding-bits 8",
+        )
+    rows, moments = editor.array(table), Moments.of(by.gradients, DAMPING)
+    chosen = np.arange(len(rows)) if by.bits == 4 else by.common
+    scale = half_scales(np.abs(rows[chosen]).max(axis=1, keepdims=True) / HALF_LEVELS)
+    codes = compensate_rows(rows[chosen], scale.astype(np.float32), moments)
+    parts = []
+    if by.bits == 4:
+        scale[by.frequent] = 0.0
+        parts.append(_packed_rows(editor, f"{table}_int4", codes, scale, ids, f"{out}_int4"))
+    else:
+        base, base_scale = _two_bits(rows, moments)
+        base[chosen], base_scale[chosen], base_scale[by.frequent] = codes >> 2, 4 * scale, 0.0
+        parts.append(_packed_rows(editor, f"{table}_int2", base, base_scale, ids, f"{out}_int2"))
+    if by.bits == 2 and len(chosen):
+        number = _numbers(editor, f"{table}_lower", len(rows), chosen, ids, f"{out}_lower")
+        codes, scale = (np.concatenate([np.zeros_like(one[:1]), one]) for one in (codes & 3, scale))
+        parts.append(_packed_rows(editor, f"{table}_lower", codes, scale, number, f"{out}_lower"))
+    number = _numbers(editor, f"{table}_fine", len(rows), by.frequent, ids, f"{out}_fine")
     fine = np.concatenate([np.zeros_like(rows[:1]), rows[by.frequent]])
-    number = add("Gather", [constant(f"{table}_fine_number", numbers), ids], f"{out}_fine_uint8")
-    number = add("Cast", [number], f"{out}_fine_number", to=TensorProto.INT32)
     _scaled_rows(editor, f"{table}_fine", fine, True, number, f"{out}_fine")
-    add("Add", [coarse, f"{out}_fine"], out)
+    editor.add("Sum", [*parts, f"{out}_fine"], out)
+
+
+def _two_bits(rows: np.ndarray, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
+    """q [V, K] of 0 to 3 and s [V, 1], E ~ s (q - 1.5): steps of one standard deviation, best for a bell curve."""
+    steps = np.maximum(rows.std(axis=1, keepdims=True), SMALLEST)
+    codes = compensate_rows(rows, steps, moments, half_levels=1.5)
+    levels = codes - np.float32(1.5)
+    scale = (rows * levels).sum(axis=1, keepdims=True) / np.square(levels).sum(axis=1, keepdims=True)
+    return codes, scale.astype(np.float16)
+
+
+def _packed_rows(editor: GraphEditor, table: str, codes: np.ndarray, scale: np.ndarray, ids: str, out: str) -> str:
+    """s (q - middle) of rows q [V, K], kept as several numbers a byte, and read by a table of what each byte means."""
+    each = 4 if table.endswith("_int4") else 2  # bits
+    count, middle = 8 // each, ((1 << each) - 1) / 2
+    shifts = each * np.arange(count)
+    width = codes.shape[1]
+    packed = np.bitwise_or.reduce(codes.reshape(len(codes), -1, count) << shifts, axis=2).astype(np.uint8)
+    meaning = ((np.arange(256)[:, None] >> shifts & ((1 << each) - 1)) - middle).astype(np.float32)  # 256 count
+    add, constant = editor.add, editor.constant
+    both = add("Gather", [constant(table, packed), ids], f"{out}_bytes")
+    both = add("Cast", [both], f"{out}_places", to=TensorProto.INT32)
+    numbers = add("Gather", [constant(f"meaning_{each}", meaning), both], f"{out}_numbers")
+    shape = constant(f"shape_0_0_{width}", np.array([0, 0, width], dtype=np.int64))
+    numbers = add("Reshape", [numbers, shape], f"{out}_levels")
+    scaled = _gather_scale(editor, f"{table}_scale", scale, ids, f"{out}_row_scale")
+    return add("Mul", [numbers, scaled], f"{out}_scaled")
+
+
+def _numbers(editor: GraphEditor, table: str, count: int, chosen: np.ndarray, ids: str, out: str) -> str:
+    """1, 2, ... for ids that are chosen, 0 for all others."""
+    numbers = np.zeros(count, dtype=np.uint8 if len(chosen) < 256 else np.uint16)
+    numbers[chosen] = np.arange(1, len(chosen) + 1)
+    found = editor.add("Gather", [editor.constant(f"{table}_number", numbers), ids], f"{out}_number_kept")
+    return editor.add("Cast", [found], f"{out}_number", to=TensorProto.INT32)
 
 
 def _scaled_rows(editor: GraphEditor, table: str, rows: np.ndarray, half: bool, ids: str, out: str) -> None:

@@ -34,15 +34,16 @@ class Trimmed:
         return {int(old): new for new, old in enumerate(self.kept)}
 
 
-def choose_pieces(directory: Path, texts: Iterable[str], most: int | None = None) -> Trimmed:
+def choose_pieces(directory: Path, *texts: Iterable[str], most: int | None = None) -> Trimmed:
     """Find the pieces that stay: those in the texts, special ones, single characters, and what these cannot spell.
 
     A word whose piece falls away is then written in smaller pieces, down to single characters.
 
     Args:
         directory: holds tokenizer.json.
-        texts: the task's text.
-        most: how many may stay; those most frequent in the texts then do.
+        texts: the task's text, and more like it.
+        most: how many may stay; those most frequent then do, by their mean share in each of the texts: a large one
+            does not outvote the task's own.
 
     Raises:
         ToolkitError: the tokenizer is no WordPiece one, or more than `most` have to stay.
@@ -62,11 +63,12 @@ def choose_pieces(directory: Path, texts: Iterable[str], most: int | None = None
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    remaining, counts = list(texts), Counter[int]()
-    for start in range(0, len(remaining), BATCH):
-        for one in tokenizer.encode_batch_fast(remaining[start : start + BATCH]):
-            counts.update(one.ids)
-    needed = [i for i, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0])) if i not in kept]
+    shares: dict[int, float] = {}
+    for one in texts:
+        counts = _counts(tokenizer, list(one))
+        for i, count in counts.items():
+            shares[i] = shares.get(i, 0.0) + count / counts.total()
+    needed = [i for i, _ in sorted(shares.items(), key=lambda one: (-one[1], one[0])) if i not in kept]
     if most is not None and most < len(kept):
         raise ToolkitError(
             f"--max-pieces {most}: special pieces, single characters and what these cannot spell are {len(kept)}",
@@ -74,6 +76,14 @@ def choose_pieces(directory: Path, texts: Iterable[str], most: int | None = None
         )
     kept.update(needed if most is None else needed[: most - len(kept)])
     return Trimmed(np.array(sorted(kept), dtype=np.int64), len(vocabulary))
+
+
+def _counts(tokenizer: Any, texts: list[str]) -> Counter[int]:
+    counts = Counter[int]()
+    for start in range(0, len(texts), BATCH):
+        for one in tokenizer.encode_batch_fast(texts[start : start + BATCH]):
+            counts.update(one.ids)
+    return counts
 
 
 def _spelled(piece: str, prefix: str, vocabulary: dict[str, int]) -> bool:
@@ -86,8 +96,8 @@ def _spelled(piece: str, prefix: str, vocabulary: dict[str, int]) -> bool:
     return first in vocabulary and all(f"{prefix}{letter}" in vocabulary for letter in letters[1:])
 
 
-def trim_files(trimmed: Trimmed, directory: Path) -> None:
-    """Rewrite the tokenizer's and the model's configuration in a directory to the new ids."""
+def trim_files(trimmed: Trimmed, directory: Path, positions: int | None = None) -> None:
+    """Rewrite the tokenizer's and the model's configuration in a directory to the new ids and longest input."""
     ids = trimmed.renumbered
     stored = _read(directory / "tokenizer.json")
     vocabulary = stored["model"]["vocab"]
@@ -109,12 +119,16 @@ def trim_files(trimmed: Trimmed, directory: Path) -> None:
         if "added_tokens_decoder" in config:
             decoder = config["added_tokens_decoder"]
             config["added_tokens_decoder"] = {str(ids[int(i)]): token for i, token in decoder.items()}
+        if positions is not None:
+            config["model_max_length"] = positions
         _write(directory / "tokenizer_config.json", config)
     config = _read(directory / "config.json")
     for name, value in config.items():
         if name.endswith("_token_id") and isinstance(value, int):
             config[name] = ids.get(value, value)
     config["vocab_size"] = len(trimmed.kept)
+    if positions is not None:
+        config["max_position_embeddings"] = positions
     _write(directory / "config.json", config)
 
 
@@ -137,6 +151,26 @@ def trim_model(trimmed: Trimmed, model: Any) -> None:
     rows = old.weight.detach()[torch.from_numpy(trimmed.kept)].clone()
     model.set_input_embeddings(nn.Embedding(len(rows), rows.shape[1], padding_idx=old.padding_idx, _weight=rows))
     model.config.vocab_size = len(rows)
+
+
+def trim_positions(model: Any, longest: int) -> int | None:
+    """Keep the rows of a classifier's position embeddings that inputs of up to `longest` tokens need.
+
+    Returns:
+        How many there are now; None where the model counts positions in a way of its own, and all stay.
+    """
+    from torch import nn
+
+    if model.config.model_type not in ("bert", "distilbert", "electra"):  # whose positions are 0, 1, 2 ...
+        return None
+    embeddings = model.base_model.embeddings
+    rows = embeddings.position_embeddings.weight.detach()[:longest].clone()
+    embeddings.position_embeddings = nn.Embedding(len(rows), rows.shape[1], _weight=rows)
+    for name in ("position_ids", "token_type_ids"):
+        if hasattr(embeddings, name):
+            setattr(embeddings, name, getattr(embeddings, name)[:, :longest])
+    model.config.max_position_embeddings = len(rows)
+    return len(rows)
 
 
 def _renumber_template(processor: Any, ids: dict[int, int]) -> None:

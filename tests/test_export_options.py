@@ -50,15 +50,16 @@ def test_calibration_by_a_file_of_text(tiny_student: Path, data_dir: Path, tmp_p
     assert "--calibration FILE" in caught.value.fix
 
 
-def test_four_bits(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
-    bundle = export(tiny_student, data_dir, tmp_path / "four", embedding_bits=4)
+@pytest.mark.parametrize("bits", [4, 2])
+def test_few_bits(bits: int, tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
+    bundle = export(tiny_student, data_dir, tmp_path / "few", embedding_bits=bits)
     tables = bundle.manifest["quantization"]["embedding"]
     assert {name.split(".")[-1]: table["bits"] for name, table in tables.items()} == {
-        "word_embeddings": 4, "position_embeddings": 8, "token_type_embeddings": 8,
+        "word_embeddings": bits, "position_embeddings": 8, "token_type_embeddings": 8,
     }  # fmt: skip
     words = {one.name: one for one in onnx.load(bundle.weights).graph.initializer}
-    packed = next(one for name, one in words.items() if name.endswith("_int4"))
-    assert list(packed.dims) == [tables["bert.embeddings.word_embeddings"]["rows"], 12]  # 24 numbers in 12 bytes
+    packed = next(one for name, one in words.items() if name.endswith(f"_int{bits}"))
+    assert list(packed.dims) == [tables["bert.embeddings.word_embeddings"]["rows"], 3 * bits]  # of 24 numbers
     assert bundle.manifest["gates"]["max_batch_difference"] <= 1e-5
 
 
@@ -71,6 +72,9 @@ def test_a_smaller_vocabulary(tiny_student: Path, data_dir: Path, tmp_path: Path
     bundle = export(tiny_student, tmp_path, tmp_path / "all", trim_vocabulary=(str(more),))
     assert bundle.manifest["gates"]["agreement"] == 1.0  # no word of dev was cut in other pieces
     assert bundle.manifest["vocabulary"]["kept"] == bundle.config["vocab_size"] < bundle.manifest["vocabulary"]["of"]
+    positions = next(one for one in onnx.load(bundle.weights).graph.initializer if "position" in one.name)
+    assert positions.dims[0] == bundle.max_length == bundle.config["max_position_embeddings"]
+    assert bundle.manifest["vocabulary"]["positions"] == bundle.max_length
     some = bundle.manifest["vocabulary"]["kept"] - 1
     fewer = export(tiny_student, tmp_path, tmp_path / "some", trim_vocabulary=(str(more),), max_pieces=some)
     assert fewer.config["vocab_size"] == some
@@ -102,7 +106,7 @@ def test_options_that_do_not_go_together(tiny_student: Path, tmp_path: Path) -> 
     config = ExportConfig(str(tiny_student), str(tmp_path / "out"), precision="fp16", embedding_bits=4, tune=True)
     with pytest.raises(ToolkitError, match="2 problems"):
         config.check()
-    with pytest.raises(ToolkitError, match="expected 8 or 4"):
+    with pytest.raises(ToolkitError, match="expected 8, 4 or 2"):
         ExportConfig(str(tiny_student), str(tmp_path / "out"), embedding_bits=6).check()
 
 

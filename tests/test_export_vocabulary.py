@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from export.graph import load_classifier
-from export.vocabulary import choose_pieces, trim_files, trim_model
+from export.vocabulary import choose_pieces, trim_files, trim_model, trim_positions
 from toolkit.errors import ToolkitError
 from toolkit.predictor import TorchRuntime
 from toolkit.text import TextEncoder
@@ -52,11 +52,32 @@ def test_the_most_frequent_stay(tiny_student: Path) -> None:
         (fewest + 2, {"good", "film"}),
         (fewest + 99, {"good", "film", "dull", "plot"}),
     ):
-        found = choose_pieces(tiny_student, texts, most)
+        found = choose_pieces(tiny_student, texts, most=most)
         assert {names[i] for i in found.kept if len(names[i].removeprefix("##")) > 1 and names[i][0] != "["} == left
         assert set(found.kept.tolist()) <= whole
     with pytest.raises(ToolkitError, match=f"expected: at least {fewest}"):
-        choose_pieces(tiny_student, texts, fewest - 1)
+        choose_pieces(tiny_student, texts, most=fewest - 1)
+
+
+def test_a_large_text_does_not_outvote_the_tasks_own(tiny_student: Path) -> None:
+    fewest = len(choose_pieces(tiny_student, []).kept)
+    names = {i: piece for piece, i in pieces(tiny_student).items()}
+    own, other = ["good film", "good plot"], ["dull"] * 90 + ["film"] * 10
+    for texts, wanted in (((own, other), {"dull", "good", "film"}), (([*own, *other],), {"dull", "film", "good"})):
+        found = [names[i] for i in choose_pieces(tiny_student, *texts, most=fewest + 2).kept]
+        left = {one for one in found if len(one.removeprefix("##")) > 1 and one[0] != "["}
+        assert left < wanted
+        assert ("good" in left) == (len(texts) == 2)  # one text of it all has more of "film"
+
+
+def test_positions_that_no_input_reaches_fall_away(tiny_student: Path) -> None:
+    whole, cut = load_classifier(tiny_student), load_classifier(tiny_student)
+    assert trim_positions(cut, 16) == 16 == cut.config.max_position_embeddings
+    batch = TextEncoder(tiny_student, 16).encode([" ".join(["good"] * 40), *TEXTS]).batch(range(3))
+    assert batch["input_ids"].shape[1] == 16
+    np.testing.assert_array_equal(TorchRuntime(whole).run(batch), TorchRuntime(cut).run(batch))
+    cut.config.model_type = "mpnet"  # counts positions from its padding
+    assert trim_positions(cut, 8) is None
 
 
 def test_words_that_left_are_spelled(tiny_student: Path, trimmed: Path) -> None:

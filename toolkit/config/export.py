@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from toolkit.config.base import Config, argument, at_least, flags, option, required
 
 PRECISIONS = ("int8", "fp16", "fp32")
-EMBEDDING_BITS = (8, 4)
+EMBEDDING_BITS = (8, 4, 2)
 LAYOUTS = ("ort", "triton")
 
 
@@ -28,12 +28,18 @@ class ExportConfig(Config):
     calibration: str | None = option(
         None, "text to set int8 scales by: .txt, one a line, or a table [default: the task's train rows]"
     )
-    embedding_bits: int = option(8, "of each number of the word embeddings in int8: 8 or 4")
+    embedding_bits: int = option(
+        8, "of each number of the word embeddings in int8: 8, 4, or 2 with 4 for frequent pieces"
+    )
     trim_vocabulary: tuple[str, ...] = option(
-        (), "keep only word pieces that this text and the task's train rows need; may be given more than once"
+        (),
+        "keep only word pieces that this text and the task's train rows need, and positions up to the longest "
+        "input; may be given more than once",
     )
     max_pieces: int | None = option(
-        None, "with --trim-vocabulary: at most so many word pieces, those most frequent in that text [default: all]"
+        None,
+        "with --trim-vocabulary: at most so many word pieces, those most frequent in that text and the train rows, "
+        "which count alike [default: all]",
     )
     tune: bool = option(
         False, "build it in several ways, int8 and fp32, time them on this CPU and keep the fastest that passes"
@@ -48,7 +54,7 @@ class ExportConfig(Config):
         if not self.max_drop >= 0:
             yield f"--max-drop {self.max_drop}: expected 0 or more points"
         if self.embedding_bits not in EMBEDDING_BITS:
-            yield f"--embedding-bits {self.embedding_bits}: expected 8 or 4"
+            yield f"--embedding-bits {self.embedding_bits}: expected 8, 4 or 2"
         if self.max_pieces is not None:
             yield from at_least(1, max_pieces=self.max_pieces)
             if not self.trim_vocabulary:
