@@ -31,7 +31,7 @@ ROWS = {
 # Recipes that are packages: leftward inside, and never another recipe.
 RECIPE_PACKAGES = {
     "export": (
-        "graph editing rounding calibrate activations tables sensitivity quantize "
+        "graph editing layout rounding calibrate activations tables sensitivity quantize "
         "vocabulary corpus verify candidates tune triton pipeline"
     ),
     "serve": (

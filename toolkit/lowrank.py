@@ -1,7 +1,6 @@
 """The linear algebra behind `--init teacher`: principal directions, ridge regression, low-rank attention heads.
 
-Shapes: n tokens of a sample, d / D widths of student / teacher. Moments are summed in float64 over blocks of float32
-products, solved in float64 and returned in float32.
+Shapes: n tokens of a sample, d / D widths of student / teacher. Computed in float64, returned in float32.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BLOCK = 4096  # tokens whose products are summed in float32: a few times faster than in float64, and exact to 1e-6
+BLOCK = 4096  # tokens that are held in float64 at a time
 RIDGE = 1e-3  # of the mean eigenvalue: enough to tame directions that a small sample hardly shows
 Affine = tuple[Tensor, Tensor]  # weight [out, in], bias [out]
 
@@ -121,10 +120,14 @@ def low_rank_values(value: Affine, out: Tensor, seen: Whitening, rank: int) -> A
 
 
 def moments(left: Tensor, right: Tensor) -> Tensor:
-    """left^T right in float64, [a, b], of float32 [n, a] and [n, b]."""
+    """left^T right in float64, [a, b], of float32 [n, a] and [n, b].
+
+    Products in float32 would be twice as fast; their rounding, which differs between one process and several, grows
+    to 1e-4 of the trained weights.
+    """
     total = torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64)
     for some, others in zip(torch.split(left, BLOCK), torch.split(right, BLOCK), strict=True):
-        total += some.T @ others
+        total += some.double().T @ others.double()
     return total
 
 
