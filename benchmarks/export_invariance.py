@@ -1,6 +1,6 @@
 """Whether a text's logits depend on its batch, its place in it, or padding: 1,000 dev texts, and a control.
 
-    python benchmarks/export_invariance.py --student runs/demo/student
+    python -m benchmarks.export_invariance --student runs/demo/student
 
 Each text is run alone, then in random batches of 2 to 32 in random order, padded to the longest of the batch or to a
 random greater length; the largest |logit difference| from alone is kept. The control, onnxruntime's quantize_dynamic as
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from benchmarks.results import RESULTS
 from export.candidates import quiet
 from export.graph import export_fp32, load_classifier
 from export.pipeline import load_dev, run_export
@@ -27,7 +28,7 @@ from toolkit.console import show_table
 from toolkit.predictor import OnnxRuntime
 from toolkit.text import Encoded, TextEncoder
 
-RESULTS = Path(__file__).parent / "results" / "export_invariance.json"
+REPORT = RESULTS / "export_invariance.json"
 TEXTS, PASSES, LIMIT = 1000, 3, 1e-5
 
 
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder with the task's files [default: the embedded data]")
     parser.add_argument("--texts", type=int, default=TEXTS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=REPORT)
     arguments = parser.parse_args()
     student = open_bundle(arguments.student)
     dev = load_dev(student.task, arguments.data).head(arguments.texts, arguments.seed)

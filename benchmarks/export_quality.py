@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.glue import FOLDERS
+from benchmarks.results import SIZES as RESULTS
 from export.pipeline import run_export
 from toolkit import embedded
 from toolkit.bundle import Bundle, open_bundle
@@ -26,7 +27,6 @@ from toolkit.config import ExportConfig
 from toolkit.console import show_table
 from toolkit.tables import read_rows
 
-RESULTS = Path(__file__).parent / "results" / "export_quality.json"
 BERT_BASE_MB = 438.0
 PIECES = 21_500  # as many rows of 2 bits, and the rest of TinyBERT4, are just below 7.0 MB
 

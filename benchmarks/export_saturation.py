@@ -1,6 +1,6 @@
 """Do int8 products saturate on a CPU with AVX2 and no VNNI? With onnxruntime's default quantizer, and with ours.
 
-    python benchmarks/export_saturation.py [STUDENT_DIR [--int8 DIR]] [--texts 64]
+    python -m benchmarks.export_saturation [STUDENT_DIR [--int8 DIR]] [--texts 64]
 
 There onnxruntime multiplies uint8 by int8 with VPMADDUBSW, which adds the products of two neighbours in a saturating
 int16. Three witnesses: a bag-of-words classifier built to saturate; onnx's reference evaluator, in which the integer
@@ -26,12 +26,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from benchmarks.results import RESULTS
 from export.graph import LayerCount, count_layers, export_fp32, load_classifier, save_graph
 from export.quantize import quantize_graph
 from toolkit.bundle import open_bundle
 from toolkit.console import say, show_table
 
-RESULTS = Path(__file__).parent / "results" / "export_saturation.json"
+REPORT = RESULTS / "export_saturation.json"
 QUANTIZERS = ("default", "ours")
 INT16 = (-32_768, 32_767)
 WIDTH, WORDS = 32, 20
@@ -152,7 +153,7 @@ def runtime_logits(path: Path, feeds: list[dict[str, np.ndarray]], command: tupl
     with tempfile.TemporaryDirectory() as scratch:
         for i, feed in enumerate(feeds):
             np.savez(Path(scratch) / f"{i:04}.npz", **feed)
-        child = [*command, sys.executable, __file__, "--child", str(path), scratch]
+        child = [*command, sys.executable, "-m", "benchmarks.export_saturation", "--child", str(path), scratch]
         subprocess.run(child, check=True, capture_output=True)
         return np.load(Path(scratch) / "logits.npy")
 
@@ -232,7 +233,7 @@ def main() -> None:
     parser.add_argument("--int8", type=Path, help="what toolkit export made of it [default: made here]")
     parser.add_argument("--data", help="folder with the dev file, for a task of your own")
     parser.add_argument("--texts", type=int, default=64)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=REPORT)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

@@ -1,6 +1,6 @@
 """Is the int8 export as fast as other runtimes, on this CPU and with the same student?
 
-    python benchmarks/export_speed.py STUDENT_DIR [--int8 DIR] [--data DIR] [--threads 1 2] [--rounds 10]
+    python -m benchmarks.export_speed STUDENT_DIR [--int8 DIR] [--data DIR] [--threads 1 2] [--rounds 10]
 
 Six runtimes of one student: our int8 and fp32 ONNX, onnxruntime's own dynamic int8, CTranslate2 int8, OpenVINO fp32
 and int8. Each lives in a process of its own, which times some runs of a cell when it is asked to; one is asked at a
@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.export_profile import profile
+from benchmarks.results import RESULTS
 from toolkit.bundle import open_bundle
 from toolkit.console import say, show_table
 from toolkit.data import load_split
@@ -34,7 +36,7 @@ from toolkit.predictor import OnnxRuntime, Runtime, TorchRuntime
 from toolkit.stats import paired_ratio
 from toolkit.text import Batch, TextEncoder
 
-RESULTS = Path(__file__).parent / "results" / "export_speed.json"
+REPORT = RESULTS / "export_speed.json"
 OURS, FP32 = "our int8", "our fp32"
 NAMES = (OURS, FP32, "onnxruntime dynamic int8", "CTranslate2 int8", "OpenVINO fp32", "OpenVINO int8")
 SHAPES = ("1x32", "1x128", "16x64")  # texts x tokens
@@ -124,7 +126,16 @@ class Worker:
     """The other end of `worker`."""
 
     def __init__(self, name: str, student: Path, folder: Path, threads: int) -> None:
-        command = [sys.executable, __file__, "--worker", name, str(student), str(folder), str(threads)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.export_speed",
+            "--worker",
+            name,
+            str(student),
+            str(folder),
+            str(threads),
+        ]
         environ = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ, stderr=subprocess.DEVNULL
@@ -216,7 +227,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="*", default=SHAPES, help="TEXTSxTOKENS each")
     parser.add_argument("--processes", type=int, default=3, help="times that all processes are started")
     parser.add_argument("--rounds", type=int, default=10, help="of each cell with each set of processes")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=REPORT)
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -231,8 +242,6 @@ def main() -> None:
         inputs = {"texts": dev.texts, "pairs": dev.pairs, "shapes": arguments.shapes}
         (folder / "inputs.json").write_text(json.dumps(inputs))
         found = {str(n): measure(bundle.path, folder, n, arguments) for n in arguments.threads}
-        from export_profile import profile  # stands beside this file
-
         inside = profile(folder, cell_batches(bundle.path, folder), arguments.shapes)
     report = {
         "student": str(arguments.student), "digest": bundle.digest, "int8": str(arguments.int8 or "made here"),

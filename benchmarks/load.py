@@ -25,8 +25,8 @@ from urllib.request import urlopen
 
 import numpy as np
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+from benchmarks.results import RESULTS, ROOT
+
 IDLE_SECONDS = 2.0
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 

@@ -50,7 +50,8 @@ def test_a_small_run_of_the_whole(tiny_student: Path, data_dir: Path, tmp_path: 
     out = tmp_path / "report.json"
     command = [
         sys.executable,
-        "benchmarks/export_speed.py",
+        "-m",
+        "benchmarks.export_speed",
         str(tiny_student),
         "--data",
         str(data_dir),
