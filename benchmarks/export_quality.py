@@ -5,7 +5,7 @@
 Each student is exported to int8 as it comes, with 4-bit word embeddings, and with 2-bit ones and a vocabulary trimmed
 to the 21,500 pieces most frequent in the task's train rows and in plain English (--text). The gate on the metric is
 left open here, so that a drop it would refuse is a figure too. `--data` holds the folders of the official TSV files of
-GLUE. Writes benchmarks/results/export_quality.json.
+GLUE. Writes benchmarks/results/export_quality.json, where other tasks' rows stay.
 """
 
 from __future__ import annotations
@@ -99,12 +99,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    stored = json.loads(arguments.results.read_text(encoding="utf-8")) if arguments.results.exists() else []
     with tempfile.TemporaryDirectory() as scratch:
         text = arguments.text or general_text(Path(scratch) / "text.txt")
         for path in arguments.students:
             for size in SIZES:
                 rows.append(measure(open_bundle(path), arguments.data, size, text, Path(scratch)))
-                arguments.results.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")  # each as it comes
+                measured = {row["task"] for row in rows}
+                others = [row for row in stored if row["task"] not in measured]
+                arguments.results.write_text(json.dumps([*rows, *others], indent=2) + "\n", encoding="utf-8")
     columns = (
         "task", "seed", "size", "MB", "of BERT-base", "metric", "fp32", "int8", "lost", "same label %", "p99", "max",
         "held",
