@@ -18,9 +18,9 @@ from toolkit.bundle import open_bundle
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DEMO, GLUE, SIZES, ABLATIONS, AUGMENT, STEP = (
+DEMO, GLUE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP = (
     RESULTS / f"{name}.json"
-    for name in ("demo", "glue", "export_quality", "ablations", "augment_speed", "distill_step")
+    for name in ("demo", "glue", "export_quality", "export_speed", "ablations", "augment_speed", "distill_step")
 )
 ABLATIONS_HEAD = ("student", "runs", "before training", "dev", "kept", "against full", "the paper's")
 GAINS = {
@@ -141,6 +141,22 @@ def sizes(rows: Sequence[dict[str, Any]], base_mb: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def runtimes(content: dict[str, Any]) -> str:
+    """What each runtime takes for one student, and how many times faster our int8 is."""
+    cells = list(next(iter(content["threads"].values()))["cells"])
+    lines = [f"| threads | runtime | {' | '.join(cells)} | by batch |", "|--:|---|" + "--:|" * (len(cells) + 1)]
+    for threads, found in content["threads"].items():
+        for name, answers in found["answers"].items():
+            times = (found["cells"][cell][name] for cell in cells)
+            shown = " | ".join(f"{one['median_ms']:.2f} ({one['ours_is_faster']:.2f}x)" for one in times)
+            lines.append(f"| {threads} | {name} | {shown} | {answers['batch_difference']:.2g} |")
+    told = (
+        f"ms a batch (how many times faster our int8 is); texts x tokens; {content['task']}'s dev texts one by one. "
+        f"By batch: how far a logit moves when others share its batch. {content['environment']['cpu']}."
+    )
+    return "\n".join([*lines, "", told]) + "\n"
+
+
 def ablation_rows(content: dict[str, Any]) -> list[tuple[str, ...]]:
     """A line for each variant: averages over tasks and seeds in %, and points against `full`, here and in the paper."""
     rows, paper = content["rows"], content["paper"]
@@ -220,6 +236,7 @@ def sections() -> dict[str, str]:
     base_mb = next(one["size_bytes"] for one in demo["measured"] if one["baseline"]) / 1e6
     return {
         "results": render(demo), "glue": glue(load(GLUE)), "sizes": sizes(load(SIZES), base_mb),
+        "runtimes": runtimes(load(SPEED)),
         "ablations": ablations(load(ABLATIONS)), "augmentation": augmentation(load(AUGMENT)),
         "step": step_speed(load(STEP)),
     }  # fmt: skip

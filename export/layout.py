@@ -153,6 +153,11 @@ class _TokensFirst:
         self.renamed: dict[str, str] = {}
 
     def build(self) -> onnx.ModelProto:
+        """Go through the nodes in order.
+
+        Raises:
+            _UnknownError: one that is not known.
+        """
         for node in self.editor.old:
             for i, name in enumerate(node.input):
                 node.input[i] = self.renamed.get(name, name)
