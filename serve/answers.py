@@ -19,7 +19,6 @@ from toolkit.metrics import scores
 from toolkit.tasks import Task
 from toolkit.text import Direction
 
-PATIENCE_S = 0.1  # after which it is worth looking whether the client is still there
 CLIENT_GONE = 499  # nginx's status for a request whose client left; nobody receives it
 
 
@@ -112,25 +111,17 @@ def _check_batch_size(inputs: Inputs, most: int) -> None:
 
 
 async def _unless_gone(http: Request, work: Coroutine[Any, Any, Answer]) -> Answer | None:
-    """The answer, or None when the client left first; its work is then cancelled.
-
-    Only an answer that takes `PATIENCE_S` is worth a task that watches the connection meanwhile.
-    """
+    """The answer, or None when the client left first; its work is then cancelled."""
     task, left = asyncio.current_task(), False
-    leaving: asyncio.Future[None] | None = None
     assert task is not None
-
-    def watch() -> None:
-        nonlocal leaving
-        leaving = asyncio.ensure_future(_disconnect(http))
-        leaving.add_done_callback(leave)
 
     def leave(_: asyncio.Future[None]) -> None:
         nonlocal left
         left = True
         task.cancel()
 
-    patience = asyncio.get_running_loop().call_later(PATIENCE_S, watch)
+    leaving = asyncio.ensure_future(_disconnect(http))
+    leaving.add_done_callback(leave)
     try:
         return await work
     except asyncio.CancelledError:
@@ -139,10 +130,8 @@ async def _unless_gone(http: Request, work: Coroutine[Any, Any, Answer]) -> Answ
         task.uncancel()
         return None
     finally:
-        patience.cancel()
-        if leaving is not None:
-            leaving.remove_done_callback(leave)
-            leaving.cancel()
+        leaving.remove_done_callback(leave)
+        leaving.cancel()
 
 
 async def _disconnect(http: Request) -> None:

@@ -495,7 +495,7 @@ def test_bundles_that_cannot_be_served(
         create_app()
 
 
-def test_a_client_that_left_is_dropped(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_left_is_dropped(tiny_onnx: Path) -> None:
     """By ASGI alone: the client is gone as soon as its request was read, while the only worker is busy."""
     import asyncio
     import threading
@@ -519,17 +519,13 @@ def test_a_client_that_left_is_dropped(tiny_onnx: Path, monkeypatch: pytest.Monk
         "root_path": "", "server": ("test", 80), "client": ("test", 1),
     }  # fmt: skip
 
-    watched = 0  # requests whose connection was looked at after their body was read
-
     async def ask(leave: asyncio.Event) -> int:
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
         statuses: list[int] = []
 
         async def receive() -> Any:
-            nonlocal watched
             for message in messages:
                 return message
-            watched += 1
             await leave.wait()
             return {"type": "http.disconnect"}
 
@@ -558,10 +554,7 @@ def test_a_client_that_left_is_dropped(tiny_onnx: Path, monkeypatch: pytest.Monk
             assert registry.get_sample_value("te_request_failure_total", {"err": "dropped"}) == 1
             held.release.set()
             assert await staying == 200
-            assert (engine.in_flight, held.runs, watched) == (0, 1, 2)
-            monkeypatch.setattr("serve.answers.PATIENCE_S", 60)
-            assert await ask(never) == 200
-            assert watched == 2  # an answer that comes sooner is not worth it
+            assert (engine.in_flight, held.runs) == (0, 1)
 
     asyncio.run(main())
 

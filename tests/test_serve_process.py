@@ -68,8 +68,8 @@ def until(address: str, pattern: str) -> None:
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
-    """A bundle whose every batch takes a quarter of a second on a fast CPU, a second on a slow one."""
-    graph = SLOW.replace("ROUNDS", "400")
+    """A bundle whose every batch takes about half a second."""
+    graph = SLOW.replace("ROUNDS", "150")
     return save_arithmetic(tmp_path_factory.mktemp("slow") / "bundle", tokenizer, graph)
 
 
