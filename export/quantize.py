@@ -5,7 +5,7 @@ A linear layer y = x W + b, x [B, L, K], W [K, N], becomes
     q_x = round((x - c) / (d s_x)) + z     uint8; shared by the layers that read x (query, key and value)
     y   = s_x s_w ((q_x - z) q_w) + b'     q_w int8 [K, N], s_w [N]: one scale an output channel
 
-and an embedding table E [V, K] becomes int8 with one scale a row: E[i] = s_i q_i. Where s_x comes from:
+and an embedding table E [V, K] becomes int8 with one scale a row in half precision: E[i] = s_i q_i. Whence s_x:
 
     with calibration    behind a layer norm: one scale for all tokens, channels centred by c and divided by d [K],
                         which a second layer norm with its own weights does in the same pass; z = 128
@@ -160,7 +160,7 @@ class _Quantizer:
         if few is not None:
             few_bits(self.editor, node, few)
         else:
-            eight_bits(self.editor, node, half=self.record.calibrated)
+            eight_bits(self.editor, node)
 
     def _matrix(self, node: onnx.NodeProto) -> np.ndarray:
         matrix = self.editor.array(node.input[1])

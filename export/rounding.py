@@ -32,9 +32,15 @@ def quantize_channels(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quantize_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Round E [V, K] to int8 within +-127, E ~ q s: q [V, K] and s [V, 1], one scale a row."""
-    scale = _scales(table, axis=1, limit=TABLE_LIMIT)[:, None]
-    return _nearest(table / scale, TABLE_LIMIT), scale
+    """Round E [V, K] to int8 within +-127, E ~ q s: q [V, K] and s [V, 1], one scale a row in half precision."""
+    scale = half_scales(_scales(table, axis=1, limit=TABLE_LIMIT)[:, None])
+    return _nearest(table / scale.astype(np.float32), TABLE_LIMIT), scale
+
+
+def half_scales(scale: np.ndarray) -> np.ndarray:
+    """Scales in half precision, rounded up, so that no number of a row leaves its range."""
+    half = scale.astype(np.float16)
+    return np.where(half.astype(np.float32) < scale, np.nextafter(half, np.float16(np.inf)), half)
 
 
 @dataclass(frozen=True)

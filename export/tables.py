@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from export.editing import GraphEditor
-from export.rounding import HALF_LEVELS, SMALLEST, Moments, compensate_rows, quantize_rows
+from export.rounding import HALF_LEVELS, SMALLEST, Moments, compensate_rows, half_scales, quantize_rows
 from toolkit.errors import ToolkitError
 
 FINE_ROWS = 255  # as many as a uint8 can number, 0 aside
@@ -43,22 +43,22 @@ class FewBits:
         return FewBits(bits, gradients, found[:FINE_ROWS], found[FINE_ROWS:COMMON_ROWS])
 
 
-def eight_bits(editor: GraphEditor, node: onnx.NodeProto, half: bool) -> None:
-    """Look a row up as int8 and multiply it by its scale, which is kept in half precision or in full.
+def eight_bits(editor: GraphEditor, node: onnx.NodeProto) -> None:
+    """Look a row up as int8 and multiply it by its scale.
 
     A small table is multiplied as a whole: its numbers are constants, so runtimes do that once, when they load it.
     """
     table = node.input[0]
     rows = editor.array(table)
     if len(rows) <= SMALL_TABLE:
-        quantized, scale = _eight_bits(rows, half)
+        quantized, scale = quantize_rows(rows)
         numbers = editor.add(
             "Cast", [editor.constant(f"{table}_int8", quantized)], f"{table}_float", to=TensorProto.FLOAT
         )
         whole = editor.add("Mul", [numbers, _full(editor, f"{table}_scale", scale)], f"{table}_rows")
         editor.add("Gather", [whole, node.input[1]], node.output[0])
         return
-    _scaled_rows(editor, table, editor.array(table), half, node.input[1], node.output[0])
+    _scaled_rows(editor, table, rows, node.input[1], node.output[0])
 
 
 def few_bits(editor: GraphEditor, node: onnx.NodeProto, by: FewBits) -> None:
@@ -92,7 +92,7 @@ def few_bits(editor: GraphEditor, node: onnx.NodeProto, by: FewBits) -> None:
         parts.append(_packed_rows(editor, f"{table}_lower", codes, scale, number, f"{out}_lower"))
     number = _numbers(editor, f"{table}_fine", len(rows), by.frequent, ids, f"{out}_fine")
     fine = np.concatenate([np.zeros_like(rows[:1]), rows[by.frequent]])
-    _scaled_rows(editor, f"{table}_fine", fine, True, number, f"{out}_fine")
+    _scaled_rows(editor, f"{table}_fine", fine, number, f"{out}_fine")
     editor.add("Sum", [*parts, f"{out}_fine"], out)
 
 
@@ -131,19 +131,11 @@ def _numbers(editor: GraphEditor, table: str, count: int, chosen: np.ndarray, id
     return editor.add("Cast", [found], f"{out}_number", to=TensorProto.INT32)
 
 
-def _scaled_rows(editor: GraphEditor, table: str, rows: np.ndarray, half: bool, ids: str, out: str) -> None:
-    quantized, scale = _eight_bits(rows, half)
+def _scaled_rows(editor: GraphEditor, table: str, rows: np.ndarray, ids: str, out: str) -> None:
+    quantized, scale = quantize_rows(rows)
     numbers = editor.add("Gather", [editor.constant(f"{table}_int8", quantized), ids], f"{out}_int8")
     numbers = editor.add("Cast", [numbers], f"{out}_float", to=TensorProto.FLOAT)
     editor.add("Mul", [numbers, _gather_scale(editor, f"{table}_scale", scale, ids, f"{out}_row_scale")], out)
-
-
-def _eight_bits(rows: np.ndarray, half: bool) -> tuple[np.ndarray, np.ndarray]:
-    quantized, scale = quantize_rows(rows)
-    if half:
-        scale = half_scales(scale)
-        quantized = np.rint(rows / scale.astype(np.float32)).astype(np.int8)
-    return quantized, scale
 
 
 def _gather_scale(editor: GraphEditor, name: str, scale: np.ndarray, ids: str, out: str) -> str:
@@ -151,12 +143,5 @@ def _gather_scale(editor: GraphEditor, name: str, scale: np.ndarray, ids: str, o
 
 
 def _full(editor: GraphEditor, name: str, scale: np.ndarray) -> str:
-    """Scales in float32; from half precision by a Cast of a constant, which runtimes do once, when they load it."""
-    kept = editor.constant(name, scale)
-    return editor.add("Cast", [kept], f"{name}_float", to=TensorProto.FLOAT) if scale.dtype == np.float16 else kept
-
-
-def half_scales(scale: np.ndarray) -> np.ndarray:
-    """Scales in half precision, rounded up, so that no number of a row leaves its range."""
-    half = scale.astype(np.float16)
-    return np.where(half.astype(np.float32) < scale, np.nextafter(half, np.float16(np.inf)), half)
+    """Scales in float32, from half precision by a Cast of a constant, which runtimes do once, when they load it."""
+    return editor.add("Cast", [editor.constant(name, scale)], f"{name}_float", to=TensorProto.FLOAT)

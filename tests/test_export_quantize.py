@@ -37,9 +37,9 @@ def graphs(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def tiny_graph(weight: np.ndarray) -> onnx.ModelProto:
-    """input_ids [B, L] through an embedding of their own value, a linear layer and a sum: K = 4, token i is [i 0 0 0]
-    with its sign and a one in the last place."""
-    table = np.array([[0, 0, 0, 0], [1, 0, 0, 1], [-2, 0, 0, 1], [100, 0, 50, 0]], dtype=np.float32)
+    """input_ids [B, L] through an embedding, a linear layer and a sum: K = 4. Scales of rows are 0, 1, 2 and 100, which
+    half precision holds."""
+    table = 127 * np.array([[0, 0, 0, 0], [1, 0, 0, 1], [-2, 0, 0, 1], [100, 0, 50, 0]], dtype=np.float32)
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["x"], name="/embed/Gather"),
         helper.make_node("MatMul", ["x", "weight"], ["y"], name="/linear/MatMul"),
@@ -69,10 +69,10 @@ def test_one_layer_worked_by_hand(tmp_path: Path) -> None:
 
     # channel 0: scale 0.01, q = [63, 0, 63, 10]; channel 1: scale 0.02, q = [-63, 0, 0, 10]
     assert run(0) == [0.0, 0.0]  # a row of zeros has no scale
-    # token 1 is [1, 0, 0, 1]: scale 1 / 127, q = [127, 0, 0, 127]; 127 * 73 / 127 * 0.01 and 127 * -53 / 127 * 0.02
-    assert run(1) == pytest.approx([0.73, -1.06], rel=1e-6)
-    # token 2 is [-2, 0, 0, 1] and 1 / 2 of its largest: 63.5 rounds to 64; (-127 * 63 + 64 * 10) * 2 / 127 * 0.01
-    assert run(2) == pytest.approx([(-8001 + 640) * 0.02 / 127, (8001 + 640) * 0.04 / 127], rel=1e-3)
+    # token 1 is 127 [1, 0, 0, 1]: scale 1, q = [127, 0, 0, 127]; 127 * 73 * 0.01 and 127 * -53 * 0.02
+    assert run(1) == pytest.approx([92.71, -134.62], rel=1e-6)
+    # token 2 is 127 [-2, 0, 0, 1] and 1 / 2 of its largest: 63.5 rounds to 64; (-127 * 63 + 64 * 10) * 2 * 0.01
+    assert run(2) == pytest.approx([(-8001 + 640) * 0.02, (8001 + 640) * 0.04], rel=1e-6)
     assert run(1, 3) == pytest.approx(list(np.add(run(1), run(3))), rel=1e-6)  # a large neighbour takes no precision
 
 
@@ -89,8 +89,11 @@ def test_what_is_quantized(graphs: Path, tiny_student: Path) -> None:
     assert count["FusedMatMul"] == 2 * layers  # scores and context: two activations
     assert "MatMul" not in count
     assert count["Gemm"] == 1  # gives the logits
-    floats = [one for one in model.graph.initializer if one.data_type == TensorProto.FLOAT and len(one.dims) == 2]
-    assert {tuple(one.dims)[1] for one in floats if not one.name.startswith("classifier")} == {1}  # scales of rows
+    matrices = [one for one in model.graph.initializer if len(one.dims) == 2 and not one.name.startswith("classifier")]
+    kinds = {one.data_type for one in matrices}
+    assert kinds == {TensorProto.INT8, TensorProto.FLOAT16, TensorProto.INT64}  # the last are positions
+    halves = [one for one in matrices if one.data_type == TensorProto.FLOAT16]
+    assert [tuple(one.dims)[1] for one in halves] == [1, 1, 1]  # scales of the rows of three tables
     weights = {one.name: one for one in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "MatMulIntegerToFloat":

@@ -5,11 +5,12 @@
     linear layer      y = s_x s_w (q_x q_w) + b
     its weight        q_w = round(W / s_w) [N, K], |q_w| <= 63,     s_w [N] one scale an output channel
     its input         q_x = round(x / s_x) [..., K], |q_x| <= 127,  s_x [..., 1] one scale a token
-    embedding row     E_i = s_i q_i, |q_i| <= 127,                  s_i one scale a row
+    embedding row     E_i = s_i q_i, |q_i| <= 127,                  s_i one scale a row, in half precision
 
-Each scale is the largest magnitude over its limit. The layer that gives the logits, attention's two products, softmax
-and layer norms stay as they are. The products of integers are integers below 2^24 for up to 2,096 inputs, exact in
-float32, so the answers are those of the export but for what its other operators round differently.
+Each scale is the largest magnitude over its limit, that of a row rounded up. The layer that gives the logits,
+attention's two products, softmax and layer norms stay as they are. The products of integers are integers below 2^24 for
+up to 2,096 inputs, exact in float32, so the answers are those of the export but for what its other operators round
+differently.
 
 Rounding has no gradient. The straight-through estimator (Bengio et al., arXiv 1308.3432) gives it that of the
 identity, and scales are constants to it, so that the weights move under the rounding that they will meet.
@@ -66,8 +67,15 @@ def _linear(layer: nn.Linear, least: float, x: Tensor) -> Tensor:
 
 def _embedding(table: nn.Embedding, ids: Tensor) -> Tensor:
     rows = functional.embedding(ids, table.weight, table.padding_idx)  # [..., H]
-    scale = _largest(rows) / ROW_LIMIT
+    scale = _half(_largest(rows) / ROW_LIMIT)
     return _round(rows / scale) * scale
+
+
+def _half(scale: Tensor) -> Tensor:
+    """Positive scales in half precision, rounded up: the next number up has the next bits."""
+    half = scale.half()
+    above = (half.view(torch.int16) + 1).view(torch.float16)
+    return torch.where(half.float() < scale, above, half).float()
 
 
 def _largest(rows: Tensor, least: float = SMALLEST) -> Tensor:
