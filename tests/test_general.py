@@ -241,7 +241,7 @@ def test_a_student_of_another_vocabulary_is_refused(
     from transformers import PreTrainedTokenizerFast
 
     other = save_model(tiny_bert(), tmp_path / "other")
-    mixed = word_pieces([*BAD, *FILLER, *GOOD])
+    mixed = word_pieces([word[::-1] for word in (*BAD, *FILLER, *GOOD)])
     PreTrainedTokenizerFast(
         tokenizer_object=mixed, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         mask_token="[MASK]",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ PROJECTIONS = "projections.safetensors"
 # At most, for --init teacher. With fewer rows the head is fitted to luck: from a 12-layer teacher 512 rows of Rotten
 # Tomatoes start at 72 %, 2,048 at 76 %. 65,536 tokens of BERT-base's states are 4 GB.
 SAMPLE_ROWS, SAMPLE_TOKENS = 4096, 65_536
+ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+FEWEST_SHARED = 0.9  # of a vocabulary's pieces, for a student to change over to it
 
 
 def start_student(
@@ -82,27 +85,61 @@ def _sample(texts: Inputs, seed: int) -> list[dict[str, torch.Tensor]]:
 
 
 def _load_student(directory: str, wanted: Any, source: Source, projections: Projections, *, head: bool) -> Any:
-    """A student's weights from a bundle or directory of the same shape and vocabulary; a missing head is drawn new."""
+    """A student's weights from a bundle or directory of the same shape; a missing head is drawn new.
+
+    Where its vocabulary has other numbers for much the same pieces, the rows of its embeddings are put in order: BERT
+    and MPNet differ so.
+    """
     from transformers import BertForSequenceClassification, BertModel
 
     expected = "teacher, random, or a bundle or directory with a BERT of the same shape and vocabulary"
     with tempfile.TemporaryDirectory() as workdir:
         given = Source(directory, Path(workdir))  # verifies a bundle's hashes
-        if given.tokenizer.get_vocab() != source.tokenizer.get_vocab():
-            raise ToolkitError(
-                f"--init {directory} has another vocabulary than {source.name}: its embeddings stand for other words",
-                expected=expected, fix="--init teacher, or a student distilled from this teacher's pre-trained form",
-            )  # fmt: skip
+        same = given.tokenizer.get_vocab() == source.tokenizer.get_vocab()
+        rows = None if same else same_pieces(given.tokenizer, source.tokenizer, wanted.vocab_size)
+        theirs = given.config
+    if rows is not None and (shared := float((rows >= 0).mean())) < FEWEST_SHARED:
+        raise ToolkitError(
+            f"--init {directory} has another vocabulary than {source.name}: its embeddings stand for other words, only "
+            f"{100 * shared:.0f} % of the pieces are the same",
+            expected=expected, fix="--init teacher, or a student distilled from this teacher's pre-trained form",
+        )  # fmt: skip
     kind = BertForSequenceClassification if head else BertModel
     options: dict[str, Any] = {} if head else {"add_pooling_layer": False}
+    config = copy(wanted)
+    if rows is not None:
+        config.update({"vocab_size": theirs.vocab_size, "pad_token_id": theirs.pad_token_id})
     try:
-        student = kind.from_pretrained(directory, config=wanted, use_safetensors=True, **options).eval()
+        student = kind.from_pretrained(directory, config=config, use_safetensors=True, **options).eval()
     except (OSError, ValueError, RuntimeError) as error:
         raise ToolkitError(
             f"--init {directory} does not hold this student: {str(error).strip().splitlines()[0]}", expected=expected
         ) from error
     _load_projections(Path(directory) / PROJECTIONS, projections)
-    return student
+    return student if rows is None else _with_rows(student, kind(wanted, **options).eval(), rows)
+
+
+def same_pieces(given: Any, wanted: Any, size: int) -> np.ndarray:
+    """For each id below `size` of the tokenizer `wanted`, the id in `given` of the same piece or role, -1 for none."""
+    theirs, rows = given.get_vocab(), np.full(size, -1, dtype=np.int64)
+    for piece, row in wanted.get_vocab().items():
+        rows[row] = theirs.get(piece, -1)
+    for role in ROLES:
+        row, of_theirs = (getattr(one, f"{role}_id") for one in (wanted, given))
+        if row is not None and of_theirs is not None:
+            rows[row] = of_theirs
+    return rows
+
+
+def _with_rows(student: Any, fresh: Any, rows: np.ndarray) -> Any:
+    """`fresh` with the student's weights, its word embeddings by `rows`; a row of -1 stays as it was drawn."""
+    table = fresh.get_input_embeddings().weight.detach().clone()
+    known = torch.from_numpy(rows >= 0)
+    table[known] = student.get_input_embeddings().weight.detach()[torch.from_numpy(rows)[known]]
+    words = next(name for name in student.state_dict() if name.endswith("word_embeddings.weight"))
+    fresh.load_state_dict({**student.state_dict(), words: table})
+    say(f"its word embeddings are put in the teacher's order: {int(known.sum()):,} of {len(table):,} pieces are there")
+    return fresh
 
 
 def _load_projections(path: Path, projections: Projections) -> None:
