@@ -160,6 +160,27 @@ def test_a_client_that_hangs_up_is_dropped(slow: Path) -> None:
         assert ask(address, "/predict", {"inputs": "a"})[0] == 200
 
 
+def test_a_client_that_hangs_up_on_requests_it_sent_at_once_is_dropped(slow: Path) -> None:
+    """Uvicorn tells the request that came last, and not the one that is running."""
+    options = ("--port", "0", "--workers", "1", "--log-format", "json")
+    with serving("-m", "serve", str(slow), *options) as (process, address):
+        body = b'{"inputs": "a"}'
+        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        connection = socket.create_connection((address[7:].split(":")[0], int(address.rpartition(":")[2])))
+        connection.sendall(3 * (head % len(body) + body))
+        answer = b""
+        while not answer.endswith(b'"label":"score"}]'):
+            answer += connection.recv(4096)
+        until(address, r'^te_request_count{method="single"} 2\.0$')
+        connection.close()
+        until(address, r'^te_request_failure{err="dropped"} 1\.0$')
+        assert 'te_request_success{method="single"} 1.0' in ask(address, "/metrics")[1]
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=WAIT)
+    assert "error" not in err
+    assert process.returncode == 0
+
+
 def test_the_log_is_json_and_holds_no_text(tiny_onnx: Path, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("first-key\nsecond-key\n")
     options = ("--log-format", "json", "--api-keys-file", str(tmp_path / "keys"))
