@@ -4,8 +4,9 @@
 
 Each student is exported to int8 as it comes, with 4-bit word embeddings, and with 2-bit ones and a vocabulary trimmed
 to the 21,500 pieces most frequent in the task's train rows and in plain English (--text). The gate on the metric is
-left open here, so that a drop it would refuse is a figure too. `--data` holds the folders of the official TSV files of
-GLUE. Writes benchmarks/results/export_quality.json, where other tasks' rows stay.
+left open here, so that a drop it would refuse is a figure too. A student finished with `--quantization-aware` has rows
+of its own. `--data` holds the folders of the official TSV files of GLUE. Writes benchmarks/results/export_quality.json,
+where other rows stay.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.glue import FOLDERS
+from benchmarks.glue import FOLDERS, TASKS
 from benchmarks.results import SIZES as RESULTS
+from benchmarks.results import whose
 from export.pipeline import run_export
 from toolkit import embedded
 from toolkit.bundle import Bundle, open_bundle
@@ -60,7 +62,8 @@ def measure(student: Bundle, data: Path, size: Size, text: Path, scratch: Path) 
     bundle = run_export(config)
     gates = bundle.manifest["gates"]
     row = {
-        "task": task, "seed": student.manifest.get("seed"), "student": student.digest, "size": size.name,
+        "task": task, "seed": student.manifest.get("seed"), "student": student.digest,
+        "finished": student.manifest["config"]["quantization_aware"], "size": size.name,
         "size_mb": bundle.weight_bytes / 1e6, "metric": gates["metric"], "rows": gates["rows"],
         "fp32": 100 * gates["reference_metrics"][gates["metric"]], "int8": 100 * gates["metrics"][gates["metric"]],
         "drop": gates["drop"], "agreement": gates["agreement"], "p99_difference": gates["p99_difference"],
@@ -69,6 +72,11 @@ def measure(student: Bundle, data: Path, size: Size, text: Path, scratch: Path) 
     }  # fmt: skip
     shutil.rmtree(bundle.path)
     return row
+
+
+def student_of(row: dict[str, Any]) -> tuple[int, bool]:
+    """Whose row it is: the task by its place among all, and whether the student was finished for int8."""
+    return TASKS.index(row["task"]), row["finished"]
 
 
 def general_text(path: Path) -> Path:
@@ -84,7 +92,7 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
     agreement = "-" if row["agreement"] is None else f"{100 * row['agreement']:.2f}"
     held = row["size_mb"] <= row["max_mb"] and row["drop"] <= row["max_drop"]
     return (
-        row["task"], str(row["seed"]), row["size"], f"{row['size_mb']:.2f}", f"{BERT_BASE_MB / row['size_mb']:.1f}x",
+        whose(row), str(row["seed"]), row["size"], f"{row['size_mb']:.2f}", f"{BERT_BASE_MB / row['size_mb']:.1f}x",
         row["metric"], f"{row['fp32']:.2f}", f"{row['int8']:.2f}", f"{row['drop']:.2f}", agreement,
         f"{row['p99_difference']:.3f}", f"{row['max_difference']:.3f}", "yes" if held else "NO",
     )  # fmt: skip
@@ -105,9 +113,9 @@ def main() -> None:
         for path in arguments.students:
             for size in SIZES:
                 rows.append(measure(open_bundle(path), arguments.data, size, text, Path(scratch)))
-                measured = {row["task"] for row in rows}
-                others = [row for row in stored if row["task"] not in measured]
-                arguments.results.write_text(json.dumps([*rows, *others], indent=2) + "\n", encoding="utf-8")
+                measured = set(map(student_of, rows))
+                found = sorted([*rows, *(row for row in stored if student_of(row) not in measured)], key=student_of)
+                arguments.results.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     columns = (
         "task", "seed", "size", "MB", "of BERT-base", "metric", "fp32", "int8", "lost", "same label %", "p99", "max",
         "held",

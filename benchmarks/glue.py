@@ -45,9 +45,9 @@ class Recipe:
 RECIPES = {
     "mrpc": Recipe(4, 3, 1, copies=1),
     "cola": Recipe(4, 8, 3),
-    "sst2": Recipe(2, 3, 1, max_rows=20_000),
+    "sst2": Recipe(2, 3, 2, max_rows=20_000),
     "stsb": Recipe(3, 2, 1, copies=1),
-    "rte": Recipe(4, 3, 1, copies=1),
+    "rte": Recipe(4, 3, 3, copies=1),
 }
 TASKS = ("rotten-tomatoes", *RECIPES)
 

@@ -126,6 +126,11 @@ def glue(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", f"Mean over {len(kept)} tasks: {mean(kept):.1f} % kept."]) + "\n"
 
 
+def whose(row: dict[str, Any]) -> str:
+    """The student of a row of `sizes`, by its task."""
+    return str(row["task"]) + (", finished" if row["finished"] else "")
+
+
 def sizes(rows: Sequence[dict[str, Any]], base_mb: float) -> str:
     """What three sizes of int8 cost, a line for each student and size; BERT-base takes `base_mb`."""
     lines = [
@@ -135,7 +140,7 @@ def sizes(rows: Sequence[dict[str, Any]], base_mb: float) -> str:
     for row in rows:
         same = "-" if row["agreement"] is None else f"{100 * row['agreement']:.1f} %"
         lines.append(
-            f"| {row['task']} | {row['size']} | {row['size_mb']:.2f} | {base_mb / row['size_mb']:.0f}x "
+            f"| {whose(row)} | {row['size']} | {row['size_mb']:.2f} | {base_mb / row['size_mb']:.0f}x "
             f"| {row['int8']:.2f} | {row['drop']:.2f} | {same} |"
         )
     return "\n".join(lines) + "\n"
