@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -18,13 +16,12 @@ from serve.cost import CostModel
 from serve.limits import Limits
 from serve.metrics import Metrics
 from serve.schemas import ServeError, Text
-from serve.tokenization import Tokenization, Tokens
+from serve.tokenization import Tokenization
+from serve.waiting import Entry, Pending, Queue
 from serve.workers import Workers
 from toolkit.predictor import Predictor
 from toolkit.text import Direction, Encoded
 
-WINDOW = 128  # queued inputs looked at for a batch: enough to find like lengths, few enough to scan each time
-MAX_PADDING = 0.125  # share of a batch that may be padding; beyond it a second batch is cheaper
 NOT_FINITE = "the model gave scores that are not finite"
 
 
@@ -44,65 +41,12 @@ class Answer:
         return {"tokenization": self.tokenization_s, "queue": self.queue_s, "inference": self.inference_s}
 
 
-@dataclass(eq=False)
-class _Request:
-    """A request whose inputs are queued or running: done when every row has its logits, or one has failed."""
-
-    done: asyncio.Future[None]
-    logits: list[np.ndarray | None]
-    queue_s: float = 0.0
-    inference_s: float = 0.0
-
-    def settle(self, row: int, outcome: np.ndarray | ServeError) -> None:
-        if self.done.done():
-            return
-        if isinstance(outcome, ServeError):
-            self.done.set_exception(outcome)
-            return
-        self.logits[row] = outcome
-        if all(one is not None for one in self.logits):
-            self.done.set_result(None)
-
-
-@dataclass(eq=False)
-class _Entry:
-    """One tokenized input of a request."""
-
-    request: _Request
-    row: int
-    tokens: Tokens
-    queued: float
-
-    def __len__(self) -> int:
-        return len(self.tokens.ids)
-
-
-class _Queue:
-    """Inputs that wait, the oldest first, and the tokens they have together."""
-
-    def __init__(self) -> None:
-        self.entries: deque[_Entry] = deque()
-        self.tokens = 0
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def add(self, entries: Iterable[_Entry]) -> None:
-        for entry in entries:
-            self.entries.append(entry)
-            self.tokens += len(entry)
-
-    def drop(self, leaving: Collection[_Entry]) -> None:
-        self.entries = deque(entry for entry in self.entries if entry not in leaving)
-        self.tokens -= sum(map(len, leaving))
-
-
 @dataclass(frozen=True, eq=False)
 class _Batch:
     """Inputs on their way through the model, and the tokens that go with them, padding included."""
 
     engine: Engine
-    entries: list[_Entry]
+    entries: list[Entry]
     tokens: int
 
     @property
@@ -113,7 +57,8 @@ class _Batch:
         return self.engine.infer(self.entries)
 
     def settle(self, outcomes: list[np.ndarray | ServeError], started: float, ended: float) -> None:
-        self.engine.cost.observe(self.tokens, ended - started)
+        with self.engine.workers.lock:
+            self.engine.cost.observe(self.tokens, ended - started)
         for entry, outcome in zip(self.entries, outcomes, strict=True):
             request = entry.request
             request.queue_s = max(request.queue_s, started - entry.queued)
@@ -149,7 +94,7 @@ class Engine:
         self.cost = CostModel()
         self._tokenization = Tokenization(predictor.encoder, workers.tokenizing)
         self._closing = False
-        self._queue = _Queue()
+        self._queue = Queue()
         self._drained = asyncio.Event()
         self.durations = metrics.durations(name)
         self._batch_size, self._batch_tokens = metrics.batch_size.labels(name), metrics.batch_tokens.labels(name)
@@ -172,7 +117,7 @@ class Engine:
         started = self.workers.clock()
         deadline = started + allowed / 1000
         self._accept(len(texts), deadline)
-        request = _Request(asyncio.get_running_loop().create_future(), [None] * len(texts))
+        request = Pending(asyncio.get_running_loop().create_future(), [None] * len(texts))
         try:
             async with asyncio.timeout(allowed / 1000) as limit:
                 encoded = await self._tokenization.encode(texts, truncate, direction)
@@ -180,7 +125,8 @@ class Engine:
                 lengths = [len(one.ids) for one in encoded]
                 if self.workers.in_flight > len(texts):
                     self._check_deadline(deadline, lengths)
-                self._queue.add(_Entry(request, row, one, now) for row, one in enumerate(encoded))
+                with self.workers.lock:
+                    self._queue.add(Entry(request, row, one, now) for row, one in enumerate(encoded))
                 self.workers.dispatch()
                 await request.done
         except TimeoutError:
@@ -242,8 +188,7 @@ class Engine:
 
     def next_batch(self, share: int) -> _Batch:
         """At most `share` inputs, taken off the queue."""
-        entries = self._choose(share)
-        self._queue.drop(set(entries))
+        entries = self._queue.take(share, self.limits)
         tokens = max(map(len, entries)) * len(entries)
         self._batch_size.observe(len(entries))
         self._batch_tokens.observe(tokens)
@@ -255,31 +200,17 @@ class Engine:
         batches = max(-(-inputs // limits.max_batch_requests), -(-tokens // limits.max_batch_tokens))
         return self.cost.seconds(tokens, batches)
 
-    def _release(self, request: _Request, count: int) -> None:
+    def _release(self, request: Pending, count: int) -> None:
         self.in_flight -= count
         if not request.done.done() or request.done.cancelled() or request.done.exception() is not None:
             request.done.cancel()
-            self._queue.drop({entry for entry in self._queue.entries if entry.request is request})
-            self.workers.show_queue()
+            with self.workers.lock:
+                self._queue.drop(request)
+                self.workers.show_queue()
         if not self.in_flight:
             self._drained.set()
 
-    def _choose(self, share: int) -> list[_Entry]:
-        """The oldest input and up to `share` - 1 of like length, within the limits on tokens, inputs and padding."""
-        oldest, *others = islice(self._queue.entries, WINDOW)
-        most = min(share, self.limits.max_batch_requests)
-        batch, longest, real = [oldest], len(oldest), len(oldest)
-        for entry in sorted(others, key=lambda one: abs(len(one) - len(oldest))):
-            if len(batch) == most:
-                break
-            width = max(longest, len(entry))
-            padded = width * (len(batch) + 1)
-            if padded <= self.limits.max_batch_tokens and padded - real - len(entry) <= MAX_PADDING * padded:
-                batch.append(entry)
-                longest, real = width, real + len(entry)
-        return batch
-
-    def infer(self, batch: list[_Entry]) -> list[np.ndarray | ServeError]:
+    def infer(self, batch: list[Entry]) -> list[np.ndarray | ServeError]:
         """Logits [C] per entry, or what went wrong with it; one bad input must not fail its neighbours."""
         encoded = Encoded(
             [entry.tokens.ids for entry in batch],

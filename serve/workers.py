@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, Protocol
 
 from serve.metrics import Metrics
@@ -59,32 +59,39 @@ class Source(Protocol):
 class Workers:
     """`count` threads for the models, handed out to whoever has waited longest; create and use in one event loop.
 
-    All threads share a model's one session, which must run on its caller's thread (threads=1): that is as fast as
-    one session each and holds the weights once.
+    A thread that is done takes its next batch itself: the event loop may be busy with a burst of requests, and the
+    thread would wait for all of them. All threads share a model's one session, which must run on its caller's thread
+    (threads=1): that is as fast as one session each and holds the weights once.
 
     Args:
         count: threads that run models, and as many that tokenize.
         metrics: where the queue's length is shown.
         clock: seconds, for what is measured and estimated.
+
+    Attributes:
+        lock: held while a queue is changed.
     """
 
     def __init__(self, count: int, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.count, self.clock = count, clock
+        self.count, self.clock, self.lock = count, clock, threading.Lock()
         self.tokenizing = ThreadPoolExecutor(count, thread_name_prefix="tokenize")
         self.inference = ThreadPoolExecutor(count, thread_name_prefix="infer")
         self._idle = count
         self._sources: dict[Source, None] = {}  # in order
-        self._running: dict[asyncio.Future[Any], float] = {}  # batches and when they are expected to end
+        self._running: dict[Batch, float] = {}  # and when each is expected to end
+        self._threads: set[asyncio.Future[None]] = set()  # those that are not idle
         self._queue_size = metrics.queue_size
-        self.show_queue()
+        self._queue_size.set(0)
 
     def add(self, source: Source) -> None:
         """Serve this one's queue too."""
-        self._sources[source] = None
+        with self.lock:
+            self._sources[source] = None
 
     def remove(self, source: Source) -> None:
         """Forget one whose queue is empty for good."""
-        self._sources.pop(source, None)
+        with self.lock:
+            self._sources.pop(source, None)
 
     @property
     def in_flight(self) -> int:
@@ -93,38 +100,57 @@ class Workers:
 
     def wait_s(self) -> float:
         """How long until the work accepted so far is done, as measured batches tell."""
-        if self._idle:
-            return 0.0
-        now = self.clock()
-        running = sum(max(0.0, end - now) for end in self._running.values())
-        return (running + sum(source.queued_s() for source in self._sources)) / self.count
+        with self.lock:
+            if self._idle:
+                return 0.0
+            now = self.clock()
+            running = sum(max(0.0, end - now) for end in self._running.values())
+            return (running + sum(source.queued_s() for source in self._sources)) / self.count
 
     def dispatch(self) -> None:
-        """Start a batch on every idle thread, as long as there is something to run; the oldest input goes first."""
-        while self._idle and (waiting := [source for source in self._sources if source.queued()]):
-            source = min(waiting, key=lambda one: one.oldest())
-            batch = source.next_batch(math.ceil(source.queued() / self._idle))
-            self._idle -= 1
-            started = self.clock()
-            run = asyncio.get_running_loop().run_in_executor(self.inference, batch.infer)
-            self._running[run] = started + batch.expected_s
-            run.add_done_callback(partial(self._finished, batch, started))
-        self.show_queue()
+        """Wake an idle thread for each batch that there is to run."""
+        with self.lock:
+            while self._idle and (batch := self._take(self._idle)):
+                self._idle -= 1
+                loop = asyncio.get_running_loop()
+                thread = loop.run_in_executor(self.inference, self._work, loop, batch)
+                self._threads.add(thread)
+                thread.add_done_callback(self._rested)
+            self.show_queue()
 
     def show_queue(self) -> None:
-        """Tell the metrics how many inputs wait."""
+        """Tell the metrics how many inputs wait; the lock is held."""
         self._queue_size.set(sum(source.queued() for source in self._sources))
 
-    def _finished(self, batch: Batch, started: float, run: asyncio.Future[Any]) -> None:
-        """Give the thread its next batch before this one's answers are written: it would wait for all of them."""
-        ended = self.clock()
-        del self._running[run]
-        self._idle += 1
-        self.dispatch()
-        batch.settle(run.result(), started, ended)
+    def _take(self, idle: int) -> Batch | None:
+        """The next batch, the oldest input in it, and no more than this thread's share; the lock is held."""
+        waiting = [source for source in self._sources if source.queued()]
+        if not waiting:
+            return None
+        source = min(waiting, key=lambda one: one.oldest())
+        batch = source.next_batch(math.ceil(source.queued() / idle))
+        self._running[batch] = self.clock() + batch.expected_s
+        return batch
+
+    def _work(self, loop: asyncio.AbstractEventLoop, batch: Batch | None) -> None:
+        """On a thread: run batches until no input waits."""
+        while batch:
+            started = self.clock()
+            outcomes = batch.infer()
+            ended = self.clock()
+            with self.lock:
+                del self._running[batch]
+                done, batch = batch, self._take(1)
+                self._idle += batch is None
+                self.show_queue()
+            loop.call_soon_threadsafe(done.settle, outcomes, started, ended)
+
+    def _rested(self, thread: asyncio.Future[None]) -> None:
+        self._threads.discard(thread)
+        thread.result()  # what cannot happen is at least told
 
     async def close(self) -> None:
         """Let the running batches end, then stop the threads."""
-        await asyncio.gather(*self._running)
+        await asyncio.gather(*self._threads)
         self.tokenizing.shutdown()
         self.inference.shutdown()

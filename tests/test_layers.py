@@ -35,8 +35,8 @@ RECIPE_PACKAGES = {
         "vocabulary corpus verify candidates tune triton pipeline"
     ),
     "serve": (
-        "schemas bodies metrics limits cost errors security logs tracing workers tokenization batching replay models "
-        "shutdown answers playground routes hugging_face protocol admin app connection processes ray_app"
+        "schemas bodies metrics limits cost errors security logs tracing workers tokenization waiting batching replay "
+        "models shutdown answers playground routes hugging_face protocol admin app connection processes ray_app"
     ),
 }
 SERVE_MAY_USE = {f"toolkit.{name}" for name in (*ROWS["leaves"].split(), "predictor")}

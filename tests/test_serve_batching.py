@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from served import LOG, SMALL_TABLE, SUM, save_arithmetic
 from tokenizers import Tokenizer
 
-from serve.batching import MAX_PADDING, Answer, Engine
+from serve.batching import Answer, Engine
 from serve.cost import CostModel
 from serve.limits import Limits, cpu_quota
 from serve.metrics import Metrics
 from serve.schemas import ServeError, Text
+from serve.waiting import MAX_PADDING
 from serve.workers import Workers
 from toolkit.bundle import open_bundle
 from toolkit.errors import ToolkitError
@@ -473,3 +474,17 @@ def test_workers_follow_the_limit_of_their_own_control_group(
         (tmp_path / "mount" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "mount" / name).write_text(content)
     assert cpu_quota(tmp_path / "mount", tmp_path / "own") == cpus
+
+
+def test_a_thread_goes_on_with_what_waits_while_the_event_loop_is_busy(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        first = asyncio.create_task(engine.predict(one("a")))
+        await gate.wait_started()
+        others = await queued(engine, "b", "c")
+        gate.open()
+        for _ in others:  # blocks the loop
+            assert gate.started.acquire(timeout=30)
+        answers = await asyncio.gather(first, *others)
+        assert [float(answer.logits[0, 0]) for answer in answers] == [id_sum(engine, text) for text in "abc"]
+
+    serve(bundles["sum"], work, max_batch_requests=1)
