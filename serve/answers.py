@@ -46,7 +46,7 @@ async def respond(
     started = time.perf_counter()
     metrics: Metrics = http.app.state.metrics
     method = "batch" if inputs.batch else "single"
-    metrics.requests.labels(method).inc()
+    metrics.requests[method].inc()
     http.state.counted = True
     models = loaded(http)
     model = models.get(name)
@@ -55,7 +55,7 @@ async def respond(
     work = model.engine.predict(inputs.texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
     answer = await _unless_gone(http, work)
     if answer is None:
-        metrics.failures.labels("dropped").inc()
+        metrics.failures["dropped"].inc()
         return Response(status_code=CLIENT_GONE)
     body = render(model, answer)
     recent = models.recent(model.name)
@@ -63,7 +63,7 @@ async def respond(
         recent.add(inputs.texts)
     total = time.perf_counter() - started
     http.state.log, http.state.stages = _log_fields(inputs, model, answer), answer.stages()
-    metrics.successes.labels(method).inc()
+    metrics.successes[method].inc()
     for histogram, seconds in zip(model.engine.durations, (total, *answer.stages().values()), strict=True):
         histogram.observe(seconds)
     return JSONResponse(body, headers=cost_headers(inputs, answer, total))

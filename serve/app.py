@@ -29,6 +29,7 @@ from toolkit.errors import ToolkitError
 from toolkit.predictor import Predictor
 
 Source = str | Path | Predictor
+YOUNG_OBJECTS = 20_000  # between two collections of them; Python's own 700 are those of one or two requests
 
 
 def create_app(
@@ -77,8 +78,9 @@ def create_app(
     )  # fmt: skip
     app.state.metrics, app.state.models = Metrics(), None
     app.state.admin_keys, app.state.models_root = admins, root
-    for router in (routes.router, hugging_face.router, protocol.router, *((admin.router,) if admins else ())):
-        app.router.routes.extend(router.routes)  # flat: a router inside another is searched twice for each request
+    routers = (routes.router, hugging_face.router, protocol.router, *((admin.router,) if admins else ()))
+    # flat, since a router inside another is searched twice for each request, and /predict before the pages of /docs
+    app.router.routes[:0] = [route for router in routers for route in router.routes]
     app.add_middleware(BodyLimit, limit=accepted.payload_limit)  # innermost; what is added later is asked earlier
     if needed:
         app.add_middleware(ApiKeys, keys=needed, elsewhere=f"{admin.ADMIN}/" if admins else "")
@@ -96,13 +98,17 @@ def create_app(
 def _start_left_out_of_collections() -> Iterator[None]:
     """Keep Python's garbage collector from walking, over and over, all that was made at the start and stays.
 
-    Requests make enough objects that it would do so several times a second, each time for tens of milliseconds.
+    Requests make enough objects that it would do so several times a second, each time for tens of milliseconds. What
+    they make is nearly all gone before it is walked, if that is put off for some tens of requests.
     """
+    thresholds = gc.get_threshold()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *thresholds[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 

@@ -135,7 +135,7 @@ class Engine:
             raise ServeError("Timeout", f"no answer within {allowed} ms") from None
         finally:
             self._release(request, len(texts))
-        logits = np.stack([one for one in request.logits if one is not None])
+        logits = np.array([one for one in request.logits if one is not None])
         cut = any(one.cut for one in encoded)
         return Answer(logits, sum(lengths), cut, now - started, request.queue_s, request.inference_s)
 

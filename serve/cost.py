@@ -13,6 +13,7 @@ class CostModel:
 
     def __init__(self) -> None:
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
+        self._line = (0.0, 0.0)
 
     def observe(self, tokens: int, seconds: float) -> None:
         """Learn from a batch of so many tokens, padding included."""
@@ -21,11 +22,13 @@ class CostModel:
         self._y = MEMORY * self._y + seconds
         self._xx = MEMORY * self._xx + tokens * tokens
         self._xy = MEMORY * self._xy + tokens * seconds
+        self._line = self._fit()
 
     def line(self) -> tuple[float, float]:
         """a, seconds a token, and b, seconds a batch."""
-        if not self._weight:
-            return 0.0, 0.0
+        return self._line
+
+    def _fit(self) -> tuple[float, float]:
         mean_x, mean_y = self._x / self._weight, self._y / self._weight
         spread = self._xx / self._weight - mean_x * mean_x
         if spread <= 1e-9 * mean_x * mean_x:  # all of one size: the line through the origin

@@ -73,9 +73,9 @@ def _answer(
     http.state.log = {"error_type": error_type}
     if CLASSIFYING.fullmatch(path):
         metrics = http.app.state.metrics
-        metrics.failures.labels(FAILURES[error_type]).inc()
+        metrics.failures[FAILURES[error_type]].inc()
         if not getattr(http.state, "counted", False):  # it failed before the endpoint could tell its method
-            metrics.requests.labels("invalid").inc()
+            metrics.requests["invalid"].inc()
     if path.startswith(PROTOCOL):
         return JSONResponse({"error": message}, status, headers)
     return JSONResponse(ErrorResponse(error=message, error_type=error_type).model_dump(), status, headers)

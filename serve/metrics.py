@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -30,9 +31,10 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.requests = Counter("te_request_count", "Requests to classify", ["method"], registry=registry)
-        self.successes = Counter("te_request_success", "Requests answered", ["method"], registry=registry)
-        self.failures = Counter("te_request_failure", "Requests not answered", ["err"], registry=registry)
+        methods, reasons = ("single", "batch"), (*dict.fromkeys(FAILURES.values()), "dropped")
+        self.requests = self._counters("te_request_count", "Requests to classify", "method", (*methods, "invalid"))
+        self.successes = self._counters("te_request_success", "Requests answered", "method", methods)
+        self.failures = self._counters("te_request_failure", "Requests not answered", "err", reasons)
         self.duration = self._seconds("te_request_duration", "From the parsed request to its answer")
         self.tokenization = self._seconds("te_request_tokenization_duration", "Tokenization")
         self.queue = self._seconds("te_request_queue_duration", "Waiting for a free worker")
@@ -54,6 +56,11 @@ class Metrics:
         if SHARED_VARIABLE in os.environ:
             MultiProcessCollector(registry := CollectorRegistry())  # type: ignore[no-untyped-call]
         return COUNTER.sub(rb"\1", generate_latest(registry))
+
+    def _counters(self, name: str, what: str, label: str, values: Sequence[str]) -> dict[str, Counter]:
+        """A counter for each value of its label, looked up once and not at every request."""
+        counter = Counter(name, what, [label], registry=self.registry)
+        return {value: counter.labels(value) for value in values}
 
     def _seconds(self, name: str, what: str) -> Histogram:
         return self._by_model(name, f"{what}, seconds", SECONDS)
