@@ -563,10 +563,13 @@ def test_what_the_start_made_is_left_out_of_garbage_collection_until_the_end(tin
     import gc
 
     gc.unfreeze()
+    before = gc.get_threshold()
     with TestClient(create_app(tiny_onnx)) as client:
         assert client.get("/health/ready").status_code == 200
         assert gc.get_freeze_count() > 10_000
+        assert gc.get_threshold()[0] > before[0]
     assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == before
 
 
 def test_tokenizers_start_no_threads_of_their_own(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
