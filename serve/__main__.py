@@ -44,7 +44,7 @@ def run(config: ServeConfig) -> None:
         settings: dict[str, Any] = {
             "log_level": "warning", "log_config": None, "access_log": False, "lifespan": "on", "server_header": False,
             "timeout_graceful_shutdown": config.drain_s, "timeout_keep_alive": KEEP_ALIVE_SECONDS, "http": Connection,
-            "ws": "none", "proxy_headers": False,  # nothing here asks for the client's address
+            "ws": "none",
         }  # fmt: skip
         with _stop_signals_end_quietly():
             if config.processes == 1:

@@ -122,13 +122,13 @@ class Workers:
         """Tell the metrics how many inputs wait; the lock is held."""
         self._queue_size.set(sum(source.queued() for source in self._sources))
 
-    def _take(self, idle: int) -> Batch | None:
-        """The next batch, the oldest input in it, and no more than this thread's share; the lock is held."""
+    def _take(self, threads: int) -> Batch | None:
+        """The next batch: the oldest input in it, and no more than a share for so many threads; the lock is held."""
         waiting = [source for source in self._sources if source.queued()]
         if not waiting:
             return None
         source = min(waiting, key=lambda one: one.oldest())
-        batch = source.next_batch(math.ceil(source.queued() / idle))
+        batch = source.next_batch(math.ceil(source.queued() / threads))
         self._running[batch] = self.clock() + batch.expected_s
         return batch
 
@@ -140,7 +140,7 @@ class Workers:
             ended = self.clock()
             with self.lock:
                 del self._running[batch]
-                done, batch = batch, self._take(1)
+                done, batch = batch, self._take(self._idle + 1)
                 self._idle += batch is None
                 self.show_queue()
             loop.call_soon_threadsafe(done.settle, outcomes, started, ended)
