@@ -22,8 +22,9 @@ ROWS = {
     ),
     "light": "data corpus vectors steps predictor provenance",
     "torch": (
-        "processes precision architectures trace losses lowrank student hub maskedlm candidates initialise starts "
-        "objectives checkpoint training fakequant teacher peers subjects contenders comparisons replicates scenarios"
+        "processes precision architectures trace losses lowrank student hub maskedlm candidates states initialise "
+        "starts objectives checkpoint training fakequant teacher peers subjects contenders comparisons replicates "
+        "scenarios"
     ),
     "recipes": "finetune distill general augment bench demo",
     "entry": "options cli __main__",  # and serve.__main__, to the left of these

@@ -18,14 +18,12 @@ Shapes: n real tokens of the sample, d / D widths of student / teacher, A heads,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from toolkit.console import track
 from toolkit.lowrank import (
     Affine,
     Ridge,
@@ -36,10 +34,10 @@ from toolkit.lowrank import (
     low_rank_values,
     principal_directions,
 )
+from toolkit.states import LayerStates, TorchBatch, read_states
 from toolkit.student import check_smaller, position_offset
-from toolkit.trace import LayerPaths, encoder_layers, head_modules, layer_paths, model_inputs
+from toolkit.trace import LayerPaths, encoder_layers, head_modules, layer_paths
 
-TorchBatch = dict[str, Tensor]
 OUTPUT_ROUNDS = 4  # of fitting an output matrix and its norm in turn; the error falls most in the first two
 
 
@@ -60,79 +58,18 @@ def start_from_teacher(
     """
     check_smaller(student.config, teacher)
     layers, paths = encoder_layers(teacher), layer_paths(teacher)
-    embedded, seen, logits = _read(teacher, mapping, batches)
+    embedded, seen, logits = read_states(teacher, mapping, batches)
     basis = principal_directions([embedded, *(one.output for one in seen)], student.config.hidden_size)  # D, d
     _set_embeddings(student, teacher, basis)
     states = _embed(student, batches, embedded @ basis)
     solved = [least_squares(states, embedded)]
-    for layer, g, target in zip(student.base_model.encoder.layer, mapping, seen, strict=True):
+    for layer, g in zip(student.base_model.encoder.layer, mapping, strict=True):
+        target = seen.pop(0)  # and let go of: gigabytes
         states = _set_layer(layer, layers[g - 1], paths, target, basis, states, batches)
         solved.append(least_squares(states, target.output))
     if len(logits):
         _set_head(student, teacher, states[_first_tokens(batches)], solved[-1], logits)
     return solved
-
-
-@dataclass(frozen=True)
-class LayerStates:
-    """What one teacher layer did with the sample's real tokens.
-
-    Attributes:
-        input: [n, D].
-        attention_sum, middle: before and after the norm of the attention block, [n, D].
-        energy: sum of squares of each feed-forward neuron's activations, a row a batch, [batches, F'].
-        output_sum, output: before and after the norm of the feed-forward block, [n, D].
-    """
-
-    input: Tensor
-    attention_sum: Tensor
-    middle: Tensor
-    energy: Tensor
-    output_sum: Tensor
-    output: Tensor
-
-
-def _read(
-    teacher: Any, mapping: Sequence[int], batches: Sequence[TorchBatch]
-) -> tuple[Tensor, list[LayerStates], Tensor]:
-    """One pass of the teacher: the embeddings' output [n, D], the mapped states, and logits [rows, C] if any."""
-    layers, paths = encoder_layers(teacher), layer_paths(teacher)
-    found: dict[tuple[int, str], list[Tensor]] = {}
-    handles = []
-
-    def watch(module: nn.Module, number: int, before: str, after: str = "") -> None:
-        def hook(_module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-            given = args[0] if args else kwargs["hidden_states"]
-            for name, tensor in ((before, given), (after, output[0] if isinstance(output, tuple) else output)):
-                if name:
-                    real = tensor[mask].float()
-                    kept = real.square().sum(0, True) if name == "energy" else real
-                    found.setdefault((number, name), []).append(kept)
-
-        handles.append(module.register_forward_hook(hook, with_kwargs=True))
-
-    watch(layers[0], 0, "embedded")
-    for g in mapping:
-        layer = layers[g - 1]
-        watch(layer, g, "input", "output")
-        watch(layer.get_submodule(paths.attention_norm), g, "attention_sum", "middle")
-        watch(layer.get_submodule(paths.ffn_out), g, "energy")
-        watch(layer.get_submodule(paths.ffn_norm), g, "output_sum")
-    logits = []
-    try:
-        with track("reading the teacher", len(batches)) as progress:
-            for batch in batches:
-                mask = batch["attention_mask"].bool()
-                output = teacher(**model_inputs(teacher, batch))
-                logits.append(output.get("logits", torch.empty(0)).float())
-                progress.advance()
-    finally:
-        for handle in handles:
-            handle.remove()
-    whole = {key: torch.cat(found.pop(key)) for key in list(found)}
-    names = LayerStates.__dataclass_fields__
-    states = [LayerStates(**{name: whole[g, name] for name in names}) for g in mapping]
-    return whole[0, "embedded"], states, torch.cat(logits)
 
 
 def _set_embeddings(student: Any, teacher: Any, basis: Tensor) -> None:
