@@ -20,7 +20,13 @@ MAX_PADDING = 0.125  # share of a batch that may be padding; beyond it a second 
 
 @dataclass(eq=False)
 class Pending:
-    """A request whose inputs are queued or running: done when every row has its logits, or one has failed."""
+    """A request whose inputs are queued or running: done when every row has its logits, or one has failed.
+
+    Attributes:
+        done: resolved in the event loop, or failed with the ServeError of a row.
+        logits: [C] float32 of each input, in the request's order; None while it waits or runs.
+        queue_s, inference_s: seconds of its slowest input.
+    """
 
     done: asyncio.Future[None]
     logits: list[np.ndarray | None]
@@ -41,7 +47,13 @@ class Pending:
 
 @dataclass(eq=False)
 class Entry:
-    """One tokenized input of a request."""
+    """One tokenized input of a request.
+
+    Attributes:
+        request, row: whose it is, and which of its inputs.
+        tokens: L ids; its len() is L.
+        queued: when it was queued, seconds by the workers' clock.
+    """
 
     request: Pending
     row: int
