@@ -18,7 +18,7 @@ from toolkit.config import DistillConfig
 from toolkit.errors import ToolkitError
 from toolkit.hub import Source
 from toolkit.predictor import TorchRuntime, batched_logits
-from toolkit.starts import start_student
+from toolkit.starts import same_pieces, start_student
 from toolkit.tasks import get_task
 from toolkit.text import TextEncoder
 
@@ -102,3 +102,16 @@ def test_other_words_are_refused(student: Path, tiny_bert: Any, tokenizer: Token
     teacher = other_teacher(tiny_bert, foreign, tmp_path / "teacher")
     with pytest.raises(ToolkitError, match=r"has another vocabulary than .* only \d\d % of the pieces are the same"):
         start(teacher, student, tmp_path)
+
+
+def test_pieces_beyond_the_end_of_a_table_have_no_row(tiny_bert: Any, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Pieces added to a tokenizer, and not to its model."""
+    from transformers import AutoTokenizer
+
+    path = other_teacher(tiny_bert, renumbered(tokenizer, str), tmp_path / "teacher")
+    given = AutoTokenizer.from_pretrained(path)
+    count = len(given)
+    assert given.add_tokens(["wonderful"]) == 1
+    assert same_pieces(given, given, count + 1, count + 1).tolist() == [*range(count + 1)]
+    assert same_pieces(given, given, count + 1, count).tolist() == [*range(count), -1]
+    assert same_pieces(given, given, count, count + 1).tolist() == [*range(count)]

@@ -96,8 +96,9 @@ def _load_student(directory: str, wanted: Any, source: Source, projections: Proj
     with tempfile.TemporaryDirectory() as workdir:
         given = Source(directory, Path(workdir))  # verifies a bundle's hashes
         same = given.tokenizer.get_vocab() == source.tokenizer.get_vocab()
-        rows = None if same else same_pieces(given.tokenizer, source.tokenizer, wanted.vocab_size)
         theirs = given.config
+        sizes = wanted.vocab_size, theirs.vocab_size
+        rows = None if same else same_pieces(source.tokenizer, given.tokenizer, *sizes)
     if rows is not None and (shared := float((rows >= 0).mean())) < FEWEST_SHARED:
         raise ToolkitError(
             f"--init {directory} has another vocabulary than {source.name}: its embeddings stand for other words, only "
@@ -119,15 +120,22 @@ def _load_student(directory: str, wanted: Any, source: Source, projections: Proj
     return student if rows is None else _with_rows(student, kind(wanted, **options).eval(), rows)
 
 
-def same_pieces(given: Any, wanted: Any, size: int) -> np.ndarray:
-    """For each id below `size` of the tokenizer `wanted`, the id in `given` of the same piece or role, -1 for none."""
+def same_pieces(wanted: Any, given: Any, size: int, given_size: int) -> np.ndarray:
+    """For each row of an embedding table, the row of another one that stands for the same piece or role.
+
+    Args:
+        wanted, given: the tokenizers.
+        size, given_size: rows of the tables, which may be fewer or more than their tokenizers' pieces.
+
+    Returns:
+        [size] int64, -1 where there is none.
+    """
     theirs, rows = given.get_vocab(), np.full(size, -1, dtype=np.int64)
-    for piece, row in wanted.get_vocab().items():
-        rows[row] = theirs.get(piece, -1)
-    for role in ROLES:
-        row, of_theirs = (getattr(one, f"{role}_id") for one in (wanted, given))
-        if row is not None and of_theirs is not None:
-            rows[row] = of_theirs
+    pairs = [(row, theirs.get(piece, -1)) for piece, row in wanted.get_vocab().items()]
+    roles = [tuple(getattr(one, f"{role}_id") for one in (wanted, given)) for role in ROLES]
+    for row, found in (*pairs, *(pair for pair in roles if None not in pair)):
+        if row < size and found < given_size:
+            rows[row] = found
     return rows
 
 
