@@ -12,6 +12,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from serve.batching import Answer
+from serve.connection import LEFT
 from serve.metrics import Metrics
 from serve.models import Model, Models
 from serve.schemas import Inputs, ServeError
@@ -120,7 +121,7 @@ async def _unless_gone(http: Request, work: Coroutine[Any, Any, Answer]) -> Answ
         left = True
         task.cancel()
 
-    leaving = asyncio.ensure_future(_disconnect(http))
+    leaving = getattr(http.state, LEFT, None) or asyncio.ensure_future(_disconnect(http))
     leaving.add_done_callback(leave)
     try:
         return await work

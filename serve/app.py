@@ -29,6 +29,8 @@ from toolkit.errors import ToolkitError
 from toolkit.predictor import Predictor
 
 Source = str | Path | Predictor
+# FastAPI's own, of its newer versions, would log what users send when a request is wrong; serve.tracing never does
+NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 YOUNG_OBJECTS = 20_000  # between two collections of them; Python's own 700 are those of one or two requests
 
 
@@ -73,7 +75,7 @@ def create_app(
             await asyncio.to_thread(traces.shutdown)
 
     app = FastAPIOffline(
-        redoc_url=None, title="TinyBERT toolkit", version=__version__, lifespan=lifespan,
+        redoc_url=None, title="TinyBERT toolkit", version=__version__, lifespan=lifespan, telemetry=NO_TELEMETRY,
         description="Text classification, with the requests and answers of text-embeddings-inference.",
     )  # fmt: skip
     app.state.metrics, app.state.models = Metrics(), None

@@ -7,42 +7,39 @@ dependencies. Ours ask for a body alone, and the search costs them as much as al
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
 from fastapi.routing import APIRoute
-from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from serve.schemas import ServeError
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+MISSING = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
 
 
 class BodyRoute(APIRoute):
     """A route whose endpoint takes the request, its body and the parts of its path, as strings, and returns a Response.
 
-    What /docs tells of it is FastAPI's own.
+    What /docs tells of it is FastAPI's own; so are the answers to what is raised.
     """
 
-    def get_route_handler(self) -> Handler:
-        """Called by FastAPI, once for each route."""
-        field, endpoint = self.body_field, self.endpoint
-        if field is None:
-            return super().get_route_handler()
-        name, missing = field.name, {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.body_field is not None:
+            self.app = self._answer
 
-        async def handle(http: Request) -> Response:
-            content = await _content(http)
-            found, errors = field.validate(_json(content), loc=("body",)) if content else (None, [missing])
-            if errors:
-                raise RequestValidationError(errors)
-            answer: Response = await endpoint(http, **http.path_params, **{name: found})
-            return answer
-
-        return handle
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        field = self.body_field
+        assert field is not None
+        http = Request(scope, receive, send)
+        content = await _content(http)
+        found, errors = field.validate(_json(content), loc=("body",)) if content else (None, [MISSING])
+        if errors:
+            raise RequestValidationError(errors)
+        response = await self.endpoint(http, **http.path_params, **{field.name: found})
+        await response(scope, receive, send)
 
 
 async def _content(http: Request) -> bytes:
@@ -53,12 +50,16 @@ async def _content(http: Request) -> bytes:
     """
     kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        message = f"Content-Type is {kind or 'missing'}: expected application/json"
-        raise ServeError("Validation", message, status=415)
-    try:
-        return await http.body()
-    except ClientDisconnect:
-        raise ServeError("Validation", "the client left before the end of its request") from None
+        problem = f"Content-Type is {kind or 'missing'}: expected application/json"
+        raise ServeError("Validation", problem, status=415)
+    parts: list[bytes] = []
+    while True:
+        message = await http.receive()
+        if message["type"] == "http.disconnect":
+            raise ServeError("Validation", "the client left before the end of its request")
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 def _json(content: bytes) -> Any:

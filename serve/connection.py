@@ -1,11 +1,13 @@
-"""HTTP/1.1 by httptools, which is fast, with two things that it lacks."""
+"""HTTP/1.1 by httptools, which is fast, with three things that it lacks."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+LEFT = "left"  # of a request's state: a future that is done when the client has left before its answer
 HEAD_BYTES = 65_536  # of a request's line and headers, its trailers, or what stands between two parts of its body
 
 
@@ -13,7 +15,8 @@ class Connection(HttpToolsProtocol):
     """Closes a connection whose headers do not end: httptools keeps whatever comes, and memory with it.
 
     When the client leaves, every request that it sent is told. Of several sent at once uvicorn tells the last alone, so
-    that one that runs would go on for nobody and fail when it answers.
+    that one that runs would go on for nobody and fail when it answers. An application may wait for that by LEFT, which
+    costs it less than a task that waits for a message.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -34,6 +37,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not None:
             self._unanswered = [*(one for one in self._unanswered if not one.response_complete), self.cycle]
+            self.cycle.scope["state"][LEFT] = self.loop.create_future()
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
@@ -46,4 +50,7 @@ class Connection(HttpToolsProtocol):
             if not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
+                left: asyncio.Future[None] = cycle.scope["state"][LEFT]
+                if not left.done():
+                    left.set_result(None)
         super().connection_lost(exc)

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from serve.metrics import Metrics
@@ -79,7 +79,8 @@ class Workers:
         self._idle = count
         self._sources: dict[Source, None] = {}  # in order
         self._running: dict[Batch, float] = {}  # and when each is expected to end
-        self._threads: set[asyncio.Future[None]] = set()  # those that are not idle
+        self._threads: set[Future[None]] = set()  # those that are not idle
+        self._dispatching = False  # whether `_wake` is due
         self._queue_size = metrics.queue_size
         self._queue_size.set(0)
 
@@ -108,12 +109,22 @@ class Workers:
             return (running + sum(source.queued_s() for source in self._sources)) / self.count
 
     def dispatch(self) -> None:
+        """Have idle threads woken, once the event loop has come to all the requests that have arrived together.
+
+        The first of them alone would be a batch, and batches of one cost more than those of a few.
+        """
+        if not self._dispatching:
+            self._dispatching = True
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._wake, loop)
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wake an idle thread for each batch that there is to run."""
+        self._dispatching = False
         with self.lock:
             while self._idle and (batch := self._take(self._idle)):
                 self._idle -= 1
-                loop = asyncio.get_running_loop()
-                thread = loop.run_in_executor(self.inference, self._work, loop, batch)
+                thread = self.inference.submit(self._work, loop, batch)
                 self._threads.add(thread)
                 thread.add_done_callback(self._rested)
             self.show_queue()
@@ -145,12 +156,12 @@ class Workers:
                 self.show_queue()
             loop.call_soon_threadsafe(done.settle, outcomes, started, ended)
 
-    def _rested(self, thread: asyncio.Future[None]) -> None:
+    def _rested(self, thread: Future[None]) -> None:
         self._threads.discard(thread)
         thread.result()  # what cannot happen is at least told
 
     async def close(self) -> None:
         """Let the running batches end, then stop the threads."""
-        await asyncio.gather(*self._threads)
+        await asyncio.gather(*map(asyncio.wrap_future, list(self._threads)))
         self.tokenizing.shutdown()
         self.inference.shutdown()

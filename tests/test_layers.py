@@ -37,7 +37,7 @@ RECIPE_PACKAGES = {
     ),
     "serve": (
         "schemas bodies metrics limits cost errors security logs tracing workers tokenization waiting batching replay "
-        "models shutdown answers playground routes hugging_face protocol admin app connection processes ray_app"
+        "models shutdown connection answers playground routes hugging_face protocol admin app processes ray_app"
     ),
 }
 SERVE_MAY_USE = {f"toolkit.{name}" for name in (*ROWS["leaves"].split(), "predictor")}

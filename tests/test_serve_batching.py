@@ -158,6 +158,15 @@ def test_an_idle_server_does_not_wait_and_a_busy_one_batches(bundles: dict[str, 
     assert [sample(f"te_batch_next_size_{of}", {"model": "model"}) for of in ("count", "sum")] == [2, 8]
 
 
+def test_requests_that_arrive_together_run_together(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        gate.open()
+        await asyncio.gather(*(engine.predict(one(text)) for text in "abc"))
+        assert [len(batch["input_ids"]) for batch in gate.batches] == [3]
+
+    serve(bundles["sum"], work)
+
+
 def test_idle_workers_share_one_request(bundles: dict[str, Path]) -> None:
     async def work(engine: Engine, gate: Gate) -> None:
         request = asyncio.create_task(engine.predict(one("good") * 8))
