@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.glue import FOLDERS
-from benchmarks.results import ABLATIONS, ABLATIONS_HEAD, ablation_rows
+from benchmarks.results import ABLATIONS
+from benchmarks.tables import ABLATIONS_HEAD, ablation_rows
 from toolkit import embedded
 from toolkit.augment import run_augment
 from toolkit.bundle import Bundle

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.glue import FOLDERS, TASKS
 from benchmarks.results import SIZES as RESULTS
-from benchmarks.results import whose
+from benchmarks.tables import whose
 from export.pipeline import run_export
 from toolkit import embedded
 from toolkit.bundle import Bundle, open_bundle

@@ -1,6 +1,7 @@
 """The pages' tables of results, made from report files and never typed.
 
 python -m benchmarks.results collect runs/demo    what a finished demo left, into benchmarks/results/demo.json
+python -m benchmarks.results students DIR...      what students of a large teacher kept, into .../results/scale.json
 python -m benchmarks.results render               every section of README.md and docs/ between its markers
 """
 
@@ -9,25 +10,19 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
+from benchmarks import tables
 from toolkit.bundle import open_bundle
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DEMO, GLUE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP = (
-    RESULTS / f"{name}.json"
-    for name in ("demo", "glue", "export_quality", "export_speed", "ablations", "augment_speed", "distill_step")
-)
-ABLATIONS_HEAD = ("student", "runs", "before training", "dev", "kept", "against full", "the paper's")
-GAINS = {
-    "int8": "int8 over fp32, both ONNX", "batching": "batches of like length over padding to max_length, int8",
-    "total": "total: int8 ONNX over BERT-base in PyTorch",
-}  # fmt: skip
-
+DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP = (
+    RESULTS / f"{name}.json" for name in (
+        "demo", "glue", "scale", "export_quality", "export_speed", "ablations", "augment_speed", "distill_step"
+    )
+)  # fmt: skip
 
 def collect(run: Path) -> dict[str, Any]:
     """The figures of a demo: its bundles' manifests and its bench report, without raw samples."""
@@ -44,191 +39,20 @@ def collect(run: Path) -> dict[str, Any]:
     return {**kept, **measured, "models": models, "measured": report["models"]}
 
 
+def student_figures(path: Path) -> dict[str, Any]:
+    """What a finished student says of its teacher, its start and itself; dev in %."""
+    report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+    config, start, metric = report["config"], open_bundle(path).manifest["made_from"].get("start"), "accuracy"
+    return {
+        "init": f"a {start['kind']}" if start else config["init"], "task": config["task"], "seed": config["seed"],
+        "epochs": [config["intermediate_epochs"], config["prediction_epochs"]], "metric": metric,
+        **{name: 100 * report[f"{name}_metrics"][metric] for name in ("teacher", "start")},
+        "student": 100 * report["metrics"][metric], "shapes": {one: report[one] for one in ("teacher", "student")},
+    }  # fmt: skip
+
+
 def _without_samples(one: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in one.items() if "samples" not in key and key not in ("replicated", "trials")}
-
-
-def render(demo: dict[str, Any]) -> str:
-    """The section in Markdown."""
-    base = next(one for one in demo["measured"] if one["baseline"])
-    teacher = demo["models"]["teacher"]["metrics"]["accuracy"]
-    lines = [
-        "| model | dev accuracy | of the teacher | MB | smaller than BERT-base |",
-        "|---|--:|--:|--:|--:|",
-        f"| BERT-base, fp32 (architecture only) | - | - | {base['size_bytes'] / 1e6:.1f} | 1.0x |",
-    ]
-    names = {"teacher": "MiniLM-L6, fp32 (the teacher)", "student": "TinyBERT4, fp32", "int8": "TinyBERT4, int8 ONNX"}
-    for key, name in names.items():
-        model = demo["models"][key]
-        accuracy = model["metrics"]["accuracy"]
-        lines.append(
-            f"| {name} | {100 * accuracy:.2f} % | {100 * accuracy / teacher:.1f} % | {model['size_bytes'] / 1e6:.1f} "
-            f"| {base['size_bytes'] / model['size_bytes']:.1f}x |"
-        )
-    lines += ["", "| claim or gain | claimed | measured [95 % interval] | verdict |", "|---|--:|--:|---|"]
-    for one in demo["claims"]:
-        interval = f" [{one['low']:.2f}, {one['high']:.2f}]" if one["low"] != one["high"] else ""
-        lines.append(f"| {one['claim']} | {one['required']:g}x | {one['measured']:.2f}x{interval} | {one['verdict']} |")
-    for one in demo["comparisons"]:
-        if one["kind"] in GAINS:
-            fixed = f", batch {one['batch_size']}, length {one['length']}" if one["length"] else ", own lengths"
-            name = GAINS[one["kind"]] + fixed
-            lines.append(f"| {name} | - | {one['ratio']:.2f}x [{one['low']:.2f}, {one['high']:.2f}] | - |")
-    if demo.get("scenarios"):
-        lines += ["", *_scenarios(demo)]
-    lines += ["", _machine(demo)]
-    return "\n".join(lines) + "\n"
-
-
-def _scenarios(demo: dict[str, Any]) -> list[str]:
-    """One text at a time, and all at once: a row for each model, the task's own lengths, tokenization included."""
-    names = [name for one in demo["measured"] if not one["baseline"] for name in (one["name"], one["architecture"])]
-    lines = [
-        "| the dev texts, tokenization included | p50 ms | p90 ms | p99 ms | texts a second, all at once |",
-        "|---|--:|--:|--:|--:|",
-    ]
-    rows = [one for one in demo["scenarios"] if one["length"] is None]
-    for label in dict.fromkeys(one["model"] for one in rows if one["scenario"] != "server"):
-        single, offline = (
-            next(one for one in rows if (one["model"], one["scenario"]) == (label, kind))
-            for kind in ("single", "offline")
-        )
-        name, _, kind = label.partition(", ")
-        shown = f"TinyBERT4, {kind}" if name in names else label
-        shares = " | ".join(f"{single[key]:.1f}" if single[key] else "-" for key in ("p50_ms", "p90_ms", "p99_ms"))
-        lines.append(f"| {shown} | {shares} | {offline['texts_per_s']:,.0f} |")
-    return lines
-
-
-def _machine(demo: dict[str, Any]) -> str:
-    machine = f"{demo['threads']} threads of {demo['environment']['cpu']}, {demo['created'][:10]}"
-    return (
-        f"Rotten Tomatoes, 854 sentences held out; {machine}. "
-        "From `make demo`; `make results` writes this section out of its report files."
-    )
-
-
-def _spread(values: Sequence[float], sign: str = "") -> str:
-    return f"{mean(values):{sign}.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
-
-
-def glue(rows: Sequence[dict[str, Any]]) -> str:
-    """What students keep of their teachers, a line for each task; dev, by the task's own metric."""
-    lines = [
-        "| task, dev metric | seeds | teacher | student before training | student | kept |", "|---|--:|--:|--:|--:|--:|"
-    ]  # fmt: skip
-    kept = []
-    for task in dict.fromkeys(row["task"] for row in rows):
-        of_task = [row for row in rows if row["task"] == task]
-        cells = [_spread([row[name] for row in of_task]) for name in ("teacher", "start", "student", "retention")]
-        kept.append(mean(row["retention"] for row in of_task))
-        lines.append(f"| {task}, {of_task[0]['metric'].replace('_', ' ')} | {len(of_task)} | {' | '.join(cells)} % |")
-    return "\n".join([*lines, "", f"Mean over {len(kept)} tasks: {mean(kept):.1f} % kept."]) + "\n"
-
-
-def whose(row: dict[str, Any]) -> str:
-    """The student of a row of `sizes`, by its task."""
-    return str(row["task"]) + (", finished" if row["finished"] else "")
-
-
-def sizes(rows: Sequence[dict[str, Any]], base_mb: float) -> str:
-    """What three sizes of int8 cost, a line for each student and size; BERT-base takes `base_mb`."""
-    lines = [
-        "| student | export | MB | smaller than BERT-base | dev metric | lost | same label |",
-        "|---|---|--:|--:|--:|--:|--:|",
-    ]
-    for row in rows:
-        same = "-" if row["agreement"] is None else f"{100 * row['agreement']:.1f} %"
-        lines.append(
-            f"| {whose(row)} | {row['size']} | {row['size_mb']:.2f} | {base_mb / row['size_mb']:.0f}x "
-            f"| {row['int8']:.2f} | {row['drop']:.2f} | {same} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def runtimes(content: dict[str, Any]) -> str:
-    """What each runtime takes for one student, and how many times faster our int8 is."""
-    cells = list(next(iter(content["threads"].values()))["cells"])
-    lines = [f"| threads | runtime | {' | '.join(cells)} | by batch |", "|--:|---|" + "--:|" * (len(cells) + 1)]
-    for threads, found in content["threads"].items():
-        for name, answers in found["answers"].items():
-            times = (found["cells"][cell][name] for cell in cells)
-            shown = " | ".join(f"{one['median_ms']:.2f} ({one['ours_is_faster']:.2f}x)" for one in times)
-            lines.append(f"| {threads} | {name} | {shown} | {answers['batch_difference']:.2g} |")
-    told = (
-        f"ms a batch (how many times faster our int8 is); texts x tokens; {content['task']}'s dev texts one by one. "
-        f"By batch: how far a logit moves when others share its batch. {content['environment']['cpu']}."
-    )
-    return "\n".join([*lines, "", told]) + "\n"
-
-
-def ablation_rows(content: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A line for each variant: averages over tasks and seeds in %, and points against `full`, here and in the paper."""
-    rows, paper = content["rows"], content["paper"]
-    full = {(row["task"], row["seed"]): row["student"] for row in rows if row["variant"] == "full"}
-    lines = []
-    for name in dict.fromkeys(row["variant"] for row in rows):
-        of_name = [row for row in rows if row["variant"] == name]
-        lost = [row["student"] - full[row["task"], row["seed"]] for row in of_name]
-        cells = [f"{mean(row[figure] for row in of_name):.1f}" for figure in ("start", "student", "retention")]
-        known = f"{paper[name] - paper['full']:+.1f}" if name in paper else "-"
-        lines.append((name, str(len(of_name)), *cells, _spread(lost, "+"), known))
-    return lines
-
-
-def ablations(content: dict[str, Any]) -> str:
-    """What the parts of the distillation are worth."""
-    rows, settings = content["rows"], content["settings"]
-    tasks, seeds = (", ".join(str(one) for one in dict.fromkeys(row[key] for row in rows)) for key in ("task", "seed"))
-    lines = [f"| {' | '.join(ABLATIONS_HEAD)} |", "|---|" + "--:|" * (len(ABLATIONS_HEAD) - 1)]
-    lines += [f"| {' | '.join(row)} |" for row in ablation_rows(content)]
-    return "\n".join([*lines, "", f"{tasks}; seeds {seeds}; {settings['max_rows']:,} training rows."]) + "\n"
-
-
-def augmentation(content: dict[str, Any]) -> str:
-    """Speed of augmentation by a masked language model, a line for each way, and what the way does to candidates."""
-    speed, agreed = content["speed"], content["agreement"]
-    found = {(row["together"], row["precision"]): row for row in agreed["rows"]}
-    lines = [
-        "| together | precision | over one word per forward | candidates kept | log-probability |",
-        "|--:|---|--:|--:|--:|",
-    ]
-    for row in speed["rows"]:
-        same = found[row["together"], row["precision"]]
-        lines.append(
-            f"| {row['together']} | {row['precision']} | {row['cpu_ratio']:.1f}x "
-            f"| {100 * same['same']:.1f} % | {same['log_probability']:.2f} |"
-        )
-    other, memory = agreed["of_another_word"], content.get("memory", [])
-    peaks = ", ".join(f"{one['peak_mb']:,} MB for {one['rows']:,} rows" for one in memory)
-    return "\n".join([
-        *lines, "",
-        f"Speed: {speed['model']}, {speed['sentences']} sentences, {speed['threads']} thread(s) of "
-        f"{content['environment']['cpu']}, words per CPU second, median of {speed['repeats']} turns. Candidates: "
-        f"{agreed['model']}, {agreed['words']} words, against float32 and one word masked; candidates of another word "
-        f"instead: {100 * other['same']:.1f} % and {other['log_probability']:.2f}."
-        + (f" Memory with GloVe alone, at its peak: {peaks}." if peaks else ""),
-    ]) + "\n"  # fmt: skip
-
-
-def step_speed(content: dict[str, Any]) -> str:
-    """A step of stage a beside a plain rendition of the reference code's."""
-    found = content["measured"]
-    one = found[0]
-    lines = [
-        "| max_length | samples/s | tokens/s | plain rendition, samples/s | ratio [95 % interval] |",
-        "|--:|--:|--:|--:|--:|",
-        *(
-            f"| {one['max_length']} | {one['samples_per_s']} | {one['tokens_per_s']:,} | {one['plain_samples_per_s']} "
-            f"| {one['ratio']:.1f}x [{one['low']:.1f}, {one['high']:.1f}] |"
-            for one in found
-        ),
-    ]
-    told = (
-        f"{one['data']}, {one['mean_tokens']} tokens a text; student {one['student']}; {one['precision']}; one process "
-        f"with {one['threads']} thread(s), {one['device'].upper()}: {content['environment']['cpu']}."
-    )
-    return "\n".join([*lines, "", told]) + "\n"
 
 
 def sections() -> dict[str, str]:
@@ -240,10 +64,10 @@ def sections() -> dict[str, str]:
     demo = load(DEMO)
     base_mb = next(one["size_bytes"] for one in demo["measured"] if one["baseline"]) / 1e6
     return {
-        "results": render(demo), "glue": glue(load(GLUE)), "sizes": sizes(load(SIZES), base_mb),
-        "runtimes": runtimes(load(SPEED)),
-        "ablations": ablations(load(ABLATIONS)), "augmentation": augmentation(load(AUGMENT)),
-        "step": step_speed(load(STEP)),
+        "results": tables.front(demo), "glue": tables.glue(load(GLUE)), "scale": tables.scale(load(SCALE)),
+        "sizes": tables.sizes(load(SIZES), base_mb), "runtimes": tables.runtimes(load(SPEED)),
+        "ablations": tables.ablations(load(ABLATIONS)), "augmentation": tables.augmentation(load(AUGMENT)),
+        "step": tables.step_speed(load(STEP)),
     }  # fmt: skip
 
 
@@ -255,11 +79,17 @@ def fill(page: str, found: dict[str, str]) -> str:
     return page
 
 
+def _store(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Collect or render, as the module says."""
     match sys.argv[1:]:
         case ["collect", run]:
-            DEMO.write_text(json.dumps(collect(Path(run)), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            _store(DEMO, collect(Path(run)))
+        case ["students", *runs] if runs:
+            _store(SCALE, [student_figures(Path(run)) for run in runs])
         case ["render"]:
             for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
                 path.write_text(fill(path.read_text(encoding="utf-8"), sections()), encoding="utf-8")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.results import DEMO, _without_samples, ablations, augmentation, render
+from benchmarks.results import DEMO, _without_samples
+from benchmarks.tables import ablations, augmentation, front
 
 
 def test_scenarios_are_shown_without_their_samples() -> None:
@@ -25,12 +26,12 @@ def test_scenarios_are_shown_without_their_samples() -> None:
         ]
     stored = [_without_samples(one) for one in rows]
     assert "samples" not in json.dumps(stored)
-    text = render(demo | {"scenarios": stored})
+    text = front(demo | {"scenarios": stored})
     assert "| BERT-base, fp32 ONNX | 40.0 | 80.0 | - | 30 |" in text
     assert "| TinyBERT4, fp32 ONNX | 5.0 | 10.0 | - | 400 |" in text
     assert "| TinyBERT4, int8 ONNX | 2.0 | 4.1 | - | 1,234 |" in text
     assert "999" not in text
-    assert "all at once" not in render(demo | {"scenarios": []})
+    assert "all at once" not in front(demo | {"scenarios": []})
 
 
 def test_what_a_part_is_worth_is_told_against_the_whole() -> None:
