@@ -29,6 +29,7 @@ PROJECTIONS = "projections.safetensors"
 # Tomatoes start at 72 %, 2,048 at 76 %. 65,536 tokens of BERT-base's states are 4 GB.
 SAMPLE_ROWS, SAMPLE_TOKENS = 4096, 65_536
 ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+INIT = "teacher, random, or a bundle or directory with a BERT of the same shape and vocabulary"
 FEWEST_SHARED = 0.9  # of a vocabulary's pieces, for a student to change over to it
 
 
@@ -92,32 +93,40 @@ def _load_student(directory: str, wanted: Any, source: Source, projections: Proj
     """
     from transformers import BertForSequenceClassification, BertModel
 
-    expected = "teacher, random, or a bundle or directory with a BERT of the same shape and vocabulary"
-    with tempfile.TemporaryDirectory() as workdir:
-        given = Source(directory, Path(workdir))  # verifies a bundle's hashes
-        same = given.tokenizer.get_vocab() == source.tokenizer.get_vocab()
-        theirs = given.config
-        sizes = wanted.vocab_size, theirs.vocab_size
-        rows = None if same else same_pieces(source.tokenizer, given.tokenizer, *sizes)
-    if rows is not None and (shared := float((rows >= 0).mean())) < FEWEST_SHARED:
-        raise ToolkitError(
-            f"--init {directory} has another vocabulary than {source.name}: its embeddings stand for other words, only "
-            f"{100 * shared:.0f} % of the pieces are the same",
-            expected=expected, fix="--init teacher, or a student distilled from this teacher's pre-trained form",
-        )  # fmt: skip
     kind = BertForSequenceClassification if head else BertModel
     options: dict[str, Any] = {} if head else {"add_pooling_layer": False}
     config = copy(wanted)
+    rows, theirs = _order(directory, wanted, source)
     if rows is not None:
         config.update({"vocab_size": theirs.vocab_size, "pad_token_id": theirs.pad_token_id})
     try:
         student = kind.from_pretrained(directory, config=config, use_safetensors=True, **options).eval()
     except (OSError, ValueError, RuntimeError) as error:
-        raise ToolkitError(
-            f"--init {directory} does not hold this student: {str(error).strip().splitlines()[0]}", expected=expected
-        ) from error
+        problem = str(error).strip().splitlines()[0]
+        raise ToolkitError(f"--init {directory} does not hold this student: {problem}", expected=INIT) from error
     _load_projections(Path(directory) / PROJECTIONS, projections)
     return student if rows is None else _with_rows(student, kind(wanted, **options).eval(), rows)
+
+
+def _order(directory: str, wanted: Any, source: Source) -> tuple[np.ndarray | None, Any]:
+    """Which rows of a given student's word embeddings the wanted one takes, None for all as they are; its config.
+
+    Raises:
+        ToolkitError: fewer than FEWEST_SHARED of the teacher's pieces are in its vocabulary.
+    """
+    with tempfile.TemporaryDirectory() as workdir:
+        given = Source(directory, Path(workdir))  # verifies a bundle's hashes
+        if given.tokenizer.get_vocab() == source.tokenizer.get_vocab():
+            return None, given.config
+        rows = same_pieces(source.tokenizer, given.tokenizer, wanted.vocab_size, given.config.vocab_size)
+    shared = float((rows >= 0).mean())
+    if shared < FEWEST_SHARED:
+        raise ToolkitError(
+            f"--init {directory} has another vocabulary than {source.name}: its embeddings stand for other words, only "
+            f"{100 * shared:.0f} % of the pieces are the same",
+            expected=INIT, fix="--init teacher, or a student distilled from this teacher's pre-trained form",
+        )  # fmt: skip
+    return rows, given.config
 
 
 def same_pieces(wanted: Any, given: Any, size: int, given_size: int) -> np.ndarray:
