@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
+from pydantic_core import to_json
 
 from serve.batching import Answer
 from serve.connection import LEFT
@@ -51,7 +52,7 @@ async def respond(
     http.state.counted = True
     models = loaded(http)
     model = models.get(name)
-    http.state.headers = model.headers()
+    http.state.headers = model.headers
     _check_batch_size(inputs, models.limits.max_client_batch_size)
     work = model.engine.predict(inputs.texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
     answer = await _unless_gone(http, work)
@@ -67,7 +68,9 @@ async def respond(
     metrics.successes[method].inc()
     for histogram, seconds in zip(model.engine.durations, (total, *answer.stages().values()), strict=True):
         histogram.observe(seconds)
-    return JSONResponse(body, headers=cost_headers(inputs, answer, total))
+    response = Response(to_json(body), media_type="application/json")
+    response.raw_headers += cost_headers(inputs, answer, total)
+    return response
 
 
 def rank(
@@ -81,21 +84,20 @@ def rank(
     ]
 
 
-def cost_headers(inputs: Inputs, answer: Answer, total_s: float) -> dict[str, str]:
+def cost_headers(inputs: Inputs, answer: Answer, total_s: float) -> list[tuple[bytes, bytes]]:
     """The headers that text-embeddings-inference sends: characters, tokens, and whole milliseconds.
 
     Beyond it: Server-Timing with fractions of milliseconds, which browsers show, and x-truncated when any was cut.
     """
     characters = sum(len(text) + len(pair or "") for text, pair in inputs.texts)
-    stages = answer.stages()
-    seconds = {"compute": total_s, "total": total_s, **stages}
-    timing = {**stages, "total": total_s}
-    return {
-        "x-compute-type": "cpu", "x-compute-characters": str(characters), "x-compute-tokens": str(answer.tokens),
-        **{f"x-{name}-time": str(int(value * 1000)) for name, value in seconds.items()},
-        "server-timing": ", ".join(f"{name};dur={value * 1000:.3f}" for name, value in timing.items()),
-        **({"x-truncated": "true"} if answer.truncated else {}),
-    }  # fmt: skip
+    timing = [(name, 1000 * seconds) for name, seconds in (*answer.stages().items(), ("total", total_s))]
+    return [
+        (b"x-compute-type", b"cpu"), (b"x-compute-characters", b"%d" % characters),
+        (b"x-compute-tokens", b"%d" % answer.tokens), (b"x-compute-time", b"%d" % (1000 * total_s)),
+        *((f"x-{name}-time".encode(), b"%d" % ms) for name, ms in timing),
+        (b"server-timing", ", ".join(f"{name};dur={ms:.3f}" for name, ms in timing).encode()),
+        *([(b"x-truncated", b"true")] if answer.truncated else []),
+    ]  # fmt: skip
 
 
 def _log_fields(inputs: Inputs, model: Model, answer: Answer) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import logging
 import random
 import re
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -46,7 +45,8 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _seal(message, {"x-request-id": request_id, **state.get("headers", {})}, scope["path"])
+                own = [(b"x-request-id", request_id.encode()), *state.get("headers", ())]
+                _seal(message, own, scope["path"])
             await send(message)
 
         try:
@@ -78,14 +78,14 @@ def _request_id(scope: Scope) -> str:
     return given.decode() if SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
-def _seal(message: Message, own: Mapping[str, str], path: str) -> None:
+def _seal(message: Message, own: list[tuple[bytes, bytes]], path: str) -> None:
     """Add our headers; of the safe ones, those that the answer does not set itself."""
     given = list(message["headers"])
     names = {name for name, _ in given}
     if path.startswith(PAGES):
         names.add(POLICY)
     safe = [one for one in SAFE if one[0] not in names]
-    message["headers"] = [*given, *((name.encode(), value.encode("latin-1")) for name, value in own.items()), *safe]
+    message["headers"] = [*given, *own, *safe]
 
 
 class JsonFormatter(logging.Formatter):

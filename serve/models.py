@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,15 @@ class Model:
         """The bundle's digest."""
         return self.predictor.bundle.digest
 
-    def headers(self) -> dict[str, str]:
+    @cached_property
+    def headers(self) -> list[tuple[bytes, bytes]]:
         """What says of an answer which model gave it."""
-        return {"x-model": self.name, "x-model-digest": self.digest[:12]}
+        return [(b"x-model", self.name.encode()), (b"x-model-digest", self.version.encode())]
+
+    @property
+    def version(self) -> str:
+        """What tells it from others of its name."""
+        return self.digest[:12]
 
     def card(self) -> ModelCard:
         """What /info tells of it."""

@@ -172,7 +172,7 @@ async def infer(http: Request, name: str, request: InferRequest) -> Response:
         }
         wanted = OUTPUTS if request.outputs is None else dict.fromkeys(one.name for one in request.outputs)
         return {
-            "model_name": model.name, "model_version": model.headers()["x-model-digest"],
+            "model_name": model.name, "model_version": model.version,
             **({} if request.id is None else {"id": request.id}), "outputs": [tensors[one] for one in wanted],
         }  # fmt: skip
 
