@@ -18,9 +18,11 @@ from toolkit.bundle import open_bundle
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP = (
+SERVE = ("overload", "chaos", "flat", "scores")
+DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP, LOAD = (
     RESULTS / f"{name}.json" for name in (
-        "demo", "glue", "scale", "export_quality", "export_speed", "ablations", "augment_speed", "distill_step"
+        "demo", "glue", "scale", "export_quality", "export_speed", "ablations", "augment_speed", "distill_step",
+        "serve_load",
     )
 )  # fmt: skip
 
@@ -67,7 +69,8 @@ def sections() -> dict[str, str]:
         "results": tables.front(demo), "glue": tables.glue(load(GLUE)), "scale": tables.scale(load(SCALE)),
         "sizes": tables.sizes(load(SIZES), base_mb), "runtimes": tables.runtimes(load(SPEED)),
         "ablations": tables.ablations(load(ABLATIONS)), "augmentation": tables.augmentation(load(AUGMENT)),
-        "step": tables.step_speed(load(STEP)),
+        "step": tables.step_speed(load(STEP)), "serving": tables.serving(load(LOAD)),
+        "promises": tables.promises(*(load(RESULTS / f"serve_{name}.json") for name in SERVE)),
     }  # fmt: skip
 
 

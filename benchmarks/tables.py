@@ -213,3 +213,40 @@ def step_speed(content: dict[str, Any]) -> str:
         f"with {one['threads']} thread(s), {one['device'].upper()}: {content['environment']['cpu']}."
     )
     return "\n".join([*lines, "", told]) + "\n"
+
+
+def serving(load: dict[str, Any]) -> str:
+    """Single texts over HTTP, a line for each server, and how many times its texts a second the best of ours took."""
+    ratios = load["ratios"]
+    lines = ["| server | texts/s | p50 ms | p99 ms | ours took |", "|---|--:|--:|--:|--:|"]
+    for name, found in sorted(load["contenders"].items(), key=lambda one: -one[1]["texts_per_s"]):
+        ratio = f"{ratios[name]['rate_ratio']:.2f}x" if name in ratios else "-"
+        cells = f"{found['texts_per_s']:,.0f} | {found['p50_ms']:.1f} | {found['p99_ms']:.1f}"
+        lines.append(f"| {name} | {cells} | {ratio} |")
+    rounds = len(next(iter(load["contenders"].values()))["rounds"])
+    cores = f"{load['environment']['logical_cores']} of {load['environment']['cpu']}"
+    told = (
+        f"{load['texts']:,} texts a round, {load['connections']} connections, medians of {rounds} interleaved rounds. "
+        f"The load generator has the same cores, {cores}."
+    )
+    return "\n".join([*lines, "", told]) + "\n"
+
+
+def promises(overload: dict[str, Any], chaos: dict[str, Any], flat: dict[str, Any], same: dict[str, Any]) -> str:
+    """What the server does when it is asked too much, badly, for long, and at any concurrency."""
+    answered, refused = (overload["statuses"].get(status, 0) for status in ("200", "429"))
+    others = sum(overload["statuses"].values()) - answered - refused
+    idle, ended, rows = overload["idle_first_answer_ms"], chaos["sigterm"], same["rows"]
+    identical, asked = (sum(row[key] for row in rows) for key in ("identical", "texts"))
+    return "\n".join([
+        f"- {overload['times']} times what it takes, for {overload['seconds']:.0f} s: {answered:,} requests answered, "
+        f"{refused:,} refused by 429, {others} others; p99 of the answers {overload['answered_p99_ms']:.0f} ms at a "
+        f"deadline of {overload['timeout_ms']:,} ms; as before {overload['after']['seconds']:.1f} s later.",
+        f"- Idle: a text of {idle['tokens']} tokens is answered in {idle['median']:.1f} ms.",
+        f"- {chaos['requests']:,} good, broken, slow and vanishing requests: {chaos['fault_count']} faults, memory "
+        f"{100 * chaos['growth']:+.1f} %; SIGTERM among {ended['asked']}: {ended['answered']} answered, exit code "
+        f"{ended['exit_code']}.",
+        f"- {flat['requests']:,} requests: memory {100 * flat['growth']:+.1f} %.",
+        f"- Scores over {', '.join(str(row['connections']) for row in rows)} connections: {identical:,} "
+        f"of {asked:,} are those of `toolkit predict` to the bit.",
+    ]) + "\n"  # fmt: skip

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.results import DEMO, _without_samples
-from benchmarks.tables import ablations, augmentation, front
+from benchmarks.results import DEMO, RESULTS, _without_samples
+from benchmarks.tables import ablations, augmentation, front, promises, serving
 
 
 def test_scenarios_are_shown_without_their_samples() -> None:
@@ -72,3 +72,35 @@ def test_each_way_of_augmenting_is_told_with_what_it_does_to_candidates() -> Non
     assert "1 thread(s) of a CPU" in text
     assert "10.0 % and -8.00" in text
     assert text.endswith("900 MB for 10,000 rows, 1,000 MB for 100,000 rows.\n")
+
+
+def test_servers_are_told_from_the_fastest_to_the_slowest() -> None:
+    def measured(rate: float) -> dict[str, object]:
+        return {"texts_per_s": rate, "p50_ms": 1.25, "p99_ms": 2.5, "rounds": [[rate, 1.25, 2.5]] * 4}
+
+    text = serving({
+        "texts": 4000, "connections": 32, "environment": {"logical_cores": 2, "cpu": "X"},
+        "contenders": {"theirs": measured(500.0), "ours": measured(1000.0), "engine": measured(2000.0)},
+        "ratios": {"theirs": {"rate_ratio": 2.0}, "engine": {"rate_ratio": 0.5}, "server": "ours"},
+    })  # fmt: skip
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert rows == [
+        "| engine | 2,000 | 1.2 | 2.5 | 0.50x |", "| ours | 1,000 | 1.2 | 2.5 | - |",
+        "| theirs | 500 | 1.2 | 2.5 | 2.00x |",
+    ]  # fmt: skip
+    assert "4,000 texts a round, 32 connections, medians of 4 interleaved rounds" in text
+
+
+def test_a_promise_that_was_broken_is_told() -> None:
+    overload, chaos, flat, scores = (
+        json.loads((RESULTS / f"serve_{name}.json").read_text(encoding="utf-8"))
+        for name in ("overload", "chaos", "flat", "scores")
+    )
+    overload["statuses"] |= {"500": 3, "0": 4}
+    chaos["fault_count"], flat["growth"] = 5, 0.25
+    scores["rows"][0]["identical"] -= 1
+    text = promises(overload, chaos, flat, scores)
+    assert ", 7 others;" in text
+    assert " 5 faults," in text
+    assert "memory +25.0 %" in text
+    assert "2,999 of 3,000" in text
