@@ -7,8 +7,8 @@ The teacher is all-MiniLM-L6-v2 (extra `demo`), fine-tuned on the whole task, an
 student sees `--max-rows` training rows and `--copies` GloVe copies of each; without them it takes as many more epochs,
 so that every variant makes the same steps. The base is `full`: `--init teacher`, every loss, layer map uniform. The
 `short` variants start in different ways and then see the plain rows once in each stage: their column `start` is what
-each start is worth before any training. Finished steps are kept: give the same command again. Writes
-benchmarks/results/ablations.json after every run.
+each start is worth before any training. Finished steps are kept: give the same command again. Every run goes into
+benchmarks/results/ablations.json, in the place of the same task, seed and variant: they may come one command at a time.
 """
 
 from __future__ import annotations
@@ -127,6 +127,16 @@ def figures(student: Bundle, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def store(row: dict[str, Any], settings: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Put a run into the results, and give all of them; those of other settings are left behind."""
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"settings": None}
+    known = stored["rows"] if stored["settings"] == settings else []
+    rows = {(one["seed"], one["task"], list(VARIANTS).index(one["variant"])): one for one in (*known, row)}
+    content = {"settings": settings, "paper": PAPER, "rows": [rows[key] for key in sorted(rows)]}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return content
+
+
 def _data(options: argparse.Namespace, task: str) -> str | None:
     return None if task == "rotten-tomatoes" else str(options.data / FOLDERS[task])
 
@@ -157,19 +167,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--results", type=Path, default=ABLATIONS)
     options = parser.parse_args()
-    settings = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in vars(options).items() if name not in ("data", "corpus", "out", "results")
-    }  # fmt: skip
+    apart = ("data", "corpus", "out", "results", "tasks", "seeds", "variants")
+    settings = {name: value for name, value in vars(options).items() if name not in apart}
     teachers = {task: _teacher(options, task) for task in options.tasks}
-    rows: list[dict[str, Any]] = []
     for seed in options.seeds:
         for task in options.tasks:
             for name in options.variants:
-                rows.append(run_variant(options, task, seed, name, teachers[task]))
-                content = {"settings": settings, "paper": PAPER, "rows": rows}
-                options.results.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    show_table(f"{', '.join(options.tasks)}; {options.max_rows} rows; dev, %", ABLATIONS_HEAD, ablation_rows(content))
+                content = store(run_variant(options, task, seed, name, teachers[task]), settings, options.results)
+    show_table(f"{options.max_rows} rows; dev, %", ABLATIONS_HEAD, ablation_rows(content))
 
 
 if __name__ == "__main__":

@@ -148,8 +148,9 @@ def runtimes(content: dict[str, Any]) -> str:
 
 def ablation_rows(content: dict[str, Any]) -> list[tuple[str, ...]]:
     """A line for each variant: averages over tasks and seeds in %, and points against `full`, here and in the paper."""
-    rows, paper = content["rows"], content["paper"]
-    full = {(row["task"], row["seed"]): row["student"] for row in rows if row["variant"] == "full"}
+    paper = content["paper"]
+    full = {(row["task"], row["seed"]): row["student"] for row in content["rows"] if row["variant"] == "full"}
+    rows = [row for row in content["rows"] if (row["task"], row["seed"]) in full]
     lines = []
     for name in dict.fromkeys(row["variant"] for row in rows):
         of_name = [row for row in rows if row["variant"] == name]
