@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -212,12 +211,13 @@ def memory(rows: int, workdir: Path) -> dict[str, Any]:
 
 
 def child(data: str, out: str) -> None:
-    """Augment, then print the peak of this process: ru_maxrss is in KB on Linux."""
+    """Augment, then print the peak of this process, which on Linux ru_maxrss is not: it has the parent's in it."""
     from toolkit.augment import run_augment
     from toolkit.config import AugmentConfig
 
     run_augment(AugmentConfig("auto", out, data=data, copies=5))
-    print(json.dumps({"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)}))
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    print(json.dumps({"peak_mb": round(int(status.split("VmHWM:")[1].split()[0]) / 1000)}))
 
 
 def main() -> None:
