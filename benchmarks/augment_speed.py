@@ -211,7 +211,7 @@ def memory(rows: int, workdir: Path) -> dict[str, Any]:
 
 
 def child(data: str, out: str) -> None:
-    """Augment, then print the peak of this process, which on Linux ru_maxrss is not: it has the parent's in it."""
+    """Augment, then print the peak of this process, in MB. Linux's ru_maxrss has its parent's in it."""
     from toolkit.augment import run_augment
     from toolkit.config import AugmentConfig
 

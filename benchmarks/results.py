@@ -26,6 +26,7 @@ DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP, LOAD = (
     )
 )  # fmt: skip
 
+
 def collect(run: Path) -> dict[str, Any]:
     """The figures of a demo: its bundles' manifests and its bench report, without raw samples."""
     report = json.loads((run / "bench" / "report.json").read_text(encoding="utf-8"))

@@ -44,6 +44,7 @@ def engine_rate(bundle: str, texts: Sequence[str], inputs: int, under_way: int) 
     requests = [[(text, None) for text in texts[i : i + inputs]] for i in range(0, len(texts), inputs)]
 
     async def run() -> Round:
+        """Warm up, then time every request from its call to its answer."""
         limits, metrics = Limits(), Metrics()
         workers = Workers(limits.workers, metrics)
         engine, left, taken = Engine(load_predictor(bundle), limits, metrics, workers), iter(requests), list[float]()

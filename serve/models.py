@@ -116,7 +116,7 @@ class Model:
 
     @property
     def version(self) -> str:
-        """What tells it from others of its name."""
+        """What tells it from others of its name: the first 12 hex digits of the bundle's digest."""
         return self.digest[:12]
 
     def card(self) -> ModelCard:

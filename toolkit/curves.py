@@ -50,6 +50,7 @@ def layer_map(mapping: Sequence[int], teacher_layers: int) -> str:
     """Teacher layers above, student layers below, a line from each to the one it learns from."""
 
     def draw(axes: Any) -> None:
+        """Embeddings stand at 0, layer m of M at m / M of the width; g(0) = 0."""
         rows = ((1.0, teacher_layers, TEACHER, "teacher"), (0.0, len(mapping), STUDENT, "student"))
         for y, layers, colour, name in rows:
             axes.annotate(name, (-0.07, y), ha="right", va="center")

@@ -35,6 +35,7 @@ def from_config(kind: type[Config]) -> Callable[[Callable[[Any], None]], Callabl
     """Make a command whose options are the fields of a configuration class, with their defaults and help."""
 
     def decorate(run: Callable[[Any], None]) -> Callable[..., None]:
+        """The command; its signature, which typer reads, has a parameter for each field."""
         fields, hints = _fields(kind)
 
         def command(context: typer.Context, config: str | None, print_config: bool, **options: Any) -> None:
