@@ -30,8 +30,8 @@ bench: $(DEMO) ## measure what `make demo` left in runs/demo against BERT-base
 	$(BIN)/toolkit bench runs/demo/int8 --out runs/demo/bench $(ARGS)
 
 results: $(DEMO) ## README's results from what `make demo` left in runs/demo
-	$(BIN)/python -m benchmarks.results collect runs/demo
-	$(BIN)/python -m benchmarks.results render
+	$(BIN)/python -m benchmarks.publish collect runs/demo
+	$(BIN)/python -m benchmarks.publish render
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.corpus import SEED, calibration_text, learnt_int8, vocabulary_text
+from export.calibration_data import SEED, calibration_text, learnt_int8, vocabulary_text
 from export.triton import write_triton
-from toolkit.bundle import Bundle, check_target, open_bundle, write_bundle
+from toolkit.bundle.format import Bundle, check_target, open_bundle, write_bundle
+from toolkit.bundle.provenance import origin
 from toolkit.config import ExportConfig
 from toolkit.console import say, show_table
-from toolkit.data import Split, load_split
+from toolkit.data.datasets import Split, load_split
+from toolkit.data.tokenization import TextEncoder
 from toolkit.errors import ToolkitError, require
-from toolkit.predictor import OnnxRuntime, Runtime, TorchRuntime, batched_logits
-from toolkit.provenance import origin
+from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime, batched_logits
 from toolkit.tasks import TASKS, Task
-from toolkit.text import TextEncoder
 
 if TYPE_CHECKING:
-    from export.candidates import Ingredients
+    from export.tuning_candidates import Ingredients
     from export.verify import Gate, Measurement
 
 MODEL = "model.onnx"
@@ -94,7 +94,7 @@ def _check_source(source: Bundle, out: Path) -> None:
 
 def _export(job: Job, dev: Split) -> None:
     """Write the graph, hold it against PyTorch, and record both."""
-    from export.graph import load_classifier
+    from export.onnx_export import load_classifier
 
     say(f"exporting {job.source.path} to ONNX")
     reference = TorchRuntime(load_classifier(job.source.path))
@@ -116,7 +116,7 @@ class Job:
 
 def _write_model(job: Job, judge: Judge, model: Any) -> None:
     """Write model.onnx and record how it was made."""
-    from export.graph import check_graph, export_fp32, save_graph, to_half
+    from export.onnx_export import check_graph, export_fp32, save_graph, to_half
 
     target = job.staging / MODEL
     if job.config.precision == "fp32":
@@ -144,8 +144,8 @@ def describe_graph(path: Path) -> dict[str, Any]:
 
 def _trim(job: Job, model: Any) -> Any:
     """The model with fewer word pieces, and its tokenizer in the new folder likewise."""
-    from export.graph import load_classifier
-    from export.vocabulary import choose_pieces, trim_files, trim_model, trim_positions
+    from export.onnx_export import load_classifier
+    from export.trim_vocabulary import choose_pieces, trim_files, trim_model, trim_positions
 
     if not job.config.trim_vocabulary:
         return model
@@ -163,12 +163,11 @@ def _quantize(job: Job, judge: Judge, model: Any, fp32: Path) -> None:
     """Write the int8 graph, calibrated where there is text to calibrate by, or with --tune the fastest that passes."""
     import onnx
 
-    from export.calibrate import choose_rows, collect_inputs
-    from export.candidates import Ingredients, shape_of
-    from export.graph import count_layers, save_graph
-    from export.quantize import linear_inputs, quantize_graph
-    from export.sensitivity import embedding_gradients
-    from export.tables import FewBits
+    from export.int8.calibration import choose_rows, collect_inputs
+    from export.int8.embeddings import FewBits, embedding_gradients
+    from export.int8.quantize import linear_inputs, quantize_graph
+    from export.onnx_export import count_layers, save_graph
+    from export.tuning_candidates import Ingredients, shape_of
 
     graph, calibration, words, encoded, rows = onnx.load(fp32), None, None, None, np.empty(0, dtype=np.int64)
     if (split := calibration_text(job.source, job.config)) is not None:
@@ -192,8 +191,8 @@ def _quantize(job: Job, judge: Judge, model: Any, fp32: Path) -> None:
 
 
 def _tune(job: Job, judge: Judge, made: Ingredients) -> None:
-    from export.candidates import candidates
-    from export.tune import fastest, try_all
+    from export.tuning import fastest, try_all
+    from export.tuning_candidates import candidates
 
     found = candidates(made)
     say(f"{len(found)} candidates: building, judging and timing each on this CPU")

@@ -17,7 +17,6 @@ LABELS = "labels.txt"
 MAX_BATCH_SIZE = 32
 INSTANCES = 2
 DATA_TYPES = {1: "TYPE_FP32", 6: "TYPE_INT32", 7: "TYPE_INT64", 10: "TYPE_FP16"}  # by ONNX's TensorProto.DataType
-
 CONFIG = """\
 # For Triton Inference Server 25.03 or later, whose onnxruntime reads this model's opset and IR version.
 backend: "onnxruntime"

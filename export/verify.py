@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.data import Split
+from toolkit.data.datasets import Split
+from toolkit.data.tokenization import Encoded
 from toolkit.errors import GateError
+from toolkit.inference.runtimes import Runtime, batched_logits
 from toolkit.metrics import evaluate, predicted
-from toolkit.predictor import Runtime, batched_logits
 from toolkit.tasks import Task
-from toolkit.text import Encoded
 
 BATCH_SIZE = 32
 ALONE_ROWS = 256  # rows that are also run one by one and padded: enough to show a dependence, quick on any dev set

@@ -15,9 +15,9 @@ from typing import Any
 
 import uvicorn
 
-from serve.connection import Connection
-from serve.logs import configure
-from serve.processes import HUNG_SECONDS, Supervisor, application, one_of_several, shared_metrics
+from serve.http.connection import Connection
+from serve.log_format import configure
+from serve.supervisor import HUNG_SECONDS, Supervisor, application, one_of_several, shared_metrics
 from toolkit.config import ServeConfig
 from toolkit.console import say, stderr
 from toolkit.errors import ToolkitError

@@ -6,32 +6,32 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
-from serve import admin, hugging_face, protocol, routes, tracing
-from serve.errors import BodyLimit, handle_errors
-from serve.limits import Limits
-from serve.logs import Envelope
+from serve.api import admin, hugging_face, open_inference, routes
+from serve.engine.limits import Limits
+from serve.http import tracing
+from serve.http.access_log import Envelope
+from serve.http.api_keys import ADMIN_KEYS_VARIABLE, ApiKeys, Keys, cors
+from serve.http.error_handlers import BodyLimit, handle_errors
+from serve.lifecycle import freeze_startup_objects, readiness_off_first
 from serve.metrics import Metrics
-from serve.models import Models, load_predictor, named
-from serve.security import ADMIN_KEYS_VARIABLE, ApiKeys, Keys, cors
-from serve.shutdown import readiness_off_first
+from serve.models.loading import load_predictor, named
+from serve.models.registry import Models
 from toolkit import __version__
 from toolkit.config import ServeConfig
 from toolkit.errors import ToolkitError
-from toolkit.predictor import Predictor
+from toolkit.inference.predictor import Predictor
 
 Source = str | Path | Predictor
-# FastAPI's own, of its newer versions, would log what users send when a request is wrong; serve.tracing never does
+# FastAPI's own, of its newer versions, would log what users send when a request is wrong; serve.http.tracing never does
 NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-YOUNG_OBJECTS = 20_000  # between two collections of them; Python's own 700 are those of one or two requests
 
 
 def create_app(
@@ -68,7 +68,7 @@ def create_app(
             for name, one in sources.items()
         }
         app.state.models = models = Models(predictors, accepted, app.state.metrics, remember=bool(admins))
-        with readiness_off_first(models, config.shutdown_delay_s), _start_left_out_of_collections():
+        with readiness_off_first(models, config.shutdown_delay_s), freeze_startup_objects():
             yield
         await models.close()
         if traces is not None:
@@ -80,7 +80,7 @@ def create_app(
     )  # fmt: skip
     app.state.metrics, app.state.models = Metrics(), None
     app.state.admin_keys, app.state.models_root = admins, root
-    routers = (routes.router, hugging_face.router, protocol.router, *((admin.router,) if admins else ()))
+    routers = (routes.router, hugging_face.router, open_inference.router, *((admin.router,) if admins else ()))
     # flat, since a router inside another is searched twice for each request, and /predict before the pages of /docs
     app.router.routes[:0] = [route for router in routers for route in router.routes]
     app.add_middleware(BodyLimit, limit=accepted.payload_limit)  # innermost; what is added later is asked earlier
@@ -94,24 +94,6 @@ def create_app(
         app.add_middleware(tracing.Traces, provider=traces)
     handle_errors(app)
     return app
-
-
-@contextmanager
-def _start_left_out_of_collections() -> Iterator[None]:
-    """Keep Python's garbage collector from walking, over and over, all that was made at the start and stays.
-
-    Requests make enough objects that it would do so several times a second, each time for tens of milliseconds. What
-    they make is nearly all gone before it is walked, if that is put off for some tens of requests.
-    """
-    thresholds = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, *thresholds[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
 
 
 def _by_name(source: Source | Mapping[str, Source] | None, config: ServeConfig) -> dict[str, Source]:

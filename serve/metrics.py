@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from serve.schemas import ErrorType
+from serve.exceptions import ErrorType
 
 SECONDS = [0.00001 * 1.5**power for power in range(1, 36)]  # 15 microseconds to 15 seconds
 SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own: where processes of one server add up

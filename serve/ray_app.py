@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter, ValidationError
 from ray import serve
 
-from serve.logs import configure
-from serve.processes import application
+from serve.log_format import configure
+from serve.supervisor import application
 from toolkit.config import ServeConfig
 from toolkit.errors import ToolkitError, faults
 

@@ -2,69 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from browser import find_browser
 from hypothesis import settings
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer
+
+from tests.support.browser import find_browser
+from tests.support.data import BAD, FILLER, GOOD, rows, write_csv
+from tests.support.models import word_pieces
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # before any test imports the hub's client
+
+
 settings.register_profile("house", deadline=None, derandomize=True)  # busy machines are slow, not wrong
+
+
 settings.load_profile("house")
-
-GOOD = ["good", "great", "fine", "lovely", "warm", "bright", "clever", "moving", "funny", "tender"]
-BAD = ["bad", "awful", "poor", "dull", "cold", "bleak", "stupid", "boring", "flat", "harsh"]
-FILLER = [
-    "the",
-    "a",
-    "this",
-    "that",
-    "film",
-    "movie",
-    "plot",
-    "actor",
-    "scene",
-    "story",
-    "is",
-    "was",
-    "feels",
-    "seems",
-    "very",
-    "quite",
-    "rather",
-    "and",
-    "but",
-    "it",
-    "with",
-    "of",
-]
-
-
-def sentence(random: np.random.Generator, label: int) -> str:
-    """Three to twelve filler words around one or two words that decide the label."""
-    words = list(random.choice(FILLER, random.integers(3, 13)))
-    for word in random.choice(GOOD if label else BAD, random.integers(1, 3)):
-        words.insert(int(random.integers(0, len(words) + 1)), word)
-    return " ".join(words)
-
-
-def rows(n: int, seed: int) -> list[tuple[str, int]]:
-    """n separable (text, label) rows, both labels about equally often."""
-    random = np.random.default_rng(seed)
-    return [(sentence(random, label), label) for label in random.integers(0, 2, n).tolist()]
-
-
-def write_csv(path: Path, table: list[tuple[str, int]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        writer.writerows([text, ("negative", "positive")[label]] for text, label in table)
 
 
 @pytest.fixture(scope="session")
@@ -86,47 +42,6 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokenizer() -> Tokenizer:
     """`word_pieces` of the words that `sentence` uses."""
     return word_pieces([*GOOD, *BAD, *FILLER])
-
-
-def word_pieces(words: Sequence[str], *, cased: bool = False) -> Tokenizer:
-    """A WordPiece tokenizer with BERT's special tokens and templates; the same pieces every time.
-
-    The vocabulary is spelled out, not trained: the trainer breaks ties at random, and models made from it then differ.
-    """
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *words])
-    built = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    built.normalizer = normalizers.BertNormalizer(lowercase=not cased)
-    built.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    built.add_special_tokens(special)
-    built.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    return built
-
-
-def own_answers(model: Any, tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
-    """Logits [n, C] of a random classifier that gives each of its answers: its bias is set so that their mean is 0."""
-    import torch
-
-    from toolkit.trace import head_modules, model_inputs
-
-    model.eval()
-    tokenizer.enable_padding(pad_id=0)
-    found = tokenizer.encode_batch(texts if pairs is None else list(zip(texts, pairs, strict=True)))
-    tokenizer.no_padding()
-    batch = {
-        "input_ids": torch.tensor([one.ids for one in found]),
-        "attention_mask": torch.tensor([one.attention_mask for one in found]),
-        "token_type_ids": torch.tensor([one.type_ids for one in found]),
-    }
-    with torch.no_grad():
-        logits = model(**model_inputs(model, batch)).logits
-        head_modules(model)[1].bias -= logits.mean(0)
-    return (logits - logits.mean(0)).numpy()  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +89,7 @@ def tiny_teacher(
 ) -> Path:  # fmt: skip
     """A bundle fine-tuned on `data_dir`, good enough to be learnt from."""
     from toolkit.config import FinetuneConfig
-    from toolkit.finetune import run_finetune
+    from toolkit.training.finetune import run_finetune
 
     folder = tmp_path_factory.mktemp("teachers")
     plain = save_model(tiny_bert(initializer_range=0.05), folder / "plain")
@@ -187,7 +102,7 @@ def tiny_student(
     tmp_path_factory: pytest.TempPathFactory, tiny_bert: Callable[..., object], save_model: Callable[..., Path]
 ) -> Path:
     """A sealed PyTorch bundle with random weights for the task in `data_dir`; weights are large, so labels vary."""
-    from toolkit.bundle import write_bundle
+    from toolkit.bundle.format import write_bundle
     from toolkit.tasks import Task
 
     out = tmp_path_factory.mktemp("bundles") / "student"
@@ -210,7 +125,7 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> P
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from toolkit.bundle import open_bundle, write_bundle
+    from toolkit.bundle.format import open_bundle, write_bundle
 
     parent = open_bundle(tiny_student)
     model = AutoModelForSequenceClassification.from_pretrained(tiny_student, attn_implementation="eager").eval()

@@ -1,5 +1,7 @@
 """`python -m toolkit`."""
 
-from toolkit.cli import main
+from __future__ import annotations
+
+from toolkit.cli.main import main
 
 main()

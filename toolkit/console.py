@@ -14,7 +14,6 @@ from rich.tree import Tree
 
 PLAIN_INTERVAL_S = 10.0  # between plain lines: a log stays readable, and a hang shows
 PIPE_WIDTH = 1000  # a file has no width; a table there takes what its cells need
-
 # brackets are text, not markup: labels, file names and user input hold them
 # of several processes the first speaks, and the first of each machine tells its errors; torchrun numbers them
 console = Console(highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get("RANK", "0") != "0")

@@ -111,7 +111,6 @@ _TABLE = (
         copies=20,
     ),
 )  # fmt: skip
-
 TASKS = {task.name: task for task in _TABLE}
 
 

@@ -10,9 +10,10 @@ from toolkit.config.augment import AugmentConfig
 from toolkit.config.base import Config
 from toolkit.config.bench import BenchConfig
 from toolkit.config.demo import DemoConfig
+from toolkit.config.distill import LAYER_LOSSES, LAYER_MAPS, STUDENTS, DistillConfig
 from toolkit.config.export import ExportConfig
+from toolkit.config.finetune import FinetuneConfig
 from toolkit.config.serve import ServeConfig
-from toolkit.config.training import LAYER_LOSSES, LAYER_MAPS, STUDENTS, DistillConfig, FinetuneConfig
 
 __all__ = [
     "LAYER_LOSSES", "LAYER_MAPS", "STUDENTS", "AugmentConfig", "BenchConfig", "Config", "DemoConfig", "DistillConfig",

@@ -9,6 +9,8 @@ from typing import Any
 from toolkit.errors import faults
 from toolkit.tasks import TASKS
 
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+
 
 def argument(help_text: str) -> Any:
     """A positional argument of the command."""
@@ -77,3 +79,22 @@ def share(**values: float) -> Iterator[str]:
     for name, value in values.items():
         if not 0 <= value < 1:
             yield f"--{name.replace('_', '-')} {value}: expected 0 up to 1"
+
+
+def training_problems(config: Any) -> Iterator[str]:
+    """Problems of the options that finetune and distill share; `config` is the options of either."""
+    yield from at_least(1, batch_size=config.batch_size)
+    if config.accumulation is not None:
+        yield from at_least(1, accumulation=config.accumulation)
+    yield from at_least(0, seed=config.seed)
+    for name in ("patience", "checkpoint_every"):
+        if (value := getattr(config, name)) is not None:
+            yield from at_least(1, **{name: value})
+    if config.precision not in PRECISIONS:
+        yield f"--precision {config.precision}: expected {', '.join(PRECISIONS)}"
+    if config.max_length is not None:
+        yield from at_least(4, max_length=config.max_length)
+    if config.max_rows is not None:
+        yield from at_least(1, max_rows=config.max_rows)
+    yield from share(warmup=config.warmup, weight_decay=config.weight_decay)
+    yield from known_task(config.task, config.data, "train and dev files")

@@ -1,0 +1,124 @@
+"""Teacher, student and what the student keeps, for GLUE tasks and Rotten Tomatoes: one command, resumable.
+
+    python -m benchmarks.distillation.glue --data ../shared/data/glue --tasks mrpc cola --seeds 42 --out runs/glue
+
+The teacher is all-MiniLM-L6-v2 (extra `demo`), fine-tuned on each task; the student is tinybert4. `--data` holds the
+folders of the official TSV files (MRPC, CoLA, SST-2, STS-B, RTE). Schedules are RECIPES below: shorter than the
+paper's, so that two cores finish. Steps that are there already are kept. What was measured goes to
+benchmarks/results/glue.json, in the place of the same task and seed: they may come one command at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from benchmarks.paths import GLUE
+from toolkit.augmentation.augment import run_augment
+from toolkit.bundle.format import Bundle
+from toolkit.bundle.provenance import step
+from toolkit.cli.demo import Plan, write_unlabelled
+from toolkit.config import AugmentConfig, DemoConfig, DistillConfig, FinetuneConfig
+from toolkit.console import show_table
+from toolkit.data import builtin
+from toolkit.distillation.distill import run_distill
+from toolkit.distillation.seeds import summarize
+from toolkit.training.finetune import run_finetune
+
+FOLDERS = {"mrpc": "MRPC", "cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B", "rte": "RTE"}
+FIGURES = ("teacher", "start", "student", "retention")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long a task is taught; `copies` of each row are made with GloVe, 0 for none."""
+
+    teacher_epochs: int
+    intermediate_epochs: int
+    prediction_epochs: int
+    copies: int = 0
+    max_rows: int | None = None
+
+
+RECIPES = {
+    "mrpc": Recipe(4, 3, 1, copies=1),
+    "cola": Recipe(4, 8, 3),
+    "sst2": Recipe(2, 3, 2, max_rows=20_000),
+    "stsb": Recipe(3, 2, 1, copies=1),
+    "rte": Recipe(4, 3, 3, copies=1),
+}
+TASKS = ("rotten-tomatoes", *RECIPES)
+
+
+def run_task(task: str, data: Path, seed: int, out: Path) -> Bundle:
+    """Make one task's teacher and student with one seed."""
+    title, folder = f"{task}, seed {seed}", out / task / str(seed)
+    if task == "rotten-tomatoes":
+        plan = Plan.of(DemoConfig(str(folder), seed=seed))
+        teacher = step(f"{title}: teacher", plan.finetune, run_finetune)
+        write_unlabelled(plan, seed)
+        return step(f"{title}: student", plan.distill, run_distill, parent=teacher)
+    recipe = RECIPES[task]
+    rows = str(data / FOLDERS[task])
+    teaching = FinetuneConfig(
+        str(builtin.minilm()), task, str(folder / "teacher"), data=rows, epochs=recipe.teacher_epochs,
+        max_rows=recipe.max_rows, seed=seed,
+    )  # fmt: skip
+    teacher = step(f"{title}: teacher", teaching, run_finetune)
+    learning = DistillConfig(
+        str(folder / "teacher"), task, str(folder / "student"), data=rows, max_rows=recipe.max_rows, seed=seed,
+        intermediate_epochs=recipe.intermediate_epochs, prediction_epochs=recipe.prediction_epochs,
+    )  # fmt: skip
+    if recipe.copies:
+        augmented = folder / "augmented.parquet"
+        if not augmented.exists():
+            run_augment(AugmentConfig(task, str(augmented), data=rows, copies=recipe.copies, seed=seed))
+        learning = replace(learning, augment=str(augmented))
+    return step(f"{title}: student", learning, run_distill, parent=teacher)
+
+
+def figures(student: Bundle) -> dict[str, Any]:
+    """The task's own metric on dev in %: teacher, student before and after training, and the share kept."""
+    summary = summarize([student])
+    return {"task": summary["task"], "metric": summary["metric"], **summary["seeds"][0]}
+
+
+def store(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Put a student's figures into the results, and give all of them by task and seed."""
+    stored = json.loads(GLUE.read_text(encoding="utf-8")) if GLUE.exists() else []
+    rows = {(one["task"], one["seed"]): one for one in (*stored, row)}
+    found = sorted(rows.values(), key=lambda one: (TASKS.index(one["task"]), one["seed"]))
+    GLUE.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
+
+
+def main() -> None:
+    """Run the tasks, print the table, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with GLUE's folders")
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42])
+    parser.add_argument("--out", type=Path, default=Path("runs/glue"))
+    arguments = parser.parse_args()
+    for seed in arguments.seeds:
+        for task in arguments.tasks:
+            rows = store(figures(run_task(task, arguments.data, seed, arguments.out)))
+    table = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        of_task = [row for row in rows if row["task"] == task]
+        cells = [_spread([row[name] for row in of_task]) for name in FIGURES]
+        table.append((task, of_task[0]["metric"], str(len(of_task)), *cells))
+    show_table("dev, %", ("task", "metric", "seeds", *FIGURES), table)
+    print(f"mean kept: {mean(row['retention'] for row in rows):.2f} %")
+
+
+def _spread(values: list[float]) -> str:
+    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()

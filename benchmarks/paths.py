@@ -1,0 +1,15 @@
+"""Where the benchmarks' results stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+SERVE = ("overload", "chaos", "flat", "scores")
+DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP, LOAD = (
+    RESULTS / f"{name}.json" for name in (
+        "demo", "glue", "scale", "export_quality", "export_speed", "ablations", "augment_speed", "distill_step",
+        "serve_load",
+    )
+)  # fmt: skip

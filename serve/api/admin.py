@@ -1,0 +1,161 @@
+"""For those with an admin key: exchange a model while it serves, and take that back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, StrictBool
+from starlette.types import Receive, Scope, Send
+
+from serve.api.classify import loaded
+from serve.api.schemas import error_responses
+from serve.exceptions import ServeError
+from serve.http.api_keys import with_key
+from serve.http.json_route import BodyRoute
+from serve.models.loading import load_predictor
+from serve.models.registry import Model, Models
+from serve.models.replay import Comparison, compare
+from toolkit.errors import ToolkitError
+from toolkit.inference.predictor import Predictor
+
+ADMIN = "/admin"
+MIN_AGREEMENT = 0.9
+
+
+class _Locked(BodyRoute):
+    """A route behind the admin keys, however its path was reached, before a body is read."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await with_key(scope["app"].state.admin_keys, super().handle, scope, receive, send)
+
+
+router = APIRouter(prefix=ADMIN, route_class=_Locked)
+
+
+class SwapRequest(BaseModel):
+    """What to change to, and how much may change."""
+
+    bundle: str = Field(description="Directory of the new bundle, under --models-root.", examples=["reviews-v2"])
+    min_agreement: float = Field(
+        MIN_AGREEMENT, ge=0, le=1,
+        description="Smallest share of the replayed inputs to which both models must give the same label.",
+    )  # fmt: skip
+    max_score_difference: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Largest difference of a score that is accepted; all there is to check for regression."
+    )
+    force: StrictBool = Field(False, description="Change whatever the comparison says.")
+
+
+class Changed(BaseModel):
+    """Which model answers now, and how its answers differ from those of the one before."""
+
+    model: str
+    digest: str
+    previous_digest: str = Field(description="Of the model that answered until now.")
+    compared: Annotated[int, Field(description="Recent inputs that both models were asked.")] = 0
+    agreement: Annotated[float | None, Field(description="Share with the same label; null where there is none.")] = None
+    max_score_difference: float | None = None
+
+
+@router.post(
+    "/models/{name}", response_model=Changed, responses=error_responses(401, 404, 409, 413, 415, 422, 500, 503)
+)
+async def swap(http: Request, name: str, request: SwapRequest) -> JSONResponse:
+    """Verify and load a bundle, compare it on recent requests, and let it answer from then on."""
+    models = loaded(http)
+    models.get(name)
+    directory = _below(http.app.state.models_root, request.bundle)
+    async with models.changing:
+        before = models.get(name)
+        try:
+            predictor = await asyncio.to_thread(load_predictor, directory)
+        except (ToolkitError, OSError) as error:
+            raise ServeError("Validation", str(error)) from error
+        _check_same_task(before, predictor)
+        found = await _compared(models, before, predictor)
+        if not request.force:
+            _check_agreement(found, request)
+        after = models.switch(name, predictor)
+    changed = Changed(
+        model=name, digest=after.digest, previous_digest=before.digest, compared=found.compared,
+        agreement=found.agreement, max_score_difference=found.max_score_difference,
+    )  # fmt: skip
+    return JSONResponse(changed.model_dump())
+
+
+@router.post("/models/{name}/rollback", response_model=Changed, responses=error_responses(401, 404, 409, 422, 500, 503))
+async def rollback(http: Request, name: str) -> Changed:
+    """Let the model before the latest change answer again."""
+    models = loaded(http)
+    async with models.changing:
+        before = models.get(name)
+        after = models.rollback(name)
+    return Changed(model=name, digest=after.digest, previous_digest=before.digest)
+
+
+def _below(root: Path, given: str) -> Path:
+    """The directory of that name below `root`, links followed; whether one outside exists is not told.
+
+    Raises:
+        ServeError: it lies elsewhere.
+    """
+    try:
+        path = (root / given).resolve()
+        below = path.is_relative_to(root) and path != root and path.is_dir()
+    except (OSError, ValueError):  # a loop of links, a name too long, a NUL
+        below = False
+    if not below:
+        raise ServeError("Validation", "`bundle` is not a directory below --models-root")
+    return path
+
+
+def _check_same_task(before: Model, predictor: Predictor) -> None:
+    """Clients keep what they know of the model: its kind and its labels in their order."""
+    old, new = before.task, predictor.task
+    if (old.name, old.kind, old.labels) != (new.name, new.kind, new.labels):
+        raise ServeError(
+            "Validation",
+            f"the bundle is for {new.name} ({new.kind}: {', '.join(new.labels)}), {before.name} for "
+            f"{old.name} ({old.kind}: {', '.join(old.labels)}); task and labels must be the same",
+        )
+    if predictor.bundle.digest == before.digest:
+        raise ServeError("Validation", f"{before.name} is this very bundle already", status=409)
+
+
+async def _compared(models: Models, before: Model, predictor: Predictor) -> Comparison:
+    recent, limits = models.recent(before.name), models.limits
+    try:
+        limits.check(predictor.bundle.max_length)
+    except ToolkitError as error:
+        raise ServeError("Validation", str(error)) from error
+    longest = max(one.bundle.max_length for one in (before.predictor, predictor))
+    texts = [] if recent is None else recent.texts()
+    try:
+        return await asyncio.to_thread(
+            compare, before.predictor, predictor, texts, batch_size=max(1, limits.max_batch_tokens // longest)
+        )
+    except Exception as error:  # onnxruntime's own exceptions share no public base class
+        raise ServeError("Validation", f"not changed; the new model fails: {error}", status=409) from error
+
+
+def _check_agreement(found: Comparison, request: SwapRequest) -> None:
+    """Refuse a model that answers too differently.
+
+    Raises:
+        ServeError: 409, with the figures and what was asked for.
+    """
+    share, difference, most = found.agreement, found.max_score_difference, request.max_score_difference
+    problems = []
+    if share is not None and share < request.min_agreement:
+        problems.append(f"labels agree on {share:.4f} of them, below min_agreement {request.min_agreement}")
+    if difference is not None and most is not None and difference > most:
+        problems.append(f"a score differs by {difference:.4f}, more than max_score_difference {most}")
+    if found.failed:
+        problems.append(f"the new model gives no finite score to {found.failed}")
+    if problems:
+        told = f"not changed; of {found.compared} recent inputs: {'; '.join(problems)}"
+        raise ServeError("Validation", f'{told}. {{"force": true}} changes all the same', status=409)

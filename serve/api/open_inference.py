@@ -1,0 +1,185 @@
+"""The Open Inference Protocol, version 2, over the same engine: texts go in as BYTES, labels and scores come out.
+
+Inputs `text` and, for pairs, `text_pair`, shape [n] or [n, 1]; outputs `label` (BYTES) and `score` (FP32), shape
+[n, C]: every input's labels, best first, or [n, k] with the parameter `top_k`. Tensors are JSON; the binary extension
+is not spoken. https://github.com/kserve/open-inference-protocol
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, Field, PrivateAttr, StrictBool, StrictInt, model_validator
+from pydantic_core import PydanticCustomError
+
+from serve.api.classify import loaded, rank, respond
+from serve.api.schemas import Inputs, Milliseconds, TopK, error_responses, parse_inputs
+from serve.engine.engine import Answer
+from serve.exceptions import ServeError
+from serve.http.json_route import BodyRoute
+from serve.models.registry import Model
+from toolkit import __version__
+
+FAILURES = (400, 401, 404, 413, 415, 422, 424, 429, 500, 503, 504)
+INPUTS, OUTPUTS = ("text", "text_pair"), ("label", "score")
+router = APIRouter(prefix="/v2", route_class=BodyRoute)
+
+
+class V2Error(BaseModel):
+    """What every error under /v2 looks like."""
+
+    error: str
+
+
+class Tensor(BaseModel):
+    """Strings in row-major order, flat or nested as the shape is."""
+
+    name: Literal["text", "text_pair"]
+    shape: Annotated[list[StrictInt], Field(min_length=1, max_length=2)] = Field(examples=[[2]])
+    datatype: Literal["BYTES"]
+    data: list[str] | list[list[str]] = Field(examples=[["a warm film", "dull"]])
+    parameters: dict[str, Any] | None = None
+
+    def strings(self) -> list[str]:
+        """The data, flat."""
+        flat = [one for row in self.data for one in ([row] if isinstance(row, str) else row)]
+        if self.shape not in ([len(flat)], [len(flat), 1]):
+            problem = f"`{self.name}` has shape {self.shape} and {len(flat)} strings"
+            raise PydanticCustomError("inputs", f"{problem}: expected shape [n] or [n, 1] and n strings")
+        return flat
+
+
+class Wanted(BaseModel):
+    """An output to answer with."""
+
+    name: Literal["label", "score"]
+    parameters: dict[str, Any] | None = None
+
+
+class Parameters(BaseModel):
+    """What /predict takes beside its inputs."""
+
+    truncate: StrictBool = True
+    raw_scores: StrictBool = False
+    top_k: TopK | None = None
+    timeout_ms: Milliseconds | None = None
+
+
+class InferRequest(BaseModel):
+    """Texts to classify."""
+
+    id: str | None = Field(None, max_length=256)
+    inputs: Annotated[list[Tensor], Field(min_length=1, max_length=2)]
+    outputs: list[Wanted] | None = None
+    parameters: Parameters = Parameters()
+    _texts: Inputs = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _read(self) -> Self:
+        tensors: dict[str, list[str]] = {tensor.name: tensor.strings() for tensor in self.inputs}
+        if "text" not in tensors or len(tensors) < len(self.inputs):
+            raise PydanticCustomError("inputs", "expected one input `text` and, for pairs, one `text_pair`")
+        if len({len(strings) for strings in tensors.values()}) > 1:
+            raise PydanticCustomError("inputs", "`text` and `text_pair` are not equally many")
+        columns = [tensors[one] for one in INPUTS if one in tensors]
+        self._texts = parse_inputs([list(row) for row in zip(*columns, strict=True)])
+        return self
+
+    def texts(self) -> Inputs:
+        """What to classify."""
+        return self._texts
+
+
+class OutputTensor(BaseModel):
+    """One output, its data flat in row-major order."""
+
+    name: Literal["label", "score"]
+    shape: list[int]
+    datatype: Literal["BYTES", "FP32"]
+    data: list[str] | list[float]
+
+
+class InferResponse(BaseModel):
+    """Labels and scores."""
+
+    model_name: str
+    model_version: str = Field(description="Start of the bundle's digest.")
+    id: str | None = None
+    outputs: list[OutputTensor]
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries for errors in the protocol's shape."""
+    found = error_responses(*statuses)
+    for entry in found.values():
+        example = entry["content"]["application/json"]["example"]
+        entry |= {"model": V2Error, "content": {"application/json": {"example": {"error": example["error"]}}}}
+    return found
+
+
+@router.get("", responses=_errors(401))
+async def server() -> dict[str, Any]:
+    """The server's name, version and extensions."""
+    return {"name": "tinybert-toolkit", "version": __version__, "extensions": []}
+
+
+@router.get("/health/live")
+async def live() -> dict[str, bool]:
+    """Whether the process answers at all."""
+    return {"live": True}
+
+
+@router.get("/health/ready", responses=_errors(503))
+async def ready(http: Request) -> dict[str, bool]:
+    """Whether requests are answered."""
+    await _check_ready(http)
+    return {"ready": True}
+
+
+@router.get("/models/{name}", responses=_errors(401, 404, 422, 503))
+async def metadata(http: Request, name: str) -> dict[str, Any]:
+    """A model's inputs and outputs; -1 is any number of them."""
+    model = loaded(http).get(name)
+    width = len(model.task.labels)
+    inputs = [{"name": one, "datatype": "BYTES", "shape": [-1]} for one in INPUTS]
+    outputs = [
+        {"name": one, "datatype": kind, "shape": [-1, width]}
+        for one, kind in zip(OUTPUTS, ("BYTES", "FP32"), strict=True)
+    ]
+    return {"name": name, "platform": "onnxruntime_onnx", "inputs": inputs, "outputs": outputs}
+
+
+@router.get("/models/{name}/ready", responses=_errors(401, 404, 422, 503))
+async def model_ready(http: Request, name: str) -> dict[str, Any]:
+    """Whether a model answers requests."""
+    loaded(http).get(name)
+    await _check_ready(http)
+    return {"name": name, "ready": True}
+
+
+@router.post("/models/{name}/infer", response_model=InferResponse, responses=_errors(*FAILURES))
+async def infer(http: Request, name: str, request: InferRequest) -> Response:
+    """Classify texts or pairs of texts."""
+    given = request.parameters
+
+    def render(model: Model, answer: Answer) -> dict[str, Any]:
+        found = rank(answer.logits, model.task, raw_scores=given.raw_scores, top_k=given.top_k)
+        shape = [len(found), len(found[0])]
+        tensors: dict[str, dict[str, Any]] = {
+            one: {"name": one, "shape": shape, "datatype": kind, "data": [cell[one] for row in found for cell in row]}
+            for one, kind in zip(OUTPUTS, ("BYTES", "FP32"), strict=True)
+        }
+        wanted = OUTPUTS if request.outputs is None else dict.fromkeys(one.name for one in request.outputs)
+        return {
+            "model_name": model.name, "model_version": model.version,
+            **({} if request.id is None else {"id": request.id}), "outputs": [tensors[one] for one in wanted],
+        }  # fmt: skip
+
+    return await respond(http, name, request.texts(), render, truncate=given.truncate, timeout_ms=given.timeout_ms)
+
+
+async def _check_ready(http: Request) -> None:
+    if not await loaded(http).healthy():
+        raise ServeError("Unhealthy", "the model fails or the server is shutting down")

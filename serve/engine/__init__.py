@@ -1,0 +1,1 @@
+"""From an accepted text to its logits: the queue, the batches, the worker threads."""

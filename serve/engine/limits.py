@@ -1,0 +1,51 @@
+"""How much a server takes on, and how many CPUs it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from toolkit.config import ServeConfig
+from toolkit.errors import faults
+from toolkit.measurement.environment import cpu_quota
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a server takes on; the names are text-embeddings-inference's.
+
+    Attributes:
+        max_concurrent_requests: inputs accepted and not yet answered; more are refused before any work.
+        max_batch_tokens: tokens of one batch, padding included; memory grows with it.
+        max_batch_requests: inputs of one batch.
+        max_client_batch_size: inputs of one request.
+        payload_limit: bytes of one request body.
+        timeout_ms: milliseconds that a request may take unless it names its own.
+        workers: threads that run the model, one CPU each.
+    """
+
+    max_concurrent_requests: int = ServeConfig.max_concurrent_requests
+    max_batch_tokens: int = ServeConfig.max_batch_tokens
+    max_batch_requests: int = ServeConfig.max_batch_requests
+    max_client_batch_size: int = ServeConfig.max_client_batch_size
+    payload_limit: int = ServeConfig.payload_limit
+    timeout_ms: int = ServeConfig.timeout_ms
+    workers: int = field(default_factory=cpu_quota)
+
+    @classmethod
+    def of(cls, config: ServeConfig) -> Limits:
+        """The limits of each process of a configuration: the CPUs are shared out among them, all else is each one's."""
+        config.check()
+        given = {name: getattr(config, name) for name in cls.__dataclass_fields__}
+        return cls(**{**given, "workers": config.workers or max(1, cpu_quota() // config.processes)})
+
+    def check(self, max_length: int) -> None:
+        """Raise one ToolkitError with every limit that could not work for inputs of up to `max_length` tokens."""
+        problems = [f"{name} {value}: expected 1 or more" for name, value in vars(self).items() if value < 1]
+        if 0 < self.max_batch_tokens < max_length:
+            problems.append(f"max_batch_tokens {self.max_batch_tokens}: expected at least max_length, {max_length}")
+        if 0 < self.max_concurrent_requests < self.max_client_batch_size:
+            problems.append(
+                f"max_client_batch_size {self.max_client_batch_size}: expected at most max_concurrent_requests, "
+                f"{self.max_concurrent_requests}; a full request would never be accepted"
+            )
+        faults(problems, subject="these limits cannot be used")

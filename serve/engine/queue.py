@@ -1,0 +1,106 @@
+"""Inputs that wait for a model, and which of them run together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from serve.engine.limits import Limits
+from serve.engine.tokenization import Tokens
+from serve.exceptions import ServeError
+
+WINDOW = 128  # queued inputs looked at for a batch: enough to find like lengths, few enough to scan each time
+MAX_PADDING = 0.125  # share of a batch that may be padding; beyond it a second batch is cheaper
+
+
+@dataclass(eq=False)
+class Pending:
+    """A request whose inputs are queued or running: done when every row has its logits, or one has failed.
+
+    Attributes:
+        done: resolved in the event loop, or failed with the ServeError of a row.
+        logits: [C] float32 of each input, in the request's order; None while it waits or runs.
+        queue_s, inference_s: seconds of its slowest input.
+    """
+
+    done: asyncio.Future[None]
+    logits: list[np.ndarray | None]
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+
+    def settle(self, row: int, outcome: np.ndarray | ServeError) -> None:
+        """Give a row its logits, or what went wrong with it."""
+        if self.done.done():
+            return
+        if isinstance(outcome, ServeError):
+            self.done.set_exception(outcome)
+            return
+        self.logits[row] = outcome
+        if all(one is not None for one in self.logits):
+            self.done.set_result(None)
+
+
+@dataclass(eq=False)
+class Entry:
+    """One tokenized input of a request.
+
+    Attributes:
+        request, row: whose it is, and which of its inputs.
+        tokens: L ids; its len() is L.
+        queued: when it was queued, seconds by the workers' clock.
+    """
+
+    request: Pending
+    row: int
+    tokens: Tokens
+    queued: float
+
+    def __len__(self) -> int:
+        return len(self.tokens.ids)
+
+
+class Queue:
+    """Inputs that wait, the oldest first, and the tokens they have together."""
+
+    def __init__(self) -> None:
+        self.entries: deque[Entry] = deque()
+        self.tokens = 0
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Queue inputs behind all others."""
+        for entry in entries:
+            self.entries.append(entry)
+            self.tokens += len(entry)
+
+    def drop(self, request: Pending) -> None:
+        """Take the inputs of a request off."""
+        self._remove({entry for entry in self.entries if entry.request is request})
+
+    def take(self, share: int, limits: Limits) -> list[Entry]:
+        """Take off the oldest input and up to `share` - 1 of like length, within the limits on tokens, inputs and
+        padding."""
+        oldest, *others = islice(self.entries, WINDOW)
+        most = min(share, limits.max_batch_requests)
+        batch, longest, real = [oldest], len(oldest), len(oldest)
+        for entry in sorted(others, key=lambda one: abs(len(one) - len(oldest))):
+            if len(batch) == most:
+                break
+            width = max(longest, len(entry))
+            padded = width * (len(batch) + 1)
+            if padded <= limits.max_batch_tokens and padded - real - len(entry) <= MAX_PADDING * padded:
+                batch.append(entry)
+                longest, real = width, real + len(entry)
+        self._remove(set(batch))
+        return batch
+
+    def _remove(self, leaving: set[Entry]) -> None:
+        self.entries = deque(entry for entry in self.entries if entry not in leaving)
+        self.tokens -= sum(map(len, leaving))

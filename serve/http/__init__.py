@@ -1,0 +1,1 @@
+"""What surrounds every endpoint: errors, keys, the access log, traces."""

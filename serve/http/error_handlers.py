@@ -1,0 +1,106 @@
+"""Every error in one shape, {"error", "error_type"}: of a request, of HTTP itself, and of the server.
+
+Under /v2 the shape is the Open Inference Protocol's: {"error"} alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.exceptions import ErrorResponse, ErrorType, ServeError
+from serve.metrics import FAILURES
+
+PROTOCOL = "/v2"
+CLASSIFYING = re.compile(
+    rf"/(?:predict)?|/models/[^/]+/predict|{PROTOCOL}/models/[^/]+/infer"
+)  # what te_request_* count
+
+
+class BodyLimit:
+    """ASGI middleware: a body larger than `limit` bytes is refused, announced or not, before it is held in memory."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self.app, self.limit = app, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse by Content-Length at once; otherwise count what arrives."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        message = f"the body is larger than {self.limit} bytes"
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self.limit:
+            await error_response(scope, "Validation", message, 413)(scope, receive, send)
+            return
+        arrived = 0
+
+        async def counted() -> Message:
+            nonlocal arrived
+            part = await receive()
+            arrived += len(part.get("body", b""))
+            if arrived > self.limit:
+                raise HTTPException(413, message)
+            return part
+
+        await self.app(scope, counted, send)
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Answer every exception that says something about the request in the one shape."""
+    app.add_exception_handler(ServeError, _on_serve_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+
+
+def error_response(
+    scope: Scope, error_type: ErrorType, message: str, status: int, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """An error as every one is answered, counted where it is a classification's and told to the log."""
+    return _answer(Request(scope), error_type, message, status, headers)
+
+
+def _answer(
+    http: Request, error_type: ErrorType, message: str, status: int, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    path = http.url.path
+    http.state.log = {"error_type": error_type}
+    if CLASSIFYING.fullmatch(path):
+        metrics = http.app.state.metrics
+        metrics.failures[FAILURES[error_type]].inc()
+        if not getattr(http.state, "counted", False):  # it failed before the endpoint could tell its method
+            metrics.requests["invalid"].inc()
+    if path.startswith(PROTOCOL):
+        return JSONResponse({"error": message}, status, headers)
+    return JSONResponse(ErrorResponse(error=message, error_type=error_type).model_dump(), status, headers)
+
+
+def _on_serve_error(http: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServeError)
+    return _answer(http, error.error_type, error.message, error.status, error.headers)
+
+
+def _on_invalid(http: Request, error: Exception) -> JSONResponse:
+    """JSON that is no request. Its first problem is told."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "empty":
+        return _answer(http, "Empty", first["msg"], 400)
+    where = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    message = first["msg"] if first["type"] == "inputs" else f"`{where}`: {first['msg']}"
+    return _answer(http, "Validation", message, 422)
+
+
+def _on_http(http: Request, error: Exception) -> JSONResponse:
+    """Errors of routing (404, 405) and of a body that is too large (413)."""
+    assert isinstance(error, HTTPException)
+    message = error.detail
+    if error.status_code in (404, 405):
+        message = f"{error.detail}: {http.method} {http.url.path}; this server answers POST /predict, see /docs"
+    return _answer(http, "Validation", message, error.status_code, error.headers)

@@ -1,0 +1,1 @@
+"""The models of a server: loading, the registry, exchange, and replay."""

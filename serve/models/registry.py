@@ -1,0 +1,147 @@
+"""The models of a server by name: loaded and checked, exchanged as a whole, and the one before kept to go back to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from serve.engine.engine import Engine
+from serve.engine.limits import Limits
+from serve.engine.workers import Workers
+from serve.exceptions import ServeError
+from serve.metrics import Metrics
+from serve.models.replay import Recent
+from toolkit.inference.predictor import Predictor
+from toolkit.tasks import Task
+
+PROBE = ("is the model well?", None)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded bundle under its name, and the engine that runs it."""
+
+    name: str
+    predictor: Predictor
+    engine: Engine
+
+    @property
+    def task(self) -> Task:
+        """What its logits stand for."""
+        return self.predictor.task
+
+    @property
+    def digest(self) -> str:
+        """The bundle's digest."""
+        return self.predictor.bundle.digest
+
+    @cached_property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What says of an answer which model gave it."""
+        return [(b"x-model", self.name.encode()), (b"x-model-digest", self.version.encode())]
+
+    @property
+    def version(self) -> str:
+        """What tells it from others of its name: the first 12 hex digits of the bundle's digest."""
+        return self.digest[:12]
+
+
+class Models:
+    """Everything that is served. A request takes a model once and is answered by it wholly, whatever happens since.
+
+    Create and use it inside one event loop.
+
+    Args:
+        predictors: by name; the first is the one that requests without a name go to.
+        limits: how much to take on, all models together.
+        metrics: where batches are counted.
+        remember: keep recent inputs, to compare a new model by.
+    """
+
+    def __init__(
+        self, predictors: Mapping[str, Predictor], limits: Limits, metrics: Metrics, *, remember: bool = False
+    ) -> None:
+        self.limits, self._metrics = limits, metrics
+        self.workers = Workers(limits.workers, metrics)
+        self.changing = asyncio.Lock()  # one change at a time
+        self.draining = False  # whether requests should go elsewhere from now on
+        self._current = {name: self._model(name, predictor) for name, predictor in predictors.items()}
+        self._previous: dict[str, Model] = {}
+        self._recent = {name: Recent() for name in predictors} if remember else {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def all(self) -> list[Model]:
+        """The model of each name, the default first."""
+        return list(self._current.values())
+
+    def get(self, name: str | None = None) -> Model:
+        """The model of that name, or the default.
+
+        Raises:
+            ServeError: 404, there is none.
+        """
+        if name is None:
+            return next(iter(self._current.values()))
+        if name not in self._current:
+            known = ", ".join(self._current)
+            raise ServeError("Validation", f"no model {name[:64]!r}; this server has {known}", status=404)
+        return self._current[name]
+
+    def recent(self, name: str) -> Recent | None:
+        """What was asked lately of the model of that name, where it is remembered."""
+        return self._recent.get(name)
+
+    def switch(self, name: str, predictor: Predictor) -> Model:
+        """Let another model answer from the next request on; the one until now finishes its requests and stays loaded.
+
+        The model before that one is let go of once its last request is answered.
+        """
+        before = self._current[name]
+        model = self._model(name, predictor)
+        if name in self._previous:
+            self._retire(self._previous[name])
+        self._previous[name], self._current[name] = before, model
+        return model
+
+    def rollback(self, name: str) -> Model:
+        """Let the model before the latest switch answer again; the one given up finishes its requests.
+
+        Raises:
+            ServeError: 409, there is none; so asking twice does not undo the first time.
+        """
+        given_up = self.get(name)
+        if name not in self._previous:
+            raise ServeError("Validation", f"{name} has no earlier model to go back to", status=409)
+        self._current[name] = self._previous.pop(name)
+        self._retire(given_up)
+        return self._current[name]
+
+    async def healthy(self) -> bool:
+        """Whether requests are answered; a model whose latest batch failed is asked again."""
+        if self.draining:
+            return False
+        for engine in (model.engine for model in self.all()):
+            if engine.failing:
+                try:
+                    await engine.predict([PROBE])
+                except ServeError:
+                    return False
+        return True
+
+    async def close(self) -> None:
+        """Refuse new requests, finish the accepted ones, stop the threads."""
+        self.draining = True
+        engines = [model.engine for model in (*self._current.values(), *self._previous.values())]
+        await asyncio.gather(*(engine.close() for engine in engines), *self._retiring)
+        await self.workers.close()
+
+    def _model(self, name: str, predictor: Predictor) -> Model:
+        return Model(name, predictor, Engine(predictor, self.limits, self._metrics, self.workers, name))
+
+    def _retire(self, model: Model) -> None:
+        """Close it. A request that took it just now starts before the task made here does, and is still accepted."""
+        task = asyncio.get_running_loop().create_task(model.engine.close())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)

@@ -1,0 +1,113 @@
+"""Several server processes on one port: started and replaced by uvicorn's supervisor, counted as one server."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from tempfile import TemporaryDirectory
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client.multiprocess import mark_process_dead
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from serve.app import create_app
+from serve.engine.limits import Limits
+from serve.log_format import configure
+from serve.metrics import SHARED_VARIABLE
+from serve.models.loading import load_predictor, named
+from toolkit.config import ServeConfig
+from toolkit.console import say
+from toolkit.errors import ToolkitError
+from toolkit.inference.predictor import Predictor
+
+log = logging.getLogger("serve")
+HUNG_SECONDS = 10  # a process that answers no ping for so long is replaced; also what a restart by SIGHUP may take
+
+
+class Supervisor(Multiprocess):
+    """Keeps `config.workers` processes answering on the sockets, until SIGTERM or SIGINT; SIGHUP renews them in turn.
+
+    Args:
+        config: uvicorn's; its app is a picklable factory, since each process makes its own.
+        sockets: listening; every process accepts from them, so a process that dies takes only its own connections.
+        ready: what is said once, when all processes answer.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], ready: str) -> None:
+        super().__init__(config, sockets)
+        self._ready: str | None = ready
+        self._failed = False
+        self._pids: set[int] = set()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace what died, twice a second; what the dead counted stays, what they held is forgotten."""
+        super().keep_subprocess_alive()
+        pids = {process.pid for process in self.processes if process.pid is not None}
+        for pid in self._pids - pids:
+            log.warning("server process %d ended; another one takes its place", pid)
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+            if self._ready:  # the others would end the same way
+                self._failed = True
+                self.should_exit.set()
+        self._pids = pids
+        if self._ready and all(process.is_ready() for process in self.processes):
+            say(self._ready)
+            self._ready = None
+
+    def run(self) -> None:
+        """Supervise until told to stop, then wait until every process has answered what it accepted.
+
+        Raises:
+            ToolkitError: a process failed to start; its log tells why.
+        """
+        super().run()
+        if self._failed or any(process.exitcode == STARTUP_FAILURE for process in self.processes):
+            raise ToolkitError("a server process could not start", fix="its own message stands above")
+
+
+@contextmanager
+def shared_metrics() -> Iterator[None]:
+    """A directory where the processes started inside add up what they count."""
+    with TemporaryDirectory(prefix="toolkit-metrics-") as directory:
+        os.environ[SHARED_VARIABLE] = directory
+        try:
+            yield
+        finally:
+            del os.environ[SHARED_VARIABLE]
+
+
+def application(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
+    """What a configuration serves, by name, loaded and checked, and the application that does.
+
+    Raises:
+        ToolkitError: a bundle is missing or damaged, limits that cannot work, or keys that cannot be read.
+    """
+    accepted = Limits.of(config)
+    predictors = {name: load_predictor(directory) for name, directory in named(config.bundles).items()}
+    for predictor in predictors.values():
+        accepted.check(predictor.bundle.max_length)
+    return predictors, create_app(predictors, config=config, limits=accepted)
+
+
+def one_of_several(config: ServeConfig) -> FastAPI:
+    """The application inside a process of a Supervisor's."""
+    configure(config.log_format)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True, name="end-with-parent").start()
+    return application(config)[1]
+
+
+def _end_with(sentinel: int) -> None:
+    """Drain and exit, as on SIGTERM, when the supervisor is gone: without it nobody would stop this process."""
+    wait([sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)

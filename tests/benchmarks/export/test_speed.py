@@ -1,0 +1,72 @@
+"""The speed benchmark's parts that need no quiet machine, and one small run of the whole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.export.profile import by_operator, linear_shapes
+from benchmarks.export.speed import NAMES, OURS, compared, write_models
+from tests.support.paths import ROOT
+
+
+def test_ratios_say_how_many_times_faster_ours_is() -> None:
+    row = compared({OURS: [1.0, 1.0, 1.0], "peer": [2.0, 3.0, 4.0]})
+    assert (row[OURS]["ours_is_faster"], row[OURS]["low"], row[OURS]["high"]) == (1.0, 1.0, 1.0)
+    assert row["peer"]["ours_is_faster"] == row["peer"]["median_ms"] == 3.0
+    assert 2.0 <= row["peer"]["low"] <= 3.0 <= row["peer"]["high"] <= 4.0
+
+
+def test_the_integer_products_of_a_graph(tiny_student: Path, tmp_path: Path) -> None:
+    write_models(tiny_student, None, tmp_path)
+    assert linear_shapes(tmp_path / "int8.onnx") == Counter({(24, 24): 12, (24, 48): 3, (48, 24): 3})
+
+
+def test_shares_by_operator(tmp_path: Path) -> None:
+    """A large product and a small sum: the product takes more, shares sum to one."""
+    weight = numpy_helper.from_array(np.ones((512, 512), dtype=np.float32), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("ReduceMax", ["y"], ["z"], keepdims=0)]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 512])
+    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, [])
+    graph = helper.make_graph(nodes, "two", [x], [z], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
+    ms, shares = by_operator(tmp_path / "m.onnx", {"x": np.ones((256, 512), dtype=np.float32)}, tmp_path)
+    assert ms > 0
+    assert list(shares) == ["MatMul", "ReduceMax"]
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_a_small_run_of_the_whole(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.export.speed",
+        str(tiny_student),
+        "--data",
+        str(data_dir),
+        "--out",
+        str(out),
+    ]
+    small = ["--threads", "1", "--processes", "1", "--rounds", "2", "--shapes", "1x8", "2x16"]
+    subprocess.run([*command, *small], check=True, cwd=ROOT)
+    report = json.loads(out.read_text())
+    found = report["threads"]["1"]
+    assert list(found["cells"]) == ["1x8", "2x16", "real lengths"]
+    for row in found["cells"].values():
+        assert tuple(row) == NAMES
+        assert all(len(one["samples_ms"]) == 2 and one["median_ms"] > 0 for one in row.values())
+    assert found["answers"]["our fp32"]["largest_difference"] < 1e-4
+    assert found["answers"][OURS]["batch_difference"] <= 1e-5
+    assert found["answers"]["onnxruntime dynamic int8"]["batch_difference"] > 1e-5
+    limits = report["profile"]["cells"]["2x16"]
+    assert limits["int8_multiply_adds"] == 2 * 16 * 3 * (4 * 24 * 24 + 2 * 24 * 48)

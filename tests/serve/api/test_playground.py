@@ -1,0 +1,201 @@
+"""The page at / in a real browser, asked as a person would, and what it may do."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from serve.api.playground import PAGE, POLICY
+from tests.support.arithmetic_bundles import SUM, save_arithmetic
+from tests.support.browser import run_browser
+from tests.support.server import serving
+from toolkit.inference.predictor import open_predictor
+
+LONG = "good film " * 40
+NASTY = 'it\'s <b>"good"</b> & $HOME `ls`\nbad'
+
+
+@pytest.fixture(scope="module")
+def address(tiny_onnx: Path) -> Iterator[str]:
+    options = ("--workers", "1", "--log-format", "none", "--payload-limit", "2000")
+    with serving("-m", "serve", str(tiny_onnx), "--port", "0", *options) as (_, found):
+        yield found
+
+
+def visit(browser: str, profile: Path, url: str, *arguments: str) -> str:
+    """The page's HTML, or with --screenshot its picture, once it has its answers."""
+    done = run_browser(browser, profile, "--virtual-time-budget=4000", *arguments, url, timeout=120)
+    assert "Content Security Policy" not in done.stderr
+    return done.stdout
+
+
+def shown(dom: str, name: str) -> str:
+    """The text of the element with an id."""
+    found = re.search(rf'<(\w+)[^>]* id="{name}"[^>]*>(.*?)</\1>', dom, re.DOTALL)
+    assert found, name
+    return html.unescape(re.sub(r"<[^>]+>", " ", found.group(2))).strip()
+
+
+def test_the_page_shows_what_predict_answers(browser: str, address: str, tiny_onnx: Path, tmp_path: Path) -> None:
+    asked = {"text": NASTY, "pair": LONG}
+    url = f"{address}/#{urlencode(asked)}"
+    dom = visit(browser, tmp_path / "profile", url, "--dump-dom", "--enable-logging=stderr")
+    scores = open_predictor(tiny_onnx, threads=1).predict([NASTY], [LONG])[0]
+    best = ["negative", "positive"][int(scores.argmax())]
+    assert shown(dom, "verdict") == best
+    assert re.findall(r"(\w+)\s+(\d+\.\d) %", shown(dom, "labels")) == [
+        (label, f"{100 * score:.1f}")
+        for score, label in sorted(zip(scores, ("negative", "positive"), strict=True), reverse=True)
+    ]
+    widths = [float(one) for one in re.findall(r'class="fill" style="width: ([\d.]+)%', dom)]
+    assert widths == pytest.approx(sorted(100 * scores, reverse=True), abs=0.01)
+    assert shown(dom, "truncated") == "Too long: only the first 32 tokens were read."
+    facts = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", dom)
+    assert facts[0] == ("tokens", "32")
+    assert [name for name, _ in facts[1:]] == [
+        "tokenizing", "waiting", "in the model", "server in all", "with the network",
+    ]  # fmt: skip
+    assert all(re.fullmatch(r"\d+(\.\d\d)? ms", value) for _, value in facts[1:])
+    assert shown(dom, "model") == "onnx"
+    assert "2 labels, fp32, up to 32 tokens" in shown(dom, "about")
+    command = shown(dom, "curl")
+    assert command.startswith(f"curl '{address}/predict' ")
+    if shutil.which("curl"):
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+        assert f'"label":"{best}"' in done.stdout
+
+
+def test_nothing_is_cut_without_a_word_and_errors_are_told(browser: str, address: str, tmp_path: Path) -> None:
+    dom = visit(browser, tmp_path / "a", f"{address}/#text=good+film", "--dump-dom")
+    assert re.search(r'id="truncated" hidden', dom)
+    assert "<dt>tokens</dt><dd>4</dd>" in dom
+    assert re.search(r'id="error" hidden', dom)
+    dom = visit(browser, tmp_path / "b", f"{address}/#{urlencode({'text': 'a' * 3000})}", "--dump-dom")
+    assert shown(dom, "error") == "the body is larger than 2000 bytes"
+    dom = visit(browser, tmp_path / "c", f"{address}/", "--dump-dom")
+    assert re.search(r'id="answer" hidden', dom)
+    assert re.search(r'id="locked" hidden', dom)
+    assert re.search(r'id="choice" hidden', dom)
+
+
+def test_several_models_can_be_chosen(browser: str, tiny_onnx: Path, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    total = save_arithmetic(tmp_path / "total", tokenizer, SUM)
+    options = ("--port", "0", "--workers", "1", "--log-format", "none")
+    with serving("-m", "serve", str(tiny_onnx), str(total), *options) as (_, address):
+        chosen = visit(browser, tmp_path / "a", f"{address}/#text=a&model=total", "--dump-dom")
+        first = visit(browser, tmp_path / "b", f"{address}/#text=good+film&model=none", "--dump-dom")
+    assert re.search(r'<div id="choice">', chosen)
+    assert re.findall(r"<option>(\w+)", chosen) == ["onnx", "total"]
+    assert (shown(chosen, "model"), shown(chosen, "verdict")) == ("total", "10.000")
+    assert "a score, fp32, up to 32 tokens" in shown(chosen, "about")
+    assert f"curl '{address}/models/total/predict' " in shown(chosen, "curl")
+    assert shown(first, "model") == "onnx"
+    assert shown(first, "verdict") in ("negative", "positive")
+    assert f"curl '{address}/predict' " in shown(first, "curl")
+
+
+def test_a_locked_server_asks_for_the_key(browser: str, tiny_onnx: Path, tmp_path: Path) -> None:
+    command = ("-m", "serve", str(tiny_onnx), "--port", "0", "--workers", "1", "--log-format", "none")
+    with serving(*command, TOOLKIT_API_KEYS="a-key") as (_, address):
+        dom = visit(browser, tmp_path / "profile", f"{address}/#text=good+film", "--dump-dom")
+    assert re.search(r'<div id="locked">', dom)
+    assert shown(dom, "error") == "This server asks for an API key: enter it and try again."
+    assert '-H "authorization: Bearer $KEY"' in shown(dom, "curl")
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 1100), (1280, 800)])
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_a_phone_and_a_desk_light_and_dark(
+    browser: str, address: str, tmp_path: Path, width: int, height: int, dark: bool
+) -> None:
+    from matplotlib.image import imread
+
+    shot = tmp_path / "shot.png"
+    scheme = ["--blink-settings=preferredColorScheme=0"] if dark else ["--blink-settings=preferredColorScheme=1"]
+    url = f"{address}/#{urlencode({'text': 'a warm, clever and moving film ' * 8, 'pair': 'dull'})}"
+    visit(browser, tmp_path / "profile", url, *scheme, f"--window-size={width},{height}", f"--screenshot={shot}")
+    pixels = np.round(imread(shot)[:, :, :3] * 255).astype(int)
+    assert pixels.shape[1] == width
+
+    def share(colour: str) -> float:
+        wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        return float((np.abs(pixels - wanted).max(axis=2) <= 2).mean())
+
+    paper, accent = ("#14171c", "#6cb0ff") if dark else ("#ffffff", "#0b63ce")
+    assert share(paper) > 0.3
+    assert share(accent) > 0.003  # the button and the best label's bar
+    edge = np.abs(pixels[:, -4:] - pixels[0, 0]).max()
+    assert edge <= 2  # nothing runs over the right edge
+
+
+class Outline(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+def test_every_control_has_a_name_and_nothing_comes_from_elsewhere() -> None:
+    outline = Outline()
+    outline.feed(PAGE)
+    ids = [one["id"] for _, one in outline.seen if "id" in one]
+    assert len(ids) == len(set(ids))
+    labelled = {one["for"] for tag, one in outline.seen if tag == "label"}
+    assert {one["id"] for tag, one in outline.seen if tag in ("textarea", "input", "select")} == labelled
+    assert [one for tag, one in outline.seen if one.get("aria-live")] == [
+        {"id": "output", "aria-label": "Answer", "aria-live": "polite"}
+    ]
+    assert {one["aria-labelledby"] for _, one in outline.seen if "aria-labelledby" in one} <= set(ids)
+    assert not re.search(r"https?://|//\w", re.sub(r"^\s*//.*$", "", PAGE, flags=re.MULTILINE))
+    assert "innerHTML" not in PAGE
+    assert not [one for _, one in outline.seen if "style" in one or any(name.startswith("on") for name in one)]
+    defined = set(re.findall(r"(--[\w-]+):", PAGE))
+    assert set(re.findall(r"var\((--[\w-]+)\)", PAGE)) == defined
+
+
+def test_texts_can_be_read_light_and_dark() -> None:
+    """WCAG 2: 4.5 to 1 for text, 3 to 1 for the edges of controls."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    def contrast(a: str, b: str) -> float:
+        high, low = sorted((luminance(a), luminance(b)), reverse=True)
+        return (high + 0.05) / (low + 0.05)
+
+    schemes = [
+        dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", PAGE, re.DOTALL)
+    ]
+    assert len(schemes) == 2
+    for one in schemes:
+        for ground in (one["paper"], one["panel"]):
+            for text in ("ink", "muted", "accent", "fail", "warn"):
+                assert contrast(one[text], ground) >= 4.5, text
+        assert contrast(one["on-accent"], one["accent"]) >= 4.5
+        assert contrast(one["rest"], one["paper"]) >= 3
+
+
+def test_the_policy_lets_only_the_pages_own_blocks_run(address: str) -> None:
+    from urllib.request import urlopen
+
+    with urlopen(address + "/") as response:
+        assert response.headers["content-security-policy"] == POLICY
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+        assert response.read().decode() == PAGE
+    assert POLICY.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in POLICY
+    assert "*" not in POLICY

@@ -1,0 +1,437 @@
+"""Augmented rows: candidates from a real small masked language model and real vectors, streamed, the same each time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
+
+from tests.support.data import BAD, FILLER, GOOD
+from toolkit.augmentation import augment
+from toolkit.augmentation.augment import Proposer, Report, augmented, run_augment
+from toolkit.augmentation.glove import load_vectors
+from toolkit.augmentation.mlm_candidates import MaskedWords, masked_logits, whole_words
+from toolkit.augmentation.words import eligible_words
+from toolkit.bundle.format import open_bundle
+from toolkit.config import AugmentConfig, DistillConfig, FinetuneConfig
+from toolkit.data.datasets import load_split, load_texts, resolve_task
+from toolkit.distillation.distill import run_distill
+from toolkit.errors import ToolkitError
+from toolkit.models.loading import Source
+from toolkit.tasks import Task
+from toolkit.training.finetune import run_finetune
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def write_glove(path: Path, words: Sequence[str]) -> Path:
+    """Words on a quarter circle: the nearest are those listed beside each other."""
+    angles = np.linspace(0, np.pi / 2, len(words))
+    lines = [f"{word} {np.cos(a):.6f} {np.sin(a):.6f}" for word, a in zip(words, angles, strict=True)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def glove(tmp_path: Path) -> Path:
+    return write_glove(tmp_path / "glove.txt", GOOD + BAD + FILLER)
+
+
+def save_mlm(path: Path, vocabulary: Sequence[str], best: Sequence[str] = (), seed: int = 0) -> Path:
+    """A BertForMaskedLM over these pieces that always predicts `best`, in this order; else what chance gave it."""
+    pieces = [*SPECIAL, *vocabulary]
+    built = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    built.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+    built.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    built.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    torch.manual_seed(seed)
+    model = BertForMaskedLM(
+        BertConfig(vocab_size=len(pieces), num_hidden_layers=2, hidden_size=16, intermediate_size=32,
+                   num_attention_heads=2, max_position_embeddings=64, initializer_range=0.3)
+    )  # fmt: skip
+    with torch.no_grad():
+        for rank, piece in enumerate(best):
+            model.cls.predictions.bias[pieces.index(piece)] = 10_000.0 - 100 * rank  # far above what chance adds
+    model.save_pretrained(path)
+    PreTrainedTokenizerFast(tokenizer_object=built, mask_token="[MASK]", **names).save_pretrained(path)
+    return path
+
+
+def masked_words(
+    path: Path, tmp_path: Path, k: int = 3, batch_size: int = 8, together: int = 1, precision: str = "fp32"
+) -> MaskedWords:
+    return MaskedWords(Source(str(path), tmp_path), k, batch_size, together, precision)
+
+
+def propose(model: MaskedWords, *texts: str) -> list[dict[str, list[str]]]:
+    """Candidates by word for each text."""
+    words = [eligible_words(text) for text in texts]
+    found = model.candidates(texts, words)
+    return [{words[i][j].text: names for (i, j), names in sorted(found.items()) if i == n} for n in range(len(texts))]
+
+
+class TestMaskedWords:
+    def test_the_best_words_and_nothing_else(self, tmp_path: Path) -> None:
+        best = ["##ing", "[SEP]", "!", "7", "[unused1]", "warm", "good", "cold", "bad"]
+        model = masked_words(save_mlm(tmp_path / "m", [*best, "film", "mov", "##ie"], best), tmp_path)
+        # in the order of the vocabulary; a word is never its own candidate; movie is two pieces, zebra none
+        assert propose(model, "good film", "a Movie! zebra COLD") == [
+            {"good": ["warm", "cold", "bad"], "film": ["warm", "good", "cold"]}, {"COLD": ["WARM", "GOOD", "BAD"]},
+        ]  # fmt: skip
+
+    def test_fewer_words_than_asked_for(self, tmp_path: Path) -> None:
+        model = masked_words(save_mlm(tmp_path / "m", ["good", "film", "##x"]), tmp_path, k=15)
+        assert propose(model, "good film") == [{"good": ["film"], "film": ["good"]}]
+
+    def test_korean(self, tmp_path: Path) -> None:
+        pieces = ["영화", "정말", "좋다", "나쁘다", "연극", "##는", "."]
+        model = masked_words(save_mlm(tmp_path / "m", pieces, ["##는", ".", "나쁘다", "연극", "영화"]), tmp_path, k=2)
+        assert propose(model, "영화는 정말 좋다.", "영화 좋다") == [
+            {"정말": ["나쁘다", "연극"], "좋다": ["나쁘다", "연극"]},  # 영화는 is two pieces
+            {"영화": ["나쁘다", "연극"], "좋다": ["나쁘다", "연극"]},
+        ]
+
+    def test_chinese(self, tmp_path: Path) -> None:
+        model = masked_words(save_mlm(tmp_path / "m", list("电影很好坏。"), list("。坏很影")), tmp_path, k=2)
+        assert propose(model, "电影很好。") == [
+            {"电": ["很", "坏"], "影": ["很", "坏"], "很": ["影", "坏"], "好": ["很", "坏"]}
+        ]
+
+    def test_one_word_per_forward_gives_the_same(self, tmp_path: Path) -> None:
+        """Against the plain way: one input at a time, the head on all tokens, a loop over the sorted vocabulary."""
+        vocabulary = GOOD + BAD + FILLER + ["##s"]
+        path = save_mlm(tmp_path / "m", vocabulary)
+        texts = ["a warm clever film", "the plot is dull and flat but the actor was great", "good"]
+        model = BertForMaskedLM.from_pretrained(path).eval()
+        for text, found in zip(texts, propose(masked_words(path, tmp_path), *texts), strict=True):
+            pieces = [2, *(5 + vocabulary.index(word) for word in text.split()), 3]
+            assert list(found) == list(dict.fromkeys(text.split()))
+            for word, names in found.items():
+                place = max(i + 1 for i, other in enumerate(text.split()) if other == word)
+                masked = [*pieces[:place], 4, *pieces[place + 1 :], *pieces[1:]]
+                types = [0] * len(pieces) + [1] * (len(pieces) - 1)
+                with torch.no_grad():
+                    logits = model(torch.tensor([masked]), token_type_ids=torch.tensor([types])).logits[0, place]
+                ranked = [vocabulary[i - 5] for i in logits.argsort(descending=True).tolist() if i >= 5]
+                assert set(names) == set([one for one in ranked if one not in (word, "##s")][:3])
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    @pytest.mark.parametrize("together", [1, 3])
+    def test_batches_do_not_matter(self, together: int, precision: str, tmp_path: Path, data_dir: Path) -> None:
+        path = save_mlm(tmp_path / "m", GOOD + BAD + FILLER)
+        texts = load_split(resolve_task("auto", data_dir), "train", data_dir).texts[:40]
+        found = [propose(masked_words(path, tmp_path, 5, size, together, precision), *texts) for size in (1, 7, 64)]
+        assert found[0] == found[1] == found[2]
+        assert len({tuple(names) for one in found[0] for names in one.values()}) > 50  # they depend on the place
+
+    def test_ties_fall_the_same_way_in_every_batch(self, tmp_path: Path) -> None:
+        path = save_mlm(tmp_path / "m", GOOD + BAD)
+        model = BertForMaskedLM.from_pretrained(path)
+        with torch.no_grad():
+            model.bert.embeddings.word_embeddings.weight.zero_()  # tied to the head: all logits are the biases, 0
+        model.save_pretrained(path)
+        texts = ["good", "good bad dull", "great awful"]
+        alone, together = (propose(masked_words(path, tmp_path, 3, size), *texts) for size in (1, 64))
+        assert alone == together
+
+    def test_inputs_of_a_batch_are_of_one_length(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = masked_words(save_mlm(tmp_path / "m", GOOD + BAD), tmp_path, batch_size=4)
+        batches, best = list[list[int]](), model._best
+        monkeypatch.setattr(
+            model, "_best",
+            lambda pairs, chosen: (batches.append([len(pairs[i].ids) for i, _ in chosen]), best(pairs, chosen))[1],
+        )  # fmt: skip
+        propose(model, "good bad", "warm", "dull great", "flat awful")
+        batches = [one for one in batches if len(one) > 1 or one == [5]]  # without what near ties had computed alone
+        assert batches == [[7, 7, 7, 7], [7, 7], [5]]
+
+    def test_together_masks_all_words_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = save_mlm(tmp_path / "m", GOOD + BAD, ["good", "bad", "great", "flat"])
+        model, inputs = masked_words(path, tmp_path, together=2), list[int]()
+        best = model._best
+        monkeypatch.setattr(model, "_best", lambda pairs, chosen: (inputs.append(len(chosen)), best(pairs, chosen))[1])
+        assert propose(model, "warm dull cold") == [
+            {word: ["good", "great", "bad"] for word in ("warm", "dull", "cold")}
+        ]
+        assert inputs == [2]  # warm and cold in one, dull in the other
+
+    def test_long_texts_are_cut_at_the_models_positions(self, tmp_path: Path) -> None:
+        model = masked_words(save_mlm(tmp_path / "m", GOOD + BAD, GOOD), tmp_path)
+        words = eligible_words(" ".join(["dull"] * 100))
+        found = model.candidates([" ".join(["dull"] * 100)], [words])
+        assert sorted(found) == [(0, number) for number in range(len(found))]
+        assert 25 <= len(found) <= 31  # 64 positions: three special tokens, half for the original
+
+    def test_the_head_on_masked_tokens_is_the_whole_models(self, tmp_path: Path) -> None:
+        ids = torch.randint(5, 40, (3, 9), generator=torch.Generator().manual_seed(0))
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+        places = torch.tensor([[0, 3], [0, 5], [2, 8]])
+        sizes = {"vocab_size": 40, "num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16}
+        for model in (
+            BertForMaskedLM(BertConfig(**sizes, num_attention_heads=2)),
+            RobertaForMaskedLM(RobertaConfig(**sizes, num_attention_heads=2)),
+            DistilBertForMaskedLM(DistilBertConfig(vocab_size=40, n_layers=1, dim=16, hidden_dim=16, n_heads=2)),
+        ):
+            with torch.no_grad():
+                expected = model.eval()(ids, attention_mask=batch["attention_mask"]).logits[places[:, 0], places[:, 1]]
+                torch.testing.assert_close(masked_logits(model, batch, places), expected)
+
+    def test_byte_level_pieces_that_start_a_word(self) -> None:
+        pieces = ["<s>", "</s>", "<mask>", "Ġfilm", "film", "Ġ,", "Ġ7", "Ġ", "ĠìĺģíĻĶ"]
+        built = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, []))
+        built.decoder = decoders.ByteLevel()
+        fast = PreTrainedTokenizerFast(tokenizer_object=built, bos_token="<s>", eos_token="</s>", mask_token="<mask>")
+        assert whole_words(fast) == {3: "film", 8: "영화"}
+
+    def test_a_model_without_the_head(self, tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path) -> None:
+        plain = save_model(tiny_bert(), tmp_path / "plain")
+        with pytest.raises(ToolkitError, match="has no masked-language-model head"):
+            masked_words(plain, tmp_path)
+
+
+def made(tmp_path: Path, table: list[tuple[Any, ...]], glove: Path, name: str = "a", **changes: Any) -> Any:
+    """Rows of the file that `toolkit augment` makes of this training table, and its report."""
+    data = tmp_path / "data"
+    data.mkdir(exist_ok=True)
+    columns = ["text", "text_pair", "label"] if len(table[0]) == 3 else ["text", "label"]
+    lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in table]
+    (data / "train.jsonl").write_text("\n".join(lines))
+    out = tmp_path / f"{name}.parquet"
+    config = {"copies": 6, "replace_probability": 0.5, "candidates": 3, **changes}
+    run_augment(AugmentConfig("auto", str(out), data=str(data), glove=str(glove), **config))
+    rows = pyarrow.parquet.read_table(out).to_pylist()
+    return rows, json.loads(Path(f"{out}.report.json").read_text())
+
+
+TABLE = [("a warm and clever film, 10 of 10", "positive"), ("the plot is Dull", "negative"), ("12 !", "negative")]
+
+
+class TestRows:
+    def test_originals_first_duplicates_dropped(self, tmp_path: Path, glove: Path) -> None:
+        rows, report = made(tmp_path, TABLE, glove, copies=40)
+        assert list(rows[0]) == ["text", "label", "origin", "copy"]
+        for origin, (text, label) in enumerate(TABLE):
+            own = [row for row in rows if row["origin"] == origin]
+            assert own[0] == {"text": text, "label": label, "origin": origin, "copy": 0}
+            assert {row["label"] for row in own} == {label}
+            assert len({row["text"] for row in own}) == len(own)
+            assert sorted(row["copy"] for row in own) == [row["copy"] for row in own]
+        assert [row["origin"] for row in rows] == sorted(row["origin"] for row in rows)
+        assert len([row for row in rows if row["origin"] == 2]) == 1  # nothing to exchange
+        assert report["rows"] == 3
+        assert report["written"] == len(rows) == 3 * 41 - report["duplicates_dropped"]
+
+    def test_every_change_is_a_neighbour_in_its_place(self, tmp_path: Path, glove: Path) -> None:
+        rows, report = made(tmp_path, TABLE, glove, copies=40)
+        near = load_vectors(str(glove)).neighbours(["warm", "clever", "film", "plot", "dull"], 3)
+        for row in rows:
+            if row["origin"] == 0:
+                words = row["text"].replace(",", "").split()
+                assert [words[0], words[2], *words[5:]] == ["a", "and", "10", "of", "10"]  # stopwords and numbers stay
+                for word, original in zip([words[1], words[3], words[4]], ["warm", "clever", "film"], strict=True):
+                    assert word in (original, *near[original])
+            if row["origin"] == 1:
+                assert row["text"].split()[3].lower() in ("dull", *near["dull"])
+                assert row["text"].split()[3][0].isupper()
+        assert report["served"] == {"mlm": 0, "glove": 5, "kept": 0}
+        assert {row["text"].split()[1] for row in rows if row["origin"] == 0} == {"warm", *near["warm"]}
+
+    def test_no_probability_no_copies_and_all_of_it_every_word(self, tmp_path: Path, glove: Path) -> None:
+        rows, _ = made(tmp_path, TABLE, glove, replace_probability=0.0)
+        assert [row["text"] for row in rows] == [text for text, _ in TABLE]
+        rows, _ = made(tmp_path, TABLE, glove, replace_probability=1.0)
+        for row in rows:
+            if row["copy"] and row["origin"] == 0:
+                words = row["text"].replace(",", "").split()
+                assert all(
+                    a != b for a, b in zip([words[i] for i in (1, 3, 4)], ["warm", "clever", "film"], strict=True)
+                )
+
+    def test_the_share_of_exchanged_words(self, tmp_path: Path, glove: Path) -> None:
+        text = " ".join(GOOD)
+        rows, _ = made(tmp_path, [(text, "a"), ("bad", "b")], glove, copies=400, replace_probability=0.4)
+        copies = [row["text"].split() for row in rows if row["origin"] == 0 and row["copy"]]
+        share = np.mean([[a != b for a, b in zip(copy, GOOD, strict=True)] for copy in copies])
+        assert abs(share - 0.4) < 0.04  # 4,000 draws: five standard deviations
+
+    def test_each_side_of_a_pair_from_its_own_original(self, tmp_path: Path) -> None:
+        glove = write_glove(tmp_path / "g.txt", ["warm", "bright", *["x" * n for n in range(1, 30)], "flat", "dull"])
+        pair = [("a warm one", "a dull one", "yes"), ("warm", "warm", "no")]
+        rows, report = made(tmp_path, pair, glove, copies=30, candidates=1)
+        assert list(rows[0]) == ["text", "text_pair", "label", "origin", "copy"]
+        own = {(row["text"], row["text_pair"]) for row in rows if row["origin"] == 0}
+        assert own == {(f"a {a} one", f"a {b} one") for a in ("warm", "bright") for b in ("dull", "flat")}
+        assert len([row for row in rows if row["origin"] == 1]) == 4  # equal texts are drawn apart
+        assert report["served"]["glove"] == 4
+        assert report["served"]["kept"] == 0
+
+    def test_the_model_first_then_glove_then_the_word_itself(self, tmp_path: Path, glove: Path) -> None:
+        mlm = save_mlm(tmp_path / "m", ["warm", "cold", "clev", "##er", "film", "fil", "##er"], ["film", "cold"])
+        table = [("warm clever zebra", "a"), ("dull", "b")]
+        rows, report = made(tmp_path, table, glove, mlm=str(mlm), replace_probability=1.0, candidates=2)
+        assert report["served"] == {"mlm": 1, "glove": 2, "kept": 1}
+        assert report["share"] == {"mlm": 0.25, "glove": 0.5, "kept": 0.25}
+        near = load_vectors(str(glove)).neighbours(["clever"], 2)["clever"]
+        for row in rows:
+            if row["origin"] == 0 and row["copy"]:
+                first, second, third = row["text"].split()
+                assert first in ("film", "cold")
+                assert second in near
+                assert third == "zebra"
+
+    def test_the_same_bytes_whatever_the_batch_and_other_rows_by_seed(self, tmp_path: Path, glove: Path) -> None:
+        mlm = str(save_mlm(tmp_path / "m", GOOD + FILLER))
+        for name, changes in {"a": {}, "b": {"batch_size": 1}, "c": {"seed": 7}}.items():
+            made(tmp_path, TABLE, glove, name, mlm=mlm, **changes)
+        a, b, c = ((tmp_path / f"{name}.parquet").read_bytes() for name in "abc")
+        assert a == b
+        assert a != c
+
+    def test_bf16_that_depends_on_the_batch_is_not_used(
+        self, tmp_path: Path, glove: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        mlm = str(save_mlm(tmp_path / "m", GOOD + FILLER))
+        exact, report = made(tmp_path, TABLE, glove, mlm=mlm, precision="fp32")
+        assert report["mlm_precision"] == "fp32"
+        assert "instead of bf16" not in capsys.readouterr().out
+        monkeypatch.setattr("toolkit.augmentation.masked_lm.steady", lambda _: False)
+        rows, report = made(tmp_path, TABLE, glove, "b", mlm=mlm, precision="bf16")
+        assert report["mlm_precision"] == "fp32"
+        assert "instead of bf16" in capsys.readouterr().out
+        assert rows == exact
+
+    def test_a_subset_keeps_its_row_numbers_and_copies(self, tmp_path: Path, glove: Path) -> None:
+        table = [(f"{good} {bad} film", "ab"[i % 2]) for i, (good, bad) in enumerate(zip(GOOD, BAD, strict=True))]
+        all_rows, _ = made(tmp_path, table, glove)
+        some, report = made(tmp_path, table, glove, "b", max_rows=4)
+        kept = {row["origin"] for row in some}
+        assert len(kept) == report["rows"] == 4
+        assert some == [row for row in all_rows if row["origin"] in kept]
+
+    def test_chunks_do_not_matter(self, glove: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        split = load_split(resolve_task("auto", data_dir), "train", data_dir)
+        config = AugmentConfig("auto", "o.parquet", data=str(data_dir))
+
+        def run(size: int) -> tuple[list[int], list[Any], dict[str, Any]]:
+            monkeypatch.setattr(augment, "CHUNK_ROWS", size)
+            proposer, report = Proposer(load_vectors(str(glove)), None, augment.stopwords(), 5), Report()
+            chunks = list(augmented(config, 4, split, np.arange(len(split)), proposer, report))
+            return [len(chunk) for chunk in chunks], [row for chunk in chunks for row in chunk], report.to_json()
+
+        (few, rows, told), (many, same, told_again) = run(10_000), run(17)
+        assert (len(few), len(many)) == (1, 16)
+        assert rows == same
+        assert told == told_again
+
+    def test_row_groups_are_written_as_they_come(
+        self, tmp_path: Path, glove: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(augment, "CHUNK_ROWS", 2)
+        made(tmp_path, TABLE, glove)
+        assert pyarrow.parquet.ParquetFile(tmp_path / "a.parquet").num_row_groups == 2
+
+    @pytest.mark.parametrize("labels", [["a", "b"], [0.5, 2.25], [["x"], ["x", "y"]]])
+    def test_the_file_is_a_training_file_itself(self, labels: list[Any], tmp_path: Path, glove: Path) -> None:
+        table = [("a warm film", labels[0]), ("a dull plot", labels[1])]
+        rows, _ = made(tmp_path, table, glove)
+        (tmp_path / "again").mkdir()
+        (tmp_path / "a.parquet").rename(tmp_path / "again" / "train.parquet")
+        split = load_split(resolve_task("auto", tmp_path / "again"), "train", tmp_path / "again")
+        before = load_split(resolve_task("auto", tmp_path / "data"), "train", tmp_path / "data")
+        np.testing.assert_array_equal(split.labels, before.labels[[row["origin"] for row in rows]])
+
+    def test_the_report_has_examples(self, tmp_path: Path, glove: Path) -> None:
+        _, report = made(tmp_path, [(f"{word} film", "ab"[i % 2]) for i, word in enumerate(GOOD)], glove, copies=20)
+        assert len(report["examples"]) == 5
+        assert all(one["original"] != one["copy"] for one in report["examples"])
+        assert report["config"]["candidates"] == 3
+        assert report["words_per_s"] > 0
+
+
+class TestRefused:
+    def test_all_faults_of_the_options_at_once(self) -> None:
+        config = AugmentConfig(
+            "auto", "o.txt", copies=0, replace_probability=1.5, candidates=0, together=0, precision="fp16"
+        )  # fmt: skip
+        with pytest.raises(ToolkitError, match="7 problems"):
+            run_augment(config)
+
+    def test_nothing_is_left_behind(self, tmp_path: Path, glove: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "a.parquet").write_bytes(b"an earlier one")
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(augment, "_label", full)
+        with pytest.raises(ToolkitError, match="No space left"):
+            made(tmp_path, TABLE, glove)
+        assert (tmp_path / "a.parquet").read_bytes() == b"an earlier one"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "data", "glove.txt"]
+
+    def test_no_directory_to_write_to(self, tmp_path: Path, data_dir: Path) -> None:
+        with pytest.raises(ToolkitError, match="cannot be written"):
+            run_augment(AugmentConfig("auto", str(tmp_path / "no" / "o.parquet"), data=str(data_dir)))
+
+    def test_no_such_glove_and_no_such_model(self, tmp_path: Path, data_dir: Path, glove: Path) -> None:
+        out = str(tmp_path / "o.parquet")
+        with pytest.raises(ToolkitError, match="no such file"):
+            run_augment(AugmentConfig("auto", out, data=str(data_dir), glove=str(tmp_path / "none.txt")))
+        with pytest.raises(ToolkitError, match="cannot open"):
+            run_augment(AugmentConfig("auto", out, data=str(data_dir), glove=str(glove), mlm=str(tmp_path / "none")))
+
+
+class TestDistill:
+    def test_both_stages_learn_from_the_augmented_rows(
+        self, tiny_bert: Any, save_model: Callable[..., Path], data_dir: Path, tmp_path: Path, glove: Path
+    ) -> None:
+        plain = save_model(tiny_bert(initializer_range=0.05), tmp_path / "plain")
+        common = {"data": str(data_dir)}
+        run_finetune(FinetuneConfig(str(plain), "auto", str(tmp_path / "t"), epochs=4, lr=5e-3, **common))
+        file = run_augment(AugmentConfig("auto", str(tmp_path / "a.parquet"), glove=str(glove), copies=2, **common))
+        rows = pyarrow.parquet.read_metadata(file).num_rows
+        assert 256 < rows <= 3 * 256
+        settings = {"student": "2/16/32/4", "intermediate_epochs": 2, "prediction_epochs": 1, "batch_size": 8}
+        run_distill(
+            DistillConfig(str(tmp_path / "t"), "auto", str(tmp_path / "s"), augment=str(file), **settings, **common)
+        )
+        manifest = open_bundle(tmp_path / "s").manifest
+        assert manifest["stages"]["intermediate"]["steps"] == 2 * -(-rows // 8)
+        assert manifest["stages"]["prediction"]["steps"] == -(-rows // 8)
+        assert manifest["data"]["augment"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert manifest["config"]["augment"] == str(file)
+
+    def test_files_that_are_not_for_this_task(self, tmp_path: Path, glove: Path, data_dir: Path) -> None:
+        single, pairs = Task("auto", ("a", "b")), Task("auto", ("a", "b"), pair_column="text_pair")
+        made(tmp_path, TABLE, glove, "single")
+        made(tmp_path, [("warm", "dull", "a"), ("film", "plot", "b")], glove, "pairs")
+        assert load_texts(single, tmp_path / "single.parquet").pairs is None
+        assert load_texts(pairs, tmp_path / "pairs.parquet").pairs is not None
+        with pytest.raises(ToolkitError, match="no column 'text_pair'"):
+            load_texts(pairs, tmp_path / "single.parquet")
+        with pytest.raises(ToolkitError, match="holds pairs of texts"):
+            load_texts(single, tmp_path / "pairs.parquet")
+        with pytest.raises(ToolkitError, match="no such file"):
+            load_texts(single, tmp_path / "none.parquet")
+        (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+        with pytest.raises(ToolkitError, match="not Parquet"):
+            load_texts(single, tmp_path / "bad.parquet")

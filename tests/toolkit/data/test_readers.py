@@ -1,0 +1,58 @@
+"""Text without labels, from plain files and tables; what cannot be read is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from toolkit.data.readers import read_texts
+from toolkit.errors import ToolkitError
+
+
+def test_plain_text_is_one_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "more.txt"
+    path.write_bytes("\ufeffone line\n\n  größer \r\nlast".encode())
+    assert read_texts(path, pairs=False) == (["one line", "größer", "last"], None)
+
+
+def test_tables_have_named_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('label,text\n,"one, two"\n1,three\n')
+    assert read_texts(tmp_path / "a.csv", pairs=False) == (["one, two", "three"], None)
+    rows = [{"text": "a", "text_pair": "b"}, {"text": "c", "text_pair": "d"}]
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert read_texts(tmp_path / "b.jsonl", pairs=True) == (["a", "c"], ["b", "d"])
+
+
+def test_what_holds_no_text_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text("".join(json.dumps({"text": value}) + "\n" for value in ["fine", 3, " ", None]))
+    with pytest.raises(ToolkitError) as caught:
+        read_texts(path, pairs=False)
+    assert "3 problems" in caught.value.problem
+    assert "line 2, column 'text': 3, expected text" in caught.value.problem
+    many = tmp_path / "many.jsonl"
+    many.write_text('{"text": 1}\n' * 30)
+    with pytest.raises(ToolkitError, match="30 problems") as caught:
+        read_texts(many, pairs=False)
+    assert caught.value.problem.endswith("and 10 more")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "pairs", "message"),
+    [
+        ("gone.txt", None, False, "no such file"),
+        ("plain.txt", b"one", True, "cannot be read as text without labels"),
+        ("notes.doc", b"one", False, "cannot be read as text without labels"),
+        ("latin.txt", b"gr\xf6sser\n", False, "not UTF-8"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    name: str, content: bytes | None, pairs: bool, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ToolkitError, match=message):
+        read_texts(path, pairs=pairs)

@@ -1,0 +1,143 @@
+"""`--init teacher`: exact where it can be, best possible where it is measured, near the teacher where it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from toolkit.distillation.initialization.low_rank import (
+    BLOCK,
+    Whitening,
+    least_squares,
+    low_rank_scores,
+    moments,
+    principal_directions,
+)
+from toolkit.distillation.initialization.projection import start_from_teacher
+from toolkit.errors import ToolkitError
+from toolkit.models.student import Shape, student_config
+from toolkit.tasks import Task
+
+TASK = Task("auto", ("negative", "positive"))
+SIZES = {"vocab_size": 90, "num_hidden_layers": 4, "hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 4}
+
+
+def batches(count: int = 6) -> list[dict[str, torch.Tensor]]:
+    torch.manual_seed(1)
+    made = []
+    for _ in range(count):
+        mask = (torch.arange(12)[None] < torch.randint(4, 13, (16, 1))).long()
+        ids = torch.randint(5, 90, (16, 12)) * mask + (1 - mask)
+        made.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)})
+    return made
+
+
+def random_model(config: Any) -> Any:
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.25)
+        elif "LayerNorm" not in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def student_of(teacher: Any, shape: Shape) -> Any:
+    torch.manual_seed(5)
+    config = student_config(teacher.config, shape, dropout=0.0, task=TASK)
+    return transformers.BertForSequenceClassification(config).eval()
+
+
+def test_principal_directions_are_orthonormal_and_best() -> None:
+    torch.manual_seed(0)
+    states = torch.randn(500, 6) * torch.tensor([5.0, 4.0, 3.0, 2.0, 0.1, 0.01])
+    basis = principal_directions([states], 4)
+    torch.testing.assert_close(basis.T @ basis, torch.eye(4))
+    kept = (states @ basis).square().sum() / states.square().sum()
+    best = np.linalg.svd(states.numpy(), compute_uv=False)[:4]
+    assert float(kept) == pytest.approx(float((best**2).sum() / states.square().sum()), rel=1e-5)
+    ones = torch.full((4,), 0.5)  # what a layer norm removes carries least
+    along = (states @ basis @ ones).square().mean()
+    assert along < 1.1 * (states @ basis).square().mean(0).sum() * 4 / (25 + 16 + 9 + 4)
+    assert torch.equal(principal_directions([states], 6), torch.eye(6))
+
+
+def test_least_squares_recovers_an_affine_map() -> None:
+    torch.manual_seed(0)
+    weight, bias, inputs = torch.randn(3, 5), torch.randn(3), torch.randn(400, 5)
+    found, shift = least_squares(inputs, inputs @ weight.T + bias)
+    torch.testing.assert_close(found, weight, atol=5e-3, rtol=0)
+    torch.testing.assert_close(shift, bias, atol=5e-3, rtol=0)
+
+
+def test_moments_in_blocks_are_those_of_float64() -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(2 * BLOCK + 17, 5) + 3, torch.randn(2 * BLOCK + 17, 3)
+    found, wanted = moments(left, right), left.double().T @ right.double()
+    assert found.dtype == torch.float64
+    assert (found - wanted).norm() < 1e-6 * left.double().norm() * right.double().norm()
+
+
+def test_low_rank_scores_are_exact_at_full_rank_and_best_below() -> None:
+    torch.manual_seed(0)
+    query, key = ((torch.randn(6, 10), torch.randn(6)) for _ in range(2))
+    inputs = torch.randn(300, 10) * torch.linspace(0.2, 3.0, 10)
+    wanted = (inputs @ query[0].T + query[1]) @ (inputs @ key[0].T + key[1]).T
+
+    def scores(rank: int) -> torch.Tensor:
+        (qw, qb), (kw, kb) = low_rank_scores(query, key, Whitening(inputs), rank)
+        assert qw.shape == kw.shape == (rank, 10)
+        return (inputs @ qw.T + qb) @ (inputs @ kw.T + kb).T
+
+    torch.testing.assert_close(scores(6), wanted, atol=1e-2, rtol=1e-3)
+    # Eckart-Young: no matrix of rank 3 comes closer than the truncated SVD of the scores themselves
+    tail = torch.linalg.svdvals(wanted.double())[3:].square().sum().sqrt()
+    assert (scores(3) - wanted).double().norm() == pytest.approx(float(tail), rel=1e-3)
+
+
+def test_a_student_of_the_teachers_own_shape_is_the_teacher() -> None:
+    """Nothing is cut, every layer is mapped to itself: all that may differ is the ridge of the regressions."""
+    teacher = random_model(transformers.BertConfig(**SIZES))
+    student = student_of(teacher, Shape(4, 24, 40, 4))
+    sample = batches(40)
+    start_from_teacher(student, teacher, (1, 2, 3, 4), sample)
+    mask = sample[0]["attention_mask"].bool()
+    with torch.no_grad():
+        mine, theirs = (m(**sample[0], output_hidden_states=True) for m in (student, teacher))
+    torch.testing.assert_close(mine.hidden_states[0][mask], theirs.hidden_states[0][mask], atol=1e-3, rtol=0)
+    last_error = (mine.hidden_states[-1] - theirs.hidden_states[-1])[mask].square().mean()
+    assert last_error < 0.02 * theirs.hidden_states[-1][mask].var()
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "Electra", "DistilBert", "MPNet"])
+def test_every_family_gives_a_student_nearer_than_chance(family: str) -> None:
+    sizes = dict(SIZES)
+    if family == "DistilBert":
+        sizes = {"vocab_size": 90, "n_layers": 4, "dim": 24, "hidden_dim": 40, "n_heads": 4}
+    if family == "Electra":
+        sizes["embedding_size"] = 16
+    teacher = random_model(getattr(transformers, f"{family}Config")(**sizes))
+    shape = Shape(2, 20, 32, 4)
+    projected, untouched = student_of(teacher, shape), student_of(teacher, shape)
+    sample = batches(12)
+    solved = start_from_teacher(projected, teacher, (2, 4), sample)
+    assert [weight.shape for weight, _ in solved] == [(24, 20)] * 3
+    with torch.no_grad():
+        feed = dict(sample[0])
+        if family in ("DistilBert", "MPNet"):
+            del feed["token_type_ids"]
+        wanted = teacher(**feed).logits
+        near, far = ((m(**sample[0]).logits - wanted).square().mean() for m in (projected, untouched))
+    assert near < 0.5 * far
+
+
+def test_a_larger_student_is_refused() -> None:
+    teacher = random_model(transformers.BertConfig(**SIZES))
+    with pytest.raises(ToolkitError, match="cannot be projected from a teacher of 4/24/40/4") as caught:
+        start_from_teacher(student_of(teacher, Shape(2, 24, 48, 4)), teacher, (2, 4), batches(1))
+    assert "--init random" in caught.value.fix

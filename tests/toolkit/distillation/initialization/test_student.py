@@ -1,0 +1,117 @@
+"""A student that starts from one with another tokenizer: each word keeps its meaning, or the start is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
+
+from tests.support.data import rows
+from toolkit.config import DistillConfig
+from toolkit.data.tokenization import TextEncoder
+from toolkit.distillation.initialization.student import same_pieces, start_student
+from toolkit.errors import ToolkitError
+from toolkit.inference.runtimes import TorchRuntime, batched_logits
+from toolkit.models.loading import Source
+from toolkit.tasks import get_task
+
+RENAMED = {"[PAD]": "<pad>", "[UNK]": "<unk>", "[CLS]": "<s>", "[SEP]": "</s>", "[MASK]": "<mask>"}
+TEXTS = [text for text, _ in rows(40, seed=3)]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Any, save_model: Callable[..., Path]) -> Path:
+    shape = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 32}
+    return save_model(tiny_bert(1, **shape), tmp_path_factory.mktemp("starts") / "student")
+
+
+def renumbered(tokenizer: Tokenizer, respelled: Callable[[str], str]) -> Tokenizer:
+    """The tokenizer with its pieces in the reverse order, special ones with RoBERTa's names, others respelled."""
+    state = json.loads(tokenizer.to_str())
+    ids = {RENAMED.get(piece) or respelled(piece): i for i, piece in enumerate(reversed(state["model"]["vocab"]))}
+    state["model"] |= {"vocab": ids, "unk_token": "<unk>"}
+    state["post_processor"]["special_tokens"] = {
+        name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in ("<s>", "</s>")
+    }
+    for part in (*state["post_processor"]["single"], *state["post_processor"]["pair"]):
+        if "SpecialToken" in part:
+            part["SpecialToken"]["id"] = RENAMED[part["SpecialToken"]["id"]]
+    for one in state["added_tokens"]:
+        one["content"] = RENAMED[one["content"]]
+        one["id"] = ids[one["content"]]
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def other_teacher(tiny_bert: Any, tokenizer: Tokenizer, path: Path, **changes: Any) -> Path:
+    names = zip(("pad", "unk", "cls", "sep", "mask"), RENAMED.values(), strict=True)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{f"{role}_token": name for role, name in names})
+    fast.save_pretrained(path)
+    tiny_bert(pad_token_id=fast.pad_token_id, **changes).save_pretrained(path)
+    return path
+
+
+def start(teacher: Path, init: Path, workdir: Path) -> Any:
+    config = DistillConfig(str(teacher), "sst2", "unused", init=str(init), student="2/16/32/4")
+    source = Source(str(teacher), workdir)
+    texts = TextEncoder(teacher, 64).encode(TEXTS)
+    return start_student(config, source, source.classifier(), (1, 3), texts, get_task("sst2"))[0]
+
+
+def logits(model: Any, directory: Path) -> np.ndarray:
+    return batched_logits(TorchRuntime(model), TextEncoder(directory, 64).encode(TEXTS))
+
+
+def test_words_keep_their_embeddings_under_other_numbers_and_special_tokens_their_roles(
+    student: Path, tiny_bert: Any, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    teacher = other_teacher(tiny_bert, renumbered(tokenizer, str), tmp_path / "teacher")
+    theirs, ours = (TextEncoder(one, 64).encode(TEXTS).ids for one in (student, teacher))
+    assert all((a != b).any() for a, b in zip(theirs, ours, strict=True)), "nothing to put in order"
+    started = start(teacher, student, tmp_path)
+    wanted = logits(BertForSequenceClassification.from_pretrained(student), student)
+    np.testing.assert_array_equal(logits(started, teacher), wanted)
+    assert wanted.std() > 0.01
+    assert started.config.pad_token_id == started.get_input_embeddings().padding_idx
+
+
+def test_pieces_that_the_other_lacks_are_drawn(
+    student: Path, tiny_bert: Any, tokenizer: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = renumbered(tokenizer, lambda piece: "wonderful" if piece == "great" else piece)
+    teacher = other_teacher(tiny_bert, mixed, tmp_path / "teacher")
+    count = mixed.get_vocab_size()
+    started = start(teacher, student, tmp_path)
+    assert f"{count - 1} of {count} pieces" in capsys.readouterr().out.replace("\n", " ")
+    table = started.get_input_embeddings().weight
+    assert table[mixed.token_to_id("wonderful")].std() > 0
+    given = BertForSequenceClassification.from_pretrained(student).get_input_embeddings().weight
+    assert torch.equal(table[mixed.token_to_id("good")], given[tokenizer.token_to_id("good")])
+    assert not (table[mixed.token_to_id("wonderful")] == given).all(dim=1).any()
+
+
+def test_other_words_are_refused(student: Path, tiny_bert: Any, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """As many pieces, but others: every shape fits, and every embedding would stand for another word."""
+    foreign = renumbered(tokenizer, lambda piece: piece if len(piece) < 4 else piece[::-1])
+    teacher = other_teacher(tiny_bert, foreign, tmp_path / "teacher")
+    with pytest.raises(ToolkitError, match=r"has another vocabulary than .* only \d\d % of the pieces are the same"):
+        start(teacher, student, tmp_path)
+
+
+def test_pieces_beyond_the_end_of_a_table_have_no_row(tiny_bert: Any, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Pieces added to a tokenizer, and not to its model."""
+    from transformers import AutoTokenizer
+
+    path = other_teacher(tiny_bert, renumbered(tokenizer, str), tmp_path / "teacher")
+    given = AutoTokenizer.from_pretrained(path)
+    count = len(given)
+    assert given.add_tokens(["wonderful"]) == 1
+    assert same_pieces(given, given, count + 1, count + 1).tolist() == [*range(count + 1)]
+    assert same_pieces(given, given, count + 1, count).tolist() == [*range(count), -1]
+    assert same_pieces(given, given, count, count + 1).tolist() == [*range(count)]

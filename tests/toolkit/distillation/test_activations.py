@@ -1,0 +1,103 @@
+"""Hooks give the model's own attention: softmax of the scores equals output_attentions, for every family."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from toolkit.distillation.activations import Trace
+from toolkit.errors import ToolkitError
+from toolkit.models.families import encoder_layers
+
+SIZES = {"vocab_size": 90, "num_hidden_layers": 4, "hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 3}
+FAMILIES = {
+    "bert": lambda: transformers.BertConfig(**SIZES),
+    "roberta": lambda: transformers.RobertaConfig(**SIZES),
+    "xlm-roberta": lambda: transformers.XLMRobertaConfig(**SIZES),
+    "electra": lambda: transformers.ElectraConfig(embedding_size=16, **SIZES),
+    "distilbert": lambda: transformers.DistilBertConfig(vocab_size=90, n_layers=4, dim=24, hidden_dim=40, n_heads=3),
+    "mpnet": lambda: transformers.MPNetConfig(**SIZES),
+}
+
+
+def build(family: str, attention: str | None = None) -> PreTrainedModel:
+    torch.manual_seed(3)
+    kind = transformers.AutoModelForSequenceClassification
+    model = kind.from_config(FAMILIES[family](), attn_implementation=attention)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)  # far from uniform attention
+    return model.eval()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_and_states_are_the_models_own(family: str) -> None:
+    batch = {"input_ids": torch.randint(5, 90, (2, 7)), "attention_mask": torch.ones(2, 7, dtype=torch.long)}
+    fast = build(family)
+    trace = Trace(fast, [0, 2, 4], values=True)
+    with torch.no_grad():
+        fast(**batch)
+    states = trace.states
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        slow = build(family, "eager")(**batch, output_attentions=True, output_hidden_states=True)
+    assert sorted(states.hidden) == [0, 2, 4]
+    assert sorted(states.queries) == sorted(states.keys) == sorted(states.values) == [2, 4]
+    torch.testing.assert_close(states.hidden[0], slow.hidden_states[0])
+    for layer in (2, 4):
+        torch.testing.assert_close(states.attention_scores(layer).softmax(-1), slow.attentions[layer - 1])
+        torch.testing.assert_close(states.hidden[layer], slow.hidden_states[layer])
+        off = states.attention_scores(layer).softmax(-1) - slow.attentions[layer - 2]
+        assert off.abs().max() > 1e-3  # another layer's would not have passed
+
+
+def test_mpnet_scores_hold_the_position_bias() -> None:
+    model = build("mpnet")
+    trace = Trace(model, [1])
+    with torch.no_grad():
+        model(input_ids=torch.randint(5, 90, (1, 6)))
+        with_bias = trace.states.attention_scores(1)
+        model.base_model.encoder.relative_attention_bias.weight.zero_()
+        model(input_ids=torch.randint(5, 90, (1, 6)))
+    assert trace.states.position_bias is not None
+    assert trace.states.position_bias.abs().max() == 0
+    assert with_bias.shape == trace.states.attention_scores(1).shape == (1, 3, 6, 6)
+
+
+def test_what_is_not_asked_for_is_not_kept_and_close_stops_it() -> None:
+    model = build("bert")
+    trace = Trace(model, [0, 3], hidden=False)
+    with torch.no_grad():
+        model(input_ids=torch.randint(5, 90, (1, 4)))
+    states = trace.states
+    assert states.hidden == {}
+    assert list(states.queries) == [3]
+    assert states.values == {}
+    trace.close()
+    with torch.no_grad():
+        model(input_ids=torch.randint(5, 90, (1, 4)))
+    assert trace.states is states
+
+
+def test_scores_carry_gradients_to_queries_and_keys() -> None:
+    model = build("bert")
+    trace = Trace(model, [2])
+    model.base_model(input_ids=torch.randint(5, 90, (1, 4)))
+    trace.states.attention_scores(2).square().sum().backward()
+    attention = model.base_model.encoder.layer[1].attention.self
+    assert attention.query.weight.grad.abs().sum() > 0
+    assert attention.key.weight.grad.abs().sum() > 0
+    assert attention.value.weight.grad is None
+
+
+def test_unknown_family_is_named() -> None:
+    model = transformers.GPT2ForSequenceClassification(
+        transformers.GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2)
+    )
+    with pytest.raises(ToolkitError, match="GPT2ForSequenceClassification") as caught:
+        encoder_layers(model)
+    assert "DistilBERT" in caught.value.expected

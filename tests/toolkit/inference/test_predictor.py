@@ -1,0 +1,189 @@
+"""A prediction is the model's own answer, in the order of the inputs, whatever stands beside them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.data import rows
+from toolkit.bundle.format import open_bundle, write_bundle
+from toolkit.data.tokenization import Batch
+from toolkit.errors import ToolkitError
+from toolkit.inference.evaluate import evaluate_bundle
+from toolkit.inference.predictor import Predictor, check_company, open_predictor
+from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime
+from toolkit.tasks import Task
+
+TEXTS = [text for text, _ in rows(40, seed=21)]
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_student: Path) -> Predictor:
+    return open_predictor(tiny_student)
+
+
+def test_logits_are_the_model_s_own(predictor: Predictor, tiny_student: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_student).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_student)
+    with torch.inference_mode():
+        alone = [model(**tokenizer(text, truncation=True, max_length=32, return_tensors="pt")).logits for text in TEXTS]
+    found = predictor.logits(predictor.encoder.encode(TEXTS))
+    np.testing.assert_allclose(found, torch.cat(alone).numpy(), atol=1e-5)
+    assert found.std() > 0.1  # the model tells its inputs apart, so a wrong order would show
+
+
+def test_order_is_kept_whatever_the_batch_size(predictor: Predictor) -> None:
+    encoded = predictor.encoder.encode(TEXTS)
+    found = {size: predictor.logits(encoded, batch_size=size) for size in (1, 7, 64)}
+    assert np.abs(found[1] - np.roll(found[1], 1, axis=0)).max() > 0.1
+    np.testing.assert_allclose(found[7], found[1], atol=1e-5)
+    np.testing.assert_allclose(found[64], found[1], atol=1e-5)
+
+
+def test_pairs_reach_the_model_as_pairs(predictor: Predictor, tiny_student: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_student).eval()
+    inputs = AutoTokenizer.from_pretrained(tiny_student)("a good film", "the plot is dull", return_tensors="pt")
+    inputs["token_type_ids"] = torch.tensor([[0] * 5 + [1] * 5])
+    with torch.inference_mode():
+        expected = model(**inputs).logits.softmax(-1).numpy()
+    np.testing.assert_allclose(predictor.predict(["a good film"], ["the plot is dull"]), expected, atol=1e-5)
+
+
+def test_scores_are_probabilities(predictor: Predictor) -> None:
+    found = predictor.predict(TEXTS)
+    assert found.shape == (40, 2)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+
+
+def test_nothing_in_gives_nothing_out(predictor: Predictor) -> None:
+    assert predictor.predict([]).shape == (0, 2)
+
+
+def test_regression_scores_are_the_number_itself(
+    tmp_path: Path, tiny_bert: Callable[..., object], save_model: Callable[..., Path]
+) -> None:
+    task = Task("auto", ("score",), kind="regression", metrics=("pearson",))
+    entries = {"kind": "student", "task": task.to_json(), "precision": "fp32", "max_length": 32, "parent": None}
+    with write_bundle(tmp_path / "out", entries) as staging:
+        save_model(tiny_bert(id2label={0: "score"}, label2id={"score": 0}), staging)
+    found = open_predictor(tmp_path / "out")
+    np.testing.assert_array_equal(found.predict(TEXTS), found.logits(found.encoder.encode(TEXTS)).astype(np.float64))
+
+
+def test_evaluate_scores_the_split_that_was_asked_for(predictor: Predictor, tiny_student: Path, data_dir: Path) -> None:
+    for split, seed, n in (("train", 1, 256), ("dev", 2, 96)):
+        table = rows(n, seed=seed)
+        guesses = predictor.predict([text for text, _ in table]).argmax(axis=1)
+        right = np.mean([guess == label for guess, (_, label) in zip(guesses, table, strict=True)])
+        found = evaluate_bundle(tiny_student, data=str(data_dir), split=split)
+        assert found["accuracy"] == pytest.approx(right)
+        assert list(found) == ["accuracy", "f1"]
+
+
+def test_evaluate_refuses_a_task_of_other_labels(tiny_student: Path, data_dir: Path) -> None:
+    with pytest.raises(ToolkitError, match="answers negative, positive; rte asks for entailment, not_entailment"):
+        evaluate_bundle(tiny_student, task="rte", data=str(data_dir))
+
+
+def test_evaluate_of_one_s_own_task_needs_its_data(tiny_student: Path) -> None:
+    with pytest.raises(ToolkitError, match="task auto has no data of its own"):
+        evaluate_bundle(tiny_student)
+
+
+def test_the_model_is_in_eval_mode_and_keeps_no_gradients(tiny_bert: Callable[..., object]) -> None:
+    model = tiny_bert(hidden_dropout_prob=0.5)
+    model.train()  # type: ignore[attr-defined]
+    runtime = TorchRuntime(model)
+    batch = {name: np.ones((2, 6), dtype=np.int64) for name in ("input_ids", "attention_mask")}
+    np.testing.assert_array_equal(runtime.run(batch), runtime.run(batch))
+
+
+def test_inputs_that_a_model_does_not_take_are_left_out(tokenizer: object) -> None:
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    config = DistilBertConfig(vocab_size=160, dim=24, n_layers=1, n_heads=4, hidden_dim=48)
+    runtime = TorchRuntime(DistilBertForSequenceClassification(config))
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    assert runtime.run({name: np.ones((2, 6), dtype=np.int64) for name in names}).shape == (2, 2)
+
+
+def test_a_damaged_bundle_is_refused(tiny_student: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(tiny_student, tmp_path / "broken"))
+    raw = bytearray((broken / "model.safetensors").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (broken / "model.safetensors").write_bytes(raw)
+    with pytest.raises(ToolkitError, match=r"model\.safetensors is damaged"):
+        open_predictor(broken)
+
+
+def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ToolkitError, match=r"onnxruntime cannot load .*model\.onnx"):
+        OnnxRuntime(tmp_path / "model.onnx", threads=1)
+
+
+def test_a_device_that_is_not_there_is_refused_in_words(tiny_student: Path, tmp_path: Path) -> None:
+    import onnxruntime
+    import torch
+
+    if not torch.cuda.is_available():
+        with pytest.raises(ToolkitError, match="no CUDA device") as caught:
+            open_predictor(tiny_student, device="cuda")
+        assert caught.value.fix == "--device cpu"
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(ToolkitError, match="no CUDAExecutionProvider"):
+            OnnxRuntime(tmp_path / "model.onnx", device="cuda")
+
+
+def test_threads_reach_pytorch(tiny_student: Path) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        open_predictor(tiny_student, threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+class Neighbourly:
+    """Gives the last of several inputs other logits than it has alone, as a wrong int8 kernel does."""
+
+    def __init__(self, by: float) -> None:
+        self.by, self.shapes = by, list[tuple[int, ...]]()
+
+    def run(self, batch: Batch) -> np.ndarray:
+        self.shapes.append(batch["input_ids"].shape)
+        sums = batch["input_ids"].sum(axis=1).astype(np.float32)
+        logits = np.stack([1e-4 * sums, -1e-4 * sums], axis=1)
+        logits[-1] += self.by * (len(logits) > 1)
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("precision", "by", "refused"), [("int8", 0.02, True), ("int8", 0.0, False), ("fp32", 0.02, False)]
+)
+def test_int8_that_depends_on_its_company_is_not_run(
+    precision: str, by: float, refused: bool, tiny_student: Path
+) -> None:
+    bundle = open_bundle(tiny_student)
+    bundle = replace(bundle, manifest=bundle.manifest | {"precision": precision})
+    runtime = Neighbourly(by)
+    with pytest.raises(ToolkitError, match="other scores in a batch than alone") if refused else nullcontext():
+        check_company(Predictor(bundle, runtime))
+    if precision == "int8":
+        assert runtime.shapes[-1] == (8, bundle.max_length)
+    else:
+        assert not runtime.shapes

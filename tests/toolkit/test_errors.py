@@ -1,0 +1,62 @@
+"""Errors say what was given, what was expected and what to do; a missing package names its extra."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.support.paths import ROOT
+from toolkit.errors import EXTRAS, GateError, ToolkitError, faults, require
+
+
+def test_the_text_holds_problem_expectation_and_next_step() -> None:
+    error = ToolkitError("given a", expected="b", fix="do c")
+    assert str(error) == "given a\nexpected: b\ntry: do c"
+    assert str(ToolkitError("given a")) == "given a"
+    assert str(ToolkitError("given a", fix="do c")) == "given a\ntry: do c"
+
+
+def test_exit_codes() -> None:
+    assert ToolkitError("x").exit_code == 2
+    assert GateError("x").exit_code == 1
+    assert issubclass(GateError, ToolkitError)
+
+
+def test_faults_come_all_at_once() -> None:
+    with pytest.raises(ToolkitError) as caught:
+        faults((p for p in ["one", "two"]), subject="it", fix="mend")
+    assert str(caught.value) == "it: 2 problems\n  - one\n  - two\ntry: mend"
+    with pytest.raises(ToolkitError, match="it: 1 problem\n  - one"):
+        faults(["one"], subject="it")
+
+
+def test_no_faults_no_error() -> None:
+    faults([], subject="it")
+
+
+def test_require_names_the_package_and_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXTRAS, "no_such_package_a", "serve")
+    monkeypatch.setitem(EXTRAS, "no_such_package_b", "distill")
+    with pytest.raises(ToolkitError) as caught:
+        require("json", "no_such_package_a", "no_such_package_b", purpose="serving")
+    assert caught.value.problem == "serving needs no_such_package_a, no_such_package_b, which this Python does not have"
+    assert caught.value.fix == "pip install 'tinybert-toolkit[distill,serve]'"
+    with pytest.raises(ToolkitError) as caught:
+        require("no_such_package_a", purpose="all of it", extra="demo")
+    assert caught.value.fix == "pip install 'tinybert-toolkit[demo]'"
+
+
+def test_require_is_silent_when_all_is_there() -> None:
+    require("json", "numpy", purpose="anything")
+
+
+def test_every_package_required_anywhere_has_an_extra() -> None:
+    required = set()
+    for package in ("toolkit", "export", "serve"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "require":
+                    required |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+    assert {"torch", "onnxruntime", "pyarrow"} <= required
+    assert required - EXTRAS.keys() == set()

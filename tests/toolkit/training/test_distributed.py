@@ -1,0 +1,179 @@
+"""Several processes, or several batches a step, move the weights as one process with one large batch does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.support.paths import ROOT
+from tests.support.training import SCHEDULE, encoded, intermediate
+from toolkit.bundle.format import Bundle, open_bundle
+from toolkit.config import DistillConfig
+from toolkit.distillation.distill import run_distill
+from toolkit.distillation.objectives import Intermediate
+from toolkit.errors import ToolkitError
+from toolkit.training.distributed import model_logits
+from toolkit.training.schedule import Schedule
+from toolkit.training.supervised import Supervised
+from toolkit.training.trainer import Rows, fit
+
+
+def options(tiny_teacher: Path, data_dir: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    given = {
+        "teacher": str(tiny_teacher), "task": "auto", "data": str(data_dir), "out": str(out), "student": "2/16/32/4",
+        "intermediate_epochs": 4, "intermediate_lr": 5e-3, "prediction_epochs": 3, "prediction_lr": 2e-3,
+        "max_rows": 250, "precision": "fp32",
+    }  # fmt: skip
+    return given | changes
+
+
+def torchrun(given: dict[str, Any]) -> subprocess.Popen[str]:
+    flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [*command, "-m", "toolkit", "distill", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT,
+    )  # fmt: skip
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it told on stdout and stderr; it must have ended well."""
+    told, complaints = process.communicate()
+    assert process.returncode == 0, told + complaints
+    return told, complaints
+
+
+def assert_same_curve(one: Bundle, two: Bundle) -> None:
+    for name, stage in one.manifest["stages"].items():
+        other = two.manifest["stages"][name]
+        assert len(stage["history"]) == len(other["history"]) > 1
+        for mine, theirs in zip(stage["history"], other["history"], strict=True):
+            assert mine == pytest.approx(theirs, abs=1e-4)
+        assert other["best_step"] == stage["best_step"]
+    mine, theirs = (load_file(bundle.path / "model.safetensors") for bundle in (one, two))
+    for key, value in mine.items():
+        torch.testing.assert_close(theirs[key], value, atol=1e-4, rtol=1e-3)
+
+
+def test_two_processes_learn_what_one_does(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:
+    """Student and projections synchronised, each row once an epoch, dev shared, one writer, one voice."""
+    whole = run_distill(DistillConfig(**options(tiny_teacher, data_dir, tmp_path / "one", batch_size=32)))
+    process = torchrun(options(tiny_teacher, data_dir, tmp_path / "two", batch_size=8, accumulation=2))
+    told, complaints = finished(process)
+    assert_same_curve(whole, open_bundle(tmp_path / "two"))
+    assert told.count("wrote ") == told.count("distilling auto") == told.count("dev accuracy: teacher") == 1
+    assert "find_unused_parameters" not in complaints
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
+
+
+@pytest.mark.slow
+def test_two_killed_processes_go_on(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:
+    given = options(tiny_teacher, data_dir, tmp_path / "two", batch_size=16, checkpoint_every=1, dropout=0.1)
+    finished(torchrun(given | {"out": str(tmp_path / "whole")}))
+    process = torchrun(given)
+    while process.poll() is None and not list((tmp_path / "two.partial").glob("prediction-*")):
+        time.sleep(0.002)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in (process.pid, *map(int, workers)):  # torchrun's workers would outlive it
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    with pytest.raises(ToolkitError, match="processes: 2 there, 1 here"):
+        run_distill(DistillConfig(**given))
+    finished(torchrun(given))
+    found, wanted = (open_bundle(tmp_path / name).manifest["files"]["model.safetensors"] for name in ("two", "whole"))
+    assert found == wanted
+
+
+@pytest.mark.slow
+def test_a_mistake_is_told_once(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:
+    process = torchrun(options(tiny_teacher, data_dir, tmp_path / "out", student="2/15/32/4"))
+    _, complaints = process.communicate()
+    assert process.returncode
+    assert complaints.count("cannot be built") == 1
+
+
+class TestAccumulation:
+    """In one process, where exactness can be seen without a launcher."""
+
+    def learn(self, tiny_bert: Callable[..., Any], batch_size: int, accumulation: int) -> tuple[Any, Any]:
+        objective = intermediate(tiny_bert)
+        schedule = Schedule(
+            epochs=3, lr=1e-2, batch_size=batch_size, warmup=0.1, weight_decay=0.01, seed=0, accumulation=accumulation
+        )
+        fitted = fit(objective, Rows(encoded(50)), schedule, name="t", model=objective.student, evaluate=None)
+        return objective.state_dict(), fitted
+
+    def test_it_is_one_large_batch(self, tiny_bert: Callable[..., Any]) -> None:
+        """Parts of a step hold unlike numbers of tokens, and the last step is not full: averages must weigh so."""
+        weights, whole = self.learn(tiny_bert, 12, 1)
+        found, fitted = self.learn(tiny_bert, 3, 4)
+        assert fitted.steps == whole.steps == 15
+        assert asdict(fitted)["history"] == [pytest.approx(row, abs=1e-6) for row in whole.history]
+        for name, value in weights.items():
+            torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4)
+
+    def test_plain_averages_would_not_do(self, tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        """The control: with every part weighing by its rows alone, the weights end elsewhere."""
+        weights, _ = self.learn(tiny_bert, 12, 1)
+        monkeypatch.setattr("toolkit.training.trainer.AVERAGED_OVER", {})
+        found, _ = self.learn(tiny_bert, 3, 4)
+        assert max(float((found[name] - value).abs().max()) for name, value in weights.items()) > 1e-3
+
+
+def test_sharded_logits_are_those_of_the_model(tiny_bert: Callable[..., Any]) -> None:
+    model, rows = tiny_bert(seed=3), encoded(150)
+    found = model_logits(model, rows)
+    with torch.no_grad():
+        wanted = [model(torch.from_numpy(ids)[None]).logits[0].numpy() for ids in rows.ids]
+    np.testing.assert_allclose(found, np.array(wanted), atol=1e-5)
+
+
+@pytest.fixture
+def bf16_losses(tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, torch.Tensor]]:
+    """What the objective gave in a run under accelerate's bf16 autocast, as a GPU has it."""
+    monkeypatch.setattr("toolkit.training.trainer.accelerate_word", lambda *_: "bf16")
+    monkeypatch.setattr("toolkit.training.trainer.products", lambda *_: nullcontext())
+    seen: dict[str, torch.Tensor] = {}
+
+    class Watched(Intermediate):
+        def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            losses = super().forward(batch)
+            seen.update(losses, states=self._traces[1].states.queries[3])
+            return losses
+
+    objective = intermediate(tiny_bert, Watched)
+    schedule = Schedule(
+        epochs=1, lr=1e-2, batch_size=8, warmup=0.1, weight_decay=0.0, seed=0, precision="bf16"
+    )  # fmt: skip
+    fit(objective, Rows(encoded(8)), schedule, name="t", model=objective.student, evaluate=None)
+    assert all(p.dtype == torch.float32 for p in objective.parameters())
+    return seen
+
+
+def test_losses_are_float32_at_every_precision(bf16_losses: dict[str, torch.Tensor]) -> None:
+    assert bf16_losses.pop("states").dtype == torch.bfloat16  # the matrix products are not
+    assert {name: value.dtype for name, value in bf16_losses.items()} == dict.fromkeys(bf16_losses, torch.float32)
+
+
+def test_fp16_needs_a_gpu(tiny_bert: Callable[..., Any]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    model, schedule = tiny_bert(), Schedule(**{**asdict(SCHEDULE), "precision": "fp16"})
+    with pytest.raises(ToolkitError, match="fp16 needs a GPU"):
+        fit(
+            Supervised(model, "classification"), Rows(encoded(8), np.arange(8) % 2), schedule, name="t", model=model,
+            evaluate=None,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""More training rows, by a masked language model and GloVe."""

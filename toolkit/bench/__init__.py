@@ -1,0 +1,1 @@
+"""Size, FLOPs and latency against BERT-base, and the claims about them."""

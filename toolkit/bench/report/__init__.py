@@ -1,0 +1,1 @@
+"""The report of a bench: tables, plots, claims, and what regressed."""

@@ -1,0 +1,1 @@
+"""The server under load: its process, a client, and a load generator."""

@@ -1,0 +1,158 @@
+"""MLPerf's server scenario: requests arrive at random over HTTP, and the tail of their latencies is what counts.
+
+Arrivals are Poisson: gaps drawn from an exponential distribution, whatever the server does meanwhile. A latency counts
+from the moment a request was due, not from when it could be sent, so that a server that falls behind is not forgiven
+(the "coordinated omission" of closed loops). The client runs on the machine that it measures and takes its share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from toolkit.measurement.statistics import percentile
+
+TRIAL_S = 3.0
+MIN_REQUESTS = 100  # for a p99
+SEARCH_S = 60.0
+RESOLUTION = 1.1  # the highest rate is known to within a tenth
+MAX_RATE = 2.0**14
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of requests at one rate.
+
+    Attributes:
+        rate: requests a second that were due on average.
+        latencies_ms: of every request that was answered with 200.
+        refused: how many were not.
+    """
+
+    rate: float
+    latencies_ms: list[float]
+    refused: int
+
+    def quantile(self, share: float) -> float | None:
+        """A percentile in ms; None where too few were answered."""
+        return percentile(self.latencies_ms, share) if self.latencies_ms else None
+
+    def within(self, bound_ms: float) -> bool:
+        """Whether all were answered, and 99 % of them within the bound."""
+        p99 = self.quantile(0.99)
+        return not self.refused and p99 is not None and p99 <= bound_ms
+
+    def to_json(self) -> dict[str, Any]:
+        """Rate, percentiles, refusals and raw samples."""
+        shares = {f"p{round(100 * share)}_ms": self.quantile(share) for share in (0.5, 0.9, 0.99)}
+        counts = {"rate": self.rate, "requests": len(self.latencies_ms) + self.refused, "refused": self.refused}
+        return {**counts, **shares, "samples_ms": self.latencies_ms}
+
+
+def server_scenario(
+    url: str, bodies: Sequence[dict[str, Any]], rate: float, bound_ms: float, seed: int
+) -> dict[str, Any]:
+    """Latencies at one rate, and the highest rate that keeps its p99 within a bound.
+
+    Args:
+        url: of a running server.
+        bodies: /predict requests, asked in turn.
+        rate: requests a second of the first trial.
+        bound_ms: that the p99 has to keep.
+        seed: of the arrivals.
+    """
+
+    def trial(at: float) -> Trial:
+        return poisson(url, bodies, at, seed)
+
+    trial(rate)  # warm-up
+    first = trial(rate)
+    highest, tried = highest_rate(trial, first, bound_ms)
+    return {
+        **first.to_json(), "bound_ms": bound_ms, "highest_rate": highest,
+        "trials": [one.to_json() for one in tried],
+    }  # fmt: skip
+
+
+def highest_rate(
+    trial: Callable[[float], Trial], first: Trial, bound_ms: float, *,
+    budget_s: float = SEARCH_S, clock: Callable[[], float] = time.monotonic,
+) -> tuple[float | None, list[Trial]]:  # fmt: skip
+    """Bisection for the highest rate whose p99 keeps the bound, to within RESOLUTION; and all trials.
+
+    From the first trial's rate it doubles or halves until one rate holds and one does not, then takes geometric means.
+    A rate that failed is tried once more: one hiccup of the machine is not the server's limit. None: not even one
+    request a second keeps the bound, or time was up before any did.
+
+    Args:
+        trial: measures at a rate.
+        first: a trial that was made already.
+        bound_ms: that the p99 has to keep.
+        budget_s: no trial begins after this many seconds.
+        clock: tells seconds.
+    """
+    started, trials = clock(), [first]
+    held, failed = 0.0, math.inf
+    at, fine = first.rate, first.within(bound_ms)
+    while True:
+        if fine:
+            held = at
+        else:
+            failed = at
+        at = 2 * held if math.isinf(failed) else failed / 2 if not held else math.sqrt(held * failed)
+        if failed / max(held, 1e-9) <= RESOLUTION or not 1 <= at <= MAX_RATE or clock() - started > budget_s:
+            return held or None, trials
+        fine = False
+        for _ in range(2):
+            trials.append(trial(at))
+            fine = trials[-1].within(bound_ms)
+            if fine or clock() - started > budget_s:
+                break
+
+
+def poisson(url: str, bodies: Sequence[dict[str, Any]], rate: float, seed: int) -> Trial:
+    """Ask a server at random moments, `rate` a second on average, for TRIAL_S seconds or MIN_REQUESTS requests."""
+    count = max(MIN_REQUESTS, round(rate * TRIAL_S))
+    due = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, count))
+    found = asyncio.run(_send(url, [json.dumps(one).encode() for one in bodies], due.tolist()))
+    return Trial(rate, [taken for taken, status in found if status == 200], sum(status != 200 for _, status in found))
+
+
+async def _send(url: str, bodies: Sequence[bytes], due: Sequence[float]) -> list[tuple[float, int]]:
+    """(latency in ms from the moment due, status) of each request, in their order."""
+    address = urlsplit(url)
+    assert address.hostname
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    started = time.perf_counter()
+
+    async def one(number: int) -> tuple[float, int]:
+        await asyncio.sleep(started + due[number] - time.perf_counter())
+        reader, writer = idle.pop() if idle else await asyncio.open_connection(address.hostname, address.port)
+        status = await _ask(reader, writer, bodies[number % len(bodies)], address.netloc)
+        idle.append((reader, writer))
+        return 1000 * (time.perf_counter() - started - due[number]), status
+
+    try:
+        return await asyncio.gather(*map(one, range(len(due))))
+    finally:
+        for _, writer in idle:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for _, writer in idle), return_exceptions=True)
+
+
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes, host: str) -> int:
+    """One request over a connection that stays open; the status."""
+    head = f"POST /predict HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    writer.write(head.encode() + b"\r\n\r\n" + body)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    fields = dict(line.lower().split(b": ", 1) for line in answer.split(b"\r\n")[1:] if b": " in line)
+    await reader.readexactly(int(fields[b"content-length"]))
+    return int(answer.split(b" ", 2)[1])

@@ -1,0 +1,1 @@
+"""The bundle: the artifact on disk that every command reads or writes."""

@@ -1,0 +1,151 @@
+"""`toolkit demo`: the whole way on the embedded default, by the commands' own code; what is done already is kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from toolkit.bench.server.process import ask, serving
+from toolkit.bundle.format import Bundle
+from toolkit.bundle.provenance import step
+from toolkit.config import BenchConfig, DemoConfig, DistillConfig, ExportConfig, FinetuneConfig
+from toolkit.console import say, show_table
+from toolkit.data import builtin
+from toolkit.errors import require
+
+if TYPE_CHECKING:
+    from toolkit.bench.bench import BenchReport
+
+TASK = "rotten-tomatoes"
+QUESTIONS = ("a warm , funny and engaging film", "the plot is a mess and the jokes fall flat")
+LATENCY_ROUNDS = 15
+QUICK_ROWS = 1_024
+UNLABELLED = 7_676  # as many as there are labelled ones
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The configurations of the four steps, each reading what the one before wrote."""
+
+    finetune: FinetuneConfig
+    distill: DistillConfig
+    export: ExportConfig
+    bench: BenchConfig
+
+    @classmethod
+    def of(cls, config: DemoConfig) -> Plan:
+        """The full run, or with `quick` an eighth of the rows and few timings."""
+        out = Path(config.out)
+        teacher, student, int8 = (str(out / name) for name in ("teacher", "student", "int8"))
+        rows = QUICK_ROWS if config.quick else None
+        return cls(
+            FinetuneConfig(
+                str(builtin.minilm()), TASK, teacher, epochs=3 if config.quick else 2, max_rows=rows, seed=config.seed
+            ),
+            DistillConfig(
+                teacher, TASK, student, unlabelled=str(out / "unlabelled.txt"), intermediate_epochs=2,
+                max_rows=rows, seed=config.seed,
+            ),
+            # a model trained on an eighth of the rows is unsure of many; the full run keeps the default gate
+            ExportConfig(student, int8, max_drop=3.0 if config.quick else ExportConfig.max_drop),
+            BenchConfig(
+                (int8,), out=str(out / "bench"), batch_sizes=(1,) if config.quick else BenchConfig.batch_sizes,
+                max_pairs=8 if config.quick else BenchConfig.max_pairs, seed=config.seed,
+                scenarios="" if config.quick else BenchConfig.scenarios,
+            ),
+        )  # fmt: skip
+
+
+def run_demo(config: DemoConfig) -> None:
+    """Fine-tune, distil, export, bench, then start the real server and ask it; steps already done are kept.
+
+    Raises:
+        ToolkitError: an extra is missing, or a step cannot run.
+        GateError: a gate or a claim is not met; raised after the last step.
+    """
+    config.check()
+    require(
+        "torch", "transformers", "accelerate", "optimum", "onnxruntime", "matplotlib", "uvicorn", "fastapi",
+        purpose="toolkit demo", extra="demo",
+    )  # fmt: skip
+    from export.pipeline import run_export
+    from toolkit.bench.bench import hold_claims
+    from toolkit.distillation.distill import run_distill
+    from toolkit.training.finetune import run_finetune
+
+    start, plan = time.monotonic(), Plan.of(config)
+    teacher = step("1/5 teacher", plan.finetune, run_finetune)
+    write_unlabelled(plan, config.seed)
+    student = step("2/5 student", plan.distill, run_distill, parent=teacher)
+    int8 = step("3/5 int8", plan.export, run_export, parent=student)
+    report = _bench(plan.bench, int8)
+    say("== 5/5 service")
+    with serving(int8.path) as url:
+        for text in QUESTIONS:
+            say(f"POST {url}/predict {text!r}\n  {json.dumps(ask(url, text))}")
+    _summary(teacher, student, int8, report.content)
+    say(f"done in {(time.monotonic() - start) / 60:.1f} minutes. Next:")
+    say(f"  toolkit predict {int8.path} 'a gripping story'")
+    say(f"  toolkit serve {int8.path}     and open {report.out}/report.html")
+    say("  toolkit distill --teacher YOUR_MODEL --task auto --data YOUR_FOLDER --out DIR")
+    hold_claims(report)  # last, so that a claim not met hides nothing
+
+
+def write_unlabelled(plan: Plan, seed: int) -> None:
+    """IMDb sentences for the student to learn from beside the labelled ones: the teacher's answers label them."""
+    path = Path(str(plan.distill.unlabelled))
+    if not path.exists():
+        sentences = builtin.imdb_sentences(plan.distill.max_rows or UNLABELLED, seed)
+        path.write_text("".join(f"{sentence}\n" for sentence in sentences), encoding="utf-8")
+
+
+def _bench(config: BenchConfig, int8: Bundle) -> BenchReport:
+    """Measure against BERT-base, or keep the report that was made of this very bundle with these options."""
+    from toolkit.bench.bench import BenchReport, measure
+
+    out = Path(str(config.out))
+    try:
+        content = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = {}
+    # through JSON, where tuples become lists
+    same = content.get("options") == json.loads(json.dumps(config.to_json()))
+    if same and int8.digest in [model["digest"] for model in content["models"]]:
+        say(f"== 4/5 bench: {out} is there already")
+        return BenchReport(content, out)
+    say("== 4/5 bench: against BERT-base")
+    return measure(config)
+
+
+def _summary(teacher: Bundle, student: Bundle, int8: Bundle, content: dict[str, Any]) -> None:
+    """One table: what was given up, what was gained; speeds on one real sentence, as each would be run."""
+    from toolkit.bench.report.tables import claim_rows
+    from toolkit.inference.predictor import open_predictor
+    from toolkit.measurement.timing import measure_in_turn
+
+    bundles = {"teacher, PyTorch": teacher, "student, PyTorch": student, "student, int8 ONNX": int8}
+    programs = {name: partial(open_predictor(one.path).predict, QUESTIONS[:1]) for name, one in bundles.items()}
+    times = {name: median(taken) for name, taken in measure_in_turn(programs, LATENCY_ROUNDS).items()}
+    base = next(model for model in content["models"] if model["baseline"])
+    metric, first = teacher.task.metric, "teacher, PyTorch"
+    rows = [
+        (
+            name, f"{100 * one.manifest['metrics'][metric]:.2f}",
+            f"{100 * one.manifest['metrics'][metric] / teacher.manifest['metrics'][metric]:.1f} %",
+            f"{one.weight_bytes / 1e6:.1f}", f"{base['size_bytes'] / one.weight_bytes:.1f}x",
+            f"{times[name]:.2f}", f"{times[first] / times[name]:.1f}x",
+        )
+        for name, one in bundles.items()
+    ]  # fmt: skip
+    columns = (metric, "of teacher", "MB", "smaller than BERT-base", "ms a sentence", "faster than teacher")
+    show_table(f"{TASK}, {len(QUESTIONS[0].split())}-word sentence", ("model", *columns), rows)
+    show_table("Claims", *claim_rows(content))
+    for one in content["comparisons"]:
+        if one["kind"] == "total":
+            against = f"{one['b']['label']} against {one['a']['label']}, batch {one['batch_size']}"
+            say(f"total, {against}: {one['ratio']:.1f}x [{one['low']:.1f}, {one['high']:.1f}]")

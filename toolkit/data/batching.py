@@ -1,0 +1,38 @@
+"""Batches of inputs of similar length, sorted for inference or shuffled for training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+SHUFFLED_TOGETHER = 20_000  # batches: a run of 640,000 rows at 32 a batch
+SORT_POOL = 50  # batches sorted together by length: wide enough to waste little padding, narrow enough to mix
+
+
+def sorted_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Row numbers in batches of like length, longest first so that memory peaks at the start."""
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def shuffled_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """Every row once, in random batches of like length, in random order: same seed and epoch, same batches.
+
+    Rows are shuffled, cut into pools of SORT_POOL batches, sorted by length inside a pool and cut into batches.
+    The last batch may be smaller; no row is dropped. More than SHUFFLED_TOGETHER batches are dealt in runs of so many,
+    in random order, so that memory does not grow with the rows.
+    """
+    random = np.random.default_rng([seed, epoch])
+    run = batch_size * SHUFFLED_TOGETHER
+    whole, rest = divmod(len(lengths), run)
+    starts = random.permutation(whole) * run if whole else np.arange(0)
+    for start in [*starts.tolist(), *([whole * run] if rest else [])]:
+        order = start + random.permutation(min(run, len(lengths) - start))
+        batches: list[np.ndarray] = []
+        for at in range(0, len(order), batch_size * SORT_POOL):
+            pool = order[at : at + batch_size * SORT_POOL]
+            pool = pool[np.argsort(lengths[pool], kind="stable")]
+            batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        yield from (batches[i] for i in random.permutation(len(batches)))

@@ -1,0 +1,249 @@
+"""Plain text of any size as rows of token ids: read once, kept on disk as one run of ids, cut without padding.
+
+A row is [CLS] body [SEP]; inside the body a [SEP] stands between documents, so that no token of a row is padding and
+none of the corpus is lost. The ids are mapped from disk, not loaded: memory does not grow with the corpus.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import hashlib
+import io
+import itertools
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from toolkit.console import say, track
+from toolkit.data.tokenization import Batch
+from toolkit.errors import ToolkitError, require
+from toolkit.files import canonical_json, file_entry
+
+DATASET = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")  # NAME or NAME:CONFIG
+LONGEST_PIECE = 100_000  # characters of a line that are tokenized together: a file may be a single line
+BATCH_CHARACTERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Packed:
+    """n rows of one length over a run of token ids.
+
+    Attributes:
+        tokens: ids of the whole corpus, [T], mapped from disk.
+        length: tokens of a row, [CLS] and [SEP] included.
+        first, last: ids of [CLS] and [SEP].
+        record: what the ids were made of, for the bundle.
+    """
+
+    tokens: np.ndarray
+    length: int
+    first: int
+    last: int
+    record: dict[str, Any]
+
+    def __len__(self) -> int:
+        return -(-len(self.tokens) // (self.length - 2))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, [n]: one number, seen n times."""
+        return np.broadcast_to(np.int64(self.length), (len(self),))
+
+    def batch(self, rows: Sequence[int] | np.ndarray, length: int | None = None) -> Batch:
+        """The chosen rows: three int64 arrays [B, L]. The last row is filled up from the start of the corpus."""
+        assert length in (None, self.length), "every row has the same length"
+        ids = np.empty((len(rows), self.length), dtype=np.int64)
+        ids[:, 0], ids[:, -1] = self.first, self.last
+        body = self.length - 2
+        for i, row in enumerate(rows):
+            found = self.tokens[row * body : (row + 1) * body]
+            ids[i, 1:-1] = found if len(found) == body else np.resize(np.append(found, self.tokens[:body]), body)
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+
+
+def pack(
+    corpus: Sequence[str], tokenizer_file: Path, *, length: int, stem: Path, max_rows: int | None = None
+) -> Packed:
+    """Tokenize a corpus to STEM.tokens, or take what is there where it was made of the very same.
+
+    Args:
+        corpus: paths, globs, or names of datasets.
+        tokenizer_file: a tokenizer.json.
+        length: tokens of a row.
+        stem: STEM.tokens gets the ids, STEM.tokens.json what they were made of.
+        max_rows: stop after so many rows.
+
+    Raises:
+        ToolkitError: text that cannot be read, or none at all.
+    """
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    first, last = _special(tokenizer)
+    sources = [source for one in corpus for source in _sources(one)]
+    wanted = {
+        "sources": [source.record() for source in sources], "tokenizer": file_entry(tokenizer_file)["sha256"],
+        "most_tokens": max_rows * (length - 2) if max_rows else None,
+        "dtype": "uint16" if tokenizer.get_vocab_size() <= 2**16 else "uint32",
+    }  # fmt: skip
+    path = stem.with_name(f"{stem.name}.tokens")
+    record = _kept(path, wanted)
+    if record is None:
+        record = wanted | _write(path, sources, tokenizer, last, wanted)
+        path.with_name(f"{path.name}.json").write_bytes(canonical_json(record))
+    say(f"{record['documents']:,} documents, {record['tokens']:,} tokens in {path}")
+    return Packed(np.memmap(path, dtype=record["dtype"], mode="r"), length, first, last, record)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A .txt or .txt.gz file, one document or paragraph a line."""
+
+    path: Path
+
+    def record(self) -> dict[str, Any]:
+        return {"path": str(self.path), **file_entry(self.path)}
+
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def texts(self) -> Iterator[tuple[str, int]]:
+        """Each line, or a part of a very long one, and the bytes of the file read so far."""
+        line = 0
+        try:
+            with self.path.open("rb") as raw:
+                plain = gzip.GzipFile(fileobj=raw) if self.path.suffix == ".gz" else raw
+                with io.TextIOWrapper(plain, encoding="utf-8-sig") as file:
+                    while piece := file.readline(LONGEST_PIECE):
+                        line += piece.endswith("\n")
+                        yield piece, raw.tell()
+        except UnicodeDecodeError as error:
+            raise ToolkitError(
+                f"{self.path} is not UTF-8, soon after line {line}: {error.reason}", expected="plain text in UTF-8"
+            ) from None
+        except (EOFError, OSError, zlib.error) as error:
+            raise ToolkitError(f"{self.path} cannot be read: {error}", expected=".txt or .txt.gz") from None
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """The column `text` of a dataset's training split, streamed: nothing but what is being read is held."""
+
+    name: str
+    config: str | None
+
+    def record(self) -> dict[str, Any]:
+        return {"dataset": self.name, "config": self.config}
+
+    def size(self) -> int:
+        return 0
+
+    def texts(self) -> Iterator[tuple[str, int]]:
+        """Each line of each row, and 0 bytes: how far a stream has come is not known."""
+        require("datasets", purpose=f"reading {self.name}")
+        import datasets
+
+        try:
+            for row in datasets.load_dataset(self.name, self.config, split="train", streaming=True):
+                for line in str(row["text"]).splitlines():
+                    yield line, 0
+        except KeyError:
+            raise ToolkitError(f"the dataset {self.name} has no column 'text'", expected="plain text") from None
+        except Exception as error:  # datasets, huggingface_hub and the network each raise their own
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ToolkitError(
+                f"cannot read the dataset {self.name}: {reason}",
+                expected="a text file, or a dataset NAME or NAME:CONFIG",
+            ) from error
+
+
+def _sources(name: str) -> list[_File] | list[_Dataset]:
+    """The files that a path or glob stands for, or else the dataset of that name.
+
+    Raises:
+        ToolkitError: neither.
+    """
+    paths = [Path(path) for path in sorted(glob.glob(name, recursive=True)) if Path(path).is_file()]
+    if paths:
+        strange = [path.name for path in paths if not path.name.endswith((".txt", ".txt.gz"))]
+        if strange:
+            raise ToolkitError(f"--corpus {name}: {strange[0]} is no text file", expected=".txt or .txt.gz")
+        return [_File(path) for path in paths]
+    if Path(name).is_dir():
+        return [_Dataset(name, None)]
+    found = DATASET.fullmatch(name)
+    if not found or name.endswith((".txt", ".gz")):
+        raise ToolkitError(f"--corpus {name}: no such file", expected=".txt, .txt.gz, a glob, or a dataset's name")
+    return [_Dataset(found[1], found[2])]
+
+
+def _special(tokenizer: Tokenizer) -> tuple[int, int]:
+    """Ids of what stands before and after a single text: [CLS] and [SEP], or <s> and </s>."""
+    ids = tokenizer.encode("").ids
+    if len(ids) != 2:
+        raise ToolkitError(
+            f"the teacher's tokenizer puts {len(ids)} special tokens around a text", expected="one before, one after"
+        )
+    return ids[0], ids[1]
+
+
+def _kept(path: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of the ids that are there, if they were made of the same and are whole."""
+    try:
+        found: dict[str, Any] = json.loads(path.with_name(f"{path.name}.json").read_bytes())
+        same = {key: found[key] for key in wanted} == json.loads(canonical_json(wanted))
+        return found if same and file_entry(path)["sha256"] == found["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(
+    path: Path, sources: Sequence[_File | _Dataset], tokenizer: Tokenizer, separator: int, wanted: dict[str, Any]
+) -> dict[str, Any]:
+    """Tokenize everything to `path`; counts and digest."""
+    tokens, documents, most = 0, 0, wanted["most_tokens"]
+    digest, partial = hashlib.sha256(), path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file, track("packing", max(sum(one.size() for one in sources), 1)) as progress:
+            for texts, read in _batches(sources):
+                found = tokenizer.encode_batch(texts, add_special_tokens=False)
+                run = np.concatenate([np.array([*one.ids, separator], dtype=wanted["dtype"]) for one in found])
+                run = run[: most - tokens] if most else run
+                digest.update(run.tobytes())
+                file.write(run.tobytes())
+                tokens, documents = tokens + len(run), documents + len(texts)
+                progress.advance(read, tokens=f"{tokens:,} tokens")
+                if tokens == most:
+                    break
+        if not tokens:
+            raise ToolkitError("the corpus holds no text", expected="one document or paragraph a line")
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return {"tokens": tokens, "documents": documents, "sha256": digest.hexdigest()}
+
+
+def _batches(sources: Sequence[_File | _Dataset]) -> Iterator[tuple[list[str], int]]:
+    """Lines that hold text, some BATCH_CHARACTERS together, with the bytes read since the batch before."""
+    texts: list[str] = []
+    size = done = 0
+    for source in sources:
+        before = 0
+        for text, read in itertools.chain(source.texts(), [("", source.size())]):
+            done, before = done + read - before, read
+            if stripped := text.strip():
+                texts.append(stripped)
+                size += len(stripped)
+            if size >= BATCH_CHARACTERS:
+                yield texts, done
+                texts, size, done = [], 0, 0
+    if texts:
+        yield texts, done

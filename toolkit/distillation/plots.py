@@ -1,0 +1,111 @@
+"""A distillation's plots as inline SVG: losses, dev metric, layer map, attention of teacher and student."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+from toolkit.reports.svg import GRID, MARKERS, MUTED, legend, series, svg
+
+Readings = Sequence[dict[str, float]]
+STUDENT, TEACHER = series(1), series(2)
+CELL, WORDS = 12, 70  # of an attention map, in the units of its drawing: a cell's side, room for a token's name
+
+
+def losses(stage: str, history: Readings) -> str:
+    """Each loss over the steps of a stage, as weighted in the sum that is minimised; the axis is logarithmic."""
+    names = list(dict.fromkeys(name for row in history for name in row if name not in ("step", "dev", "seconds")))
+
+    def draw(axes: Any) -> None:
+        for i, name in enumerate(names, start=1):
+            points = [(row["step"], row[name]) for row in history if name in row]
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, color=series(i), linewidth=2, label=name, marker=MARKERS[i % 6] if len(x) == 1 else None)
+        axes.set_yscale("log" if all(row.get(name, 1.0) > 0 for row in history for name in names) else "linear")
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        legend(axes)
+
+    return svg(f"loss-{stage}", draw, height=3.6)
+
+
+def dev_metric(stage: str, history: Readings, metric: str, teacher: float) -> str:
+    """The student's dev metric at each evaluation; the teacher's is a line."""
+
+    def draw(axes: Any) -> None:
+        points = [(row["step"], row["dev"]) for row in history if "dev" in row]
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, color=STUDENT, marker="o", linewidth=2, label="student")
+        axes.axhline(teacher, color=TEACHER, linewidth=2, linestyle="--", label="teacher")
+        axes.margins(y=0.25)
+        axes.set_xlabel("step")
+        axes.set_ylabel(metric.replace("_", " "))
+        legend(axes)
+
+    return svg(f"dev-{stage}", draw, height=3.2)
+
+
+def layer_map(mapping: Sequence[int], teacher_layers: int) -> str:
+    """Teacher layers above, student layers below, a line from each to the one it learns from."""
+
+    def draw(axes: Any) -> None:
+        """Embeddings stand at 0, layer m of M at m / M of the width; g(0) = 0."""
+        rows = ((1.0, teacher_layers, TEACHER, "teacher"), (0.0, len(mapping), STUDENT, "student"))
+        for y, layers, colour, name in rows:
+            axes.annotate(name, (-0.07, y), ha="right", va="center")
+            for layer in range(layers + 1):
+                learnt = y == 0.0 or layer in (0, *mapping)
+                axes.annotate(
+                    str(layer) if layer else "emb", (layer / layers, y), ha="center", va="center",
+                    bbox={"boxstyle": "round,pad=0.5", "facecolor": "none", "edgecolor": colour if learnt else GRID,
+                          "linewidth": 2},
+                )  # fmt: skip
+        for m, g in enumerate((0, *mapping)):
+            ends = (m / len(mapping), g / teacher_layers), (0.14, 0.86)
+            axes.plot(*ends, color=MUTED, linewidth=1.5)
+        axes.set_xlim(-0.2, 1.08)
+        axes.set_ylim(-0.3, 1.3)
+        axes.axis("off")
+
+    return svg("layers", draw, height=2.6)
+
+
+def attention(shown: dict[str, Any]) -> str:
+    """One input: the attention maps of each mapped layer, the teacher's above the student's; darker is more.
+
+    Written by hand: matplotlib would take seconds for its thousands of cells.
+    """
+    tokens, layers = [html.escape(token) for token in shown["tokens"]], shown["layers"]
+    side = CELL * len(tokens)
+    parts = []
+    for row, (who, colour) in enumerate((("teacher", "--series-3"), ("student", "--series-2"))):
+        for column, layer in enumerate(layers):
+            left, top = WORDS + column * (side + CELL), 2 * CELL + row * (side + 2 * CELL)
+            parts.append(f'<text x="{left}" y="{top - 4}">{who} {layer[f"{who}_layer"]}</text>')
+            parts.append(f'<g transform="translate({left} {top})" fill="var({colour})">{_cells(layer[who])}</g>')
+        parts += [_label(token, WORDS - 4, top + (i + 0.75) * CELL) for i, token in enumerate(tokens)]
+    bottom = 4 * CELL + 2 * side
+    for column in range(len(layers)):
+        left = WORDS + column * (side + CELL)
+        parts += [
+            _label(token, x := left + (i + 0.75) * CELL, bottom + 4, f' transform="rotate(-90 {x} {bottom + 4})"')
+            for i, token in enumerate(tokens)
+        ]
+    box = f"0 0 {WORDS + len(layers) * (side + CELL)} {bottom + WORDS}"
+    return f'<svg viewBox="{box}" aria-hidden="true" fill="var(--ink)" font-size="{CELL - 2}">{"".join(parts)}</svg>'
+
+
+def _cells(weights: Sequence[Sequence[float]]) -> str:
+    """A square for each pair of tokens, the strongest of the map opaque."""
+    most = max(map(max, weights)) or 1.0
+    return "".join(
+        f'<rect x="{x * CELL}" y="{y * CELL}" width="{CELL}" height="{CELL}" opacity="{weight / most:.2f}"/>'
+        for y, row in enumerate(weights)
+        for x, weight in enumerate(row)
+        if weight / most >= 0.005
+    )
+
+
+def _label(token: str, x: float, y: float, turned: str = "") -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="end" fill="var(--muted)"{turned}>{token}</text>'

@@ -1,0 +1,81 @@
+"""`toolkit distill --seeds`: one student a seed, and the mean and deviation of their metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from toolkit.bundle.format import Bundle, check_target, is_bundle, open_bundle
+from toolkit.bundle.provenance import made_by
+from toolkit.config import DistillConfig
+from toolkit.console import say, show_table
+from toolkit.distillation.distill import run_distill
+from toolkit.errors import ToolkitError
+from toolkit.files import canonical_json
+from toolkit.training.distributed import processes
+
+FIGURES = ("teacher", "start", "student", "retention")
+
+
+def run_seeds(config: DistillConfig) -> dict[str, Any]:
+    """A student for each of `config.seeds` in OUT/seed-N, those that are there kept, and OUT/summary.json.
+
+    Raises:
+        ToolkitError: as `run_distill`; OUT is something else, or seeds that learnt from different data.
+    """
+    config.check()
+    out = Path(config.out)
+    _check_folder(out)
+    seeds = list(dict.fromkeys(map(int, str(config.seeds).split(","))))
+    parent = open_bundle(config.teacher).digest if is_bundle(Path(config.teacher)) else None
+    bundles = []
+    for seed in seeds:
+        one = replace(config, seed=seed, seeds=None, out=str(out / f"seed-{seed}"))
+        made = open_bundle(one.out) if is_bundle(Path(one.out)) else None
+        kept = made is not None and made_by(made, one.resolved().to_json(), parent)
+        say(f"== seed {seed}" + (f": {one.out} is there already" if kept else ""))
+        bundles.append(made if made is not None and kept else run_distill(one))
+    if len({json.dumps(bundle.manifest["data"], sort_keys=True) for bundle in bundles}) > 1:
+        raise ToolkitError(f"the seeds in {out} learnt from different data", fix=f"remove {out} and run again")
+    summary = summarize(bundles)
+    if processes().is_main_process:
+        (out / "summary.json").write_bytes(canonical_json(summary))
+    metric = summary["metric"]
+    rows = [[str(one["seed"]), *(f"{one[name]:.2f}" for name in FIGURES)] for one in summary["seeds"]]
+    rows.append(["mean", *(f"{summary['mean'][name]:.2f}" for name in FIGURES)])
+    rows.append(["deviation", *(f"{summary['deviation'][name]:.2f}" for name in FIGURES)])
+    show_table(f"{summary['task']}, dev {metric}, %", ("seed", *FIGURES), rows)
+    say(f"wrote {out / 'summary.json'}")
+    return summary
+
+
+def summarize(bundles: Sequence[Bundle]) -> dict[str, Any]:
+    """The task's metric in % of teacher, start and student, the share kept; mean and sample deviation over seeds."""
+    metric, rows = bundles[0].task.metric, []
+    for bundle in bundles:
+        names = {"teacher": "teacher_metrics", "start": "start_metrics", "student": "metrics"}
+        row = {name: 100 * bundle.manifest[key][metric] for name, key in names.items()}
+        kept = 100 * row["student"] / row["teacher"] if row["teacher"] > 0 else 0.0
+        rows.append({"seed": bundle.manifest["seed"], "digest": bundle.digest, **row, "retention": kept})
+    columns = {name: [row[name] for row in rows] for name in FIGURES}
+    return {
+        "task": bundles[0].task.name, "metric": metric, "seeds": rows,
+        "mean": {name: mean(values) for name, values in columns.items()},
+        "deviation": {name: stdev(values) if len(values) > 1 else 0.0 for name, values in columns.items()},
+    }  # fmt: skip
+
+
+def _check_folder(out: Path) -> None:
+    """Seeds lie side by side in a folder of their own."""
+    strange = [] if not out.is_dir() else [p.name for p in out.iterdir() if not p.name.lstrip(".").startswith("seed-")]
+    if out.is_file() or set(strange) - {"summary.json"}:
+        raise ToolkitError(
+            f"--out {out} holds something else than seeds" + (f": {sorted(strange)[0]}" if strange else ""),
+            expected="a new path, or the folder of an earlier --seeds", fix="another --out",
+        )  # fmt: skip
+    check_target(out / "seed-0")
+    out.mkdir(exist_ok=True)

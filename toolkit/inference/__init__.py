@@ -1,0 +1,1 @@
+"""Logits of a bundle: runtimes, the predictor, and the metrics on a split."""

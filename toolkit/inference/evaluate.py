@@ -1,0 +1,39 @@
+"""`toolkit evaluate`: the metrics of a bundle on a labelled split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.data.datasets import load_split
+from toolkit.errors import ToolkitError, require
+from toolkit.inference.predictor import open_predictor
+from toolkit.metrics import evaluate
+from toolkit.tasks import get_task
+
+
+def evaluate_bundle(
+    path: str | Path, *, task: str | None = None, data: str | None = None, split: str = "dev", threads: int = 0
+) -> dict[str, float]:
+    """All of a task's metrics for a bundle on a labelled split.
+
+    Args:
+        path: a bundle.
+        task: None for the bundle's own; another one must have the same labels.
+        data: folder of files, or None for where the task's data is by default.
+        split: "dev", "train" or, for MNLI, "dev_mismatched".
+        threads: intra-op threads; 0 takes every core.
+
+    Raises:
+        ToolkitError: a damaged bundle, a task of other labels, or data that cannot be used.
+    """
+    require("sklearn", "scipy", purpose="toolkit evaluate")
+    predictor = open_predictor(path, threads=threads)
+    own = predictor.task
+    chosen = own if task in (None, own.name) else get_task(str(task))
+    if chosen.labels != own.labels:
+        raise ToolkitError(
+            f"{path} answers {', '.join(own.labels)}; {chosen.name} asks for {', '.join(chosen.labels)}",
+            fix=f"--task {own.name}",
+        )
+    rows = load_split(chosen, split, data)
+    return evaluate(chosen, predictor.logits(predictor.encoder.encode(rows.texts, rows.pairs)), rows.labels)

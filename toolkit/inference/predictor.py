@@ -1,0 +1,85 @@
+"""Scores from a bundle, by onnxruntime for `model.onnx` and by PyTorch for `model.safetensors`.
+
+The ONNX side is what the server runs: it loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.bundle.format import Bundle, open_bundle
+from toolkit.data.tokenization import Encoded, TextEncoder
+from toolkit.errors import ToolkitError
+from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime, batched_logits
+from toolkit.metrics import scores
+
+COMPANY = range(33, 41)  # tokens of the inputs that are run alone and together
+MAX_COMPANY_DIFFERENCE = 1e-3  # a wrong kernel's is a hundred times that, a right one's 0
+
+
+class Predictor:
+    """A bundle ready to answer: its tokenizer, its runtime, its labels.
+
+    Raises:
+        ToolkitError: the tokenizer or the model cannot be loaded.
+    """
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle, self.runtime, self.task = bundle, runtime, bundle.task
+        self.encoder = TextEncoder(bundle.path, bundle.max_length)
+
+    def logits(self, encoded: Encoded, batch_size: int = 32) -> np.ndarray:
+        """Logits [n, C] float32 of n encoded inputs, in their order, batched by like length."""
+        if not len(encoded):
+            return np.empty((0, len(self.task.labels)), dtype=np.float32)
+        return batched_logits(self.runtime, encoded, batch_size)
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """Scores [n, C] float64: probabilities, or the number itself for regression."""
+        return scores(self.logits(self.encoder.encode(texts, pairs)), self.task.kind)
+
+
+def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -> Predictor:
+    """Verify a bundle and load it: model.onnx by onnxruntime, model.safetensors by PyTorch.
+
+    Raises:
+        ToolkitError: the bundle is damaged, or the packages to run it are missing.
+    """
+    bundle = open_bundle(path)
+    if bundle.weights.suffix != ".onnx":
+        return Predictor(bundle, TorchRuntime.load(bundle.path, device, threads))
+    predictor = Predictor(bundle, OnnxRuntime(bundle.weights, threads=threads, device=device))
+    check_company(predictor)
+    return predictor
+
+
+def check_company(predictor: Predictor) -> None:
+    """Refuse to run int8 where a text's logits depend on its company, which they never may; others are not asked.
+
+    The export proves it, on its own machine. onnxruntime 1.21 to 1.24 multiply int8 wrongly on CPUs with AMX in one
+    row of every 32, in the last columns of a width that is no multiple of 16, such as TinyBERT4's
+    (github.com/microsoft/onnxruntime/pull/27671). Rows of random pieces, longer than 32 where the model takes that,
+    put real tokens there.
+
+    Raises:
+        ToolkitError: the logits of a text alone and in a batch differ.
+    """
+    if predictor.bundle.precision != "int8":
+        return
+    encoder, random = predictor.encoder, np.random.default_rng(0)
+    ids = [random.integers(0, encoder.vocabulary_size, min(length, encoder.max_length)) for length in COMPANY]
+    encoded = Encoded(ids, [np.zeros_like(one) for one in ids], np.zeros(len(ids), dtype=bool), encoder.pad_id)
+    alone, together = (predictor.logits(encoded, batch_size) for batch_size in (1, len(ids)))
+    difference = float(np.abs(alone - together).max())
+    if not difference <= MAX_COMPANY_DIFFERENCE:
+        import onnxruntime
+
+        raise ToolkitError(
+            f"{predictor.bundle.path}: onnxruntime {onnxruntime.__version__} on this CPU gives a text other scores in "
+            f"a batch than alone: logits differ by {difference:.2g}",
+            expected=f"at most {MAX_COMPANY_DIFFERENCE:g}, as on the machine that exported it",
+            fix="another release of onnxruntime: 1.21 to 1.24 multiply int8 wrongly on CPUs with AMX",
+        )

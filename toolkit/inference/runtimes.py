@@ -1,0 +1,116 @@
+"""Runtimes: a batch of token ids in, logits out. PyTorch is loaded by the PyTorch one only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from toolkit.data.batching import sorted_batches
+from toolkit.data.tokenization import Batch, Encoded
+from toolkit.errors import ToolkitError, require
+
+
+class Runtime(Protocol):
+    """Padded token ids in, logits out."""
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """[B, L] int64 arrays by name to logits [B, C] float32."""
+        ...
+
+
+class OnnxRuntime:
+    """An onnxruntime session over one model file.
+
+    Args:
+        path: model.onnx.
+        threads: intra-op threads; 0 leaves the choice to onnxruntime (all cores).
+        device: "cpu" or "cuda".
+        spinning: let idle pool threads spin; faster for one session alone, harmful for several side by side.
+            "running": only until a run ends, so that sessions that take turns leave each other alone.
+        memory_pattern: keep a plan of memory for each shape of batch; without, memory does not grow with their number.
+
+    Raises:
+        ToolkitError: onnxruntime is missing, cannot load the file, or lacks the device.
+    """
+
+    def __init__(
+        self, path: Path, *, threads: int = 0, device: str = "cpu", spinning: bool | Literal["running"] = True,
+        memory_pattern: bool = True,
+    ) -> None:  # fmt: skip
+        require("onnxruntime", purpose=f"running {path}")
+        import onnxruntime
+
+        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+        if provider not in onnxruntime.get_available_providers():
+            raise ToolkitError(
+                f"onnxruntime here has no {provider}: {', '.join(onnxruntime.get_available_providers())}",
+                fix="--device cpu, or pip install onnxruntime-gpu in place of onnxruntime",
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.enable_mem_pattern = memory_pattern
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        elif spinning == "running":
+            options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        except Exception as error:  # onnxruntime's own exceptions share no public base class
+            raise ToolkitError(f"onnxruntime cannot load {path}: {error}", fix="export the bundle again") from error
+        if provider not in self.session.get_providers():  # onnxruntime falls back to the CPU without an error
+            raise ToolkitError(f"onnxruntime could not start {provider} on this machine", fix="--device cpu")
+        self.inputs = {one.name for one in self.session.get_inputs()}
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """[B, L] int64 arrays by name to logits [B, C] float32."""
+        feed = {name: array for name, array in batch.items() if name in self.inputs}
+        return np.asarray(self.session.run(["logits"], feed)[0], dtype=np.float32)
+
+
+class TorchRuntime:
+    """A Hugging Face classifier in eval mode, without gradients."""
+
+    def __init__(self, model: Any, device: str = "cpu") -> None:
+        import inspect
+
+        self.model = model.eval().to(device)
+        self.device = device
+        self.inputs = set(inspect.signature(model.forward).parameters)
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu", threads: int = 0) -> TorchRuntime:
+        """Open a directory by `AutoModelForSequenceClassification`, from safetensors only.
+
+        PyTorch has one number of threads for the whole process; 0 leaves it as it is.
+        """
+        require("torch", "transformers", purpose=f"running {path} in PyTorch")
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ToolkitError("PyTorch here finds no CUDA device", fix="--device cpu")
+        if threads:
+            torch.set_num_threads(threads)
+        return cls(AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True), device)
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """[B, L] int64 arrays by name to logits [B, C] float32."""
+        import torch
+
+        feed = {name: torch.from_numpy(array).to(self.device) for name, array in batch.items() if name in self.inputs}
+        with torch.inference_mode():
+            return np.asarray(self.model(**feed).logits.float().cpu().numpy())
+
+
+def batched_logits(runtime: Runtime, encoded: Encoded, batch_size: int = 32) -> np.ndarray:
+    """Logits [n, C] float32 of n >= 1 encoded inputs, in their order, run in batches of like length."""
+    out: np.ndarray | None = None
+    for rows in sorted_batches(encoded.lengths, batch_size):
+        found = runtime.run(encoded.batch(rows))
+        out = np.empty((len(encoded), found.shape[1]), dtype=np.float32) if out is None else out
+        out[rows] = found
+    assert out is not None, "no rows"
+    return out

@@ -1,0 +1,1 @@
+"""Timing, statistics of timings, and the machine that they were made on."""

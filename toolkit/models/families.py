@@ -1,0 +1,121 @@
+"""Model families: where each keeps its layers, head and positions, and what inputs it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from toolkit.errors import ToolkitError
+
+
+def position_offset(config: Any) -> int:
+    """Rows of the position table before the first real position: pad + 1 where padding has a position of its own."""
+    return int(config.pad_token_id) + 1 if config.model_type in ("roberta", "xlm-roberta", "mpnet") else 0
+
+
+def hidden_width(model: Any) -> int:
+    """d of a model, whatever its family calls it."""
+    return int(model.config.hidden_size)
+
+
+def depth(model: Any) -> int:
+    """Number of encoder layers."""
+    return len(encoder_layers(model))
+
+
+@dataclass(frozen=True)
+class LayerPaths:
+    """Where a family keeps the parts of one encoder layer, as dotted module paths inside the layer."""
+
+    query: str
+    key: str
+    value: str
+    attention_out: str
+    attention_norm: str
+    ffn_in: str
+    ffn_out: str
+    ffn_norm: str
+
+
+FAMILIES = (
+    LayerPaths(  # BERT, RoBERTa, XLM-R, ELECTRA
+        "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+        "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+    ),
+    LayerPaths(  # DistilBERT
+        "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
+        "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm",
+    ),
+    LayerPaths(  # MPNet
+        "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
+        "attention.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+    ),
+)  # fmt: skip
+
+
+def encoder_layers(model: Any) -> nn.ModuleList:
+    """The stack of encoder layers of a Hugging Face model.
+
+    Raises:
+        ToolkitError: a family whose layers are not found; names those that are supported.
+    """
+    base = model.base_model
+    for path in ("encoder.layer", "transformer.layer"):
+        try:
+            layers = base.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(layers, nn.ModuleList):
+            return layers
+    raise _unsupported(model)
+
+
+def layer_paths(model: Any) -> LayerPaths:
+    """Where this model's family keeps the parts of a layer.
+
+    Raises:
+        ToolkitError: an unsupported family.
+    """
+    names = {name for name, _ in encoder_layers(model)[0].named_modules()}
+    for family in FAMILIES:
+        if {family.query, family.key, family.value, family.attention_norm, family.ffn_norm} <= names:
+            return family
+    raise _unsupported(model)
+
+
+def model_inputs(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What of a batch the model's forward takes: families without segments do without token_type_ids."""
+    names = ["input_ids", "attention_mask"]
+    if getattr(model.config, "type_vocab_size", 0):
+        names.append("token_type_ids")
+    return {name: batch[name] for name in names}
+
+
+def head_modules(model: Any) -> tuple[nn.Linear, nn.Linear]:
+    """The two linear layers of a classification head: first [D, D], then [C, D].
+
+    Raises:
+        ToolkitError: a head that is not known.
+    """
+    pairs = (("base_model.pooler.dense", "classifier"), ("classifier.dense", "classifier.out_proj"),
+             ("pre_classifier", "classifier"))  # fmt: skip
+    for first, second in pairs:
+        found = [_get(model, first), _get(model, second)]
+        if all(isinstance(module, nn.Linear) for module in found):
+            return found[0], found[1]
+    raise ToolkitError(f"{type(model).__name__} has a classification head that is not known", fix="--init random")
+
+
+def _get(model: Any, path: str) -> Any:
+    for name in path.split("."):
+        model = getattr(model, name, None)
+    return model
+
+
+def _unsupported(model: Any) -> ToolkitError:
+    return ToolkitError(
+        f"{type(model).__name__} keeps its layers where they are not known",
+        expected="BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT or MPNet",
+    )

@@ -1,0 +1,128 @@
+"""Hugging Face models in and out: a hub name, a plain directory or a bundle becomes a local directory we can read."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from toolkit.bundle.format import Bundle, is_bundle, open_bundle
+from toolkit.bundle.provenance import origin
+from toolkit.errors import ToolkitError, require
+from toolkit.tasks import Task
+
+
+class Source:
+    """A model somebody named on the command line.
+
+    Args:
+        name: a bundle, a directory that `save_pretrained` wrote, or a name on the hub.
+        workdir: where a tokenizer is put that has no tokenizer.json of its own.
+
+    Raises:
+        ToolkitError: a damaged bundle, no such model, or one whose tokenizer has no fast form.
+    """
+
+    def __init__(self, name: str, workdir: Path) -> None:
+        require("torch", "transformers", purpose=f"opening {name}")
+        import transformers
+
+        transformers.logging.set_verbosity_error()  # "newly initialized" is said by us, where it matters
+        transformers.logging.disable_progress_bar()
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        self.name = name
+        self.bundle: Bundle | None = open_bundle(name) if is_bundle(Path(name)) else None
+        if self.bundle is not None and self.bundle.weights.suffix == ".onnx":
+            raise ToolkitError(f"{name} is an ONNX bundle, which cannot be trained", expected="a PyTorch model")
+        self.config = self._open(transformers.AutoConfig)
+        tokenizer = self._open(transformers.AutoTokenizer)
+        if not tokenizer.is_fast:
+            raise ToolkitError(
+                f"the tokenizer of {name} ({type(tokenizer).__name__}) has no fast form (tokenizer.json)",
+                expected="a tokenizer of the `tokenizers` library",
+            )
+        tokenizer.backend_tokenizer.no_truncation()  # some tokenizer.json files bake both in (all-MiniLM-L6-v2: 128)
+        tokenizer.backend_tokenizer.no_padding()
+        self.tokenizer = tokenizer
+        self.tokenizer_dir = workdir / "tokenizer"
+        tokenizer.save_pretrained(self.tokenizer_dir)
+        (self.tokenizer_dir / "config.json").write_text(json.dumps({"pad_token_id": tokenizer.pad_token_id}))
+
+    @property
+    def digest(self) -> str | None:
+        """Of the bundle, where the source is one."""
+        return self.bundle.digest if self.bundle else None
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """For the manifest of what is made from it."""
+        return origin(self.name, getattr(self.config, "_commit_hash", None))
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens the model has positions for."""
+        from toolkit.models.families import position_offset
+
+        return int(self.config.max_position_embeddings) - position_offset(self.config)
+
+    def encoder(self, task: Task, max_length: int | None) -> Any:
+        """The source's tokenizer at the task's length, or at the one asked for.
+
+        Raises:
+            ToolkitError: longer than the model has positions.
+        """
+        from toolkit.data.tokenization import TextEncoder
+
+        length = max_length or min(task.max_length, self.max_length)
+        if length > self.max_length:
+            raise ToolkitError(f"--max-length {length}: {self.name} has positions for {self.max_length} tokens")
+        return TextEncoder(self.tokenizer_dir, length)
+
+    def classifier(self, task: Task | None = None) -> Any:
+        """Load the classifier; with a task, a head for its labels is put on (new where the source has none)."""
+        from transformers import AutoModelForSequenceClassification
+
+        if task is None:
+            return self._open(AutoModelForSequenceClassification).eval()
+        problem = {"classification": "single_label", "multi_label": "multi_label"}.get(task.kind)
+        return self._open(
+            AutoModelForSequenceClassification,
+            id2label=dict(enumerate(task.labels)),
+            label2id={label: i for i, label in enumerate(task.labels)},
+            problem_type=f"{problem}_classification" if problem else "regression",
+            ignore_mismatched_sizes=True,
+        )
+
+    def encoder_model(self) -> Any:
+        """Load the encoder alone, without any head, in eval mode."""
+        from transformers import AutoModel
+
+        return self._open(AutoModel).eval()
+
+    def masked_lm(self) -> Any:
+        """Load the encoder with its masked-language-model head, in eval mode.
+
+        Raises:
+            ToolkitError: weights without that head; drawn anew it would predict noise.
+        """
+        from transformers import AutoModelForMaskedLM
+
+        model, info = self._open(AutoModelForMaskedLM, output_loading_info=True)
+        if info["missing_keys"]:
+            raise ToolkitError(
+                f"{self.name} has no masked-language-model head: {', '.join(sorted(info['missing_keys'])[:3])} missing",
+                expected="a pre-trained model that still has it, such as bert-base-uncased",
+            )
+        return model.eval()
+
+    def _open(self, kind: Any, **options: Any) -> Any:
+        try:
+            return kind.from_pretrained(self.name, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise ToolkitError(
+                f"cannot open {self.name} with {kind.__name__}: {str(error).splitlines()[0]}",
+                expected="a directory with config.json, tokenizer.json and model.safetensors, or a name on the hub",
+            ) from error
+        except Exception as error:  # tokenizers raises a bare Exception for a corrupt tokenizer.json
+            raise ToolkitError(f"cannot open {self.name} with {kind.__name__}: {error}") from error

@@ -1,0 +1,179 @@
+"""The student: its shape, its layer map, its projections. BERT's architecture with the teacher's tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.config import STUDENTS
+from toolkit.errors import ToolkitError
+from toolkit.models.families import encoder_layers, layer_paths, position_offset
+from toolkit.tasks import Task
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Layers, hidden width, FFN width, attention heads: TinyBERT4 is 4/312/1200/12."""
+
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shape:
+        """From a preset's name or LAYERS/HIDDEN/FFN/HEADS.
+
+        Raises:
+            ToolkitError: a width that the heads do not divide.
+        """
+        shape = cls(*map(int, STUDENTS.get(text, text).split("/")))
+        if min(shape.layers, shape.hidden, shape.ffn, shape.heads) < 1 or shape.hidden % shape.heads:
+            raise ToolkitError(
+                f"a student of {text} cannot be built: {shape.hidden} hidden over {shape.heads} heads",
+                expected="whole numbers above 0, and a hidden width that the heads divide",
+            )
+        return shape
+
+
+def layer_map(kind: str, teacher_layers: int, student_layers: int) -> tuple[int, ...]:
+    """g(m) for m = 1..M: the teacher layer that student layer m learns from (section 3.1).
+
+    Args:
+        kind: "uniform" is N*m/M, rounded half up (3m for 12 to 4); "top" the last M; "bottom" the first M; or an
+            explicit list such as "3,6,9,12".
+        teacher_layers, student_layers: N, M.
+
+    Raises:
+        ToolkitError: more student than teacher layers, or a list that is not M rising numbers up to N.
+    """
+    n, m = teacher_layers, student_layers
+    if m > n:
+        raise ToolkitError(
+            f"a student of {m} layers cannot learn from a teacher of {n}", fix=f"--student {n}/312/1200/12"
+        )
+    if kind == "uniform":
+        return tuple(int(n * i / m + 0.5) for i in range(1, m + 1))
+    if kind == "top":
+        return tuple(range(n - m + 1, n + 1))
+    if kind == "bottom":
+        return tuple(range(1, m + 1))
+    chosen = tuple(int(part) for part in kind.split(","))
+    if len(chosen) != m or list(chosen) != sorted(set(chosen)) or chosen[0] < 1 or chosen[-1] > n:
+        raise ToolkitError(
+            f"--layer-map {kind} does not fit {m} student and {n} teacher layers",
+            expected=f"{m} rising layer numbers from 1 to {n}, or uniform, top, bottom",
+        )
+    return chosen
+
+
+def student_config(teacher: Any, shape: Shape, *, dropout: float, task: Task | None = None) -> Any:
+    """A `BertConfig` of this shape over the teacher's vocabulary and positions.
+
+    Args:
+        teacher: the teacher's Hugging Face configuration.
+        shape: of the student.
+        dropout: of the student's hidden states and attention probabilities.
+        task: gives the labels; None for general distillation.
+    """
+    from transformers import BertConfig
+
+    kind = "regression" if task and task.kind == "regression" else None
+    labels = {} if task is None else {"id2label": dict(enumerate(task.labels)), "label2id": _numbered(task.labels)}
+    problem = {"classification": "single_label_classification", "multi_label": "multi_label_classification"}
+    return BertConfig(
+        vocab_size=teacher.vocab_size,
+        num_hidden_layers=shape.layers,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.ffn,
+        num_attention_heads=shape.heads,
+        hidden_act=getattr(teacher, "hidden_act", None) or getattr(teacher, "activation", "gelu"),
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        max_position_embeddings=teacher.max_position_embeddings - position_offset(teacher),
+        type_vocab_size=max(getattr(teacher, "type_vocab_size", 2), 1),
+        layer_norm_eps=getattr(teacher, "layer_norm_eps", 1e-12),
+        pad_token_id=teacher.pad_token_id or 0,
+        problem_type=kind or (problem.get(task.kind) if task else None),
+        **labels,
+    )
+
+
+def check_heads(teacher: Any, shape: Shape) -> None:
+    """The attention loss compares head with head, so their numbers must be equal.
+
+    Raises:
+        ToolkitError: they differ.
+    """
+    if teacher.config.num_attention_heads != shape.heads:
+        heads = teacher.config.num_attention_heads
+        raise ToolkitError(
+            f"the teacher has {heads} attention heads, the student {shape.heads}: "
+            "the attention loss compares them one to one",
+            expected=f"a student of {heads} heads, with a hidden width that {heads} divides",
+            fix=f"--student {shape.layers}/{-(-shape.hidden // heads) * heads}/{shape.ffn}/{heads}, "
+            "or --objective relations --init random, which needs no equal heads",
+        )
+
+
+def check_smaller(student: Any, teacher: Any) -> None:
+    """A student can be projected from its teacher only where it is no larger, head by head.
+
+    Args:
+        student: its configuration.
+        teacher: the model.
+
+    Raises:
+        ToolkitError: a larger width, or other heads.
+    """
+    config, layers = teacher.config, encoder_layers(teacher)
+    ffn = layers[0].get_parameter(f"{layer_paths(teacher).ffn_in}.weight").shape[0]
+    narrower = student.hidden_size <= config.hidden_size and student.intermediate_size <= ffn
+    if not narrower or student.num_attention_heads != config.num_attention_heads:
+        raise ToolkitError(
+            f"a student of {student.num_hidden_layers}/{student.hidden_size}/{student.intermediate_size}/"
+            f"{student.num_attention_heads} cannot be projected from a teacher of "
+            f"{len(layers)}/{config.hidden_size}/{ffn}/{config.num_attention_heads}",
+            expected="no larger width than the teacher's, and equal heads",
+            fix="--init random, or a smaller --student",
+        )
+
+
+class Projections(nn.Module):
+    """W_e and W_h of Eq. 8 and 9: student width to teacher width, used in training only.
+
+    One linear map for each of the M + 1 levels (embeddings and layers), or a single shared one.
+
+    Args:
+        levels: M + 1.
+        width, teacher_width: d, D.
+        shared: one map for all levels.
+    """
+
+    def __init__(self, levels: int, width: int, teacher_width: int, *, shared: bool = False) -> None:
+        super().__init__()
+        self.levels = levels
+        self.maps = nn.ModuleList(nn.Linear(width, teacher_width) for _ in range(1 if shared else levels))
+
+    def forward(self, states: Tensor, level: int) -> Tensor:
+        """[B, L, d] to [B, L, D]; level 0 is the embeddings."""
+        return self.maps[level if len(self.maps) > 1 else 0](states)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def start_from(self, solved: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Set the maps to (weight [D, d], bias [D]) of each level; a shared map takes the mean."""
+        if len(self.maps) == 1:
+            pairs = [(torch.stack([w for w, _ in solved]).mean(0), torch.stack([b for _, b in solved]).mean(0))]
+        else:
+            pairs = list(solved)
+        for linear, (weight, bias) in zip(self.maps, pairs, strict=True):
+            linear.get_parameter("weight").copy_(weight)
+            linear.get_parameter("bias").copy_(bias)
+
+
+def _numbered(labels: Sequence[str]) -> dict[str, int]:
+    return {label: i for i, label in enumerate(labels)}

@@ -1,0 +1,1 @@
+"""The HTML page and the SVG style that all reports share."""

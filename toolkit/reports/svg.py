@@ -1,0 +1,60 @@
+"""The plots of every report: one matplotlib style, inline SVG that takes its colours from the page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+# Placeholder colours that matplotlib draws with and the page replaces.
+INK, MUTED, GRID, PAPER = "#010203", "#040506", "#070809", "#0a0b0c"
+SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"} | {
+    colour: f"--series-{i}" for i, colour in enumerate(SERIES, start=1)
+}
+MARKERS = ("o", "s", "^", "D", "v", "P")  # a second cue beside colour
+_STYLE = {
+    "svg.fonttype": "none", "svg.hashsalt": "toolkit", "font.family": "sans-serif", "font.size": 11,
+    "axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False,
+    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "text.color": INK,
+    "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.8, "axes.axisbelow": True, "legend.frameon": False,
+    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+}  # fmt: skip
+
+
+def svg(name: str, draw: Callable[[Any], None], *, height: float) -> str:
+    """Draw on fresh axes; the SVG element alone, its ids made unique and its colours turned into CSS variables.
+
+    Args:
+        name: unique in the page.
+        draw: gets the axes.
+        height: in inches; the width is 8.2.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(8.2, height), layout="constrained")
+        draw(figure.add_subplot())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r'\bid="', f'id="{name}-', drawn)
+    drawn = drawn.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    for colour, variable in _VARIABLES.items():
+        drawn = drawn.replace(colour, f"var({variable})")
+    drawn = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', drawn, count=1)
+    return drawn.strip()
+
+
+def series(i: int) -> str:
+    """The colour of the i-th of several things in one plot."""
+    return SERIES[i % len(SERIES)]
+
+
+def legend(axes: Any, **style: float) -> None:
+    """Above the axes, where it hides nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3, **style)

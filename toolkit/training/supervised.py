@@ -1,0 +1,43 @@
+"""The supervised loss: the task's own labels, without a teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from toolkit.models.families import model_inputs
+from toolkit.tasks import Kind
+
+
+class Supervised(nn.Module):
+    """A classifier with the loss of its labels: forward(batch) gives {"label": loss}."""
+
+    def __init__(self, model: Any, kind: Kind) -> None:
+        super().__init__()
+        self.model, self.kind = model, kind
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Targets are labels as `label_loss` takes them."""
+        logits = self.model(**model_inputs(self.model, batch)).logits
+        return {"label": label_loss(logits, batch["targets"], self.kind)}
+
+
+# What each named loss is an average over, where not over rows: parts of a step weigh by how many of these they hold.
+AVERAGED_OVER = {"attention": "pairs", "hidden": "tokens", "embedding": "tokens", "relations": "tokens"}
+
+
+def label_loss(logits: Tensor, labels: Tensor, kind: Kind) -> Tensor:
+    """The supervised loss of fine-tuning: cross-entropy, MSE, or binary cross-entropy per label.
+
+    Args:
+        logits: [B, C].
+        labels: class numbers [B]; numbers [B] for regression; 0/1 [B, C] for multi_label.
+        kind: of the task.
+    """
+    if kind == "regression":
+        return F.mse_loss(logits[:, 0], labels.to(logits.dtype))
+    if kind == "multi_label":
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)

@@ -1,0 +1,263 @@
+"""One training loop for every stage: length-bucketed batches, AdamW, warm-up and linear decay, best dev step kept.
+
+What is learnt is a module whose forward takes a batch and returns named losses; their sum is minimised. Devices,
+precision and processes are accelerate's: with several processes, or several batches a step, the weights move as they
+would with one process and one large batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from accelerate.utils import load
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor, nn
+
+from toolkit.console import say, track
+from toolkit.data.tokenization import Inputs
+from toolkit.errors import ToolkitError
+from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.distributed import processes
+from toolkit.training.precision import accelerate_word, products, settle
+from toolkit.training.schedule import Part, Schedule, Steps
+from toolkit.training.supervised import AVERAGED_OVER
+
+FIGURES_EVERY = 10  # steps between readings of the loss: reading it makes a GPU, and other processes, wait
+MAX_GRADIENT_NORM = 1.0
+WEIGHTS, BEST = "model.safetensors", "best.safetensors"
+
+
+@dataclass
+class Fitted:
+    """What a stage did, its matrix products in `precision`.
+
+    `history` has a row {"step", losses...} per reading and {"step", "dev"} per evaluation.
+    """
+
+    precision: str = "fp32"
+    steps: int = 0
+    seconds: float = 0.0
+    best_step: int | None = None
+    best_metric: float | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the bundle."""
+        return asdict(self) | {"seconds": round(self.seconds, 1)}
+
+
+class Rows:
+    """Encoded inputs with one target each, as padded tensors by batch."""
+
+    def __init__(self, encoded: Inputs, targets: np.ndarray | None = None) -> None:
+        self.encoded, self.targets = encoded, targets
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def collate(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """input_ids, attention_mask, token_type_ids [B, L] and, where there are targets, targets [B, ...]."""
+        batch = {name: torch.from_numpy(array) for name, array in self.encoded.batch(rows).items()}
+        if self.targets is not None:
+            batch["targets"] = torch.from_numpy(self.targets[np.asarray(rows)])
+        return batch
+
+
+def fit(
+    objective: nn.Module, rows: Rows, schedule: Schedule, *, name: str, model: Any,
+    evaluate: Callable[[], float] | None, checkpoints: Checkpoints | None = None,
+) -> Fitted:  # fmt: skip
+    """Minimise an objective over rows; `model` is what is kept.
+
+    Args:
+        objective: forward(batch) gives {name: loss}, averages over what AVERAGED_OVER says; its parameters that require
+            gradients are trained.
+        rows: what to learn from; every row is used in every epoch, the last partial batch too.
+        schedule: epochs, rates, batch size, seed.
+        name: of the stage, for the progress bar and its checkpoints.
+        model: part of the objective that is rolled back to its best dev step at the end.
+        evaluate: the dev metric, higher is better, called on every process; None keeps the last step.
+        checkpoints: to go on from, and to write; a stage that was finished is not run again.
+
+    Raises:
+        ToolkitError: a loss that is not finite, a checkpoint that cannot be written or read, or a precision that the
+            device does not have.
+    """
+    run = Run(objective, rows, schedule, name, model, checkpoints)
+    fitted, total = run.fitted, len(run.steps)
+    when = run.steps.evaluations if evaluate else set()
+    with track(name, total, done=fitted.steps) as progress:
+        for parts in () if run.done else run.steps.after(fitted.steps):
+            told = run.step(parts)
+            figures: dict[str, Any] = {}
+            if fitted.steps % FIGURES_EVERY == 0 or fitted.steps == total:
+                figures = run.read(told)
+            if fitted.steps in when and evaluate is not None:
+                figures["dev"] = run.judge(evaluate())
+            progress.advance(**figures)
+            if run.out_of_patience():
+                break
+            run.checkpoint()
+    run.finish()
+    return fitted
+
+
+class Run:
+    """One stage as it runs, from its last checkpoint where there is one: what `fit` steps through."""
+
+    def __init__(
+        self, objective: nn.Module, rows: Rows, schedule: Schedule, name: str, model: Any,
+        checkpoints: Checkpoints | None,
+    ) -> None:  # fmt: skip
+        AcceleratorState._reset_state()  # accelerate would hold on to the precision of the first run
+        ddp = DistributedDataParallelKwargs()
+        device = processes().device
+        precision = settle(schedule.precision, device, float(rows.encoded.lengths.mean()))
+        mixed = accelerate_word(precision, device)
+        self.accelerator = Accelerator(mixed_precision=mixed, kwargs_handlers=[ddp])
+        self.plain, self.rows, self.schedule, self.name, self.model = objective, rows, schedule, name, model
+        count, mine = self.accelerator.num_processes, self.accelerator.process_index
+        self.steps = Steps(rows.encoded.lengths, schedule, count, mine)
+        ddp.find_unused_parameters = count > 1 and self._leaves_some_unread()
+        torch.manual_seed(schedule.seed + mine)
+        optimizer = torch.optim.AdamW(_decayed(objective, schedule.weight_decay), lr=schedule.lr, fused=True)
+        self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        self.fitted, self.done, self.checkpoints = Fitted(precision), False, checkpoints
+        self.best: dict[str, Tensor] = {}
+        if checkpoints is not None and (last := checkpoints.last(name)):
+            with checkpoints.opened(last) as progress:
+                self._restore(last, **progress)
+        self._due, self._begun = False, time.monotonic() - self.fitted.seconds  # as if it had never stopped
+        self.objective.train()
+
+    def step(self, parts: Sequence[Part]) -> dict[str, Tensor]:
+        """Move the weights once; this process's share of each loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.steps.rate(self.fitted.steps)
+        told: dict[str, Tensor] = {}
+        for i, part in enumerate(parts):
+            last = i + 1 == len(parts)
+            with (
+                products(self.fitted.precision, self.accelerator.device),
+                nullcontext() if last else self.accelerator.no_sync(self.objective),
+            ):
+                losses = {
+                    key: part.share[AVERAGED_OVER.get(key, "rows")] * loss
+                    for key, loss in self.objective(self._batch(part.rows)).items()
+                }
+                # gradients are averaged over processes; the shares of a step's losses are to be summed
+                self.accelerator.backward(self.accelerator.num_processes * sum(losses.values()))
+            told = {key: told.get(key, 0) + loss.detach() for key, loss in losses.items()}
+        self.accelerator.clip_grad_norm_(self.objective.parameters(), MAX_GRADIENT_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.fitted.steps += 1
+        return told
+
+    def read(self, told: dict[str, Tensor]) -> dict[str, Any]:
+        """Note the losses of a step over all processes, and how fast it goes; what to show of them.
+
+        Raises:
+            ToolkitError: a loss that is not finite.
+        """
+        due = self.checkpoints is not None and self.accelerator.is_main_process and self.checkpoints.due()
+        values = torch.stack([*told.values(), torch.tensor(float(due), device=self.accelerator.device)])
+        *losses, agreed = self.accelerator.reduce(values, "sum").tolist()
+        self._due = agreed > 0  # by the main process's clock, told to the others with the losses
+        reading = dict(zip(told, losses, strict=True))
+        broken = [key for key, value in reading.items() if not np.isfinite(value)]
+        if broken:
+            raise ToolkitError(
+                f"{self.name}: the {', '.join(broken)} loss is not finite at step {self.fitted.steps} "
+                f"(learning rate {self.schedule.lr:g})",
+                fix="a lower learning rate; if it happens at once, the model's weights are damaged",
+            )
+        self.fitted.history.append({"step": self.fitted.steps, **reading})
+        passes = self.schedule.epochs * self.fitted.steps / len(self.steps)
+        elapsed, lengths = time.monotonic() - self._begun, self.steps.lengths
+        speed = f"{passes * len(lengths) / elapsed:.0f} rows/s {passes * lengths.sum() / elapsed:.0f} tokens/s"
+        return {"loss": sum(losses), "speed": speed}
+
+    def judge(self, metric: float) -> float:
+        """Note a dev metric, and keep the weights where it is the best so far."""
+        fitted = self.fitted
+        fitted.history.append({"step": fitted.steps, "dev": metric})
+        if fitted.best_metric is None or metric > fitted.best_metric:
+            fitted.best_metric, fitted.best_step = metric, fitted.steps
+            self.best = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        self.objective.train()
+        return metric
+
+    def out_of_patience(self) -> bool:
+        """Whether the last `patience` evaluations brought no new best."""
+        fitted, patience = self.fitted, self.schedule.patience
+        if patience is None or fitted.best_step is None:
+            return False
+        return sum("dev" in row and row["step"] > fitted.best_step for row in fitted.history) >= patience
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint where one is due; after the last step, `finish` does."""
+        checkpoints, steps = self.checkpoints, self.fitted.steps
+        if checkpoints is None or steps == len(self.steps):
+            return
+        if not (steps % checkpoints.every == 0 if checkpoints.every else self._due):
+            return
+        self._due = False
+        with checkpoints.save(self.name, steps, self._progress()) as folder:
+            self.accelerator.save_state(str(folder), safe_serialization=True)
+            if self.best and self.accelerator.is_main_process:
+                save_file(self.best, folder / BEST)
+
+    def finish(self) -> None:
+        """Roll the model back to its best dev step, and note that the stage is over."""
+        if self.best:
+            self.model.load_state_dict(self.best)
+        self.model.eval()
+        if self.checkpoints is not None and not self.done:
+            self.done = True
+            with self.checkpoints.save(self.name, self.fitted.steps, self._progress()) as folder:
+                if self.accelerator.is_main_process:
+                    save_model(self.plain, str(folder / WEIGHTS))
+
+    def _batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        return {name: value.to(self.accelerator.device) for name, value in self.rows.collate(rows).items()}
+
+    def _leaves_some_unread(self) -> bool:
+        """Whether no loss reads some of the parameters, as stage a leaves the head: DDP would wait for them."""
+        losses = self.plain.to(self.accelerator.device)(self._batch([0]))
+        trained = [p for p in self.plain.parameters() if p.requires_grad]
+        return any(one is None for one in torch.autograd.grad(sum(losses.values()), trained, allow_unused=True))
+
+    def _progress(self) -> dict[str, Any]:
+        self.fitted.seconds = time.monotonic() - self._begun
+        return {"done": self.done, "fitted": asdict(self.fitted)}
+
+    def _restore(self, folder: Path, done: bool, fitted: dict[str, Any]) -> None:
+        self.fitted, self.done = Fitted(**fitted), done
+        if done:
+            load_model(self.plain, folder / WEIGHTS)
+            return
+        self.accelerator.load_state(str(folder))  # by accelerate's `load`, which takes weights_only for granted
+        # where it cannot read this one, it goes on in silence
+        load(folder / f"random_states_{self.accelerator.process_index}.pkl", weights_only=True)
+        if (folder / BEST).exists():
+            self.best = load_file(folder / BEST)
+        say(f"{self.name}: going on from step {self.fitted.steps} of {len(self.steps)}")
+
+
+def _decayed(objective: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices, none for biases and layer norms, as BERT was trained."""
+    trained = [(name, p) for name, p in objective.named_parameters() if p.requires_grad]
+    return [
+        {"params": [p for _, p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for _, p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
