@@ -6,7 +6,7 @@ from pathlib import Path
 
 from toolkit.bundle.format import Bundle
 from toolkit.config import ExportConfig
-from toolkit.console import say
+from toolkit.console import echo
 from toolkit.data.datasets import Split, load_split, load_texts
 from toolkit.data.readers import SUFFIXES, read_texts
 from toolkit.errors import ToolkitError
@@ -17,8 +17,8 @@ SEED = 0
 
 def calibration_text(source: Bundle, config: ExportConfig) -> Split | None:
     """Text to set scales by; None where there is none, or where training has settled all of them."""
-    if learnt_int8(source) and config.embedding_bits == 8:
-        say("trained for int8: rounded as in training")
+    if is_quantization_aware(source) and config.embedding_bits == 8:
+        echo("trained for int8: rounded as in training")
         return None
     if config.calibration is not None:
         found = load_texts(source.task, config.calibration)
@@ -30,12 +30,12 @@ def calibration_text(source: Bundle, config: ExportConfig) -> Split | None:
             fix="--calibration FILE",
         )
     else:
-        say(f"{config.data} has no train file to calibrate on: one scale a token, and each weight to its nearest")
+        echo(f"{config.data} has no train file to calibrate on: one scale a token, and each weight to its nearest")
         return None
     return found.head(CALIBRATION_ROWS, SEED)
 
 
-def learnt_int8(source: Bundle) -> bool:
+def is_quantization_aware(source: Bundle) -> bool:
     """Whether a student met int8 rounding while it learnt: one scale a token, each weight to its nearest."""
     return bool(source.manifest.get("config", {}).get("quantization_aware"))
 

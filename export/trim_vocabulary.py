@@ -17,7 +17,7 @@ BATCH = 1000  # texts tokenized together
 
 
 @dataclass(frozen=True)
-class Trimmed:
+class TrimmedVocabulary:
     """Word pieces that stay.
 
     Attributes:
@@ -34,7 +34,7 @@ class Trimmed:
         return {int(old): new for new, old in enumerate(self.kept)}
 
 
-def choose_pieces(directory: Path, *texts: Iterable[str], most: int | None = None) -> Trimmed:
+def select_pieces(directory: Path, *texts: Iterable[str], most: int | None = None) -> TrimmedVocabulary:
     """Find the pieces that stay: those in the texts, special ones, single characters, and what these cannot spell.
 
     A word whose piece falls away is then written in smaller pieces, down to single characters.
@@ -75,7 +75,7 @@ def choose_pieces(directory: Path, *texts: Iterable[str], most: int | None = Non
             expected=f"at least {len(kept)}, better several thousand",
         )
     kept.update(needed if most is None else needed[: most - len(kept)])
-    return Trimmed(np.array(sorted(kept), dtype=np.int64), len(vocabulary))
+    return TrimmedVocabulary(np.array(sorted(kept), dtype=np.int64), len(vocabulary))
 
 
 def _counts(tokenizer: Any, texts: list[str]) -> Counter[int]:
@@ -96,7 +96,7 @@ def _spelled(piece: str, prefix: str, vocabulary: dict[str, int]) -> bool:
     return first in vocabulary and all(f"{prefix}{letter}" in vocabulary for letter in letters[1:])
 
 
-def trim_files(trimmed: Trimmed, directory: Path, positions: int | None = None) -> None:
+def trim_files(trimmed: TrimmedVocabulary, directory: Path, positions: int | None = None) -> None:
     """Rewrite the tokenizer's and the model's configuration in a directory to the new ids and longest input."""
     ids = trimmed.renumbered
     stored = _read(directory / "tokenizer.json")
@@ -132,7 +132,7 @@ def trim_files(trimmed: Trimmed, directory: Path, positions: int | None = None) 
     _write(directory / "config.json", config)
 
 
-def trim_model(trimmed: Trimmed, model: Any) -> None:
+def trim_model(trimmed: TrimmedVocabulary, model: Any) -> None:
     """Keep the rows of a classifier's word embeddings that stay.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from export.onnx_export import check_graph
 from export.tuning_candidates import Candidate
 from export.verify import Gate, Measurement
-from toolkit.data.tokenization import Encoded
+from toolkit.data.tokenization import EncodedTexts
 from toolkit.errors import GateError
 from toolkit.inference.runtimes import OnnxRuntime, Runtime
 from toolkit.measurement.timing import measure_in_turn
@@ -49,7 +49,7 @@ class Trial:
         """Median time of one request."""
         return float(np.median(self.samples_ms)) / TEXTS if self.samples_ms else float("inf")
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for the bundle."""
         measured = self.measured
         return {
@@ -67,7 +67,7 @@ def size_bytes(path: Path) -> int:
     return sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
 
 
-def try_all(found: Sequence[Candidate], folder: Path, judge: Judge, encoded: Encoded) -> list[Trial]:
+def try_all(found: Sequence[Candidate], folder: Path, judge: Judge, encoded: EncodedTexts) -> list[Trial]:
     """Build, judge and time candidates, one thread each, in turn.
 
     Args:

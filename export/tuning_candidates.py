@@ -15,17 +15,17 @@ import onnx
 from onnx import helper
 
 from export.graph.editor import GraphEditor
-from export.int8.embeddings import FewBits
+from export.int8.embeddings import LowBitSettings
 from export.int8.quantize import IR_VERSION, OPSET, quantize_graph
 from export.onnx_export import LayerCount, save_graph
-from toolkit.data.tokenization import Encoded
+from toolkit.data.tokenization import EncodedTexts
 
 CALIBRATION_TEXTS = 64  # for onnxruntime's own static quantization
 BLOCK_SIZE = 32  # inputs that share a scale in MatMulNBits
 
 
 @dataclass(frozen=True)
-class Ingredients:
+class TuningInputs:
     """What candidates are made of.
 
     Attributes:
@@ -39,8 +39,8 @@ class Ingredients:
     fp32: Path
     count: LayerCount
     calibration: Mapping[str, np.ndarray] | None
-    words: FewBits | None
-    encoded: Encoded | None
+    words: LowBitSettings | None
+    encoded: EncodedTexts | None
     rows: np.ndarray
     heads: int
     hidden: int
@@ -55,7 +55,7 @@ class Candidate:
     build: Callable[[Path], None]
 
 
-def candidates(given: Ingredients) -> list[Candidate]:
+def candidates(given: TuningInputs) -> list[Candidate]:
     """All ways there are; with 4-bit word embeddings, those that have them."""
 
     def ours(calibration: Mapping[str, np.ndarray] | None) -> onnx.ModelProto:
@@ -65,7 +65,7 @@ def candidates(given: Ingredients) -> list[Candidate]:
     if (fixed := given.calibration) is not None:
         found += [
             Candidate("int8, fixed scales", "int8", lambda path: save_graph(ours(fixed), path)),
-            Candidate("int8, packed QKV", "int8", lambda path: save_graph(packed(ours(fixed)), path)),
+            Candidate("int8, packed QKV", "int8", lambda path: save_graph(fuse_qkv(ours(fixed)), path)),
         ]
     if given.words is None:
         found += [
@@ -79,7 +79,7 @@ def candidates(given: Ingredients) -> list[Candidate]:
     return found
 
 
-def packed(model: onnx.ModelProto) -> onnx.ModelProto:
+def fuse_qkv(model: onnx.ModelProto) -> onnx.ModelProto:
     """One product for query, key and value instead of three: their integers and scales side by side, then Split."""
     editor = GraphEditor(model)
     kind = "MatMulIntegerToFloat"
@@ -124,14 +124,14 @@ def blockwise(model: onnx.ModelProto) -> onnx.ModelProto:
     return editor.build(OPSET, IR_VERSION)
 
 
-def _dynamic(given: Ingredients, path: Path) -> None:
+def _dynamic(given: TuningInputs, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with quiet():
         quantize_dynamic(given.fp32, path, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
 
 
-def _static(given: Ingredients, path: Path) -> None:
+def _static(given: TuningInputs, path: Path) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     encoded, inputs = given.encoded, {one.name for one in onnx.load(given.fp32).graph.input}
@@ -150,7 +150,7 @@ def _static(given: Ingredients, path: Path) -> None:
         )  # fmt: skip
 
 
-def _fused(given: Ingredients, path: Path) -> None:
+def _fused(given: TuningInputs, path: Path) -> None:
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 

@@ -1,6 +1,7 @@
 """Proof that an exported graph still gives the answers of the PyTorch model, on real dev rows.
 
-`measure` runs both and compares; `judge`, a pure function, holds the figures against the bounds; `enforce` refuses.
+`measure` runs both and compares; `gates_for`, a pure function, holds the figures against the bounds; `require_gates`
+refuses.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from toolkit.data.datasets import Split
-from toolkit.data.tokenization import Encoded
+from toolkit.data.tokenization import EncodedTexts
 from toolkit.errors import GateError
 from toolkit.inference.runtimes import Runtime, batched_logits
-from toolkit.metrics import evaluate, predicted
+from toolkit.metrics import evaluate, predictions
 from toolkit.tasks import Task
 
 BATCH_SIZE = 32
@@ -82,7 +83,9 @@ class Gate:
         return f"{self.name}: {self.value:.6g}, expected at {'least' if self.lower else 'most'} {self.bound:g}"
 
 
-def measure(task: Task, dev: Split, wanted: np.ndarray, encoded: Encoded, exported: Runtime, width: int) -> Measurement:
+def measure(
+    task: Task, dev: Split, wanted: np.ndarray, encoded: EncodedTexts, exported: Runtime, width: int
+) -> Measurement:
     """Run the exported graph over all dev rows and compare it with the PyTorch model.
 
     Args:
@@ -100,7 +103,7 @@ def measure(task: Task, dev: Split, wanted: np.ndarray, encoded: Encoded, export
     difference = np.abs(wanted - found).max(axis=1)  # [n]
     agreement = None
     if task.kind != "regression":
-        same = predicted(wanted, task.kind) == predicted(found, task.kind)
+        same = predictions(wanted, task.kind) == predictions(found, task.kind)
         agreement = float(same.reshape(len(dev), -1).all(axis=1).mean())
     return Measurement(
         rows=len(dev),
@@ -115,7 +118,7 @@ def measure(task: Task, dev: Split, wanted: np.ndarray, encoded: Encoded, export
     )
 
 
-def batch_difference(runtime: Runtime, encoded: Encoded, batched: np.ndarray, width: int) -> float:
+def batch_difference(runtime: Runtime, encoded: EncodedTexts, batched: np.ndarray, width: int) -> float:
     """Largest |logit difference| of rows run alone, and alone but padded to `width`, against `batched` [n, C]."""
     chosen = np.linspace(0, len(encoded) - 1, min(ALONE_ROWS, len(encoded)), dtype=np.int64)
     largest = 0.0
@@ -126,7 +129,7 @@ def batch_difference(runtime: Runtime, encoded: Encoded, batched: np.ndarray, wi
     return largest
 
 
-def judge(measured: Measurement, precision: str, max_drop: float, trimmed: bool = False) -> list[Gate]:
+def gates_for(measured: Measurement, precision: str, max_drop: float, trimmed: bool = False) -> list[Gate]:
     """The gates of a precision.
 
     fp32 has to be the same model and fp16 nearly so. int8, or a trimmed vocabulary in any precision, may lose
@@ -167,7 +170,7 @@ def _same_model(measured: Measurement, precision: str) -> list[Gate]:
     return gates
 
 
-def enforce(gates: Sequence[Gate], source: str) -> None:
+def require_gates(gates: Sequence[Gate], source: str) -> None:
     """Refuse a graph that misses a gate.
 
     Raises:

@@ -17,9 +17,9 @@ import uvicorn
 
 from serve.http.connection import Connection
 from serve.log_format import configure
-from serve.supervisor import HUNG_SECONDS, Supervisor, application, one_of_several, shared_metrics
+from serve.supervisor import HUNG_SECONDS, Supervisor, build_app, shared_metrics, worker_app
 from toolkit.config import ServeConfig
-from toolkit.console import say, stderr
+from toolkit.console import echo, stderr
 from toolkit.errors import ToolkitError
 
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection, so that it is never ours that closes one in use
@@ -32,7 +32,7 @@ def run(config: ServeConfig) -> None:
         ToolkitError: a bundle is missing or damaged (found before anything listens), limits that cannot work,
             keys that cannot be read, or an address or port that cannot be had.
     """
-    predictors, app = application(config)
+    predictors, app = build_app(config)
     with listen(config.host, config.port) as listener:
         shown, bound = listener.getsockname()[:2]
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"
@@ -53,7 +53,7 @@ def run(config: ServeConfig) -> None:
             del predictors, app  # checked; each process loads its own
             settings |= {"factory": True, "workers": config.processes, "timeout_worker_healthcheck": HUNG_SECONDS}
             with shared_metrics():
-                Supervisor(uvicorn.Config(partial(one_of_several, config), **settings), [listener], ready).run()
+                Supervisor(uvicorn.Config(partial(worker_app, config), **settings), [listener], ready).run()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -97,7 +97,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            say(self._ready)
+            echo(self._ready)
 
 
 @contextmanager

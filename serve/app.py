@@ -17,12 +17,12 @@ from fastapi_offline import FastAPIOffline
 from serve.api import admin, hugging_face, open_inference, routes
 from serve.engine.limits import Limits
 from serve.http import tracing
-from serve.http.access_log import Envelope
-from serve.http.api_keys import ADMIN_KEYS_VARIABLE, ApiKeys, Keys, cors
+from serve.http.access_log import AccessLogMiddleware
+from serve.http.api_keys import ADMIN_KEYS_VARIABLE, ApiKeyMiddleware, ApiKeySet, cors
 from serve.http.error_handlers import BodyLimit, handle_errors
-from serve.lifecycle import freeze_startup_objects, readiness_off_first
+from serve.lifecycle import drain_on_sigterm, freeze_startup_objects
 from serve.metrics import Metrics
-from serve.models.loading import load_predictor, named
+from serve.models.loading import load_predictor, parse_model_names
 from serve.models.registry import Models
 from toolkit import __version__
 from toolkit.config import ServeConfig
@@ -36,7 +36,7 @@ NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configu
 
 def create_app(
     source: Source | Mapping[str, Source] | None = None, *, config: ServeConfig | None = None,
-    limits: Limits | None = None, keys: Keys | None = None, admin_keys: Keys | None = None,
+    limits: Limits | None = None, keys: ApiKeySet | None = None, admin_keys: ApiKeySet | None = None,
 ) -> FastAPI:  # fmt: skip
     """An application that serves bundles, loaded when the application starts.
 
@@ -56,7 +56,7 @@ def create_app(
     config = config or ServeConfig.of_environment()
     accepted = limits or Limits.of(config)
     sources = _by_name(source, config)
-    needed = Keys.load(config.api_keys_file) if keys is None else keys
+    needed = ApiKeySet.load(config.api_keys_file) if keys is None else keys
     admins = _admin_keys(config) if admin_keys is None else admin_keys
     root = _models_root(config, admins, needed)
     traces = tracing.provider()
@@ -68,7 +68,7 @@ def create_app(
             for name, one in sources.items()
         }
         app.state.models = models = Models(predictors, accepted, app.state.metrics, remember=bool(admins))
-        with readiness_off_first(models, config.shutdown_delay_s), freeze_startup_objects():
+        with drain_on_sigterm(models, config.shutdown_delay_s), freeze_startup_objects():
             yield
         await models.close()
         if traces is not None:
@@ -85,13 +85,13 @@ def create_app(
     app.router.routes[:0] = [route for router in routers for route in router.routes]
     app.add_middleware(BodyLimit, limit=accepted.payload_limit)  # innermost; what is added later is asked earlier
     if needed:
-        app.add_middleware(ApiKeys, keys=needed, elsewhere=f"{admin.ADMIN}/" if admins else "")
+        app.add_middleware(ApiKeyMiddleware, keys=needed, elsewhere=f"{admin.ADMIN}/" if admins else "")
     origins = [one.strip() for one in config.cors_origins.split(",") if one.strip()]
     if origins:
         app.add_middleware(CORSMiddleware, **cors(origins))
-    app.add_middleware(Envelope)
+    app.add_middleware(AccessLogMiddleware)
     if traces is not None:
-        app.add_middleware(tracing.Traces, provider=traces)
+        app.add_middleware(tracing.TracingMiddleware, provider=traces)
     handle_errors(app)
     return app
 
@@ -100,16 +100,16 @@ def _by_name(source: Source | Mapping[str, Source] | None, config: ServeConfig) 
     if isinstance(source, Mapping):
         return dict(source)
     if isinstance(source, Predictor):
-        (name,) = named([str(source.bundle.path)])
+        (name,) = parse_model_names([str(source.bundle.path)])
         return {name: source}
-    return dict(named(config.bundles if source is None else [str(source)]))
+    return dict(parse_model_names(config.bundles if source is None else [str(source)]))
 
 
-def _admin_keys(config: ServeConfig) -> Keys:
-    return Keys.load(config.admin_keys_file, ADMIN_KEYS_VARIABLE, "--admin-keys-file")
+def _admin_keys(config: ServeConfig) -> ApiKeySet:
+    return ApiKeySet.load(config.admin_keys_file, ADMIN_KEYS_VARIABLE, "--admin-keys-file")
 
 
-def _models_root(config: ServeConfig, admins: Keys, users: Keys) -> Path:
+def _models_root(config: ServeConfig, admins: ApiKeySet, users: ApiKeySet) -> Path:
     """Where admins may take bundles from. Nothing is implied: a bundle mounted at /bundle has / beside it.
 
     Raises:

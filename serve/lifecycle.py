@@ -16,7 +16,7 @@ YOUNG_OBJECTS = 20_000  # between two collections of them; Python's own 700 are 
 
 
 @contextmanager
-def readiness_off_first(models: Models, delay_s: float) -> Iterator[None]:
+def drain_on_sigterm(models: Models, delay_s: float) -> Iterator[None]:
     """On SIGTERM, /health/ready says no; the server's own handler, which stops accepting, runs `delay_s` later.
 
     A load balancer notices in between and sends requests elsewhere, so none meets a closed door. Where the server has

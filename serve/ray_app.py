@@ -18,9 +18,9 @@ from pydantic import TypeAdapter, ValidationError
 from ray import serve
 
 from serve.log_format import configure
-from serve.supervisor import application
+from serve.supervisor import build_app
 from toolkit.config import ServeConfig
-from toolkit.errors import ToolkitError, faults
+from toolkit.errors import ToolkitError, raise_problems
 
 T = TypeVar("T", "Replicas", ServeConfig)
 SUBJECT = "serve.ray_app:build"
@@ -65,11 +65,11 @@ def build(args: Mapping[str, str]) -> serve.Application:
     rest["bundles"] = tuple(rest.pop("bundle").split(os.pathsep))
     config = _parse(ServeConfig, rest)
     config = replace(config, workers=config.workers or 1)
-    faults([*replicas.problems(), *config.problems()], subject=SUBJECT)
+    raise_problems([*replicas.problems(), *config.problems()], subject=SUBJECT)
 
     def in_a_replica() -> FastAPI:
         configure(config.log_format)
-        return application(config)[1]
+        return build_app(config)[1]
 
     deployment = serve.deployment(
         name="tinybert",
@@ -90,7 +90,7 @@ def build(args: Mapping[str, str]) -> serve.Application:
 def _parse(kind: type[T], given: Mapping[str, Any]) -> T:
     """Options from the text that Ray hands over."""
     known = {one.name for one in fields(kind)} - RAYS_OWN
-    faults((f"{name}: no such option" for name in given.keys() - known), subject=SUBJECT)
+    raise_problems((f"{name}: no such option" for name in given.keys() - known), subject=SUBJECT)
     try:
         found: Any = TypeAdapter(kind).validate_python(dict(given))
     except ValidationError as error:

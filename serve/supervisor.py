@@ -23,9 +23,9 @@ from serve.app import create_app
 from serve.engine.limits import Limits
 from serve.log_format import configure
 from serve.metrics import SHARED_VARIABLE
-from serve.models.loading import load_predictor, named
+from serve.models.loading import load_predictor, parse_model_names
 from toolkit.config import ServeConfig
-from toolkit.console import say
+from toolkit.console import echo
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
 
@@ -60,7 +60,7 @@ class Supervisor(Multiprocess):
                 self.should_exit.set()
         self._pids = pids
         if self._ready and all(process.is_ready() for process in self.processes):
-            say(self._ready)
+            echo(self._ready)
             self._ready = None
 
     def run(self) -> None:
@@ -85,26 +85,26 @@ def shared_metrics() -> Iterator[None]:
             del os.environ[SHARED_VARIABLE]
 
 
-def application(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
+def build_app(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
     """What a configuration serves, by name, loaded and checked, and the application that does.
 
     Raises:
         ToolkitError: a bundle is missing or damaged, limits that cannot work, or keys that cannot be read.
     """
     accepted = Limits.of(config)
-    predictors = {name: load_predictor(directory) for name, directory in named(config.bundles).items()}
+    predictors = {name: load_predictor(directory) for name, directory in parse_model_names(config.bundles).items()}
     for predictor in predictors.values():
         accepted.check(predictor.bundle.max_length)
     return predictors, create_app(predictors, config=config, limits=accepted)
 
 
-def one_of_several(config: ServeConfig) -> FastAPI:
+def worker_app(config: ServeConfig) -> FastAPI:
     """The application inside a process of a Supervisor's."""
     configure(config.log_format)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True, name="end-with-parent").start()
-    return application(config)[1]
+    return build_app(config)[1]
 
 
 def _end_with(sentinel: int) -> None:

@@ -108,7 +108,7 @@ def tiny_student(
     out = tmp_path_factory.mktemp("bundles") / "student"
     task = Task("auto", ("negative", "positive"), metrics=("accuracy", "f1"))
     manifest = {
-        "kind": "student", "task": task.to_json(), "precision": "fp32", "max_length": 32, "parent": None,
+        "kind": "student", "task": task.to_dict(), "precision": "fp32", "max_length": 32, "parent": None,
         "config": {}, "seed": 0, "metrics": {},
     }  # fmt: skip
     with write_bundle(out, manifest) as staging:
@@ -133,7 +133,7 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> P
     example = torch.ones(2, 8, dtype=torch.long)
     out = tmp_path_factory.mktemp("bundles") / "onnx"
     manifest = {
-        "kind": "onnx", "task": parent.task.to_json(), "precision": "fp32", "max_length": parent.max_length,
+        "kind": "onnx", "task": parent.task.to_dict(), "precision": "fp32", "max_length": parent.max_length,
         "parent": parent.digest, "config": {}, "seed": 0, "metrics": {},
     }  # fmt: skip
     with write_bundle(out, manifest) as staging:

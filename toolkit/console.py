@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.tree import Tree
 
@@ -22,15 +23,15 @@ stderr = Console(
 )
 
 
-def say(message: str) -> None:
+def echo(message: str) -> None:
     """One line for the user."""
     console.print(message)
 
 
-class Track:
+class Progress:
     """A running step count with whatever figures the step has to show."""
 
-    def __init__(self, name: str, total: int, bar: Progress | None, done: int = 0) -> None:
+    def __init__(self, name: str, total: int, bar: RichProgress | None, done: int = 0) -> None:
         self.name, self.total, self.done, self._bar = name, total, done, bar
         self._first, self._start = done, time.monotonic()
         self._printed = self._start
@@ -48,21 +49,21 @@ class Track:
             self._printed = time.monotonic()
             elapsed = self._printed - self._start
             left = elapsed / max(self.done - self._first, 1) * (self.total - self.done)
-            say(f"{self.name}: {self.done}/{self.total} {shown} elapsed {elapsed:.0f}s left {left:.0f}s")
+            echo(f"{self.name}: {self.done}/{self.total} {shown} elapsed {elapsed:.0f}s left {left:.0f}s")
 
 
 @contextmanager
-def track(name: str, total: int, done: int = 0) -> Iterator[Track]:
+def progress(name: str, total: int, done: int = 0) -> Iterator[Progress]:
     """Show progress of `total` steps, `done` of them earlier: a bar on a terminal, else a line every ten seconds."""
     if not console.is_terminal:
-        yield Track(name, total, None, done)
+        yield Progress(name, total, None, done)
         return
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}", markup=False), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console) as bar:
-        yield Track(name, total, bar, done)
+    with RichProgress(*columns, console=console) as bar:
+        yield Progress(name, total, bar, done)
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable
 
-MAX_FAULTS = 20
+MAX_PROBLEMS = 20
 EXTRAS = {
     "torch": "distill",
     "transformers": "distill",
@@ -57,18 +57,18 @@ class GateError(ToolkitError):
     exit_code = 1
 
 
-def faults(problems: Iterable[str], *, subject: str, fix: str = "") -> None:
+def raise_problems(problems: Iterable[str], *, subject: str, fix: str = "") -> None:
     """Raise one error that lists the first MAX_FAULTS problems found with `subject`; nothing when there is none."""
     found = list(problems)
     if not found:
         return
     count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
-    if len(found) > MAX_FAULTS:
-        found[MAX_FAULTS:] = [f"and {len(found) - MAX_FAULTS} more"]
+    if len(found) > MAX_PROBLEMS:
+        found[MAX_PROBLEMS:] = [f"and {len(found) - MAX_PROBLEMS} more"]
     raise ToolkitError(f"{subject}: {count}\n" + "\n".join(f"  - {p}" for p in found), fix=fix)
 
 
-def require(*modules: str, purpose: str, extra: str = "") -> None:
+def require_packages(*modules: str, purpose: str, extra: str = "") -> None:
     """Check that optional packages are installed before the work that needs them starts.
 
     `extra` names the one that brings everything the purpose needs, where that is more than these packages.

@@ -34,7 +34,7 @@ def atomic_file(out: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def file_entry(path: Path) -> dict[str, Any]:
+def file_record(path: Path) -> dict[str, Any]:
     """Size and SHA-256 of one file, as `bundle.json` stores them."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

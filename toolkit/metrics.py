@@ -30,7 +30,7 @@ def scores(logits: np.ndarray, kind: Kind) -> np.ndarray:
     return logits.astype(np.float64)
 
 
-def predicted(logits: np.ndarray, kind: Kind) -> np.ndarray:
+def predictions(logits: np.ndarray, kind: Kind) -> np.ndarray:
     """Decisions from logits [n, C]: class numbers [n], 0/1 [n, C] for multi_label, numbers [n] for regression."""
     if kind == "classification":
         return np.asarray(logits.argmax(axis=-1))
@@ -55,8 +55,8 @@ def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, fl
     if not np.isfinite(logits).all():
         bad = int((~np.isfinite(logits)).any(axis=-1).sum())
         raise ToolkitError(f"{bad} of {len(logits)} rows have logits that are not finite (NaN or infinity)")
-    predictions = predicted(logits, task.kind)
-    return {name: _METRIC[name](task, labels, predictions) for name in task.metrics}
+    predicted = predictions(logits, task.kind)
+    return {name: _METRIC[name](task, labels, predicted) for name in task.metrics}
 
 
 def majority_baseline(task: Task, labels: np.ndarray) -> float:

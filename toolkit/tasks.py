@@ -51,7 +51,7 @@ class Task:
         """The metric that selects the best step and that gates are stated in."""
         return self.metrics[0]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What a bundle keeps of its task: enough to serve and to score, nothing about where data lay."""
         return {
             "name": self.name, "kind": self.kind, "labels": list(self.labels), "metrics": list(self.metrics),
@@ -59,7 +59,7 @@ class Task:
         }  # fmt: skip
 
     @staticmethod
-    def from_json(stored: dict[str, Any], max_length: int) -> Task:
+    def from_dict(stored: dict[str, Any], max_length: int) -> Task:
         """Rebuild a task from a bundle; a table task gets its columns back, anyone's own task the `auto` ones."""
         pair = "text_pair" if stored.get("pair") else None
         own = Task(name=stored["name"], labels=(), pair_column=pair, tsv=("text", pair, "label"))

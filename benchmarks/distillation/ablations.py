@@ -24,7 +24,7 @@ from benchmarks.paths import ABLATIONS
 from benchmarks.tables import ABLATIONS_HEAD, ablation_rows
 from toolkit.augmentation.augment import run_augment
 from toolkit.bundle.format import Bundle
-from toolkit.bundle.provenance import step
+from toolkit.bundle.provenance import run_or_reuse
 from toolkit.config import AugmentConfig, DistillConfig, FinetuneConfig
 from toolkit.console import show_table
 from toolkit.data import builtin
@@ -67,7 +67,7 @@ def general_student(options: argparse.Namespace, init: str) -> Path:
         student=options.student, max_rows=options.general_rows, intermediate_epochs=options.general_epochs,
         intermediate_lr=2e-4, accumulation=1,
     )  # fmt: skip
-    return step(f"general distillation, init {init}", config, run_general).path
+    return run_or_reuse(f"general distillation, init {init}", config, run_general).path
 
 
 def run_variant(options: argparse.Namespace, task: str, seed: int, name: str, teacher: Bundle) -> dict[str, Any]:
@@ -100,19 +100,19 @@ def run_variant(options: argparse.Namespace, task: str, seed: int, name: str, te
     title = f"{task}, seed {seed}: {name}"
     if name == "no prediction":
         return _labels_instead(config, title, options, teacher)
-    return figures(step(title, config, run_distill, parent=teacher), name)
+    return figures(run_or_reuse(title, config, run_distill, parent=teacher), name)
 
 
 def _labels_instead(config: DistillConfig, title: str, options: argparse.Namespace, teacher: Bundle) -> dict[str, Any]:
     """Stage a on the copies, then stage b on the plain rows with their own labels, for as many steps."""
-    first = step(
+    first = run_or_reuse(
         f"{title}, stage a", replace(config, out=f"{config.out}-a", prediction_epochs=0), run_distill, parent=teacher
     )
     second = replace(
         config, init=f"{config.out}-a", augment=None, max_rows=options.max_rows, intermediate_epochs=0,
         objective="prediction", loss="prediction=0,label=1", prediction_epochs=options.copies + 1,
     )  # fmt: skip
-    student = step(f"{title}, stage b", second, run_distill, parent=teacher)
+    student = run_or_reuse(f"{title}, stage b", second, run_distill, parent=teacher)
     return figures(student, "no prediction") | {"start": figures(first, "no prediction")["start"]}
 
 
@@ -146,7 +146,7 @@ def _teacher(options: argparse.Namespace, task: str) -> Bundle:
         str(builtin.minilm()), task, str(options.out / task / "teacher"), data=_data(options, task),
         epochs=TEACHER_EPOCHS.get(task, 4), max_rows=options.teacher_rows,
     )  # fmt: skip
-    return step(f"{task}: teacher", config, run_finetune)
+    return run_or_reuse(f"{task}: teacher", config, run_finetune)
 
 
 def main() -> None:

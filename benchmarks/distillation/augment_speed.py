@@ -30,7 +30,7 @@ import torch
 from benchmarks.paths import AUGMENT
 from toolkit.augmentation.augment import stopwords
 from toolkit.augmentation.masked_lm import masked_logits
-from toolkit.augmentation.mlm_candidates import MaskedWords
+from toolkit.augmentation.mlm_candidates import MaskedLMCandidates
 from toolkit.augmentation.words import Word, eligible_words
 from toolkit.data.builtin import minilm
 from toolkit.data.datasets import load_split
@@ -82,9 +82,9 @@ def sentences(count: int) -> tuple[list[str], list[list[Word]]]:
     return texts, [eligible_words(text, stopwords()) for text in texts]
 
 
-def variants(arguments: argparse.Namespace, source: Source) -> list[tuple[int, MaskedWords]]:
+def variants(arguments: argparse.Namespace, source: Source) -> list[tuple[int, MaskedLMCandidates]]:
     """What is measured: words masked together, in float32 and in what this CPU is fast in, where that is another."""
-    models = [MaskedWords(source, K, arguments.batch_size, precision=name) for name in ("fp32", "auto")]
+    models = [MaskedLMCandidates(source, K, arguments.batch_size, precision=name) for name in ("fp32", "auto")]
     kept = models[: 1 if models[1].precision == "fp32" else 2]
     return [(together, model) for together in arguments.together for model in kept]
 
@@ -135,7 +135,9 @@ def _ratio(turns: list[Turn]) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def log_probabilities(model: MaskedWords, texts: list[str], words: list[list[Word]]) -> dict[tuple[int, int], Any]:
+def log_probabilities(
+    model: MaskedLMCandidates, texts: list[str], words: list[list[Word]]
+) -> dict[tuple[int, int], Any]:
     """Of all whole words [W] at each place, by (number of the text, of the word), one word masked in an input."""
     pairs = model.tokenizer(texts, texts).encodings
     found = {}

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.paths import GLUE
 from toolkit.augmentation.augment import run_augment
 from toolkit.bundle.format import Bundle
-from toolkit.bundle.provenance import step
+from toolkit.bundle.provenance import run_or_reuse
 from toolkit.cli.demo import Plan, write_unlabelled
 from toolkit.config import AugmentConfig, DemoConfig, DistillConfig, FinetuneConfig
 from toolkit.console import show_table
@@ -59,16 +59,16 @@ def run_task(task: str, data: Path, seed: int, out: Path) -> Bundle:
     title, folder = f"{task}, seed {seed}", out / task / str(seed)
     if task == "rotten-tomatoes":
         plan = Plan.of(DemoConfig(str(folder), seed=seed))
-        teacher = step(f"{title}: teacher", plan.finetune, run_finetune)
+        teacher = run_or_reuse(f"{title}: teacher", plan.finetune, run_finetune)
         write_unlabelled(plan, seed)
-        return step(f"{title}: student", plan.distill, run_distill, parent=teacher)
+        return run_or_reuse(f"{title}: student", plan.distill, run_distill, parent=teacher)
     recipe = RECIPES[task]
     rows = str(data / FOLDERS[task])
     teaching = FinetuneConfig(
         str(builtin.minilm()), task, str(folder / "teacher"), data=rows, epochs=recipe.teacher_epochs,
         max_rows=recipe.max_rows, seed=seed,
     )  # fmt: skip
-    teacher = step(f"{title}: teacher", teaching, run_finetune)
+    teacher = run_or_reuse(f"{title}: teacher", teaching, run_finetune)
     learning = DistillConfig(
         str(folder / "teacher"), task, str(folder / "student"), data=rows, max_rows=recipe.max_rows, seed=seed,
         intermediate_epochs=recipe.intermediate_epochs, prediction_epochs=recipe.prediction_epochs,
@@ -78,7 +78,7 @@ def run_task(task: str, data: Path, seed: int, out: Path) -> Bundle:
         if not augmented.exists():
             run_augment(AugmentConfig(task, str(augmented), data=rows, copies=recipe.copies, seed=seed))
         learning = replace(learning, augment=str(augmented))
-    return step(f"{title}: student", learning, run_distill, parent=teacher)
+    return run_or_reuse(f"{title}: student", learning, run_distill, parent=teacher)
 
 
 def figures(student: Bundle) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from transformers import AutoTokenizer, BertForMaskedLM
 
-from toolkit.console import say
+from toolkit.console import echo
 from toolkit.data.builtin import minilm, movie_reviews
 
 ROW_TOKENS, BATCH_ROWS = 32, 16
@@ -64,7 +64,7 @@ def train(model: Any, tokenizer: Any, rows: torch.Tensor, steps: int) -> float:
         rate.step()
         hits.append((logits.argmax(-1) == ids[chosen]).float().mean().item())
         if step % TOLD_EVERY == 0:
-            say(f"step {step}: masked accuracy {100 * sum(hits[-TOLD_EVERY:]) / TOLD_EVERY:.1f} %")
+            echo(f"step {step}: masked accuracy {100 * sum(hits[-TOLD_EVERY:]) / TOLD_EVERY:.1f} %")
     return sum(hits[-TOLD_EVERY:]) / TOLD_EVERY
 
 

@@ -26,16 +26,16 @@ from torch.nn import functional as F  # noqa: N812
 from benchmarks.paths import STEP
 from toolkit.data.builtin import minilm
 from toolkit.data.datasets import load_split
-from toolkit.distillation.objectives import Intermediate
+from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.measurement.environment import environment
 from toolkit.measurement.statistics import paired_ratio
 from toolkit.models.families import depth
 from toolkit.models.loading import Source
 from toolkit.models.student import Projections, Shape, layer_map, student_config
 from toolkit.tasks import get_task
-from toolkit.training.precision import frozen
-from toolkit.training.schedule import Schedule
-from toolkit.training.trainer import Rows, Run
+from toolkit.training.precision import bf16_frozen_weights
+from toolkit.training.schedule import TrainingSchedule
+from toolkit.training.trainer import EncodedDataset, StageTrainer
 
 WEIGHTS = {"attention": 1.0, "hidden": 1.0, "embedding": 1.0}
 WARM_UPS = 3
@@ -73,7 +73,7 @@ def measure(arguments: argparse.Namespace, source: Source, max_length: int) -> d
     task = get_task("sst2" if arguments.data else "rotten-tomatoes")
     texts = load_split(task, "train", arguments.data).head(arguments.rows, 0).texts
     encoded = source.encoder(task, max_length).encode(texts)
-    rows = Rows(encoded)
+    rows = EncodedDataset(encoded)
     torch.manual_seed(0)
     teacher = source.classifier(task).eval()
     shape = Shape.parse(arguments.student)
@@ -82,13 +82,13 @@ def measure(arguments: argparse.Namespace, source: Source, max_length: int) -> d
     width = teacher.config.hidden_size
     projections = Projections(shape.layers + 1, shape.hidden, width)
     reference = copy.deepcopy((student, teacher))
-    objective = Intermediate(student, teacher, projections, mapping, WEIGHTS)
-    schedule = Schedule(1_000, 5e-5, arguments.batch_size, 0.1, 0.01, 0, precision=arguments.precision)
-    run = Run(objective, rows, schedule, "bench", student, None)
+    objective = IntermediateObjective(student, teacher, projections, mapping, WEIGHTS)
+    schedule = TrainingSchedule(1_000, 5e-5, arguments.batch_size, 0.1, 0.01, 0, precision=arguments.precision)
+    run = StageTrainer(objective, rows, schedule, "bench", student, None)
     device = run.accelerator.device
     plain = PlainStep(*reference, mapping, device)
     ours_s, plain_s, seen = [], [], []
-    with frozen(teacher, run.fitted.precision, device):  # as `toolkit distill` holds it
+    with bf16_frozen_weights(teacher, run.fitted.precision, device):  # as `toolkit distill` holds it
         for i, parts in zip(range(WARM_UPS + arguments.steps), run.steps.after(0), strict=False):
             chosen = parts[0].rows
             padded = {name: torch.from_numpy(array) for name, array in encoded.batch(chosen, max_length).items()}

@@ -25,14 +25,14 @@ from export.tuning_candidates import quiet
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.config import ExportConfig
 from toolkit.console import show_table
-from toolkit.data.tokenization import Encoded, TextEncoder
+from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.inference.runtimes import OnnxRuntime
 
 REPORT = RESULTS / "export_invariance.json"
 TEXTS, PASSES, LIMIT = 1000, 3, 1e-5
 
 
-def largest_difference(runtime: OnnxRuntime, encoded: Encoded, longest: int, seed: int) -> dict[str, Any]:
+def largest_difference(runtime: OnnxRuntime, encoded: EncodedTexts, longest: int, seed: int) -> dict[str, Any]:
     """Run texts alone and in random company; the figures of the difference."""
     random = np.random.default_rng(seed)
     alone = np.concatenate([runtime.run(encoded.batch([row])) for row in range(len(encoded))])

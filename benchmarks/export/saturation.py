@@ -30,7 +30,7 @@ from benchmarks.paths import RESULTS
 from export.int8.quantize import quantize_graph
 from export.onnx_export import LayerCount, count_layers, export_fp32, load_classifier, save_graph
 from toolkit.bundle.format import open_bundle
-from toolkit.console import say, show_table
+from toolkit.console import echo, show_table
 
 REPORT = RESULTS / "export_saturation.json"
 QUANTIZERS = ("default", "ours")
@@ -260,7 +260,7 @@ def main() -> None:
         columns = ("quantizer", "largest pair sum", "beyond int16", f"other answers than fp32, of {found['texts']}")
         show_table(model, columns, rows)
     if not shutil.which(EMULATED[0]):
-        say(f"{EMULATED[0]} is not installed: nothing was run on an emulated CPU")
+        echo(f"{EMULATED[0]} is not installed: nothing was run on an emulated CPU")
 
 
 if __name__ == "__main__":

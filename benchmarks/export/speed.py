@@ -29,11 +29,11 @@ import numpy as np
 from benchmarks.export.profile import profile
 from benchmarks.paths import RESULTS
 from toolkit.bundle.format import open_bundle
-from toolkit.console import say, show_table
+from toolkit.console import echo, show_table
 from toolkit.data.datasets import load_split
 from toolkit.data.tokenization import Batch, TextEncoder
 from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime
-from toolkit.measurement.environment import Others, environment
+from toolkit.measurement.environment import BackgroundLoad, environment
 from toolkit.measurement.statistics import paired_ratio
 
 REPORT = RESULTS / "export_speed.json"
@@ -194,7 +194,7 @@ def measure(student: Path, folder: Path, threads: int, arguments: argparse.Names
             for turn in range(arguments.rounds):
                 for name in NAMES[:: 1 if turn % 2 == 0 else -1]:
                     times[cell][name].append(workers[name].time(cell, count))
-            say(f"{threads} threads, process {process + 1}/{arguments.processes}, {cell}: {medians(times[cell])}")
+            echo(f"{threads} threads, process {process + 1}/{arguments.processes}, {cell}: {medians(times[cell])}")
         for one in workers.values():
             one.close()
     return {"cells": {cell: compared(found) for cell, found in times.items()}, "answers": told}
@@ -234,7 +234,7 @@ def main() -> None:
         name, student, folder, threads = arguments.worker
         worker(name, Path(student), Path(folder), int(threads))
         return
-    bundle, others = open_bundle(arguments.student), Others()
+    bundle, others = open_bundle(arguments.student), BackgroundLoad()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_models(bundle.path, arguments.int8, folder)
@@ -271,7 +271,7 @@ def show(report: dict[str, Any]) -> None:
     for cell, one in report["profile"]["cells"].items():
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(one["operator_share"].items())[:8])
         limits = f"{one['int8_products_ms']:.2f} ms alone, {one['arithmetic_limit_ms']:.2f} ms at this CPU's best rate"
-        say(f"{cell}: {one['ms']:.2f} ms; its integer products take {limits}; {shares}")
+        echo(f"{cell}: {one['ms']:.2f} ms; its integer products take {limits}; {shares}")
 
 
 if __name__ == "__main__":

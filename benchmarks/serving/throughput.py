@@ -38,7 +38,7 @@ def engine_rate(bundle: str, texts: Sequence[str], inputs: int, under_way: int) 
     """The engine without HTTP: requests of so many inputs, so many under way, in this process."""
     from serve.engine.engine import Engine
     from serve.engine.limits import Limits
-    from serve.engine.workers import Workers
+    from serve.engine.workers import WorkerPool
     from serve.metrics import Metrics
     from serve.models.loading import load_predictor
 
@@ -47,7 +47,7 @@ def engine_rate(bundle: str, texts: Sequence[str], inputs: int, under_way: int) 
     async def run() -> Round:
         """Warm up, then time every request from its call to its answer."""
         limits, metrics = Limits(), Metrics()
-        workers = Workers(limits.workers, metrics)
+        workers = WorkerPool(limits.workers, metrics)
         engine, left, taken = Engine(load_predictor(bundle), limits, metrics, workers), iter(requests), list[float]()
 
         async def work() -> None:

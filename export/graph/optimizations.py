@@ -1,6 +1,6 @@
 """A float32 classifier graph to one that computes the same with less.
 
-`first_token_only`: a classifier reads the last layer's output at [CLS] alone, so of all other tokens only keys and
+`prune_to_first_token`: a classifier reads the last layer's output at [CLS] alone, so of all other tokens only keys and
 values are needed there. Queries, attention's output and the feed-forward network are cut to one token.
 
 `tokens_first`: from hidden states [L, B, K], heads [L, B, A, d] are read in place by the products of attention
@@ -25,13 +25,13 @@ FROM_HEADS = [2, 0, 1, 3]  # [B, A, L, d] to [L, B, A, d]
 IR_VERSION = 10
 
 
-def first_token_only(model: onnx.ModelProto) -> onnx.ModelProto:
+def prune_to_first_token(model: onnx.ModelProto) -> onnx.ModelProto:
     """Compute only the first token wherever no other is read.
 
     Walks back from where token 0 is taken out of [B, L, K], through what works token by token. Where that ends, or
     where others read all tokens, a Slice stands. An operator that is not known ends it, so any graph stays right.
     """
-    model = _tidy(model)
+    model = prune_unused(model)
     editor, shapes = GraphEditor(model), _shapes(model)
     wanted: dict[str, dict[int, int]] = {}  # by tensor: nodes that read its first place alone, and of which axis
     sliced: list[tuple[int, str, int]] = []
@@ -95,7 +95,7 @@ def _reads(
     return found
 
 
-def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+def prune_unused(model: onnx.ModelProto) -> onnx.ModelProto:
     """Without nodes that nothing needs: those that worked out shapes read hidden states too."""
     editor = GraphEditor(model)
     editor.nodes = list(editor.old)
@@ -141,7 +141,7 @@ class _TokensFirst:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.model, tidy = model, _tidy(model)
+        self.model, tidy = model, prune_unused(model)
         self.editor, self.shapes = GraphEditor(tidy), _shapes(tidy)
         norms = [node for node in self.editor.old if node.op_type == "LayerNormalization"]
         self.widths = {int(self.editor.array(node.input[1]).size) for node in norms}

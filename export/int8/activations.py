@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from export.graph.editor import GraphEditor, attribute
-from export.int8.calibration import LIMIT, ZERO_POINT, Smoothing, kept_of
+from export.int8.calibration import LIMIT, ZERO_POINT, Smoothing, dequantized
 from export.int8.rounding import SMALLEST
 
 # The largest negative value of an activation function, by operator; its largest |value| is then a matter of the
@@ -116,7 +116,7 @@ class Activations:
         exact = smoothing.apply(seen)
         scale, zero_point = constant(f"{name}_scale", smoothing.scale), self._zero_point(ZERO_POINT)
         integers = add("QuantizeLinear", [source, scale, zero_point], f"{name}_uint8")
-        kept = kept_of(exact, smoothing.scale)
+        kept = dequantized(exact, smoothing.scale)
         return Activation(integers, scale, zero_point, None, smoothing, exact, kept, None if source == name else source)
 
     def restored(self, name: str) -> tuple[str, np.ndarray] | None:
@@ -169,7 +169,7 @@ class Activations:
         top = seen.max(axis=1) if operator in LOWEST else np.abs(seen).max(axis=1)
         token_scale = np.maximum(top, floor)[:, None] / levels
         smoothing = Smoothing.none(seen)
-        return Activation(integers, one, point, scale, smoothing, seen, kept_of(seen, token_scale, zero_point))
+        return Activation(integers, one, point, scale, smoothing, seen, dequantized(seen, token_scale, zero_point))
 
     def _zero_point(self, value: int) -> str:
         return self.editor.constant(f"zero_point_{value}", np.uint8(value))

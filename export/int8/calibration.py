@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.data.batching import sorted_batches
-from toolkit.data.tokenization import Encoded
+from toolkit.data.tokenization import EncodedTexts
 from toolkit.inference.runtimes import OnnxRuntime
 
 TOKENS = 8192  # enough to know 1,200 inputs' correlations; more changed no digit that matters
 BATCH_SIZE = 16
 LIMIT = 127
-BALANCE = 0.65  # how much of the spread between channels the divisors take; the rest is left to the weights
+ALPHA = 0.65  # how much of the spread between channels the divisors take; the rest is left to the weights
 ZERO_POINT = 128
 
 
@@ -25,7 +25,7 @@ def choose_rows(lengths: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(order[: int(np.searchsorted(lengths[order].cumsum(), TOKENS)) + 1])
 
 
-def collect_inputs(path: Path, names: Sequence[str], encoded: Encoded, rows: np.ndarray) -> dict[str, np.ndarray]:
+def collect_inputs(path: Path, names: Sequence[str], encoded: EncodedTexts, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Values [T, K] of tensors [B, L, K] or [B, K] of a graph, by name, over the real tokens of the rows chosen.
 
     Args:
@@ -76,7 +76,7 @@ class Smoothing:
         centre = (lowest + highest) / 2
         spread = np.maximum((highest - lowest) / 2, 1e-5)
         strength = np.maximum(np.max([np.abs(one).max(axis=1) for one in weights], axis=0), 1e-5)
-        divisor = spread**BALANCE / strength ** (1 - BALANCE)
+        divisor = spread**ALPHA / strength ** (1 - ALPHA)
         divisor /= np.exp(np.log(divisor).mean())
         return Smoothing(centre, divisor, _step(float((spread / divisor).max())))
 
@@ -92,7 +92,7 @@ class Smoothing:
         return np.asarray((inputs - self.centre) / self.divisor)
 
 
-def kept_of(values: np.ndarray, scale: np.ndarray | np.float32, zero_point: int = ZERO_POINT) -> np.ndarray:
+def dequantized(values: np.ndarray, scale: np.ndarray | np.float32, zero_point: int = ZERO_POINT) -> np.ndarray:
     """What uint8 with this scale and zero point keeps of the values."""
     return np.asarray(np.rint(values / scale).clip(-zero_point, 255 - zero_point) * scale)
 

@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto
 
 from export.graph.editor import GraphEditor
-from export.int8.rounding import HALF_LEVELS, SMALLEST, Moments, compensate_rows, half_scales, quantize_rows
-from toolkit.data.tokenization import Encoded
+from export.int8.rounding import HALF_LEVELS, SMALLEST, InverseHessian, gptq_rows, half_scales, quantize_rows
+from toolkit.data.tokenization import EncodedTexts
 from toolkit.errors import ToolkitError
 
 FINE_ROWS = 255  # as many as a uint8 can number, 0 aside
@@ -24,7 +24,7 @@ BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
-class FewBits:
+class LowBitSettings:
     """What word embeddings of 4 or 2 bits are rounded by.
 
     Attributes:
@@ -40,14 +40,14 @@ class FewBits:
     common: np.ndarray
 
     @staticmethod
-    def of(gradients: np.ndarray, ids: np.ndarray, bits: int) -> FewBits:
+    def of(gradients: np.ndarray, ids: np.ndarray, bits: int) -> LowBitSettings:
         """From gradients, and the ids of a text [T]."""
         found, counts = np.unique(ids, return_counts=True)
         found = found[np.argsort(-counts, kind="stable")]
-        return FewBits(bits, gradients, found[:FINE_ROWS], found[FINE_ROWS:COMMON_ROWS])
+        return LowBitSettings(bits, gradients, found[:FINE_ROWS], found[FINE_ROWS:COMMON_ROWS])
 
 
-def eight_bits(editor: GraphEditor, node: onnx.NodeProto) -> None:
+def quantize_table(editor: GraphEditor, node: onnx.NodeProto) -> None:
     """Look a row up as int8 and multiply it by its scale.
 
     A small table is multiplied as a whole: its numbers are constants, so runtimes do that once, when they load it.
@@ -65,7 +65,7 @@ def eight_bits(editor: GraphEditor, node: onnx.NodeProto) -> None:
     _scaled_rows(editor, table, rows, node.input[1], node.output[0])
 
 
-def few_bits(editor: GraphEditor, node: onnx.NodeProto, by: FewBits) -> None:
+def quantize_table_low_bit(editor: GraphEditor, node: onnx.NodeProto, by: LowBitSettings) -> None:
     """Look a row up in 4 or 2 bits a number, and one of the most frequent ones as int8.
 
     Each row is a sum of all kinds: a frequent one has the scale 0 in few bits, any other has the number 0 among the
@@ -78,10 +78,10 @@ def few_bits(editor: GraphEditor, node: onnx.NodeProto, by: FewBits) -> None:
             f"word embeddings of {editor.array(table).shape[1]} numbers do not fill whole bytes of {by.bits} bits each",
             fix="--embedding-bits 8",
         )
-    rows, moments = editor.array(table), Moments.of(by.gradients, DAMPING)
+    rows, moments = editor.array(table), InverseHessian.of(by.gradients, DAMPING)
     chosen = np.arange(len(rows)) if by.bits == 4 else by.common
     scale = half_scales(np.abs(rows[chosen]).max(axis=1, keepdims=True) / HALF_LEVELS)
-    codes = compensate_rows(rows[chosen], scale.astype(np.float32), moments)
+    codes = gptq_rows(rows[chosen], scale.astype(np.float32), moments)
     parts = []
     if by.bits == 4:
         scale[by.frequent] = 0.0
@@ -100,10 +100,10 @@ def few_bits(editor: GraphEditor, node: onnx.NodeProto, by: FewBits) -> None:
     editor.add("Sum", [*parts, f"{out}_fine"], out)
 
 
-def _two_bits(rows: np.ndarray, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
+def _two_bits(rows: np.ndarray, moments: InverseHessian) -> tuple[np.ndarray, np.ndarray]:
     """q [V, K] of 0 to 3 and s [V, 1], E ~ s (q - 1.5): steps of one standard deviation, best for a bell curve."""
     steps = np.maximum(rows.std(axis=1, keepdims=True), SMALLEST)
-    codes = compensate_rows(rows, steps, moments, half_levels=1.5)
+    codes = gptq_rows(rows, steps, moments, half_levels=1.5)
     levels = codes - np.float32(1.5)
     scale = (rows * levels).sum(axis=1, keepdims=True) / np.square(levels).sum(axis=1, keepdims=True)
     return codes, scale.astype(np.float16)
@@ -151,7 +151,7 @@ def _full(editor: GraphEditor, name: str, scale: np.ndarray) -> str:
     return editor.add("Cast", [editor.constant(name, scale)], f"{name}_float", to=TensorProto.FLOAT)
 
 
-def embedding_gradients(model: Any, encoded: Encoded, rows: np.ndarray) -> np.ndarray:
+def embedding_gradients(model: Any, encoded: EncodedTexts, rows: np.ndarray) -> np.ndarray:
     """Gradients of each logit by the word embedding at each real token, [T C, K], over the first TEXTS rows.
 
     Args:

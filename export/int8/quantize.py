@@ -39,15 +39,15 @@ import numpy as np
 import onnx
 
 from export.graph.editor import GraphEditor, attribute, layer_name
-from export.graph.optimizations import first_token_only, moved_ids, tokens_first
+from export.graph.optimizations import moved_ids, prune_to_first_token, tokens_first
 from export.int8.activations import Activation, Activations
-from export.int8.embeddings import FewBits, eight_bits, few_bits
+from export.int8.embeddings import LowBitSettings, quantize_table, quantize_table_low_bit
 from export.int8.rounding import (
     INT16_MAX,
     WEIGHT_LIMIT,
-    Moments,
+    InverseHessian,
     check_saturation,
-    compensate_channels,
+    gptq_channels,
     quantize_channels,
 )
 from export.onnx_export import LayerCount
@@ -71,7 +71,7 @@ class Record:
     linear: dict[str, dict[str, int]] = field(default_factory=dict)
     embedding: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for the bundle."""
         return {
             "opset": OPSET, "ir_version": IR_VERSION, "calibrated": self.calibrated, "linear_nodes": len(self.linear),
@@ -94,7 +94,7 @@ def quantize_graph(
     model: onnx.ModelProto,
     expected: LayerCount,
     calibration: Mapping[str, np.ndarray] | None = None,
-    words: FewBits | None = None,
+    words: LowBitSettings | None = None,
 ) -> tuple[onnx.ModelProto, Record]:
     """Rewrite a float32 classifier graph to int8.
 
@@ -107,7 +107,7 @@ def quantize_graph(
     Raises:
         GateError: other counts than expected: an exporter changed, and the graph would be float32 in part.
     """
-    quantizer = _Quantizer(tokens_first(first_token_only(model)), calibration, words)
+    quantizer = _Quantizer(tokens_first(prune_to_first_token(model)), calibration, words)
     for node in quantizer.editor.old:
         quantizer.rewrite(node)
     record = quantizer.record
@@ -129,13 +129,13 @@ class _Quantizer:
         self,
         model: onnx.ModelProto,
         calibration: Mapping[str, np.ndarray] | None = None,
-        words: FewBits | None = None,
+        words: LowBitSettings | None = None,
     ) -> None:
         self.editor = GraphEditor(model)
         self.few_bits = words
         self.activations = Activations(self.editor, calibration)
         self.record = Record(calibrated=calibration is not None)
-        self._moments: dict[str, Moments] = {}
+        self._moments: dict[str, InverseHessian] = {}
         self._taken: set[str] = set()
 
     def linear(self, node: onnx.NodeProto) -> bool:
@@ -158,9 +158,9 @@ class _Quantizer:
         few = self.few_bits if words else None
         self.record.embedding[layer_name(node)] = {"rows": len(table), "bits": 8 if few is None else few.bits}
         if few is not None:
-            few_bits(self.editor, node, few)
+            quantize_table_low_bit(self.editor, node, few)
         else:
-            eight_bits(self.editor, node)
+            quantize_table(self.editor, node)
 
     def _matrix(self, node: onnx.NodeProto) -> np.ndarray:
         matrix = self.editor.array(node.input[1])
@@ -248,7 +248,9 @@ class _Quantizer:
             return *quantize_channels(weight), bias
         folded = weight * smoothing.divisor[:, None]
         if source not in self._moments:
-            self._moments = {source: Moments.of(kept)}  # one at a time: layers that share an input stand together
-        quantized, scale = compensate_channels(folded, self._moments[source])
+            self._moments = {
+                source: InverseHessian.of(kept)
+            }  # one at a time: layers that share an input stand together
+        quantized, scale = gptq_channels(folded, self._moments[source])
         error = exact.mean(axis=0) @ folded - kept.mean(axis=0) @ (quantized * scale)
         return quantized, scale, (0.0 if bias is None else bias) + smoothing.centre @ weight + error

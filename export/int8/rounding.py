@@ -44,7 +44,7 @@ def half_scales(scale: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Moments:
+class InverseHessian:
     """What rounding has to know of a layer's inputs X [T, K].
 
     Attributes:
@@ -56,16 +56,16 @@ class Moments:
     factor: np.ndarray
 
     @staticmethod
-    def of(inputs: np.ndarray, damping: float = DAMPING) -> Moments:
+    def of(inputs: np.ndarray, damping: float = DAMPING) -> InverseHessian:
         """From X [T, K]; `damping`, a share of the mean second moment, is added to each."""
         rows = inputs.astype(np.float64)
         moment = rows.T @ rows / len(rows)
         order = np.argsort(-np.diag(moment), kind="stable")
         moment[np.diag_indices_from(moment)] += max(damping * float(np.diag(moment).mean()), SMALLEST)
-        return Moments(order, np.linalg.cholesky(np.linalg.inv(moment[order][:, order])).T)
+        return InverseHessian(order, np.linalg.cholesky(np.linalg.inv(moment[order][:, order])).T)
 
 
-def compensate_channels(weight: np.ndarray, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
+def gptq_channels(weight: np.ndarray, moments: InverseHessian) -> tuple[np.ndarray, np.ndarray]:
     """Round W [K, N] to int8, one scale an output channel, so that X W changes least and no sum can saturate.
 
     Instead of all weights to +-63, any two of one sign among four inputs that stand together are held to a sum of 128,
@@ -88,8 +88,8 @@ def compensate_channels(weight: np.ndarray, moments: Moments) -> tuple[np.ndarra
     return np.asarray(_compensate(weight / scale, moments, nearest).astype(np.int8)), scale
 
 
-def compensate_rows(
-    table: np.ndarray, scale: np.ndarray, moments: Moments, half_levels: float = HALF_LEVELS
+def gptq_rows(
+    table: np.ndarray, scale: np.ndarray, moments: InverseHessian, half_levels: float = HALF_LEVELS
 ) -> np.ndarray:
     """Round E [V, K] to 16 levels a number, E ~ s (q - 7.5), so that what follows changes least: q [V, K] uint8.
 
@@ -107,7 +107,9 @@ def compensate_rows(
     return np.asarray((_compensate(steps.T, moments, nearest).T + half_levels).astype(np.uint8))
 
 
-def _compensate(steps: np.ndarray, moments: Moments, nearest: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+def _compensate(
+    steps: np.ndarray, moments: InverseHessian, nearest: Callable[[int, np.ndarray], np.ndarray]
+) -> np.ndarray:
     """Round rows of W [K, N], in steps, one after the other, and let those that follow make good each one's error.
 
     An error is spread over the inputs not rounded yet as far as these go along with it in X (GPTQ, arXiv 2210.17323,

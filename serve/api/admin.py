@@ -11,11 +11,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, StrictBool
 from starlette.types import Receive, Scope, Send
 
-from serve.api.classify import loaded
+from serve.api.classify import get_models
 from serve.api.schemas import error_responses
 from serve.exceptions import ServeError
 from serve.http.api_keys import with_key
-from serve.http.json_route import BodyRoute
+from serve.http.json_route import JsonRoute
 from serve.models.loading import load_predictor
 from serve.models.registry import Model, Models
 from serve.models.replay import Comparison, compare
@@ -26,14 +26,15 @@ ADMIN = "/admin"
 MIN_AGREEMENT = 0.9
 
 
-class _Locked(BodyRoute):
+class AdminRoute(JsonRoute):
     """A route behind the admin keys, however its path was reached, before a body is read."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check the key, then answer."""
         await with_key(scope["app"].state.admin_keys, super().handle, scope, receive, send)
 
 
-router = APIRouter(prefix=ADMIN, route_class=_Locked)
+router = APIRouter(prefix=ADMIN, route_class=AdminRoute)
 
 
 class SwapRequest(BaseModel):
@@ -66,9 +67,9 @@ class Changed(BaseModel):
 )
 async def swap(http: Request, name: str, request: SwapRequest) -> JSONResponse:
     """Verify and load a bundle, compare it on recent requests, and let it answer from then on."""
-    models = loaded(http)
+    models = get_models(http)
     models.get(name)
-    directory = _below(http.app.state.models_root, request.bundle)
+    directory = resolve_below(http.app.state.models_root, request.bundle)
     async with models.changing:
         before = models.get(name)
         try:
@@ -90,14 +91,14 @@ async def swap(http: Request, name: str, request: SwapRequest) -> JSONResponse:
 @router.post("/models/{name}/rollback", response_model=Changed, responses=error_responses(401, 404, 409, 422, 500, 503))
 async def rollback(http: Request, name: str) -> Changed:
     """Let the model before the latest change answer again."""
-    models = loaded(http)
+    models = get_models(http)
     async with models.changing:
         before = models.get(name)
         after = models.rollback(name)
     return Changed(model=name, digest=after.digest, previous_digest=before.digest)
 
 
-def _below(root: Path, given: str) -> Path:
+def resolve_below(root: Path, given: str) -> Path:
     """The directory of that name below `root`, links followed; whether one outside exists is not told.
 
     Raises:

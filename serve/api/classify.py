@@ -13,9 +13,9 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 
 from serve.api.schemas import Inputs
-from serve.engine.engine import Answer
+from serve.engine.engine import EngineResult
 from serve.exceptions import ServeError
-from serve.http.connection import LEFT
+from serve.http.connection import DISCONNECTED
 from serve.metrics import Metrics
 from serve.models.registry import Model, Models
 from toolkit.data.tokenization import Direction
@@ -25,7 +25,7 @@ from toolkit.tasks import Task
 CLIENT_GONE = 499  # nginx's status for a request whose client left; nobody receives it
 
 
-def loaded(http: Request) -> Models:
+def get_models(http: Request) -> Models:
     """The server's models.
 
     Raises:
@@ -37,9 +37,9 @@ def loaded(http: Request) -> Models:
     return models
 
 
-async def respond(
-    http: Request, name: str | None, inputs: Inputs, render: Callable[[Model, Answer], Any], *, truncate: bool = True,
-    direction: Direction = "right", timeout_ms: int | None = None,
+async def classify(
+    http: Request, name: str | None, inputs: Inputs, render: Callable[[Model, EngineResult], Any], *,
+    truncate: bool = True, direction: Direction = "right", timeout_ms: int | None = None,
 ) -> Response:  # fmt: skip
     """Classify, counted, timed and logged; the body is what `render` makes of the answer.
 
@@ -51,12 +51,12 @@ async def respond(
     method = "batch" if inputs.batch else "single"
     metrics.requests[method].inc()
     http.state.counted = True
-    models = loaded(http)
+    models = get_models(http)
     model = models.get(name)
     http.state.headers = model.headers
     _check_batch_size(inputs, models.limits.max_client_batch_size)
     work = model.engine.predict(inputs.texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
-    answer = await _unless_gone(http, work)
+    answer = await cancel_on_disconnect(http, work)
     if answer is None:
         metrics.failures["dropped"].inc()
         return Response(status_code=CLIENT_GONE)
@@ -70,11 +70,11 @@ async def respond(
     for histogram, seconds in zip(model.engine.durations, (total, *answer.stages().values()), strict=True):
         histogram.observe(seconds)
     response = Response(to_json(body), media_type="application/json")
-    response.raw_headers += cost_headers(inputs, answer, total)
+    response.raw_headers += usage_headers(inputs, answer, total)
     return response
 
 
-def rank(
+def ranked_labels(
     logits: np.ndarray, task: Task, *, raw_scores: bool = False, top_k: int | None = None
 ) -> list[list[dict[str, Any]]]:
     """Logits [n, C] to n lists of {"score", "label"}, best first, equal scores in the order of the labels."""
@@ -85,7 +85,7 @@ def rank(
     ]
 
 
-def cost_headers(inputs: Inputs, answer: Answer, total_s: float) -> list[tuple[bytes, bytes]]:
+def usage_headers(inputs: Inputs, answer: EngineResult, total_s: float) -> list[tuple[bytes, bytes]]:
     """The headers that text-embeddings-inference sends: characters, tokens, and whole milliseconds.
 
     Beyond it: Server-Timing with fractions of milliseconds, which browsers show, and x-truncated when any was cut.
@@ -101,7 +101,7 @@ def cost_headers(inputs: Inputs, answer: Answer, total_s: float) -> list[tuple[b
     ]  # fmt: skip
 
 
-def _log_fields(inputs: Inputs, model: Model, answer: Answer) -> dict[str, Any]:
+def _log_fields(inputs: Inputs, model: Model, answer: EngineResult) -> dict[str, Any]:
     """What the log tells of an answered request: counts and times, nothing that was sent."""
     return {
         "model": model.name, "inputs": len(inputs.texts), "tokens": answer.tokens, "truncated": answer.truncated,
@@ -114,7 +114,7 @@ def _check_batch_size(inputs: Inputs, most: int) -> None:
         raise ServeError("Validation", f"batch size {len(inputs.texts)} > maximum allowed batch size {most}")
 
 
-async def _unless_gone(http: Request, work: Coroutine[Any, Any, Answer]) -> Answer | None:
+async def cancel_on_disconnect(http: Request, work: Coroutine[Any, Any, EngineResult]) -> EngineResult | None:
     """The answer, or None when the client left first; its work is then cancelled."""
     task, left = asyncio.current_task(), False
     assert task is not None
@@ -124,7 +124,7 @@ async def _unless_gone(http: Request, work: Coroutine[Any, Any, Answer]) -> Answ
         left = True
         task.cancel()
 
-    leaving = getattr(http.state, LEFT, None) or asyncio.ensure_future(_disconnect(http))
+    leaving = getattr(http.state, DISCONNECTED, None) or asyncio.ensure_future(_disconnect(http))
     leaving.add_done_callback(leave)
     try:
         return await work

@@ -12,17 +12,17 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, WithJsonSchema
 from pydantic.functional_validators import AfterValidator
 
-from serve.api.classify import loaded, rank, respond
+from serve.api.classify import classify, get_models, ranked_labels
 from serve.api.schemas import Inputs, Prediction, TopK, error_responses, parse_inputs
-from serve.engine.engine import Answer
+from serve.engine.engine import EngineResult
 from serve.exceptions import ServeError
-from serve.http.json_route import BodyRoute
+from serve.http.json_route import JsonRoute
 from serve.models.registry import Model
 
 FAILURES = (400, 401, 413, 415, 422, 424, 429, 500, 503, 504)
 _TEXT = {"type": "string", "minLength": 1}
 _INPUTS_SCHEMA = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}], "title": "Inputs"}
-router = APIRouter(route_class=BodyRoute)
+router = APIRouter(route_class=JsonRoute)
 
 
 def _each_a_text(value: str | list[str]) -> str | list[str]:
@@ -54,10 +54,10 @@ async def pipeline(http: Request, request: PipelineRequest) -> Response:
     texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
     wanted, top_k = request.parameters.function_to_apply, request.parameters.top_k
 
-    def render(model: Model, answer: Answer) -> Any:
-        return rank(answer.logits, model.task, raw_scores=wanted == "none", top_k=top_k)
+    def render(model: Model, answer: EngineResult) -> Any:
+        return ranked_labels(answer.logits, model.task, raw_scores=wanted == "none", top_k=top_k)
 
-    own = {"classification": "softmax", "multi_label": "sigmoid"}.get(loaded(http).get().task.kind, "none")
+    own = {"classification": "softmax", "multi_label": "sigmoid"}.get(get_models(http).get().task.kind, "none")
     if wanted not in (None, "none", own):
         raise ServeError("Validation", f"`function_to_apply` is {wanted}: this model's is {own}")
-    return await respond(http, None, Inputs(tuple((text, None) for text in texts), batch=len(texts) > 1), render)
+    return await classify(http, None, Inputs(tuple((text, None) for text in texts), batch=len(texts) > 1), render)

@@ -14,17 +14,17 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field, PrivateAttr, StrictBool, StrictInt, model_validator
 from pydantic_core import PydanticCustomError
 
-from serve.api.classify import loaded, rank, respond
+from serve.api.classify import classify, get_models, ranked_labels
 from serve.api.schemas import Inputs, Milliseconds, TopK, error_responses, parse_inputs
-from serve.engine.engine import Answer
+from serve.engine.engine import EngineResult
 from serve.exceptions import ServeError
-from serve.http.json_route import BodyRoute
+from serve.http.json_route import JsonRoute
 from serve.models.registry import Model
 from toolkit import __version__
 
 FAILURES = (400, 401, 404, 413, 415, 422, 424, 429, 500, 503, 504)
 INPUTS, OUTPUTS = ("text", "text_pair"), ("label", "score")
-router = APIRouter(prefix="/v2", route_class=BodyRoute)
+router = APIRouter(prefix="/v2", route_class=JsonRoute)
 
 
 class V2Error(BaseModel):
@@ -51,7 +51,7 @@ class Tensor(BaseModel):
         return flat
 
 
-class Wanted(BaseModel):
+class RequestedOutput(BaseModel):
     """An output to answer with."""
 
     name: Literal["label", "score"]
@@ -72,7 +72,7 @@ class InferRequest(BaseModel):
 
     id: str | None = Field(None, max_length=256)
     inputs: Annotated[list[Tensor], Field(min_length=1, max_length=2)]
-    outputs: list[Wanted] | None = None
+    outputs: list[RequestedOutput] | None = None
     parameters: Parameters = Parameters()
     _texts: Inputs = PrivateAttr()
 
@@ -141,7 +141,7 @@ async def ready(http: Request) -> dict[str, bool]:
 @router.get("/models/{name}", responses=_errors(401, 404, 422, 503))
 async def metadata(http: Request, name: str) -> dict[str, Any]:
     """A model's inputs and outputs; -1 is any number of them."""
-    model = loaded(http).get(name)
+    model = get_models(http).get(name)
     width = len(model.task.labels)
     inputs = [{"name": one, "datatype": "BYTES", "shape": [-1]} for one in INPUTS]
     outputs = [
@@ -154,7 +154,7 @@ async def metadata(http: Request, name: str) -> dict[str, Any]:
 @router.get("/models/{name}/ready", responses=_errors(401, 404, 422, 503))
 async def model_ready(http: Request, name: str) -> dict[str, Any]:
     """Whether a model answers requests."""
-    loaded(http).get(name)
+    get_models(http).get(name)
     await _check_ready(http)
     return {"name": name, "ready": True}
 
@@ -164,8 +164,8 @@ async def infer(http: Request, name: str, request: InferRequest) -> Response:
     """Classify texts or pairs of texts."""
     given = request.parameters
 
-    def render(model: Model, answer: Answer) -> dict[str, Any]:
-        found = rank(answer.logits, model.task, raw_scores=given.raw_scores, top_k=given.top_k)
+    def render(model: Model, answer: EngineResult) -> dict[str, Any]:
+        found = ranked_labels(answer.logits, model.task, raw_scores=given.raw_scores, top_k=given.top_k)
         shape = [len(found), len(found[0])]
         tensors: dict[str, dict[str, Any]] = {
             one: {"name": one, "shape": shape, "datatype": kind, "data": [cell[one] for row in found for cell in row]}
@@ -177,9 +177,9 @@ async def infer(http: Request, name: str, request: InferRequest) -> Response:
             **({} if request.id is None else {"id": request.id}), "outputs": [tensors[one] for one in wanted],
         }  # fmt: skip
 
-    return await respond(http, name, request.texts(), render, truncate=given.truncate, timeout_ms=given.timeout_ms)
+    return await classify(http, name, request.texts(), render, truncate=given.truncate, timeout_ms=given.timeout_ms)
 
 
 async def _check_ready(http: Request) -> None:
-    if not await loaded(http).healthy():
+    if not await get_models(http).healthy():
         raise ServeError("Unhealthy", "the model fails or the server is shutting down")

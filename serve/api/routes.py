@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import HTMLResponse, Response
 
-from serve.api.classify import loaded, rank, respond
+from serve.api.classify import classify, get_models, ranked_labels
 from serve.api.playground import PAGE, POLICY
 from serve.api.schemas import (
     PREDICT_EXAMPLES,
@@ -19,9 +19,9 @@ from serve.api.schemas import (
     PredictResponse,
     error_responses,
 )
-from serve.engine.engine import Answer
+from serve.engine.engine import EngineResult
 from serve.exceptions import ServeError
-from serve.http.json_route import BodyRoute
+from serve.http.json_route import JsonRoute
 from serve.models.registry import Model, Models
 from toolkit import __version__
 from toolkit.data.tokenization import Direction
@@ -30,7 +30,7 @@ from toolkit.measurement.environment import tool_versions
 FAILURES = (400, 401, 413, 415, 422, 424, 429, 500, 503, 504)
 ANSWERS = "All labels, best first; for a batch a list of such lists, in the order of the inputs."
 Request_ = Annotated[PredictRequest, Body(openapi_examples=PREDICT_EXAMPLES)]
-router = APIRouter(route_class=BodyRoute)
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post(
@@ -51,13 +51,13 @@ async def predict_by(http: Request, name: str, request: Request_) -> Response:
 
 
 async def _predict(http: Request, name: str | None, request: PredictRequest) -> Response:
-    def render(model: Model, answer: Answer) -> Any:
-        found = rank(answer.logits, model.task, raw_scores=request.raw_scores, top_k=request.top_k)
+    def render(model: Model, answer: EngineResult) -> Any:
+        found = ranked_labels(answer.logits, model.task, raw_scores=request.raw_scores, top_k=request.top_k)
         return found if request.inputs.batch else found[0]
 
     direction: Direction = "left" if request.truncation_direction.lower() == "left" else "right"
     truncate = request.truncate is not False
-    return await respond(
+    return await classify(
         http, name, request.inputs, render, truncate=truncate, direction=direction, timeout_ms=request.timeout_ms
     )
 
@@ -65,7 +65,7 @@ async def _predict(http: Request, name: str | None, request: PredictRequest) -> 
 @router.get("/info", response_model=Info, responses=error_responses(401, 503))
 async def info(http: Request) -> Info:
     """The served models, their labels, and the limits of this server."""
-    return _info(loaded(http))
+    return _info(get_models(http))
 
 
 def _info(models: Models) -> Info:
@@ -100,7 +100,7 @@ def _card(model: Model) -> ModelCard:
 @router.get("/health/ready", responses=error_responses(503), response_class=Response)
 async def ready(http: Request) -> Response:
     """Whether requests are answered: the models are loaded, work, and the server is not shutting down."""
-    if not await loaded(http).healthy():
+    if not await get_models(http).healthy():
         raise ServeError("Unhealthy", "the model fails or the server is shutting down")
     return Response()
 

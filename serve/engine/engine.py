@@ -12,21 +12,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serve.engine.latency_model import CostModel
+from serve.engine.latency_model import LatencyModel
 from serve.engine.limits import Limits
-from serve.engine.queue import Entry, Pending, Queue
+from serve.engine.queue import PendingRequest, Queue, QueuedInput
 from serve.engine.tokenization import Text, Tokenization
-from serve.engine.workers import Workers
+from serve.engine.workers import WorkerPool
 from serve.exceptions import ServeError
 from serve.metrics import Metrics
-from toolkit.data.tokenization import Direction, Encoded
+from toolkit.data.tokenization import Direction, EncodedTexts
 from toolkit.inference.predictor import Predictor
 
 NOT_FINITE = "the model gave scores that are not finite"
 
 
 @dataclass(frozen=True)
-class Answer:
+class EngineResult:
     """Logits [n, C] float32 of a request's n inputs, in their order, and what they cost."""
 
     logits: np.ndarray
@@ -46,7 +46,7 @@ class _Batch:
     """Inputs on their way through the model, and the tokens that go with them, padding included."""
 
     engine: Engine
-    entries: list[Entry]
+    entries: list[QueuedInput]
     tokens: int
 
     @property
@@ -85,13 +85,13 @@ class Engine:
     """
 
     def __init__(
-        self, predictor: Predictor, limits: Limits, metrics: Metrics, workers: Workers, name: str = "model"
+        self, predictor: Predictor, limits: Limits, metrics: Metrics, workers: WorkerPool, name: str = "model"
     ) -> None:
         limits.check(predictor.bundle.max_length)
         self.predictor, self.limits, self.workers = predictor, limits, workers
         self.failing = False  # whether the model itself failed in the latest batch
         self.in_flight = 0
-        self.cost = CostModel()
+        self.cost = LatencyModel()
         self._tokenization = Tokenization(predictor.encoder, workers.tokenizing)
         self._closing = False
         self._queue = Queue()
@@ -103,7 +103,7 @@ class Engine:
     async def predict(
         self, texts: Sequence[Text], *, truncate: bool = True, direction: Direction = "right",
         timeout_ms: int | None = None,
-    ) -> Answer:  # fmt: skip
+    ) -> EngineResult:  # fmt: skip
         """Logits of texts and pairs within `timeout_ms` (the limits' own by default).
 
         What is still queued when the time is over, or when the caller is cancelled, is dropped and never runs.
@@ -117,7 +117,7 @@ class Engine:
         started = self.workers.clock()
         deadline = started + allowed / 1000
         self._accept(len(texts), deadline)
-        request = Pending(asyncio.get_running_loop().create_future(), [None] * len(texts))
+        request = PendingRequest(asyncio.get_running_loop().create_future(), [None] * len(texts))
         try:
             async with asyncio.timeout(allowed / 1000) as limit:
                 encoded = await self._tokenization.encode(texts, truncate, direction)
@@ -126,7 +126,7 @@ class Engine:
                 if self.workers.in_flight > len(texts):
                     self._check_deadline(deadline, lengths)
                 with self.workers.lock:
-                    self._queue.add(Entry(request, row, one, now) for row, one in enumerate(encoded))
+                    self._queue.add(QueuedInput(request, row, one, now) for row, one in enumerate(encoded))
                 self.workers.dispatch()
                 await request.done
         except TimeoutError:
@@ -137,7 +137,7 @@ class Engine:
             self._release(request, len(texts))
         logits = np.array([one for one in request.logits if one is not None])
         cut = any(one.cut for one in encoded)
-        return Answer(logits, sum(lengths), cut, now - started, request.queue_s, request.inference_s)
+        return EngineResult(logits, sum(lengths), cut, now - started, request.queue_s, request.inference_s)
 
     async def close(self) -> None:
         """Refuse new requests, finish the accepted ones, give up the threads."""
@@ -200,7 +200,7 @@ class Engine:
         batches = max(-(-inputs // limits.max_batch_requests), -(-tokens // limits.max_batch_tokens))
         return self.cost.seconds(tokens, batches)
 
-    def _release(self, request: Pending, count: int) -> None:
+    def _release(self, request: PendingRequest, count: int) -> None:
         self.in_flight -= count
         if not request.done.done() or request.done.cancelled() or request.done.exception() is not None:
             request.done.cancel()
@@ -210,9 +210,9 @@ class Engine:
         if not self.in_flight:
             self._drained.set()
 
-    def infer(self, batch: list[Entry]) -> list[np.ndarray | ServeError]:
+    def infer(self, batch: list[QueuedInput]) -> list[np.ndarray | ServeError]:
         """Logits [C] per entry, or what went wrong with it; one bad input must not fail its neighbours."""
-        encoded = Encoded(
+        encoded = EncodedTexts(
             [entry.tokens.ids for entry in batch],
             [entry.tokens.type_ids for entry in batch],
             np.zeros(len(batch), dtype=bool),

@@ -5,7 +5,7 @@ from __future__ import annotations
 MEMORY = 0.98  # weight of a batch after each later one: about the last 50 count, so a change of load shows in seconds
 
 
-class CostModel:
+class LatencyModel:
     """Least squares over the latest batches, each older one weighing `MEMORY` times less; a and b are never negative.
 
     Before the first batch every estimate is 0: an unmeasured model refuses nobody.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from toolkit.config import ServeConfig
-from toolkit.errors import faults
+from toolkit.errors import raise_problems
 from toolkit.measurement.environment import cpu_quota
 
 
@@ -48,4 +48,4 @@ class Limits:
                 f"max_client_batch_size {self.max_client_batch_size}: expected at most max_concurrent_requests, "
                 f"{self.max_concurrent_requests}; a full request would never be accepted"
             )
-        faults(problems, subject="these limits cannot be used")
+        raise_problems(problems, subject="these limits cannot be used")

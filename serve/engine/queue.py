@@ -19,7 +19,7 @@ MAX_PADDING = 0.125  # share of a batch that may be padding; beyond it a second 
 
 
 @dataclass(eq=False)
-class Pending:
+class PendingRequest:
     """A request whose inputs are queued or running: done when every row has its logits, or one has failed.
 
     Attributes:
@@ -46,7 +46,7 @@ class Pending:
 
 
 @dataclass(eq=False)
-class Entry:
+class QueuedInput:
     """One tokenized input of a request.
 
     Attributes:
@@ -55,7 +55,7 @@ class Entry:
         queued: when it was queued, seconds by the workers' clock.
     """
 
-    request: Pending
+    request: PendingRequest
     row: int
     tokens: Tokens
     queued: float
@@ -68,23 +68,23 @@ class Queue:
     """Inputs that wait, the oldest first, and the tokens they have together."""
 
     def __init__(self) -> None:
-        self.entries: deque[Entry] = deque()
+        self.entries: deque[QueuedInput] = deque()
         self.tokens = 0
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def add(self, entries: Iterable[Entry]) -> None:
+    def add(self, entries: Iterable[QueuedInput]) -> None:
         """Queue inputs behind all others."""
         for entry in entries:
             self.entries.append(entry)
             self.tokens += len(entry)
 
-    def drop(self, request: Pending) -> None:
+    def drop(self, request: PendingRequest) -> None:
         """Take the inputs of a request off."""
         self._remove({entry for entry in self.entries if entry.request is request})
 
-    def take(self, share: int, limits: Limits) -> list[Entry]:
+    def take(self, share: int, limits: Limits) -> list[QueuedInput]:
         """Take off the oldest input and up to `share` - 1 of like length, within the limits on tokens, inputs and
         padding."""
         oldest, *others = islice(self.entries, WINDOW)
@@ -101,6 +101,6 @@ class Queue:
         self._remove(set(batch))
         return batch
 
-    def _remove(self, leaving: set[Entry]) -> None:
+    def _remove(self, leaving: set[QueuedInput]) -> None:
         self.entries = deque(entry for entry in self.entries if entry not in leaving)
         self.tokens -= sum(map(len, leaving))

@@ -56,7 +56,7 @@ class Source(Protocol):
         ...
 
 
-class Workers:
+class WorkerPool:
     """`count` threads for the models, handed out to whoever has waited longest; create and use in one event loop.
 
     A thread that is done takes its next batch itself: the event loop may be busy with a burst of requests, and the

@@ -15,14 +15,19 @@ from serve.http.api_keys import SAFE_HEADERS
 from serve.http.error_handlers import error_response
 from serve.log_format import faults, requests
 
-SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-ROUTINE = {"/health", "/health/live", "/health/ready", "/metrics"}  # asked every few seconds: told only when they fail
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+PROBE_PATHS = {
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+}  # asked every few seconds: told only when they fail
 SAFE = [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
 POLICY = b"content-security-policy"
 PAGES = ("/docs", "/static-offline-docs")  # FastAPI's page has a script in it
 
 
-class Envelope:
+class AccessLogMiddleware:
     """Outermost ASGI middleware: every response has a request id, its model and safe headers, every request a line."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -58,7 +63,7 @@ class Envelope:
             message = "internal error; the server's log says more"
             await error_response(scope, "Backend", message, 500)(scope, receive, sending)
         finally:
-            routine = status < 400 and scope["path"] in ROUTINE
+            routine = status < 400 and scope["path"] in PROBE_PATHS
             if requests.isEnabledFor(logging.INFO) and not routine:
                 fields = {
                     "request_id": request_id, "method": scope["method"], "path": quote(scope["path"])[:200],
@@ -71,7 +76,7 @@ class Envelope:
 def _request_id(scope: Scope) -> str:
     """The client's own id when it is one, else a new one: unique, no secret, and without asking the system for it."""
     given = dict(scope["headers"]).get(b"x-request-id", b"")
-    return given.decode() if SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    return given.decode() if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
 def _seal(message: Message, own: list[tuple[bytes, bytes]], path: str) -> None:

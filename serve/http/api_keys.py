@@ -25,7 +25,7 @@ SAFE_HEADERS = {
 }  # fmt: skip
 
 
-class Keys:
+class ApiKeySet:
     """The keys a server accepts, held as SHA-256 only, so that no log or message of ours can show one.
 
     Raises:
@@ -40,7 +40,7 @@ class Keys:
         self._digests = tuple(_digest(key.encode()) for key in given)
 
     @classmethod
-    def load(cls, file: str | None, variable: str = KEYS_VARIABLE, option: str = "--api-keys-file") -> Keys:
+    def load(cls, file: str | None, variable: str = KEYS_VARIABLE, option: str = "--api-keys-file") -> ApiKeySet:
         """Keys of an environment variable, separated by commas, and of a file, one a line; neither given: no keys.
 
         Raises:
@@ -62,7 +62,7 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def shares(self, other: Keys) -> bool:
+    def shares(self, other: ApiKeySet) -> bool:
         """Whether one key is in both."""
         return not set(self._digests).isdisjoint(other._digests)
 
@@ -74,7 +74,7 @@ class Keys:
         return any(matches) and scheme.lower() == b"bearer"
 
 
-class ApiKeys:
+class ApiKeyMiddleware:
     """ASGI middleware: 401 without a key, before the body is read; probes and the page at / are open.
 
     Args:
@@ -83,7 +83,7 @@ class ApiKeys:
         elsewhere: start of the paths that ask for keys of their own.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, elsewhere: str = "") -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeySet, elsewhere: str = "") -> None:
         self.app, self.keys, self.elsewhere = app, keys, elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +97,7 @@ class ApiKeys:
             await with_key(self.keys, self.app, scope, receive, send)
 
 
-async def with_key(keys: Keys, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def with_key(keys: ApiKeySet, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Pass on a request with one of the keys, answer any other with 401."""
     authorization = dict(scope["headers"]).get(b"authorization", b"")
     if keys.accept(authorization):

@@ -7,7 +7,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-LEFT = "left"  # of a request's state: a future that is done when the client has left before its answer
+DISCONNECTED = "left"  # of a request's state: a future that is done when the client has left before its answer
 HEAD_BYTES = 65_536  # of a request's line and headers, its trailers, or what stands between two parts of its body
 
 
@@ -37,7 +37,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not None:
             self._unanswered = [*(one for one in self._unanswered if not one.response_complete), self.cycle]
-            self.cycle.scope["state"][LEFT] = self.loop.create_future()
+            self.cycle.scope["state"][DISCONNECTED] = self.loop.create_future()
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
@@ -50,7 +50,7 @@ class Connection(HttpToolsProtocol):
             if not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
-                left: asyncio.Future[None] = cycle.scope["state"][LEFT]
+                left: asyncio.Future[None] = cycle.scope["state"][DISCONNECTED]
                 if not left.done():
                     left.set_result(None)
         super().connection_lost(exc)

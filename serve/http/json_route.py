@@ -19,7 +19,7 @@ from serve.exceptions import ServeError
 MISSING = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
 
 
-class BodyRoute(APIRoute):
+class JsonRoute(APIRoute):
     """A route whose endpoint takes the request, its body and the parts of its path, as strings, and returns a Response.
 
     What /docs tells of it is FastAPI's own; so are the answers to what is raised.

@@ -49,7 +49,7 @@ def provider(environment: Mapping[str, str] = os.environ) -> Any:
     return made
 
 
-class Traces:
+class TracingMiddleware:
     """ASGI middleware: tells of each classification once it is over, under the caller's trace where it names one."""
 
     def __init__(self, app: ASGIApp, provider: Any) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 from serve.models.registry import PROBE
 from toolkit.bundle.format import open_bundle
 from toolkit.errors import ToolkitError
-from toolkit.inference.predictor import Predictor, check_company
+from toolkit.inference.predictor import Predictor, check_batch_invariance
 from toolkit.inference.runtimes import OnnxRuntime
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # safe in a path, a header, and a label of a metric
 
 
-def named(bundles: Sequence[str]) -> dict[str, str]:
+def parse_model_names(bundles: Sequence[str]) -> dict[str, str]:
     """Directories by the name they are served under: their own, or the one given as NAME=DIR.
 
     Raises:
@@ -62,7 +62,7 @@ def load_predictor(path: str | Path) -> Predictor:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its own threads spin on the CPUs that models run on
     predictor = Predictor(bundle, OnnxRuntime(bundle.weights, threads=1, spinning=False, memory_pattern=False))
     _check_model(predictor)
-    check_company(predictor)
+    check_batch_invariance(predictor)
     return predictor
 
 

@@ -9,10 +9,10 @@ from functools import cached_property
 
 from serve.engine.engine import Engine
 from serve.engine.limits import Limits
-from serve.engine.workers import Workers
+from serve.engine.workers import WorkerPool
 from serve.exceptions import ServeError
 from serve.metrics import Metrics
-from serve.models.replay import Recent
+from serve.models.replay import RecentInputs
 from toolkit.inference.predictor import Predictor
 from toolkit.tasks import Task
 
@@ -64,12 +64,12 @@ class Models:
         self, predictors: Mapping[str, Predictor], limits: Limits, metrics: Metrics, *, remember: bool = False
     ) -> None:
         self.limits, self._metrics = limits, metrics
-        self.workers = Workers(limits.workers, metrics)
+        self.workers = WorkerPool(limits.workers, metrics)
         self.changing = asyncio.Lock()  # one change at a time
         self.draining = False  # whether requests should go elsewhere from now on
         self._current = {name: self._model(name, predictor) for name, predictor in predictors.items()}
         self._previous: dict[str, Model] = {}
-        self._recent = {name: Recent() for name in predictors} if remember else {}
+        self._recent = {name: RecentInputs() for name in predictors} if remember else {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     def all(self) -> list[Model]:
@@ -89,7 +89,7 @@ class Models:
             raise ServeError("Validation", f"no model {name[:64]!r}; this server has {known}", status=404)
         return self._current[name]
 
-    def recent(self, name: str) -> Recent | None:
+    def recent(self, name: str) -> RecentInputs | None:
         """What was asked lately of the model of that name, where it is remembered."""
         return self._recent.get(name)
 

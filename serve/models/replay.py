@@ -16,7 +16,7 @@ KEPT = 256  # inputs
 KEPT_CHARACTERS = 4000  # of a text: more than a model's few hundred tokens need, and a bound on memory
 
 
-class Recent:
+class RecentInputs:
     """The latest KEPT inputs that were answered, cut to KEPT_CHARACTERS; they are never written anywhere."""
 
     def __init__(self) -> None:

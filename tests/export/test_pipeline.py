@@ -47,7 +47,7 @@ def source(
         model.classifier.bias *= 4  # type: ignore[attr-defined]
     task = Task("auto", ("negative", "positive"), metrics=("accuracy", "f1"))
     manifest = {
-        "kind": "student", "task": task.to_json(), "precision": "fp32", "max_length": 32, "parent": None,
+        "kind": "student", "task": task.to_dict(), "precision": "fp32", "max_length": 32, "parent": None,
         "config": {}, "seed": 7, "metrics": {},
     }  # fmt: skip
     with write_bundle(folder / "student", manifest) as staging:
@@ -131,7 +131,7 @@ def test_a_pair_task_of_ones_own(
 ) -> None:
     task = Task("auto", ("score",), kind="regression", metrics=("pearson",), pair_column="text_pair")
     manifest = {
-        "kind": "teacher", "task": task.to_json(), "precision": "fp32", "max_length": 32, "parent": None,
+        "kind": "teacher", "task": task.to_dict(), "precision": "fp32", "max_length": 32, "parent": None,
         "config": {}, "seed": 0, "metrics": {},
     }  # fmt: skip
     with write_bundle(tmp_path / "teacher", manifest) as staging:

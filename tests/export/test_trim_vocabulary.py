@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from export.onnx_export import load_classifier
-from export.trim_vocabulary import choose_pieces, trim_files, trim_model, trim_positions
+from export.trim_vocabulary import select_pieces, trim_files, trim_model, trim_positions
 from toolkit.data.tokenization import TextEncoder
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import TorchRuntime
@@ -24,7 +24,7 @@ TEXTS = ["a good film", "the plot was dull"]
 @pytest.fixture(scope="module")
 def trimmed(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(tiny_student, tmp_path_factory.mktemp("trimmed") / "model")
-    trim_files(choose_pieces(tiny_student, TEXTS), folder)
+    trim_files(select_pieces(tiny_student, TEXTS), folder)
     return folder
 
 
@@ -44,27 +44,27 @@ def test_what_stays(tiny_student: Path, trimmed: Path) -> None:
 
 def test_the_most_frequent_stay(tiny_student: Path) -> None:
     texts = ["good good good film", "dull film", "plot"]
-    fewest = len(choose_pieces(tiny_student, []).kept)
+    fewest = len(select_pieces(tiny_student, []).kept)
     names = {i: piece for piece, i in pieces(tiny_student).items()}
-    whole = set(choose_pieces(tiny_student, texts).kept.tolist())
+    whole = set(select_pieces(tiny_student, texts).kept.tolist())
     for most, left in (
         (fewest, set()),
         (fewest + 2, {"good", "film"}),
         (fewest + 99, {"good", "film", "dull", "plot"}),
     ):
-        found = choose_pieces(tiny_student, texts, most=most)
+        found = select_pieces(tiny_student, texts, most=most)
         assert {names[i] for i in found.kept if len(names[i].removeprefix("##")) > 1 and names[i][0] != "["} == left
         assert set(found.kept.tolist()) <= whole
     with pytest.raises(ToolkitError, match=f"expected: at least {fewest}"):
-        choose_pieces(tiny_student, texts, most=fewest - 1)
+        select_pieces(tiny_student, texts, most=fewest - 1)
 
 
 def test_a_large_text_does_not_outvote_the_tasks_own(tiny_student: Path) -> None:
-    fewest = len(choose_pieces(tiny_student, []).kept)
+    fewest = len(select_pieces(tiny_student, []).kept)
     names = {i: piece for piece, i in pieces(tiny_student).items()}
     own, other = ["good film", "good plot"], ["dull"] * 90 + ["film"] * 10
     for texts, wanted in (((own, other), {"dull", "good", "film"}), (([*own, *other],), {"dull", "film", "good"})):
-        found = [names[i] for i in choose_pieces(tiny_student, *texts, most=fewest + 2).kept]
+        found = [names[i] for i in select_pieces(tiny_student, *texts, most=fewest + 2).kept]
         left = {one for one in found if len(one.removeprefix("##")) > 1 and one[0] != "["}
         assert left < wanted
         assert ("good" in left) == (len(texts) == 2)  # one text of it all has more of "film"
@@ -98,7 +98,7 @@ def test_hugging_face_reads_the_same_ids(trimmed: Path) -> None:
 
 def test_the_model_gives_the_same_logits_on_what_stays(tiny_student: Path, trimmed: Path) -> None:
     whole, cut = load_classifier(tiny_student), load_classifier(tiny_student)
-    chosen = choose_pieces(tiny_student, TEXTS)
+    chosen = select_pieces(tiny_student, TEXTS)
     trim_model(chosen, cut)
     assert cut.config.vocab_size == len(chosen.kept) < whole.config.vocab_size == chosen.size
     wanted, found = (
@@ -124,7 +124,7 @@ def test_a_piece_that_characters_cannot_spell_stays(tiny_student: Path, tmp_path
     vocabulary = stored["model"]["vocab"]
     vocabulary |= {"né": len(vocabulary), "nez": len(vocabulary) + 1}  # the vocabulary has no ##é
     (folder / "tokenizer.json").write_text(json.dumps(stored))
-    kept = choose_pieces(folder, TEXTS).kept
+    kept = select_pieces(folder, TEXTS).kept
     assert vocabulary["né"] in kept
     assert vocabulary["nez"] not in kept
 
@@ -135,11 +135,11 @@ def test_other_tokenizers_are_refused(tiny_student: Path, tmp_path: Path) -> Non
     stored["model"] = {"type": "BPE", "vocab": {}, "merges": []}
     (folder / "tokenizer.json").write_text(json.dumps(stored))
     with pytest.raises(ToolkitError, match="BPE tokenizer, whose pieces are built on each other"):
-        choose_pieces(folder, TEXTS)
+        select_pieces(folder, TEXTS)
 
 
 def test_padding_behind_other_pieces_is_refused(tiny_student: Path) -> None:
     model = load_classifier(tiny_student)
     model.config.pad_token_id = 60
     with pytest.raises(ToolkitError, match="the padding has id 60"):
-        trim_model(choose_pieces(tiny_student, ["good"]), model)
+        trim_model(select_pieces(tiny_student, ["good"]), model)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export.verify import Measurement, batch_difference, enforce, gates_json, judge, measure
+from export.verify import Measurement, batch_difference, gates_for, gates_json, measure, require_gates
 from toolkit.data.datasets import Split
-from toolkit.data.tokenization import Batch, Encoded
+from toolkit.data.tokenization import Batch, EncodedTexts
 from toolkit.errors import GateError
 from toolkit.inference.runtimes import batched_logits
 from toolkit.tasks import Task
@@ -23,13 +23,13 @@ SAME = replace(GOOD, agreement=1.0, max_difference=1e-6)
 
 
 def missed(measured: Measurement, precision: str, max_drop: float = 0.5) -> list[str]:
-    return [gate.name for gate in judge(measured, precision, max_drop) if not gate.passed]
+    return [gate.name for gate in gates_for(measured, precision, max_drop) if not gate.passed]
 
 
 def test_good_figures_pass() -> None:
     assert missed(GOOD, "int8") == []
     assert missed(SAME, "fp32") == []
-    enforce(judge(GOOD, "int8", 0.5), "model")
+    require_gates(gates_for(GOOD, "int8", 0.5), "model")
 
 
 def test_int8_gates() -> None:
@@ -62,7 +62,7 @@ def test_gates_of_a_trimmed_vocabulary() -> None:
 
 
 def judged(measured: Measurement, precision: str) -> list[str]:
-    return [gate.name for gate in judge(measured, precision, 0.5, trimmed=True) if not gate.passed]
+    return [gate.name for gate in gates_for(measured, precision, 0.5, trimmed=True) if not gate.passed]
 
 
 def test_fp16_gates() -> None:
@@ -81,7 +81,7 @@ def test_fp32_gates() -> None:
 
 def test_a_missed_gate_names_figure_bound_and_way_out() -> None:
     with pytest.raises(GateError) as caught:
-        enforce(judge(replace(GOOD, metrics={"accuracy": 0.82}), "int8", 0.5), "runs/student")
+        require_gates(gates_for(replace(GOOD, metrics={"accuracy": 0.82}), "int8", 0.5), "runs/student")
     assert caught.value.exit_code == 1
     message = str(caught.value)
     assert "runs/student misses 1 of 5 gates; nothing was written" in message
@@ -93,12 +93,12 @@ def test_the_suggested_drop_is_enough() -> None:
     for share in (0.8, 0.8123, 0.7999):
         measured = replace(GOOD, metrics={"accuracy": share})
         with pytest.raises(GateError) as caught:
-            enforce(judge(measured, "int8", 0.5), "model")
+            require_gates(gates_for(measured, "int8", 0.5), "model")
         assert missed(measured, "int8", float(caught.value.fix.split()[1])) == []
 
 
 def test_everything_is_recorded() -> None:
-    record = gates_json(GOOD, judge(GOOD, "int8", 0.5))
+    record = gates_json(GOOD, gates_for(GOOD, "int8", 0.5))
     assert record["rows"] == 200
     assert record["drop"] == pytest.approx(0.2)
     assert record["p99_difference"] == 0.02
@@ -119,7 +119,7 @@ class Linear:
 
 
 IDS = [np.array(ids, dtype=np.int64) for ids in ([1], [2, -5], [-3, -4, 1], [6, 1])]
-ENCODED = Encoded(ids=IDS, type_ids=[np.zeros_like(ids) for ids in IDS], truncated=np.zeros(4, bool), pad_id=0)
+ENCODED = EncodedTexts(ids=IDS, type_ids=[np.zeros_like(ids) for ids in IDS], truncated=np.zeros(4, bool), pad_id=0)
 SPLIT = Split(["a", "b", "c", "d"], None, np.array([0, 1, 1, 1]), "here")  # sums 1, -3, -6, 7: three of four right
 
 
@@ -163,4 +163,4 @@ def test_regression_has_no_agreement() -> None:
     found = compare(Score(), Score(error=1.0), task, split)
     assert found.agreement is None
     assert found.drop == pytest.approx(0.0, abs=1e-9)
-    assert [gate.name for gate in judge(found, "fp32", 0.5)] == ["largest logit difference"]
+    assert [gate.name for gate in gates_for(found, "fp32", 0.5)] == ["largest logit difference"]

@@ -25,12 +25,12 @@ from toolkit.bundle.format import open_bundle
 from toolkit.config import DistillConfig
 from toolkit.data.datasets import load_split
 from toolkit.distillation.distill import run_distill
-from toolkit.distillation.objectives import Intermediate
+from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
 from toolkit.inference.evaluate import evaluate_bundle
 from toolkit.models.student import layer_map
 from toolkit.tasks import TASKS, get_task
-from toolkit.training.trainer import Rows
+from toolkit.training.trainer import EncodedDataset
 
 CONFIGS = [getattr(config, name) for name in config.__all__ if name.endswith("Config") and name != "Config"]
 
@@ -85,14 +85,14 @@ def test_a_teacher_with_dropout_on(
     tiny_bert: Any, save_model: Any, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model(tiny_bert(hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5), tmp_path / "teacher")
-    forward, seen = Intermediate.forward, []
+    forward, seen = IntermediateObjective.forward, []
 
-    def watched(self: Intermediate, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def watched(self: IntermediateObjective, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         (teacher,) = self._teacher
         seen.append((self.training, self.student.training, any(module.training for module in teacher.modules())))
         return forward(self, batch)
 
-    monkeypatch.setattr(Intermediate, "forward", watched)
+    monkeypatch.setattr(IntermediateObjective, "forward", watched)
     run_distill(DistillConfig(
         str(tmp_path / "teacher"), "auto", str(tmp_path / "s"), data=str(data_dir), student="2/16/32/4",
         intermediate_epochs=1, prediction_epochs=0, allow_weak_teacher=True,
@@ -104,13 +104,13 @@ def test_the_last_partial_batch_dropped(
     tiny_bert: Any, save_model: Any, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model(tiny_bert(), tmp_path / "teacher")
-    collate, seen = Rows.collate, Counter[int]()
+    collate, seen = EncodedDataset.collate, Counter[int]()
 
-    def watched(self: Rows, chosen: Any) -> dict[str, torch.Tensor]:
+    def watched(self: EncodedDataset, chosen: Any) -> dict[str, torch.Tensor]:
         seen.update(int(row) for row in chosen)
         return collate(self, chosen)
 
-    monkeypatch.setattr(Rows, "collate", watched)
+    monkeypatch.setattr(EncodedDataset, "collate", watched)
     run_distill(DistillConfig(
         str(tmp_path / "teacher"), "auto", str(tmp_path / "s"), data=str(data_dir), student="2/16/32/4", max_rows=70,
         intermediate_epochs=2, prediction_epochs=1, allow_weak_teacher=True,

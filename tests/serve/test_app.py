@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 from tokenizers import Tokenizer
 
-from serve.api.classify import rank
+from serve.api.classify import ranked_labels
 from serve.api.schemas import Info, Inputs, PredictRequest, PredictResponse, parse_inputs
 from serve.app import create_app
 from serve.engine.engine import Engine
@@ -243,22 +243,22 @@ def test_raw_scores_truncation_and_unknown_fields(client: TestClient, predictor:
 
 def test_ranking_by_hand() -> None:
     three = Task("t", ("x", "y", "z"))
-    assert rank(np.log([[1.0, 6.0, 3.0]]), three, raw_scores=False)[0] == [
+    assert ranked_labels(np.log([[1.0, 6.0, 3.0]]), three, raw_scores=False)[0] == [
         {"score": pytest.approx(0.6), "label": "y"}, {"score": pytest.approx(0.3), "label": "z"},
         {"score": pytest.approx(0.1), "label": "x"},
     ]  # fmt: skip
-    assert rank(np.array([[0.5, 2.0, 0.5]]), three, raw_scores=True)[0] == [
+    assert ranked_labels(np.array([[0.5, 2.0, 0.5]]), three, raw_scores=True)[0] == [
         {"score": 2.0, "label": "y"}, {"score": 0.5, "label": "x"}, {"score": 0.5, "label": "z"},
     ]  # fmt: skip
-    assert [one["label"] for one in rank(np.log([[1.0, 6.0, 3.0]]), three, top_k=2)[0]] == ["y", "z"]
-    assert rank(np.log([[1.0, 6.0, 3.0]]), three, top_k=1)[0] == [{"score": pytest.approx(0.6), "label": "y"}]
-    assert len(rank(np.zeros((2, 3)), three, top_k=9)[1]) == 3
+    assert [one["label"] for one in ranked_labels(np.log([[1.0, 6.0, 3.0]]), three, top_k=2)[0]] == ["y", "z"]
+    assert ranked_labels(np.log([[1.0, 6.0, 3.0]]), three, top_k=1)[0] == [{"score": pytest.approx(0.6), "label": "y"}]
+    assert len(ranked_labels(np.zeros((2, 3)), three, top_k=9)[1]) == 3
     labels = Task("t", ("x", "y"), kind="multi_label")
-    assert rank(np.log([[0.25, 3.0]]), labels, raw_scores=False)[0] == [
+    assert ranked_labels(np.log([[0.25, 3.0]]), labels, raw_scores=False)[0] == [
         {"score": pytest.approx(0.75), "label": "y"}, {"score": pytest.approx(0.2), "label": "x"},
     ]  # fmt: skip
     regression = Task("t", ("score",), kind="regression")
-    assert rank(np.array([[3.25]]), regression, raw_scores=False) == [[{"label": "score", "score": 3.25}]]
+    assert ranked_labels(np.array([[3.25]]), regression, raw_scores=False) == [[{"label": "score", "score": 3.25}]]
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ def save_arithmetic(out: Path, tokenizer: Tokenizer, graph: str, max_length: int
     model = onnx.parser.parse_model(graph)
     onnx.checker.check_model(model)
     manifest = {
-        "kind": "onnx", "task": Task("auto", ("score",), kind="regression", metrics=("spearman",)).to_json(),
+        "kind": "onnx", "task": Task("auto", ("score",), kind="regression", metrics=("spearman",)).to_dict(),
         "precision": "fp32", "max_length": max_length, "parent": None, "config": {}, "seed": 0, "metrics": {},
     }  # fmt: skip
     with write_bundle(out, manifest) as staging:

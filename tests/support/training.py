@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from toolkit.data.tokenization import Encoded
-from toolkit.distillation.objectives import Intermediate
+from toolkit.data.tokenization import EncodedTexts
+from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.models.student import Projections, Shape, student_config
-from toolkit.training.schedule import Schedule
+from toolkit.training.schedule import TrainingSchedule
 
-SCHEDULE = Schedule(epochs=2, lr=0.1, batch_size=4, warmup=0.1, weight_decay=0.01, seed=3)
+SCHEDULE = TrainingSchedule(epochs=2, lr=0.1, batch_size=4, warmup=0.1, weight_decay=0.01, seed=3)
 
 
-def encoded(rows: int, seed: int = 0) -> Encoded:
+def encoded(rows: int, seed: int = 0) -> EncodedTexts:
     random = np.random.default_rng(seed)
     ids = [random.integers(5, 60, random.integers(3, 12)).astype(np.int64) for _ in range(rows)]
-    return Encoded(ids, [np.zeros_like(one) for one in ids], np.zeros(rows, dtype=bool), pad_id=0)
+    return EncodedTexts(ids, [np.zeros_like(one) for one in ids], np.zeros(rows, dtype=bool), pad_id=0)
 
 
-def intermediate(tiny_bert: Callable[..., Any], kind: type[Intermediate] = Intermediate) -> Intermediate:
+def intermediate(
+    tiny_bert: Callable[..., Any], kind: type[IntermediateObjective] = IntermediateObjective
+) -> IntermediateObjective:
     """Stage a with a tiny teacher of three layers and a student of two, the same weights each time."""
     teacher = tiny_bert(seed=7)
     torch.manual_seed(2)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from toolkit import console as module
-from toolkit.console import say, show_table, track
+from toolkit.console import echo, progress, show_table
 
 STEPS = (
     "from toolkit.console import track\nwith track('stage a', 3) as t:\n    [t.advance(loss=0.5) for _ in range(3)]\n"
@@ -27,7 +27,7 @@ def test_a_pipe_gets_plain_lines_without_control_characters() -> None:
 def test_a_terminal_gets_a_moving_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(module, "console", Console(file=shown, force_terminal=True, width=120, markup=False))
-    with track("stage a", 3) as steps:
+    with progress("stage a", 3) as steps:
         for _ in range(3):
             steps.advance(loss=0.51234, speed="410 rows/s")
     assert "\x1b[" in shown.getvalue()
@@ -41,7 +41,7 @@ def test_plain_lines_come_at_intervals_and_at_the_end(
 ) -> None:
     clock = iter(float(second) for second in range(100))
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    with track("rows", 40) as steps:  # one second a step, a line every ten
+    with progress("rows", 40) as steps:  # one second a step, a line every ten
         for _ in range(40):
             steps.advance()
     lines = capsys.readouterr().out.splitlines()
@@ -53,13 +53,13 @@ def test_plain_lines_come_at_intervals_and_at_the_end(
 def test_time_left_follows_from_time_spent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = iter([0.0, 30.0, 30.0])
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    with track("rows", 100) as steps:
+    with progress("rows", 100) as steps:
         steps.advance(25)
     assert capsys.readouterr().out.strip() == "rows: 25/100  elapsed 30s left 90s"
 
 
 def test_brackets_are_text(capsys: pytest.CaptureFixture[str]) -> None:
-    say("labels [bold] and [/x] in [red]runs/[a][/red]")
+    echo("labels [bold] and [/x] in [red]runs/[a][/red]")
     show_table("a [title]", ["label", "[n]"], [["[neg]", "[/1]"]])
     out = capsys.readouterr().out
     assert "labels [bold] and [/x] in [red]runs/[a][/red]" in out
@@ -67,7 +67,7 @@ def test_brackets_are_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_long_line_is_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
-    say("word " * 100)
+    echo("word " * 100)
     assert capsys.readouterr().out.count("\n") == 1
 
 
@@ -83,7 +83,7 @@ def test_time_left_counts_only_the_steps_of_this_run(
 ) -> None:
     clock = iter(float(second) for second in range(100))
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    with track("rows", 100, done=70) as steps:  # one second a step
+    with progress("rows", 100, done=70) as steps:  # one second a step
         for _ in range(20):
             steps.advance()
     assert "rows: 80/100  elapsed 11s left 22s" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import ast
 import pytest
 
 from tests.support.paths import ROOT
-from toolkit.errors import EXTRAS, GateError, ToolkitError, faults, require
+from toolkit.errors import EXTRAS, GateError, ToolkitError, raise_problems, require_packages
 
 
 def test_the_text_holds_problem_expectation_and_next_step() -> None:
@@ -25,30 +25,30 @@ def test_exit_codes() -> None:
 
 def test_faults_come_all_at_once() -> None:
     with pytest.raises(ToolkitError) as caught:
-        faults((p for p in ["one", "two"]), subject="it", fix="mend")
+        raise_problems((p for p in ["one", "two"]), subject="it", fix="mend")
     assert str(caught.value) == "it: 2 problems\n  - one\n  - two\ntry: mend"
     with pytest.raises(ToolkitError, match="it: 1 problem\n  - one"):
-        faults(["one"], subject="it")
+        raise_problems(["one"], subject="it")
 
 
 def test_no_faults_no_error() -> None:
-    faults([], subject="it")
+    raise_problems([], subject="it")
 
 
 def test_require_names_the_package_and_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EXTRAS, "no_such_package_a", "serve")
     monkeypatch.setitem(EXTRAS, "no_such_package_b", "distill")
     with pytest.raises(ToolkitError) as caught:
-        require("json", "no_such_package_a", "no_such_package_b", purpose="serving")
+        require_packages("json", "no_such_package_a", "no_such_package_b", purpose="serving")
     assert caught.value.problem == "serving needs no_such_package_a, no_such_package_b, which this Python does not have"
     assert caught.value.fix == "pip install 'tinybert-toolkit[distill,serve]'"
     with pytest.raises(ToolkitError) as caught:
-        require("no_such_package_a", purpose="all of it", extra="demo")
+        require_packages("no_such_package_a", purpose="all of it", extra="demo")
     assert caught.value.fix == "pip install 'tinybert-toolkit[demo]'"
 
 
 def test_require_is_silent_when_all_is_there() -> None:
-    require("json", "numpy", purpose="anything")
+    require_packages("json", "numpy", purpose="anything")
 
 
 def test_every_package_required_anywhere_has_an_extra() -> None:

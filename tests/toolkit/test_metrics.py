@@ -13,7 +13,7 @@ from scipy import special, stats
 from sklearn import metrics as sk
 
 from toolkit.errors import ToolkitError
-from toolkit.metrics import evaluate, label_order, majority_baseline, predicted, scores, softmax
+from toolkit.metrics import evaluate, label_order, majority_baseline, predictions, scores, softmax
 from toolkit.tasks import Task, get_task
 
 THREE = Task("auto", ("a", "b", "c"), metrics=("accuracy", "f1"))
@@ -116,9 +116,9 @@ def test_probabilities_match_scipy(row: list[float]) -> None:
 
 def test_decisions_by_kind() -> None:
     logits = np.array([[0.2, 0.1], [-1.0, 3.0]])
-    assert predicted(logits, "classification").tolist() == [0, 1]
-    assert predicted(logits, "multi_label").tolist() == [[1, 1], [0, 1]]
-    assert predicted(logits[:, :1], "regression").tolist() == [0.2, -1.0]
+    assert predictions(logits, "classification").tolist() == [0, 1]
+    assert predictions(logits, "multi_label").tolist() == [[1, 1], [0, 1]]
+    assert predictions(logits[:, :1], "regression").tolist() == [0.2, -1.0]
 
 
 def test_majority_baselines() -> None:

@@ -56,7 +56,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_a_table_task_comes_back_whole_from_a_bundle(name: str) -> None:
     task = get_task(name)
-    assert Task.from_json(json.loads(json.dumps(task.to_json())), task.max_length) == task
+    assert Task.from_dict(json.loads(json.dumps(task.to_dict())), task.max_length) == task
 
 
 @pytest.mark.parametrize("pair", [None, "text_pair"])
@@ -65,10 +65,10 @@ def test_a_folder_s_own_task_comes_back_whole_from_a_bundle(pair: str | None) ->
         "auto", ("a", "b", "c"), metrics=("accuracy", "f1"), pair_column=pair, tsv=("text", pair, "label"),
         max_length=40,
     )  # fmt: skip
-    assert Task.from_json(json.loads(json.dumps(task.to_json())), 40) == task
+    assert Task.from_dict(json.loads(json.dumps(task.to_dict())), 40) == task
 
 
 def test_a_bundle_written_before_pairs_were_kept_still_opens() -> None:
     stored = {"name": "auto", "kind": "regression", "labels": ["score"], "metrics": ["pearson"]}
-    task = Task.from_json(stored, 32)
+    task = Task.from_dict(stored, 32)
     assert (task.kind, task.pair_column, task.tsv) == ("regression", None, ("text", None, "label"))

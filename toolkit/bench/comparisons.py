@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.bench.models import Subject
+from toolkit.bench.models import BenchModel
 from toolkit.bench.other_runtimes import CompiledTorchRuntime, CTranslate2Runtime, OpenVinoRuntime, check_peer
 from toolkit.bench.random_models import build
-from toolkit.bench.runners import Contender, Stable
+from toolkit.bench.runners import Runner, RunnerCache
 from toolkit.config import BenchConfig
-from toolkit.console import Track, say, track
+from toolkit.console import Progress, echo, progress
 from toolkit.data.datasets import Split
 from toolkit.data.tokenization import Batch, TextEncoder
 from toolkit.errors import ToolkitError
@@ -29,7 +29,7 @@ BATCHED_TEXTS = 64
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchContext:
     """What every measurement of a run shares.
 
     Attributes:
@@ -40,9 +40,9 @@ class Setting:
     """
 
     config: BenchConfig
-    stable: Stable
-    baseline: Subject
-    subjects: Sequence[Subject]
+    stable: RunnerCache
+    baseline: BenchModel
+    subjects: Sequence[BenchModel]
     splits: dict[str, Split]
 
     @property
@@ -50,7 +50,7 @@ class Setting:
         """Ids that every model has a row for."""
         return min(one.vocabulary for one in (self.baseline, *self.subjects))
 
-    def encoders(self, subject: Subject) -> tuple[TextEncoder, TextEncoder]:
+    def encoders(self, subject: BenchModel) -> tuple[TextEncoder, TextEncoder]:
         """Tokenizers of the baseline and of a subject: both sides get the same text, cut at the same length."""
         own = subject.bundle.max_length if subject.bundle else self.config.length
         most = min(own, self.baseline.max_tokens, subject.max_tokens)
@@ -59,21 +59,21 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Match:
+class Comparison:
     """A and B, to be timed at a fixed batch size and length."""
 
     kind: str
-    a: Contender
-    b: Contender
+    a: Runner
+    b: Runner
     claim: float | None = None
     pause_s: float = 0.0
 
 
-def comparisons(setting: Setting, peers: Sequence[Match] = ()) -> list[dict[str, Any]]:
+def comparisons(setting: BenchContext, peers: Sequence[Comparison] = ()) -> list[dict[str, Any]]:
     """Every match at every batch size, then the matches over the task's own texts."""
     config, found = setting.config, []
     plan = [(match, size) for match in (*_plan(setting), *peers) for size in config.batch_sizes]
-    with track("bench", (len(plan) + 2 * len(setting.splits)) * config.max_pairs) as bar:
+    with progress("bench", (len(plan) + 2 * len(setting.splits)) * config.max_pairs) as bar:
         for match, size in plan:
             batch = random_batch(size, config.length, setting.vocabulary, config.seed)
             with _counted(bar, config.max_pairs, f"{match.kind} batch {size}") as on_pair:
@@ -81,17 +81,17 @@ def comparisons(setting: Setting, peers: Sequence[Match] = ()) -> list[dict[str,
                     match.a.program(batch), match.b.program(batch), max_pairs=config.max_pairs, claim=match.claim,
                     budget_s=CLAIM_BUDGET_S if match.claim else BUDGET_S, pause_s=match.pause_s, on_pair=on_pair,
                 )  # fmt: skip
-            found.append(row(match, pairs, size, config.length))
+            found.append(comparison_record(match, pairs, size, config.length))
         for subject in setting.subjects:
             if subject.name in setting.splits:
                 found += [_task_lengths(setting, subject, bar), _batching(setting, subject, bar)]
     return found
 
 
-def row(match: Match, pairs: Pairs, batch_size: int, length: int | None) -> dict[str, Any]:
+def comparison_record(match: Comparison, pairs: Pairs, batch_size: int, length: int | None) -> dict[str, Any]:
     """One comparison as `report.json` has it."""
     about = {"kind": match.kind, "batch_size": batch_size, "length": length, "claim": match.claim}
-    return {**about, "a": match.a.to_json(), "b": match.b.to_json(), **pairs.to_json()}
+    return {**about, "a": match.a.to_dict(), "b": match.b.to_dict(), **pairs.to_dict()}
 
 
 def random_batch(size: int, length: int, vocabulary: int, seed: int) -> Batch:
@@ -100,36 +100,36 @@ def random_batch(size: int, length: int, vocabulary: int, seed: int) -> Batch:
     return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
 
 
-def _plan(setting: Setting) -> Iterator[Match]:
+def _plan(setting: BenchContext) -> Iterator[Comparison]:
     """Models of one architecture share what depends on it alone."""
     stable, baseline, seen = setting.stable, setting.baseline, set[str]()
     reduced = [one for one in setting.config.precisions if one != "fp32"]
     for subject in setting.subjects:
         if subject.key not in seen:
             seen.add(subject.key)
-            yield Match("control", stable.headline(subject), stable.headline(subject, copy=True))
-            yield headline(setting, subject)
+            yield Comparison("control", stable.headline(subject), stable.headline(subject, copy=True))
+            yield claim_runner(setting, subject)
             if stable.has_onnx:
-                yield Match("distillation, PyTorch", stable.pytorch(baseline), stable.pytorch(subject))
-                yield Match("onnx", stable.pytorch(subject), stable.onnx(subject))
+                yield Comparison("distillation, PyTorch", stable.pytorch(baseline), stable.pytorch(subject))
+                yield Comparison("onnx", stable.pytorch(subject), stable.onnx(subject))
             for precision in reduced:
-                yield Match(precision, stable.pytorch(subject), stable.pytorch(subject, precision))
-                yield Match("total", stable.pytorch(baseline), stable.pytorch(subject, precision))
+                yield Comparison(precision, stable.pytorch(subject), stable.pytorch(subject, precision))
+                yield Comparison("total", stable.pytorch(baseline), stable.pytorch(subject, precision))
         given = stable.given(subject)
         if given and given.runtime_name == "onnxruntime" and given.precision != "fp32":
-            yield Match(given.precision, stable.onnx(subject), given)
+            yield Comparison(given.precision, stable.onnx(subject), given)
         if given:
-            yield Match("total", stable.pytorch(baseline), given)
+            yield Comparison("total", stable.pytorch(baseline), given)
 
 
-def headline(setting: Setting, subject: Subject) -> Match:
+def claim_runner(setting: BenchContext, subject: BenchModel) -> Comparison:
     """The comparison that the speed claim is about: both sides in one runtime, fp32."""
     stable = setting.stable
     claim = setting.config.speed_claim
-    return Match("distillation", stable.headline(setting.baseline), stable.headline(subject), claim)
+    return Comparison("distillation", stable.headline(setting.baseline), stable.headline(subject), claim)
 
 
-def peer_matches(setting: Setting, scratch: Path) -> list[Match]:
+def peer_matches(setting: BenchContext, scratch: Path) -> list[Comparison]:
     """Other runtimes (A) against ours of the same precision (B), on the same architecture with the same weights.
 
     Each is first held against our fp32 ONNX.
@@ -137,7 +137,7 @@ def peer_matches(setting: Setting, scratch: Path) -> list[Match]:
     Raises:
         ToolkitError: a peer is not installed, cannot take the model, or computes another one.
     """
-    stable, found = setting.stable, list[Match]()
+    stable, found = setting.stable, list[Comparison]()
     for subject in {one.key: one for one in setting.subjects}.values():
         reference = stable.onnx(subject)
         given = stable.given(subject)
@@ -145,20 +145,20 @@ def peer_matches(setting: Setting, scratch: Path) -> list[Match]:
         batches = [random_batch(2, 16, setting.vocabulary, seed) for seed in range(8)]
         for name, precision, runtime in _peers(setting, subject, scratch, batches):
             check_peer(name, runtime, reference.runtime, batches, precision)
-            peer = Contender(subject, subject.architecture, runtime, name, precision, None)
-            found.append(Match("peer", peer, ours[precision], pause_s=PEER_PAUSE_S))
+            peer = Runner(subject, subject.architecture, runtime, name, precision, None)
+            found.append(Comparison("peer", peer, ours[precision], pause_s=PEER_PAUSE_S))
     return found
 
 
 def _peers(
-    setting: Setting, subject: Subject, scratch: Path, batches: Sequence[Batch]
+    setting: BenchContext, subject: BenchModel, scratch: Path, batches: Sequence[Batch]
 ) -> Iterator[tuple[str, str, Runtime]]:
     """Name, precision and runtime of each peer that runs on the device."""
     threads, device = setting.stable.threads, setting.stable.device
     try:
         yield "torch.compile", "fp32", CompiledTorchRuntime(build(subject.config), device)
     except ToolkitError as error:  # it wants a C++ compiler, which no package of ours brings
-        say(f"torch.compile is left out: {error}")
+        echo(f"torch.compile is left out: {error}")
     if device != "cpu":
         return
     assert subject.path is not None
@@ -175,7 +175,7 @@ def _peers(
         )  # fmt: skip
 
 
-def _task_lengths(setting: Setting, subject: Subject, bar: Track) -> dict[str, Any]:
+def _task_lengths(setting: BenchContext, subject: BenchModel, bar: Progress) -> dict[str, Any]:
     """One request at a time at the task's own lengths, tokenization on the clock; both sides get the same text."""
     stable, config, split = setting.stable, setting.config, setting.splits[subject.name]
     b = stable.given(subject) or stable.headline(subject)
@@ -197,10 +197,10 @@ def _task_lengths(setting: Setting, subject: Subject, bar: Track) -> dict[str, A
             lambda: a.answer(first, *text()), lambda: b.answer(encoder, *text()),
             max_pairs=config.max_pairs, budget_s=BUDGET_S, on_pair=following,
         )  # fmt: skip
-    return row(Match("task lengths", a, b), pairs, 1, None) | _about(split, encoder)
+    return comparison_record(Comparison("task lengths", a, b), pairs, 1, None) | _about(split, encoder)
 
 
-def _batching(setting: Setting, subject: Subject, bar: Track) -> dict[str, Any]:
+def _batching(setting: BenchContext, subject: BenchModel, bar: Progress) -> dict[str, Any]:
     """The task's texts in batches: A pads all to the longest allowed, B batches like lengths and pads to the batch."""
     config, split = setting.config, setting.splits[subject.name]
     one = setting.stable.given(subject) or setting.stable.headline(subject)
@@ -214,7 +214,7 @@ def _batching(setting: Setting, subject: Subject, bar: Track) -> dict[str, Any]:
         pairs = measure_pairs(
             run(encoder.max_length), run(None), max_pairs=config.max_pairs, budget_s=BUDGET_S, on_pair=on_pair
         )
-    found = row(Match("batching", one, one), pairs, len(sample), None) | _about(sample, encoder)
+    found = comparison_record(Comparison("batching", one, one), pairs, len(sample), None) | _about(sample, encoder)
     for side, how in (("a", f"padded to {encoder.max_length}"), ("b", "by length")):
         found[side] = found[side] | {"label": f"{one.label}, {how}"}
     return found
@@ -226,7 +226,7 @@ def _about(split: Split, encoder: TextEncoder) -> dict[str, Any]:
 
 
 @contextmanager
-def _counted(bar: Track, total: int, name: str) -> Iterator[Any]:
+def _counted(bar: Progress, total: int, name: str) -> Iterator[Any]:
     """Advance a bar pair by pair, and past the pairs that an early decision saved."""
     done = 0
 

@@ -22,7 +22,7 @@ OFFSET_FAMILIES = ("roberta", "xlm-roberta", "mpnet")  # their position tables b
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchModel:
     """A model that is measured.
 
     Attributes:
@@ -126,18 +126,18 @@ class Subject:
         return TextEncoder(self.path, max_length)
 
 
-def bert_base() -> Subject:
+def bert_base() -> BenchModel:
     """BERT-base's architecture; its ONNX file comes out of the user's cache after the first time."""
     config = bert_base_config()
-    return Subject("BERT-base", config, cached_onnx(config), note=RANDOM_WEIGHTS)
+    return BenchModel("BERT-base", config, cached_onnx(config), note=RANDOM_WEIGHTS)
 
 
-def from_bundle(bundle: Bundle, scratch: Path) -> Subject:
+def from_bundle(bundle: Bundle, scratch: Path) -> BenchModel:
     """A bundle, its architecture exported anew as fp32 ONNX beside nothing else in `scratch`."""
-    return Subject(str(bundle.path), bundle.config, _export(bundle.config, scratch), bundle, bundle.path)
+    return BenchModel(str(bundle.path), bundle.config, _export(bundle.config, scratch), bundle, bundle.path)
 
 
-def directory(path: Path, scratch: Path) -> Subject:
+def directory(path: Path, scratch: Path) -> BenchModel:
     """A baseline given as a directory: a bundle, or any Hugging Face classifier's `config.json` and tokenizer.
 
     Raises:
@@ -155,10 +155,10 @@ def directory(path: Path, scratch: Path) -> Subject:
         ) from None
     assert model_type
     has_tokenizer = (path / "tokenizer.json").is_file()
-    return Subject(str(path), config, _export(config, scratch), path=path if has_tokenizer else None)
+    return BenchModel(str(path), config, _export(config, scratch), path=path if has_tokenizer else None)
 
 
-def check_lengths(length: int, subjects: Sequence[Subject]) -> None:
+def check_lengths(length: int, subjects: Sequence[BenchModel]) -> None:
     """Refuse inputs that some model has no positions for.
 
     Raises:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.data.tokenization import Batch
-from toolkit.errors import ToolkitError, require
+from toolkit.errors import ToolkitError, require_packages
 from toolkit.inference.runtimes import Runtime, TorchRuntime
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -39,7 +39,7 @@ class CTranslate2Runtime:
     """
 
     def __init__(self, source: Path, *, precision: str = "int8", threads: int = 1) -> None:
-        require("ctranslate2", "torch", "transformers", purpose="CTranslate2 as a peer")
+        require_packages("ctranslate2", "torch", "transformers", purpose="CTranslate2 as a peer")
         import ctranslate2
 
         kind = {"int8": "int8", "fp32": "float32"}[precision]
@@ -84,7 +84,7 @@ class OpenVinoRuntime:
     def __init__(
         self, onnx: Path, *, precision: str = "fp32", threads: int = 1, calibration: Sequence[Batch] = ()
     ) -> None:
-        require("openvino", *(["nncf"] if precision == "int8" else []), purpose="OpenVINO as a peer")
+        require_packages("openvino", *(["nncf"] if precision == "int8" else []), purpose="OpenVINO as a peer")
         import openvino
 
         core = openvino.Core()
@@ -126,7 +126,7 @@ class CompiledTorchRuntime(TorchRuntime):
     """
 
     def __init__(self, model: Any, device: str = "cpu") -> None:
-        require("torch", "transformers", purpose="torch.compile as a peer")
+        require_packages("torch", "transformers", purpose="torch.compile as a peer")
         import torch
 
         super().__init__(model, device)

@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from toolkit.bench.comparisons import CLAIM_BUDGET_S, Setting, headline, random_batch
-from toolkit.bench.models import Subject
+from toolkit.bench.comparisons import CLAIM_BUDGET_S, BenchContext, claim_runner, random_batch
+from toolkit.bench.models import BenchModel
 from toolkit.bench.random_models import torch_threads
-from toolkit.bench.runners import Stable
+from toolkit.bench.runners import RunnerCache
 from toolkit.config import BenchConfig
-from toolkit.console import track
+from toolkit.console import progress
 from toolkit.errors import ToolkitError
 from toolkit.measurement.statistics import replicated_ratio
 from toolkit.measurement.timing import measure_pairs
@@ -25,7 +25,7 @@ from toolkit.measurement.timing import measure_pairs
 CHILD_TIMEOUT_S = 900.0
 
 
-def replicate(setting: Setting, comparisons: list[dict[str, Any]]) -> None:
+def replicate(setting: BenchContext, comparisons: list[dict[str, Any]]) -> None:
     """Repeat each claimed comparison in --replicates fresh processes; adds `replicated` to its entry.
 
     `replicated` holds the processes' ratios and raw samples, and what they say together.
@@ -38,7 +38,7 @@ def replicate(setting: Setting, comparisons: list[dict[str, Any]]) -> None:
     claimed = [one for one in comparisons if one["claim"] is not None]
     jobs = [name for name in subjects for _ in range(config.replicates)]
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    with track("fresh processes", len(jobs)) as bar:
+    with progress("fresh processes", len(jobs)) as bar:
         for name in jobs:
             for size, pairs in zip(config.batch_sizes, _child(setting, subjects[name]), strict=True):
                 runs.setdefault((name, size), []).append(pairs)
@@ -51,7 +51,7 @@ def replicate(setting: Setting, comparisons: list[dict[str, Any]]) -> None:
         }  # fmt: skip
 
 
-def job(setting: Setting, subject: Subject) -> dict[str, Any]:
+def job(setting: BenchContext, subject: BenchModel) -> dict[str, Any]:
     """All that a child needs to know."""
     sides = [{"name": one.name, "config": one.config, "onnx": str(one.onnx)} for one in (setting.baseline, subject)]
     return {"sides": sides, "threads": setting.stable.threads, "options": asdict(setting.config)}
@@ -62,22 +62,22 @@ def run_job(asked: dict[str, Any]) -> list[dict[str, Any]]:
     stored: dict[str, Any] = asked["options"]
     options: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in stored.items()}
     config = BenchConfig(**options)
-    baseline, subject = (Subject(one["name"], one["config"], Path(one["onnx"])) for one in asked["sides"])
+    baseline, subject = (BenchModel(one["name"], one["config"], Path(one["onnx"])) for one in asked["sides"])
     found = []
     with torch_threads(asked["threads"]):
-        setting = Setting(config, Stable(asked["threads"], config.device), baseline, [subject], {})
-        match = headline(setting, subject)
+        setting = BenchContext(config, RunnerCache(asked["threads"], config.device), baseline, [subject], {})
+        match = claim_runner(setting, subject)
         for size in config.batch_sizes:
             batch = random_batch(size, config.length, setting.vocabulary, config.seed)
             pairs = measure_pairs(
                 match.a.program(batch), match.b.program(batch), max_pairs=config.max_pairs, claim=match.claim,
                 budget_s=CLAIM_BUDGET_S,
             )  # fmt: skip
-            found.append(pairs.to_json())
+            found.append(pairs.to_dict())
     return found
 
 
-def _child(setting: Setting, subject: Subject) -> list[dict[str, Any]]:
+def _child(setting: BenchContext, subject: BenchModel) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "toolkit.bench.replicates"]
     done = subprocess.run(  # noqa: S603
         command, input=json.dumps(job(setting, subject)), capture_output=True, text=True, timeout=CHILD_TIMEOUT_S,

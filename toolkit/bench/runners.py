@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from toolkit.bench.models import Subject
+from toolkit.bench.models import BenchModel
 from toolkit.bench.random_models import build
 from toolkit.data.batching import sorted_batches
 from toolkit.data.tokenization import Batch, TextEncoder
@@ -40,10 +40,10 @@ def resolve_device(device: str) -> str:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Runner:
     """A subject in a runtime, ready to run."""
 
-    subject: Subject
+    subject: BenchModel
     model: str
     runtime: Runtime
     runtime_name: str
@@ -72,7 +72,7 @@ class Contender:
         for rows in sorted_batches(lengths, OFFLINE_BATCH):
             self._run(encoded.batch(rows, length))
 
-    def to_json(self) -> dict[str, str | float | None]:
+    def to_dict(self) -> dict[str, str | float | None]:
         """What the reports say of it."""
         about = {"label": self.label, "model": self.model, "runtime": self.runtime_name}
         return {**about, "precision": self.precision, "score": self.score}
@@ -82,7 +82,7 @@ class Contender:
         return self.runtime.run(batch | {"input_ids": batch["input_ids"] % self.subject.vocabulary})
 
 
-class Stable:
+class RunnerCache:
     """Loads each contender once and keeps it.
 
     All onnxruntime sessions stop their spinning threads when a run ends (`session.force_spinning_stop`): within a
@@ -99,23 +99,23 @@ class Stable:
         self.threads, self.device = threads, device
         needed = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
         self.has_onnx = needed in onnxruntime.get_available_providers()
-        self._kept: dict[tuple[str, ...], Contender] = {}
+        self._kept: dict[tuple[str, ...], Runner] = {}
 
-    def headline(self, subject: Subject, *, copy: bool = False) -> Contender:
+    def headline(self, subject: BenchModel, *, copy: bool = False) -> Runner:
         """The architecture in fp32, in the runtime of the claim: ONNX where it runs on the device, else PyTorch.
 
         `copy` is a second one of the same, for the A/A control.
         """
         return self.onnx(subject, copy=copy) if self.has_onnx else self.pytorch(subject, copy=copy)
 
-    def onnx(self, subject: Subject, *, copy: bool = False) -> Contender:
+    def onnx(self, subject: BenchModel, *, copy: bool = False) -> Runner:
         """The architecture in fp32 ONNX with random weights; `copy` is a second session over the same file."""
         return self.keep(
             ("onnx", subject.key, str(copy)), subject, subject.architecture, "onnxruntime", "fp32",
             lambda: OnnxRuntime(subject.onnx, threads=self.threads, device=self.device, spinning="running"),
         )  # fmt: skip
 
-    def pytorch(self, subject: Subject, precision: str = "fp32", *, copy: bool = False) -> Contender:
+    def pytorch(self, subject: BenchModel, precision: str = "fp32", *, copy: bool = False) -> Runner:
         """The architecture in PyTorch with random weights, as transformers builds it; `copy` is a second model."""
         import torch
 
@@ -125,7 +125,7 @@ class Stable:
             lambda: TorchRuntime(build(subject.config).to(kind), self.device),
         )  # fmt: skip
 
-    def given(self, subject: Subject) -> Contender | None:
+    def given(self, subject: BenchModel) -> Runner | None:
         """The bundle itself: its own weights in its own runtime; None where that does not run on the device.
 
         int8 does not run on CUDA: onnxruntime would leave its nodes to the CPU.
@@ -144,19 +144,19 @@ class Stable:
             lambda: OnnxRuntime(bundle.weights, threads=self.threads, device=self.device, spinning="running"),
         )  # fmt: skip
 
-    def lineup(self, baseline: Subject, subjects: Sequence[Subject]) -> list[Contender]:
+    def lineup(self, baseline: BenchModel, subjects: Sequence[BenchModel]) -> list[Runner]:
         """Who is measured alone: the baseline first, each architecture in fp32, each bundle as given."""
         found = [self.headline(baseline), *map(self.headline, subjects)]
         found += [one for one in map(self.given, subjects) if one]
         return list({one.label: one for one in found}.values())
 
     def keep(
-        self, key: tuple[str, ...], subject: Subject, model: str, runtime: str, precision: str,
+        self, key: tuple[str, ...], subject: BenchModel, model: str, runtime: str, precision: str,
         load: Callable[[], Runtime],
-    ) -> Contender:  # fmt: skip
+    ) -> Runner:  # fmt: skip
         """The contender of this key, loaded the first time."""
         if key not in self._kept:
             scored = {subject.bundle.precision: subject.score} if subject.bundle else {}
             score = (scored | {"fp32": subject.fp32_score}).get(precision)
-            self._kept[key] = Contender(subject, model, load(), runtime, precision, score)
+            self._kept[key] = Runner(subject, model, load(), runtime, precision, score)
         return self._kept[key]

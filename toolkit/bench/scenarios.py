@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.bench.comparisons import Setting, random_batch
-from toolkit.bench.models import Subject
-from toolkit.bench.runners import Contender
-from toolkit.console import track
+from toolkit.bench.comparisons import BenchContext, random_batch
+from toolkit.bench.models import BenchModel
+from toolkit.bench.runners import Runner
+from toolkit.console import progress
 from toolkit.data.datasets import Split
 from toolkit.data.tokenization import TextEncoder
 from toolkit.measurement.statistics import percentile
@@ -31,7 +31,7 @@ LENGTH_ROUNDS, GRID_ROUNDS = 7, 3
 GRID_RUN_S = 1.5  # a larger batch that would run for longer is left out
 
 
-def text_scenarios(setting: Setting) -> list[dict[str, Any]]:
+def text_scenarios(setting: BenchContext) -> list[dict[str, Any]]:
     """Single stream, at the task's own lengths and padded to --length, and offline, as --scenarios asks."""
     wanted = [one for one in setting.config.chosen_scenarios if one != "server"]
     found: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ def text_scenarios(setting: Setting) -> list[dict[str, Any]]:
         for one in setting.stable.lineup(setting.baseline, [subject]):
             own = first if one.subject is setting.baseline else encoder
             runs += _runs(setting, subject, one, own, wanted)
-    with track("scenarios", len(runs)) as bar:
+    with progress("scenarios", len(runs)) as bar:
         for run in runs:
             found.append(run())
             bar.advance()
@@ -50,7 +50,7 @@ def text_scenarios(setting: Setting) -> list[dict[str, Any]]:
 
 
 def _runs(
-    setting: Setting, subject: Subject, one: Contender, encoder: TextEncoder, wanted: Sequence[str]
+    setting: BenchContext, subject: BenchModel, one: Runner, encoder: TextEncoder, wanted: Sequence[str]
 ) -> list[Callable[[], dict[str, Any]]]:
     config, split = setting.config, setting.splits[subject.name]
     found: list[Callable[[], dict[str, Any]]] = []
@@ -61,7 +61,7 @@ def _runs(
     return found
 
 
-def single(one: Contender, encoder: TextEncoder, split: Split, length: int | None = None) -> dict[str, Any]:
+def single(one: Runner, encoder: TextEncoder, split: Split, length: int | None = None) -> dict[str, Any]:
     """One text at a time, each once, at their own lengths or padded to `length`: every latency in ms."""
 
     def ask(row: int) -> Callable[[], object]:
@@ -79,7 +79,7 @@ def single(one: Contender, encoder: TextEncoder, split: Split, length: int | Non
     return {**about, "queries": len(times), "steady": warm.steady, **shares, "samples_ms": times}
 
 
-def offline(one: Contender, encoder: TextEncoder, split: Split) -> dict[str, Any]:
+def offline(one: Runner, encoder: TextEncoder, split: Split) -> dict[str, Any]:
     """All texts, tokenized, batched by length and answered: texts a second, the median of a few passes."""
     few = split.head(MIN_QUERIES // 2, 0)
     warm = warm_up(lambda: one.answer_all(encoder, few.texts, few.pairs))
@@ -93,13 +93,13 @@ def offline(one: Contender, encoder: TextEncoder, split: Split) -> dict[str, Any
     return {**about, "queries": len(split), "steady": warm.steady, "texts_per_s": per_s, "samples_per_s": rates}
 
 
-def latency_by_length(setting: Setting) -> list[dict[str, Any]]:
+def latency_by_length(setting: BenchContext) -> list[dict[str, Any]]:
     """Median latency of one input of each length, all contenders in turn."""
     config = setting.config
     lengths = sorted({length for length in LENGTHS if length < config.length} | {config.length})
     lineup = setting.stable.lineup(setting.baseline, setting.subjects)
     found = []
-    with track("latency by length", len(lengths)) as bar:
+    with progress("latency by length", len(lengths)) as bar:
         for length in lengths:
             batch = random_batch(1, length, setting.vocabulary, config.seed)
             times = measure_in_turn({one.label: one.program(batch) for one in lineup}, LENGTH_ROUNDS)
@@ -111,7 +111,7 @@ def latency_by_length(setting: Setting) -> list[dict[str, Any]]:
     return found
 
 
-def throughput_by_batch(setting: Setting) -> list[dict[str, Any]]:
+def throughput_by_batch(setting: BenchContext) -> list[dict[str, Any]]:
     """Inputs of --length a second at each batch size of --grid, each contender alone, in each PyTorch precision.
 
     A contender's larger batches are left out once a run would take longer than GRID_RUN_S, or memory runs out.
@@ -125,7 +125,7 @@ def throughput_by_batch(setting: Setting) -> list[dict[str, Any]]:
             one = stable.pytorch(subject, precision)
             lineup.setdefault(one.label, one)
     found: list[dict[str, Any]] = []
-    with track("throughput by batch size", len(lineup)) as bar:
+    with progress("throughput by batch size", len(lineup)) as bar:
         for name, one in lineup.items():
             per_input_ms = 0.0
             for size in sorted(set(config.grid)):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import ToolkitError
-from toolkit.files import canonical_json, file_entry, replace
+from toolkit.files import canonical_json, file_record, replace
 from toolkit.measurement.environment import tool_versions
 from toolkit.tasks import Task
 
@@ -70,7 +70,7 @@ class Bundle:
                 f"{self.path} is a general student: it has not learnt a task yet",
                 fix=f"toolkit distill --teacher DIR --task TASK --init {self.path} --out DIR",
             )
-        return Task.from_json(self.manifest["task"], self.max_length)
+        return Task.from_dict(self.manifest["task"], self.max_length)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def write_bundle(out: str | Path, manifest: dict[str, Any]) -> Iterator[Path]:
         ToolkitError: `out` exists and is not a bundle (it is never overwritten), or its parent cannot be written.
     """
     target = Path(out)
-    check_target(target)
+    check_output_path(target)
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     except OSError as error:
@@ -131,13 +131,13 @@ def write_bundle(out: str | Path, manifest: dict[str, Any]) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)  # mkdtemp's 0700 would lock out the user a server runs as
-        _seal(staging, manifest)
+        finalize(staging, manifest)
         replace(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def check_target(target: Path, marker: str = MANIFEST, what: str = "bundle") -> None:
+def check_output_path(target: Path, marker: str = MANIFEST, what: str = "bundle") -> None:
     """Refuse early, before hours of training, a target that could not be written at the end.
 
     Args:
@@ -170,11 +170,12 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(rest)).hexdigest()
 
 
-def _seal(staging: Path, manifest: dict[str, Any]) -> None:
+def finalize(staging: Path, manifest: dict[str, Any]) -> None:
+    """Complete a manifest with versions, files and digest, and write it and all files through to the disk."""
     manifest["format_version"] = FORMAT_VERSION
     manifest["versions"] = tool_versions()
     files = sorted(path for path in staging.rglob("*") if path.is_file())
-    manifest["files"] = {path.relative_to(staging).as_posix(): file_entry(path) for path in files}
+    manifest["files"] = {path.relative_to(staging).as_posix(): file_record(path) for path in files}
     missing = [name for name in REQUIRED if name not in manifest["files"]]
     assert not missing, f"a bundle needs {missing}"
     manifest["digest"] = manifest_digest(manifest)
@@ -238,5 +239,5 @@ def _check_file(root: Path, name: str, entry: dict[str, Any]) -> None:
     size = path.stat().st_size
     if size != entry["size_bytes"]:
         raise ToolkitError(f"{path} is damaged: {size:,} bytes, {MANIFEST} says {entry['size_bytes']:,}", fix=fix)
-    if file_entry(path)["sha256"] != entry["sha256"]:
+    if file_record(path)["sha256"] != entry["sha256"]:
         raise ToolkitError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}", fix=fix)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.bench.server.process import ask, serving
 from toolkit.bundle.format import Bundle
-from toolkit.bundle.provenance import step
+from toolkit.bundle.provenance import run_or_reuse
 from toolkit.config import BenchConfig, DemoConfig, DistillConfig, ExportConfig, FinetuneConfig
-from toolkit.console import say, show_table
+from toolkit.console import echo, show_table
 from toolkit.data import builtin
-from toolkit.errors import require
+from toolkit.errors import require_packages
 
 if TYPE_CHECKING:
     from toolkit.bench.bench import BenchReport
@@ -69,31 +69,31 @@ def run_demo(config: DemoConfig) -> None:
         GateError: a gate or a claim is not met; raised after the last step.
     """
     config.check()
-    require(
+    require_packages(
         "torch", "transformers", "accelerate", "optimum", "onnxruntime", "matplotlib", "uvicorn", "fastapi",
         purpose="toolkit demo", extra="demo",
     )  # fmt: skip
     from export.pipeline import run_export
-    from toolkit.bench.bench import hold_claims
+    from toolkit.bench.bench import require_claims
     from toolkit.distillation.distill import run_distill
     from toolkit.training.finetune import run_finetune
 
     start, plan = time.monotonic(), Plan.of(config)
-    teacher = step("1/5 teacher", plan.finetune, run_finetune)
+    teacher = run_or_reuse("1/5 teacher", plan.finetune, run_finetune)
     write_unlabelled(plan, config.seed)
-    student = step("2/5 student", plan.distill, run_distill, parent=teacher)
-    int8 = step("3/5 int8", plan.export, run_export, parent=student)
+    student = run_or_reuse("2/5 student", plan.distill, run_distill, parent=teacher)
+    int8 = run_or_reuse("3/5 int8", plan.export, run_export, parent=student)
     report = _bench(plan.bench, int8)
-    say("== 5/5 service")
+    echo("== 5/5 service")
     with serving(int8.path) as url:
         for text in QUESTIONS:
-            say(f"POST {url}/predict {text!r}\n  {json.dumps(ask(url, text))}")
+            echo(f"POST {url}/predict {text!r}\n  {json.dumps(ask(url, text))}")
     _summary(teacher, student, int8, report.content)
-    say(f"done in {(time.monotonic() - start) / 60:.1f} minutes. Next:")
-    say(f"  toolkit predict {int8.path} 'a gripping story'")
-    say(f"  toolkit serve {int8.path}     and open {report.out}/report.html")
-    say("  toolkit distill --teacher YOUR_MODEL --task auto --data YOUR_FOLDER --out DIR")
-    hold_claims(report)  # last, so that a claim not met hides nothing
+    echo(f"done in {(time.monotonic() - start) / 60:.1f} minutes. Next:")
+    echo(f"  toolkit predict {int8.path} 'a gripping story'")
+    echo(f"  toolkit serve {int8.path}     and open {report.out}/report.html")
+    echo("  toolkit distill --teacher YOUR_MODEL --task auto --data YOUR_FOLDER --out DIR")
+    require_claims(report)  # last, so that a claim not met hides nothing
 
 
 def write_unlabelled(plan: Plan, seed: int) -> None:
@@ -114,11 +114,11 @@ def _bench(config: BenchConfig, int8: Bundle) -> BenchReport:
     except (OSError, ValueError):
         content = {}
     # through JSON, where tuples become lists
-    same = content.get("options") == json.loads(json.dumps(config.to_json()))
+    same = content.get("options") == json.loads(json.dumps(config.to_dict()))
     if same and int8.digest in [model["digest"] for model in content["models"]]:
-        say(f"== 4/5 bench: {out} is there already")
+        echo(f"== 4/5 bench: {out} is there already")
         return BenchReport(content, out)
-    say("== 4/5 bench: against BERT-base")
+    echo("== 4/5 bench: against BERT-base")
     return measure(config)
 
 
@@ -148,4 +148,4 @@ def _summary(teacher: Bundle, student: Bundle, int8: Bundle, content: dict[str, 
     for one in content["comparisons"]:
         if one["kind"] == "total":
             against = f"{one['b']['label']} against {one['a']['label']}, batch {one['batch_size']}"
-            say(f"total, {against}: {one['ratio']:.1f}x [{one['low']:.1f}, {one['high']:.1f}]")
+            echo(f"total, {against}: {one['ratio']:.1f}x [{one['low']:.1f}, {one['high']:.1f}]")

@@ -67,7 +67,7 @@ def inspect_bundle(path: str | Path) -> Tree:
     _add_gates(tree, manifest.get("gates") or {})
     _add_origins(tree.add("made from"), manifest)
     _add_weights(tree, bundle)
-    options = ", ".join(_told_options(bundle.kind, manifest.get("config") or {}))
+    options = ", ".join(non_default_options(bundle.kind, manifest.get("config") or {}))
     tree.add(f"options other than the defaults: {options or 'none'}")
     files = tree.add(f"files: {len(manifest['files'])}, as {bundle.path / 'bundle.json'} lists them")
     for name, entry in manifest["files"].items():
@@ -137,7 +137,7 @@ def _add_weights(tree: Tree, bundle: Bundle) -> None:
         )
 
 
-def _told_options(kind: str, config: dict[str, Any]) -> Iterator[str]:
+def non_default_options(kind: str, config: dict[str, Any]) -> Iterator[str]:
     """Options that were given or worked out, those with their default left out."""
     fields = {field.name: field.default for field in dataclasses.fields(CONFIGS[kind])} if kind in CONFIGS else {}  # type: ignore[arg-type]
     for name, value in config.items():

@@ -10,14 +10,14 @@ import typer
 
 from toolkit import __version__, config
 from toolkit.cli.options import from_config
-from toolkit.console import say, show_table, show_tree, stderr
+from toolkit.console import echo, show_table, show_tree, stderr
 from toolkit.errors import GateError, ToolkitError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Distil a fine-tuned BERT into a TinyBERT student, export it to int8 ONNX, prove it, serve it.",
 )  # fmt: skip
-LET_THE_FIRST_TELL_S = 3.0  # torchrun ends all processes once one has ended
+MAIN_PROCESS_GRACE_S = 3.0  # torchrun ends all processes once one has ended
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="bundle made by finetune, distill or export")]
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     except ToolkitError as error:
         stderr.print(f"{'not met' if isinstance(error, GateError) else 'error'}: {error}", markup=False)
         if stderr.quiet:
-            time.sleep(LET_THE_FIRST_TELL_S)
+            time.sleep(MAIN_PROCESS_GRACE_S)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         stderr.print("stopped")
@@ -39,7 +39,7 @@ def main() -> None:
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Distil a fine-tuned BERT into a TinyBERT student, export it to int8 ONNX, prove it, serve it."""
     if version:
-        say(f"tinybert-toolkit {__version__}")
+        echo(f"tinybert-toolkit {__version__}")
         raise typer.Exit
 
 
@@ -103,7 +103,7 @@ def evaluate(
 
     metrics = evaluate_bundle(directory, task=task, data=data, split=split, threads=threads)
     for name, value in metrics.items():
-        say(f"{name} {100 * value:.2f}")
+        echo(f"{name} {100 * value:.2f}")
 
 
 @app.command("inspect")
@@ -118,9 +118,9 @@ def show(directory: Directory) -> None:
 @from_config(config.ExportConfig)
 def export(options: config.ExportConfig) -> None:
     """Turn a PyTorch bundle into verified ONNX; nothing is written when a gate is missed."""
-    from toolkit.errors import require
+    from toolkit.errors import require_packages
 
-    require("torch", "transformers", "optimum", "onnx", "onnxruntime", purpose="toolkit export")
+    require_packages("torch", "transformers", "optimum", "onnx", "onnxruntime", purpose="toolkit export")
     from export.pipeline import run_export
 
     run_export(options)
@@ -130,9 +130,11 @@ def export(options: config.ExportConfig) -> None:
 @from_config(config.BenchConfig)
 def bench(options: config.BenchConfig) -> None:
     """Measure size, FLOPs and latency against BERT-base; exit 1 when a claim is not met."""
-    from toolkit.errors import require
+    from toolkit.errors import require_packages
 
-    require("torch", "transformers", "onnx", "onnxruntime", "matplotlib", purpose="toolkit bench", extra="bench")
+    require_packages(
+        "torch", "transformers", "onnx", "onnxruntime", "matplotlib", purpose="toolkit bench", extra="bench"
+    )
     from toolkit.bench.bench import run_bench
 
     run_bench(options)
@@ -157,15 +159,15 @@ def predict(
 @from_config(config.ServeConfig)
 def serve(options: config.ServeConfig) -> None:
     """Serve ONNX bundles over HTTP: /predict, /v2, /health, /info, /metrics, /docs, and a page at /."""
-    from toolkit.errors import require
+    from toolkit.errors import require_packages
 
-    require("onnxruntime", "fastapi", "uvicorn", "prometheus_client", purpose="toolkit serve")
+    require_packages("onnxruntime", "fastapi", "uvicorn", "prometheus_client", purpose="toolkit serve")
     from serve.__main__ import run
 
     run(options)
 
 
 def _require_training(purpose: str, *more: str) -> None:
-    from toolkit.errors import require
+    from toolkit.errors import require_packages
 
-    require("torch", "transformers", "accelerate", "sklearn", "scipy", *more, purpose=purpose)
+    require_packages("torch", "transformers", "accelerate", "sklearn", "scipy", *more, purpose=purpose)

@@ -19,8 +19,8 @@ from typing import Annotated, Any
 import typer
 
 from toolkit.config import Config
-from toolkit.console import say
-from toolkit.errors import ToolkitError, faults
+from toolkit.console import echo
+from toolkit.errors import ToolkitError, raise_problems
 
 Field = dataclasses.Field[Any]
 WORDS = {
@@ -46,7 +46,7 @@ def from_config(kind: type[Config]) -> Callable[[Callable[[Any], None]], Callabl
                 run(made)
                 return
             made.check()
-            say(to_toml(made.resolved()))
+            echo(to_toml(made.resolved()))
 
         parameters = [one for field in fields for one in _parameters(field, hints[field.name])]
         parameters += [_keyword("context", typer.Context), *_file_parameters(kind)]
@@ -83,7 +83,7 @@ def read_toml(kind: type[Config], path: Path) -> dict[str, Any]:
         raise ToolkitError(f"--config {path} is not TOML: {error}", expected="lines such as seed = 7") from None
     fields, hints = _fields(kind)
     known = {_key(field.name): field for field in fields}
-    faults(
+    raise_problems(
         (fault for key, value in found.items() for fault in _faults(key, value, known, hints)),
         subject=f"--config {path}", fix="--print-config shows every key with its value",
     )  # fmt: skip

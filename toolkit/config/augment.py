@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toolkit.config.base import Config, at_least, known_task, option, required
+from toolkit.config.base import Config, at_least, option, required, task_problems
 
 PRECISIONS = ("fp32", "bf16", "auto")
 
@@ -45,4 +45,4 @@ class AugmentConfig(Config):
             yield f"--replace-probability {self.replace_probability}: expected 0 to 1"
         if not self.out.endswith(".parquet"):
             yield f"--out {self.out}: expected a name that ends in .parquet"
-        yield from known_task(self.task, self.data, "a train file")
+        yield from task_problems(self.task, self.data, "a train file")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, field
 from typing import Any
 
-from toolkit.errors import faults
+from toolkit.errors import raise_problems
 from toolkit.tasks import TASKS
 
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
@@ -27,7 +27,7 @@ def option(default: Any, help_text: str) -> Any:
     return field(default=default, metadata={"help": help_text})
 
 
-def flags(default: Any, **choices: str) -> Any:
+def choice_flags(default: Any, **choices: str) -> Any:
     """One value out of several, each with a flag of its own and its help: --int8 or --fp32."""
     return field(default=default, metadata={"flags": choices})
 
@@ -41,18 +41,18 @@ class Config:
 
     def check(self) -> None:
         """Raise one ToolkitError with all faults."""
-        faults(self.problems(), subject="these options cannot be used")
+        raise_problems(self.problems(), subject="these options cannot be used")
 
     def resolved(self) -> Config:
         """With nothing left open that other options decide."""
         return self
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for the bundle."""
         return asdict(self)  # type: ignore[call-overload,no-any-return]
 
 
-def known_task(task: str | None, data: str | None, files: str) -> Iterator[str]:
+def task_problems(task: str | None, data: str | None, files: str) -> Iterator[str]:
     """A fault for a task that is not in the table, or for auto without `files` to read; None is no fault."""
     if task == "auto" and data is None:
         yield f"--task auto: expected --data DIR with {files}"
@@ -74,7 +74,7 @@ def positive(**values: float) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} {value}: expected more than 0"
 
 
-def share(**values: float) -> Iterator[str]:
+def fraction(**values: float) -> Iterator[str]:
     """One fault for each option outside [0, 1)."""
     for name, value in values.items():
         if not 0 <= value < 1:
@@ -96,5 +96,5 @@ def training_problems(config: Any) -> Iterator[str]:
         yield from at_least(4, max_length=config.max_length)
     if config.max_rows is not None:
         yield from at_least(1, max_rows=config.max_rows)
-    yield from share(warmup=config.warmup, weight_decay=config.weight_decay)
-    yield from known_task(config.task, config.data, "train and dev files")
+    yield from fraction(warmup=config.warmup, weight_decay=config.weight_decay)
+    yield from task_problems(config.task, config.data, "train and dev files")

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from toolkit.config.base import PRECISIONS, Config, at_least, option, positive, required, share, training_problems
+from toolkit.config.base import PRECISIONS, Config, at_least, fraction, option, positive, required, training_problems
 from toolkit.tasks import TASKS, Task
 
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
 LAYER_MAPS = ("uniform", "top", "bottom")
-LAYER_LOSSES, ANSWER_LOSSES = ("attention", "hidden", "embedding", "relations"), ("prediction", "label")
-LOSSES = (*LAYER_LOSSES, *ANSWER_LOSSES)
+LAYER_LOSSES, PREDICTION_LOSSES = ("attention", "hidden", "embedding", "relations"), ("prediction", "label")
+LOSSES = (*LAYER_LOSSES, *PREDICTION_LOSSES)
 OBJECTIVES = {
     "tinybert": ("attention", "hidden", "embedding", "prediction"),
     "relations": ("relations", "prediction"),
@@ -106,7 +106,7 @@ class DistillConfig(Config):
         weights = dict.fromkeys(LOSSES, 0.0)
         weights |= dict.fromkeys(OBJECTIVES[self.objective], 1.0)
         if self.general:
-            weights |= dict.fromkeys(ANSWER_LOSSES, 0.0)
+            weights |= dict.fromkeys(PREDICTION_LOSSES, 0.0)
         return weights | _weights(self.loss or "")
 
     def problems(self) -> Iterator[str]:
@@ -119,7 +119,7 @@ class DistillConfig(Config):
             if (value := getattr(self, name)) is not None:
                 yield from positive(**{name: value})
         yield from positive(temperature=self.temperature)
-        yield from share(dropout=self.dropout)
+        yield from fraction(dropout=self.dropout)
         yield from self._loss_problems()
         yield from self._stage_problems()
         if self.student not in STUDENTS and not re.fullmatch(r"\d+/\d+/\d+/\d+", self.student):
@@ -134,7 +134,7 @@ class DistillConfig(Config):
         if self.objective not in OBJECTIVES:
             yield f"--objective {self.objective}: expected one of {', '.join(OBJECTIVES)}"
             return
-        faults = list(_loss_faults(self.loss or ""))
+        faults = list(_loss_problems(self.loss or ""))
         yield from faults
         if faults:
             return
@@ -143,7 +143,7 @@ class DistillConfig(Config):
             yield "every loss has weight 0: nothing would be learnt"
         if weights["label"] and self.augment:
             yield f"--loss label={weights['label']:g} with --augment: augmented rows have no labels to learn from"
-        answers = any(weights[name] for name in ANSWER_LOSSES) and self.prediction_epochs != 0
+        answers = any(weights[name] for name in PREDICTION_LOSSES) and self.prediction_epochs != 0
         if self.quantization_aware and not self.general and not answers:
             yield "--quantization-aware: expected a prediction stage, the one that it changes"
         if self.quantization_aware and self.precision not in ("auto", "fp32"):
@@ -161,9 +161,9 @@ class DistillConfig(Config):
             return
         defaults = {field.name: field.default for field in fields(self)} | {"task": None}
         given = [name for name in TASK_OPTIONS if getattr(self, name) != defaults[name]]
-        if given or any(_weights(self.loss or "").get(name) for name in ANSWER_LOSSES):
+        if given or any(_weights(self.loss or "").get(name) for name in PREDICTION_LOSSES):
             shown = [f"--{name.replace('_', '-')}" for name in given]
-            shown += [f"--loss {name}" for name in ANSWER_LOSSES if _weights(self.loss or "").get(name)]
+            shown += [f"--loss {name}" for name in PREDICTION_LOSSES if _weights(self.loss or "").get(name)]
             yield f"--general takes no {', '.join(shown)}: it has neither a task nor answers"
         if not self.corpus:
             yield "--general without --corpus: expected text files, or the name of a dataset"
@@ -185,7 +185,7 @@ class DistillConfig(Config):
         return replace(self, **settled)
 
 
-def _loss_faults(text: str) -> Iterator[str]:
+def _loss_problems(text: str) -> Iterator[str]:
     """What is wrong with a list such as attention=1,hidden=0.5."""
     seen: set[str] = set()
     for part in filter(None, text.split(",")):
@@ -200,6 +200,6 @@ def _loss_faults(text: str) -> Iterator[str]:
 
 
 def _weights(text: str) -> dict[str, float]:
-    """The weights in such a list; faults are told of by `_loss_faults`."""
+    """The weights in such a list; faults are told of by `_loss_problems`."""
     pairs = (part.partition("=") for part in text.split(",") if part)
     return {name.strip(): float(number) for name, _, number in pairs}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toolkit.config.base import Config, argument, at_least, flags, option, required
+from toolkit.config.base import Config, argument, at_least, choice_flags, option, required
 
 PRECISIONS = ("int8", "fp16", "fp32")
 EMBEDDING_BITS = (8, 4, 2)
@@ -18,7 +18,7 @@ class ExportConfig(Config):
 
     source: str = argument("PyTorch bundle to export, made by distill or finetune")
     out: str = required("directory to write the ONNX bundle to")
-    precision: str = flags(
+    precision: str = choice_flags(
         "int8", int8="8-bit linear layers and embeddings, for CPUs [default]", fp16="half precision, for CUDA",
         fp32="as trained",
     )  # fmt: skip

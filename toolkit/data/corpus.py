@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from toolkit.console import say, track
+from toolkit.console import echo, progress
 from toolkit.data.tokenization import Batch
-from toolkit.errors import ToolkitError, require
-from toolkit.files import canonical_json, file_entry
+from toolkit.errors import ToolkitError, require_packages
+from toolkit.files import canonical_json, file_record
 
 DATASET = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")  # NAME or NAME:CONFIG
 LONGEST_PIECE = 100_000  # characters of a line that are tokenized together: a file may be a single line
@@ -33,7 +33,7 @@ BATCH_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedCorpus:
     """n rows of one length over a run of token ids.
 
     Attributes:
@@ -69,9 +69,9 @@ class Packed:
         return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
 
 
-def pack(
+def pack_corpus(
     corpus: Sequence[str], tokenizer_file: Path, *, length: int, stem: Path, max_rows: int | None = None
-) -> Packed:
+) -> PackedCorpus:
     """Tokenize a corpus to STEM.tokens, or take what is there where it was made of the very same.
 
     Args:
@@ -90,7 +90,7 @@ def pack(
     first, last = _special(tokenizer)
     sources = [source for one in corpus for source in _sources(one)]
     wanted = {
-        "sources": [source.record() for source in sources], "tokenizer": file_entry(tokenizer_file)["sha256"],
+        "sources": [source.record() for source in sources], "tokenizer": file_record(tokenizer_file)["sha256"],
         "most_tokens": max_rows * (length - 2) if max_rows else None,
         "dtype": "uint16" if tokenizer.get_vocab_size() <= 2**16 else "uint32",
     }  # fmt: skip
@@ -99,8 +99,8 @@ def pack(
     if record is None:
         record = wanted | _write(path, sources, tokenizer, last, wanted)
         path.with_name(f"{path.name}.json").write_bytes(canonical_json(record))
-    say(f"{record['documents']:,} documents, {record['tokens']:,} tokens in {path}")
-    return Packed(np.memmap(path, dtype=record["dtype"], mode="r"), length, first, last, record)
+    echo(f"{record['documents']:,} documents, {record['tokens']:,} tokens in {path}")
+    return PackedCorpus(np.memmap(path, dtype=record["dtype"], mode="r"), length, first, last, record)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _File:
     path: Path
 
     def record(self) -> dict[str, Any]:
-        return {"path": str(self.path), **file_entry(self.path)}
+        return {"path": str(self.path), **file_record(self.path)}
 
     def size(self) -> int:
         return self.path.stat().st_size
@@ -148,7 +148,7 @@ class _Dataset:
 
     def texts(self) -> Iterator[tuple[str, int]]:
         """Each line of each row, and 0 bytes: how far a stream has come is not known."""
-        require("datasets", purpose=f"reading {self.name}")
+        require_packages("datasets", purpose=f"reading {self.name}")
         import datasets
 
         try:
@@ -200,7 +200,7 @@ def _kept(path: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(path.with_name(f"{path.name}.json").read_bytes())
         same = {key: found[key] for key in wanted} == json.loads(canonical_json(wanted))
-        return found if same and file_entry(path)["sha256"] == found["sha256"] else None
+        return found if same and file_record(path)["sha256"] == found["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -212,7 +212,7 @@ def _write(
     tokens, documents, most = 0, 0, wanted["most_tokens"]
     digest, partial = hashlib.sha256(), path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file, track("packing", max(sum(one.size() for one in sources), 1)) as progress:
+        with partial.open("wb") as file, progress("packing", max(sum(one.size() for one in sources), 1)) as bar:
             for texts, read in _batches(sources):
                 found = tokenizer.encode_batch(texts, add_special_tokens=False)
                 run = np.concatenate([np.array([*one.ids, separator], dtype=wanted["dtype"]) for one in found])
@@ -220,7 +220,7 @@ def _write(
                 digest.update(run.tobytes())
                 file.write(run.tobytes())
                 tokens, documents = tokens + len(run), documents + len(texts)
-                progress.advance(read, tokens=f"{tokens:,} tokens")
+                bar.advance(read, tokens=f"{tokens:,} tokens")
                 if tokens == most:
                     break
         if not tokens:

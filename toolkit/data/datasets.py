@@ -17,7 +17,7 @@ import numpy as np
 
 from toolkit.data import builtin
 from toolkit.data.readers import SUFFIXES, Row, read_rows, read_texts
-from toolkit.errors import ToolkitError, faults, require
+from toolkit.errors import ToolkitError, raise_problems, require_packages
 from toolkit.tasks import TASKS, Task, get_task
 
 MAX_NUMBERED_CLASSES = 50  # more distinct whole numbers than this are a quantity to regress, not classes
@@ -215,7 +215,7 @@ def _from_rows(
         labels.append(value)
         if problem:
             problems.append(f"line {line}, column {label!r}: {problem}")
-    faults(problems, subject=str(path), fix="mend these rows; nothing was skipped")
+    raise_problems(problems, subject=str(path), fix="mend these rows; nothing was skipped")
     dtype = np.float64 if task.kind == "regression" else np.int64
     pairs = None if pair is None else [cells[pair] for _, cells in rows]
     return Split([cells[text] for _, cells in rows], pairs, np.array(labels, dtype=dtype), str(path))
@@ -268,7 +268,7 @@ def _rotten_tomatoes(split: str) -> Iterator[Row]:
 
 
 def _from_hub(task: Task, split: str) -> Split:
-    require("datasets", purpose=f"reading {task.name} from the hub")
+    require_packages("datasets", purpose=f"reading {task.name} from the hub")
     import datasets
 
     names = {"train": "train", "dev": task.dev_split, "dev_mismatched": "validation_mismatched"}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from toolkit.errors import ToolkitError, faults, require
+from toolkit.errors import ToolkitError, raise_problems, require_packages
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 Row = tuple[int, dict[str | int, Any]]  # line number in the file, cells by column name or number
@@ -71,7 +71,7 @@ def read_texts(path: Path, *, pairs: bool) -> tuple[list[str], list[str] | None]
         for line, cells in rows for name in names
         if not isinstance(cells.get(name), str) or not cells[name].strip()
     ]  # fmt: skip
-    faults(problems, subject=str(path), fix="mend these rows; nothing was skipped")
+    raise_problems(problems, subject=str(path), fix="mend these rows; nothing was skipped")
     texts, others = ([cells[name] for _, cells in rows] for name in ("text", names[-1]))
     return texts, others if pairs else None
 
@@ -100,7 +100,7 @@ def _read_delimited(path: Path, file: TextIO, header: bool) -> Iterator[Row]:
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
-    require("pyarrow", purpose=f"reading {path.name}")
+    require_packages("pyarrow", purpose=f"reading {path.name}")
     import pyarrow.lib
     import pyarrow.parquet
 

@@ -17,7 +17,7 @@ Batch = dict[str, np.ndarray]
 Direction = Literal["right", "left"]
 
 
-class Inputs(Protocol):
+class TokenizedInputs(Protocol):
     """Rows of token ids that are padded batch by batch, wherever they are kept."""
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class Inputs(Protocol):
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedTexts:
     """Token ids of n inputs, unpadded.
 
     Attributes:
@@ -88,7 +88,7 @@ class TextEncoder:
 
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, direction: Direction = "right"
-    ) -> Encoded:
+    ) -> EncodedTexts:
         """Encode texts, or pairs of texts where `pairs` is given, truncating on the side named.
 
         Raises:
@@ -103,7 +103,7 @@ class TextEncoder:
             found = self._tokenizers[direction].encode_batch_fast(inputs)
         except TypeError:
             raise ToolkitError("an input is not text that UTF-8 can hold", expected="a string") from None
-        return Encoded(
+        return EncodedTexts(
             ids=[np.array(one.ids, dtype=np.int64) for one in found],
             type_ids=[np.array(one.type_ids, dtype=np.int64) for one in found],
             truncated=np.array([bool(one.overflowing) for one in found], dtype=bool),

@@ -17,7 +17,7 @@ from toolkit.models.families import encoder_layers, layer_paths
 
 
 @dataclass
-class States:
+class Activations:
     """What one forward pass showed. Layers count from 1; 0 is the embeddings' output.
 
     Attributes:
@@ -46,8 +46,8 @@ class States:
         return split  # B, A, L, d_head
 
 
-class Trace:
-    """Hooks on one model that fill a `States` at each forward pass, until `close`.
+class ActivationRecorder:
+    """Hooks on one model that fill a `Activations` at each forward pass, until `close`.
 
     Args:
         model: a Hugging Face encoder, with or without a head.
@@ -60,7 +60,7 @@ class Trace:
     ) -> None:
         stack, paths = encoder_layers(model), layer_paths(model)
         self._heads = int(model.config.num_attention_heads)
-        self.states = States(self._heads)
+        self.states = Activations(self._heads)
         self._position_bias: Tensor | None = None
         self._handles = [stack[0].register_forward_pre_hook(self._start(hidden and 0 in layers), with_kwargs=True)]
         for number in layers:
@@ -85,7 +85,7 @@ class Trace:
 
     def _start(self, keep: bool) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self.states = States(self._heads, position_bias=self._position_bias)
+            self.states = Activations(self._heads, position_bias=self._position_bias)
             if keep:
                 self.states.hidden[0] = args[0] if args else kwargs["hidden_states"]
 

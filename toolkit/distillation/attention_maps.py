@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from toolkit.data.tokenization import Inputs
-from toolkit.distillation.activations import States, Trace
+from toolkit.data.tokenization import TokenizedInputs
+from toolkit.distillation.activations import ActivationRecorder, Activations
 from toolkit.models.families import encoder_layers, layer_paths, model_inputs
 
 MAPPED_TEXTS, MAPPED_TOKENS, LOOKED_THROUGH = 3, 14, 10_000
@@ -17,7 +17,11 @@ MAPPED_TEXTS, MAPPED_TOKENS, LOOKED_THROUGH = 3, 14, 10_000
 
 @torch.no_grad()
 def attention_maps(
-    student: Any, teacher: Any, mapping: Sequence[int], texts: Inputs, tokens: Callable[[np.ndarray], list[str]]
+    student: Any,
+    teacher: Any,
+    mapping: Sequence[int],
+    texts: TokenizedInputs,
+    tokens: Callable[[np.ndarray], list[str]],
 ) -> list[dict[str, Any]]:
     """Where teacher and student look in a few short inputs: attention probabilities, the mean over heads.
 
@@ -32,7 +36,10 @@ def attention_maps(
         [L, L], rows being queries.
     """
     chosen = np.argsort(texts.lengths[:LOOKED_THROUGH] > MAPPED_TOKENS, kind="stable")[:MAPPED_TEXTS]
-    traces = Trace(student, range(1, len(mapping) + 1), hidden=False), Trace(teacher, mapping, hidden=False)
+    traces = (
+        ActivationRecorder(student, range(1, len(mapping) + 1), hidden=False),
+        ActivationRecorder(teacher, mapping, hidden=False),
+    )
     found = []
     for row in chosen:
         ids = {name: torch.from_numpy(array[:, :MAPPED_TOKENS]) for name, array in texts.batch([row]).items()}
@@ -53,7 +60,7 @@ def attention_maps(
     return found
 
 
-def _mean_probs(states: States, layer: int) -> list[list[float]]:
+def _mean_probs(states: Activations, layer: int) -> list[list[float]]:
     probs = states.attention_scores(layer).float().softmax(-1)[0].mean(0)  # L, L
     return [[round(value, 4) for value in row] for row in probs.tolist()]
 

@@ -14,17 +14,17 @@ from torch import Tensor
 from toolkit.config import DistillConfig
 from toolkit.data.datasets import Split, load_split, load_texts
 from toolkit.data.readers import read_texts
-from toolkit.data.tokenization import Encoded, TextEncoder
-from toolkit.files import file_entry
+from toolkit.data.tokenization import EncodedTexts, TextEncoder
+from toolkit.files import file_record
 from toolkit.metrics import evaluate
 from toolkit.models.loading import Source
 from toolkit.tasks import Task
 from toolkit.training.distributed import model_logits
-from toolkit.training.trainer import Rows
+from toolkit.training.trainer import EncodedDataset
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillationData:
     """What is taught from: the task and both splits; `texts` are those of train and the unlabelled ones, encoded.
 
     With --augment, `train` is the augmented rows, whose labels nobody reads.
@@ -34,8 +34,8 @@ class Lesson:
     train: Split
     dev: Split
     encoder: TextEncoder
-    texts: Encoded
-    dev_encoded: Encoded
+    texts: EncodedTexts
+    dev_encoded: EncodedTexts
 
     def score(self, model: Any) -> dict[str, float]:
         """All dev metrics of a model."""
@@ -44,11 +44,11 @@ class Lesson:
     def digests(self, config: DistillConfig) -> dict[str, str]:
         """What was learnt from and scored on: SHA-256 over the rows of both splits, and of the files beside them."""
         files = {"augment": config.augment, "unlabelled": config.unlabelled}
-        found = {name: file_entry(Path(path))["sha256"] for name, path in files.items() if path}
+        found = {name: file_record(Path(path))["sha256"] for name, path in files.items() if path}
         return {"train": self.train.digest, "dev": self.dev.digest, **found}
 
 
-class Answers(Rows):
+class TeacherLogitsDataset(EncodedDataset):
     """Rows with the teacher's logits, and the data's own labels for the first of them.
 
     Args:
@@ -57,7 +57,7 @@ class Answers(Rows):
         labels: of the first k <= n inputs; the others have none.
     """
 
-    def __init__(self, texts: Encoded, logits: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, texts: EncodedTexts, logits: np.ndarray, labels: np.ndarray) -> None:
         super().__init__(texts, logits)
         self.labels = labels
 
@@ -69,7 +69,7 @@ class Answers(Rows):
         return super().collate(rows) | {"labels": torch.from_numpy(labels), "labelled": torch.from_numpy(known)}
 
 
-def load_data(config: DistillConfig, task: Task, source: Source) -> Lesson:
+def load_data(config: DistillConfig, task: Task, source: Source) -> DistillationData:
     """Read and encode both splits and the unlabelled texts that the options name."""
     train = load_texts(task, config.augment) if config.augment else load_split(task, "train", config.data)
     dev = load_split(task, "dev", config.data)
@@ -81,4 +81,6 @@ def load_data(config: DistillConfig, task: Task, source: Source) -> Lesson:
     if config.unlabelled:
         more, other = read_texts(Path(config.unlabelled), pairs=pairs is not None)
         texts, pairs = texts + more, None if pairs is None or other is None else pairs + other
-    return Lesson(task, train, dev, encoder, encoder.encode(texts, pairs), encoder.encode(dev.texts, dev.pairs))
+    return DistillationData(
+        task, train, dev, encoder, encoder.encode(texts, pairs), encoder.encode(dev.texts, dev.pairs)
+    )

@@ -9,24 +9,24 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from toolkit.bundle.format import Bundle, check_target
+from toolkit.bundle.format import Bundle, check_output_path
 from toolkit.config import DistillConfig
-from toolkit.console import say
-from toolkit.data.corpus import pack
+from toolkit.console import echo
+from toolkit.data.corpus import pack_corpus
 from toolkit.distillation.attention_maps import attention_maps, describe
-from toolkit.distillation.initialization.student import origins, save_projections, start_student
-from toolkit.distillation.objectives import Intermediate, check_models
-from toolkit.distillation.report import Phases, write_run_report
+from toolkit.distillation.initialization.student import initialize_student, provenance_of, save_projections
+from toolkit.distillation.objectives import IntermediateObjective, check_models
+from toolkit.distillation.report import PhaseTimer, write_run_report
 from toolkit.models.families import depth
 from toolkit.models.loading import Source
 from toolkit.models.student import Shape, layer_map
 from toolkit.tasks import Task
 from toolkit.training.checkpoints import Checkpoints, weights_digest
-from toolkit.training.distributed import processes
-from toolkit.training.precision import frozen, settle
+from toolkit.training.distributed import distributed_state
+from toolkit.training.precision import bf16_frozen_weights, resolve_precision
 from toolkit.training.saving import write_model
-from toolkit.training.schedule import Schedule
-from toolkit.training.trainer import Rows, fit
+from toolkit.training.schedule import TrainingSchedule
+from toolkit.training.trainer import EncodedDataset, fit
 
 LENGTH = 128
 
@@ -38,41 +38,44 @@ def run_general(config: DistillConfig) -> Bundle:
         ToolkitError: options, text or models that cannot be used, or a loss that is not finite.
     """
     config.check()
-    check_target(Path(config.out))
-    config, phases = config.resolved(), Phases()
+    check_output_path(Path(config.out))
+    config, phases = config.resolved(), PhaseTimer()
     assert config.intermediate_epochs is not None
     with tempfile.TemporaryDirectory() as workdir:
         with phases("reading models"):
             source = Source(config.teacher, Path(workdir))
             teacher = source.encoder_model()
             check_models(config, source.config, teacher)
-            made_from = origins(config, source)  # before hours of training: a damaged bundle is refused here
+            made_from = provenance_of(config, source)  # before hours of training: a damaged bundle is refused here
             mapping = layer_map(config.layer_map, depth(teacher), Shape.parse(config.student).layers)
             encoder = source.encoder(Task("general", (), max_length=LENGTH), config.max_length)
-        with phases("tokenizing the corpus"), processes().main_process_first():
-            packed = pack(
+        with phases("tokenizing the corpus"), distributed_state().main_process_first():
+            packed = pack_corpus(
                 config.corpus, source.tokenizer_dir / "tokenizer.json", length=encoder.max_length,
                 stem=Path(config.out), max_rows=config.max_rows,
             )  # fmt: skip
         with phases("starting the student"):
-            student, projections = start_student(config, source, teacher, mapping, packed, None)
-        say(f"general distillation: {len(packed):,} rows of {packed.length} tokens, layers {mapping}")
+            student, projections = initialize_student(config, source, teacher, mapping, packed, None)
+        echo(f"general distillation: {len(packed):,} rows of {packed.length} tokens, layers {mapping}")
         inputs = {"corpus": packed.record["sha256"], "teacher": weights_digest(teacher)}
         inputs |= {} if config.init in ("teacher", "random") else {"init": weights_digest(student)}
-        with Checkpoints(config.to_json(), inputs) as checkpoints:
-            objective = Intermediate(student, teacher, projections, mapping, config.weights, config.relation_heads)
-            device = processes().device
-            precision = settle(config.precision, device, float(packed.lengths.mean()))
-            with phases("general distillation"), frozen(teacher, precision, device):
+        with Checkpoints(config.to_dict(), inputs) as checkpoints:
+            objective = IntermediateObjective(
+                student, teacher, projections, mapping, config.weights, config.relation_heads
+            )
+            device = distributed_state().device
+            precision = resolve_precision(config.precision, device, float(packed.lengths.mean()))
+            with phases("general distillation"), bf16_frozen_weights(teacher, precision, device):
                 fitted = fit(
-                    objective, Rows(packed), Schedule.of(config, config.intermediate_epochs, config.intermediate_lr),
+                    objective, EncodedDataset(packed),
+                    TrainingSchedule.from_config(config, config.intermediate_epochs, config.intermediate_lr),
                     name="general", model=student, evaluate=None, checkpoints=checkpoints,
                 )  # fmt: skip
             objective.close()
             manifest = {
                 "kind": "general", "task": None, "precision": "fp32", "max_length": packed.length,
-                "parent": source.digest, "made_from": made_from, "config": config.to_json(), "seed": config.seed,
-                "metrics": {}, "layer_map": list(mapping), "stages": {"general": fitted.to_json()},
+                "parent": source.digest, "made_from": made_from, "config": config.to_dict(), "seed": config.seed,
+                "metrics": {}, "layer_map": list(mapping), "stages": {"general": fitted.to_dict()},
                 "data": packed.record,
             }  # fmt: skip
             shown = describe(student, teacher)
@@ -83,5 +86,5 @@ def run_general(config: DistillConfig) -> Bundle:
                 write_run_report(manifest, phases, shown, staging)
 
             bundle = write_model(config.out, manifest, student, source, more)
-    say(f"wrote {config.out}. Next: toolkit distill --teacher DIR --task TASK --init {config.out} --out DIR")
+    echo(f"wrote {config.out}. Next: toolkit distill --teacher DIR --task TASK --init {config.out} --out DIR")
     return bundle

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.config import LAYER_LOSSES, DistillConfig
-from toolkit.distillation.activations import Trace
+from toolkit.distillation.activations import ActivationRecorder
 from toolkit.distillation.losses import attention_loss, hidden_loss, prediction_loss, relation_loss
 from toolkit.errors import ToolkitError
 from toolkit.models.families import hidden_width, model_inputs
@@ -21,7 +21,7 @@ from toolkit.training.supervised import label_loss
 MOST_RELATION_HEADS = 48  # MiniLMv2's best number for BERT-base's width
 
 
-class Intermediate(nn.Module):
+class IntermediateObjective(nn.Module):
     """Stage a: forward(batch) gives the losses of the layers that have a weight, by name.
 
     "attention" and "hidden" are summed over the mapped layers; "relations" is the mean of those of Q, K and V in the
@@ -33,7 +33,7 @@ class Intermediate(nn.Module):
         projections: W_e and W_h.
         mapping: g(1)..g(M).
         weights: by name; others than those of the layers are not read.
-        relation_heads: r; None takes `widest_split`.
+        relation_heads: r; None takes `max_relation_heads`.
     """
 
     def __init__(
@@ -44,13 +44,15 @@ class Intermediate(nn.Module):
         self.student, self.projections = student, projections
         self.weights = {name: weights.get(name, 0.0) for name in LAYER_LOSSES}
         self.levels = dict(zip(range(len(mapping) + 1), (0, *mapping), strict=True))  # g, with g(0) = 0
-        self.relation_heads = relation_heads or widest_split(hidden_width(student), hidden_width(teacher))
+        self.relation_heads = relation_heads or max_relation_heads(hidden_width(student), hidden_width(teacher))
         self._teacher = (teacher,)  # a tuple hides it from nn.Module: never trained, moved to train mode or saved
         scores, relations = self.weights["attention"] > 0, self.weights["relations"] > 0
         hidden = self.weights["hidden"] > 0 or self.weights["embedding"] > 0
         both = ((student, list(self.levels)), (teacher, list(self.levels.values())))
-        self._traces = [Trace(model, layers, hidden=hidden, scores=scores) for model, layers in both]
-        self._last = [Trace(model, layers[-1:], hidden=False, values=True) for model, layers in both if relations]
+        self._traces = [ActivationRecorder(model, layers, hidden=hidden, scores=scores) for model, layers in both]
+        self._last = [
+            ActivationRecorder(model, layers[-1:], hidden=False, values=True) for model, layers in both if relations
+        ]
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weighted losses of one batch."""
@@ -90,7 +92,7 @@ class Intermediate(nn.Module):
             trace.close()
 
 
-class Prediction(nn.Module):
+class PredictionObjective(nn.Module):
     """Stage b: forward(batch) gives {"prediction"}, against the teacher's logits computed beforehand, and {"label"}.
 
     Args:
@@ -122,7 +124,7 @@ class Prediction(nn.Module):
         return losses
 
 
-def widest_split(width: int, other: int) -> int:
+def max_relation_heads(width: int, other: int) -> int:
     """The most relation heads, up to MOST_RELATION_HEADS, that divide both widths."""
     common = math.gcd(width, other)
     return next(heads for heads in range(MOST_RELATION_HEADS, 0, -1) if common % heads == 0)

@@ -18,7 +18,7 @@ from toolkit.reports.html_page import Table, figure, fill, html_table, section
 SCHEMA_VERSION = 1
 
 
-class Phases:
+class PhaseTimer:
     """Seconds by phase: `with phases("scoring the teacher"): ...`."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Phases:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
 
 
-def write_run_report(manifest: dict[str, Any], phases: Phases, shown: dict[str, Any], staging: Path) -> None:
+def write_run_report(manifest: dict[str, Any], phases: PhaseTimer, shown: dict[str, Any], staging: Path) -> None:
     """Write report.json and report.html beside the student's weights.
 
     Args:

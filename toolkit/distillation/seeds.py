@@ -9,14 +9,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from toolkit.bundle.format import Bundle, check_target, is_bundle, open_bundle
-from toolkit.bundle.provenance import made_by
+from toolkit.bundle.format import Bundle, check_output_path, is_bundle, open_bundle
+from toolkit.bundle.provenance import was_made_with
 from toolkit.config import DistillConfig
-from toolkit.console import say, show_table
+from toolkit.console import echo, show_table
 from toolkit.distillation.distill import run_distill
 from toolkit.errors import ToolkitError
 from toolkit.files import canonical_json
-from toolkit.training.distributed import processes
+from toolkit.training.distributed import distributed_state
 
 FIGURES = ("teacher", "start", "student", "retention")
 
@@ -36,20 +36,20 @@ def run_seeds(config: DistillConfig) -> dict[str, Any]:
     for seed in seeds:
         one = replace(config, seed=seed, seeds=None, out=str(out / f"seed-{seed}"))
         made = open_bundle(one.out) if is_bundle(Path(one.out)) else None
-        kept = made is not None and made_by(made, one.resolved().to_json(), parent)
-        say(f"== seed {seed}" + (f": {one.out} is there already" if kept else ""))
+        kept = made is not None and was_made_with(made, one.resolved().to_dict(), parent)
+        echo(f"== seed {seed}" + (f": {one.out} is there already" if kept else ""))
         bundles.append(made if made is not None and kept else run_distill(one))
     if len({json.dumps(bundle.manifest["data"], sort_keys=True) for bundle in bundles}) > 1:
         raise ToolkitError(f"the seeds in {out} learnt from different data", fix=f"remove {out} and run again")
     summary = summarize(bundles)
-    if processes().is_main_process:
+    if distributed_state().is_main_process:
         (out / "summary.json").write_bytes(canonical_json(summary))
     metric = summary["metric"]
     rows = [[str(one["seed"]), *(f"{one[name]:.2f}" for name in FIGURES)] for one in summary["seeds"]]
     rows.append(["mean", *(f"{summary['mean'][name]:.2f}" for name in FIGURES)])
     rows.append(["deviation", *(f"{summary['deviation'][name]:.2f}" for name in FIGURES)])
     show_table(f"{summary['task']}, dev {metric}, %", ("seed", *FIGURES), rows)
-    say(f"wrote {out / 'summary.json'}")
+    echo(f"wrote {out / 'summary.json'}")
     return summary
 
 
@@ -77,5 +77,5 @@ def _check_folder(out: Path) -> None:
             f"--out {out} holds something else than seeds" + (f": {sorted(strange)[0]}" if strange else ""),
             expected="a new path, or the folder of an earlier --seeds", fix="another --out",
         )  # fmt: skip
-    check_target(out / "seed-0")
+    check_output_path(out / "seed-0")
     out.mkdir(exist_ok=True)

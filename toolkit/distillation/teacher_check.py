@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.config import DistillConfig
-from toolkit.data.tokenization import Encoded
+from toolkit.data.tokenization import EncodedTexts
 from toolkit.errors import ToolkitError
 from toolkit.metrics import evaluate, label_order, majority_baseline
 from toolkit.tasks import Task
@@ -15,7 +15,7 @@ from toolkit.training.distributed import model_logits
 
 
 def check_teacher(
-    teacher: Any, task: Task, encoded: Encoded, labels: np.ndarray, config: DistillConfig
+    teacher: Any, task: Task, encoded: EncodedTexts, labels: np.ndarray, config: DistillConfig
 ) -> dict[str, float]:
     """All dev metrics of a teacher that knows the task.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.data.datasets import load_split
-from toolkit.errors import ToolkitError, require
+from toolkit.errors import ToolkitError, require_packages
 from toolkit.inference.predictor import open_predictor
 from toolkit.metrics import evaluate
 from toolkit.tasks import get_task
@@ -26,7 +26,7 @@ def evaluate_bundle(
     Raises:
         ToolkitError: a damaged bundle, a task of other labels, or data that cannot be used.
     """
-    require("sklearn", "scipy", purpose="toolkit evaluate")
+    require_packages("sklearn", "scipy", purpose="toolkit evaluate")
     predictor = open_predictor(path, threads=threads)
     own = predictor.task
     chosen = own if task in (None, own.name) else get_task(str(task))

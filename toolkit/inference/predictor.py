@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.bundle.format import Bundle, open_bundle
-from toolkit.data.tokenization import Encoded, TextEncoder
+from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime, batched_logits
 from toolkit.metrics import scores
 
-COMPANY = range(33, 41)  # tokens of the inputs that are run alone and together
-MAX_COMPANY_DIFFERENCE = 1e-3  # a wrong kernel's is a hundred times that, a right one's 0
+PROBE_LENGTHS = range(33, 41)  # tokens of the inputs that are run alone and together
+MAX_BATCH_DIFFERENCE = 1e-3  # a wrong kernel's is a hundred times that, a right one's 0
 
 
 class Predictor:
@@ -31,7 +31,7 @@ class Predictor:
         self.bundle, self.runtime, self.task = bundle, runtime, bundle.task
         self.encoder = TextEncoder(bundle.path, bundle.max_length)
 
-    def logits(self, encoded: Encoded, batch_size: int = 32) -> np.ndarray:
+    def logits(self, encoded: EncodedTexts, batch_size: int = 32) -> np.ndarray:
         """Logits [n, C] float32 of n encoded inputs, in their order, batched by like length."""
         if not len(encoded):
             return np.empty((0, len(self.task.labels)), dtype=np.float32)
@@ -52,11 +52,11 @@ def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -
     if bundle.weights.suffix != ".onnx":
         return Predictor(bundle, TorchRuntime.load(bundle.path, device, threads))
     predictor = Predictor(bundle, OnnxRuntime(bundle.weights, threads=threads, device=device))
-    check_company(predictor)
+    check_batch_invariance(predictor)
     return predictor
 
 
-def check_company(predictor: Predictor) -> None:
+def check_batch_invariance(predictor: Predictor) -> None:
     """Refuse to run int8 where a text's logits depend on its company, which they never may; others are not asked.
 
     The export proves it, on its own machine. onnxruntime 1.21 to 1.24 multiply int8 wrongly on CPUs with AMX in one
@@ -70,16 +70,16 @@ def check_company(predictor: Predictor) -> None:
     if predictor.bundle.precision != "int8":
         return
     encoder, random = predictor.encoder, np.random.default_rng(0)
-    ids = [random.integers(0, encoder.vocabulary_size, min(length, encoder.max_length)) for length in COMPANY]
-    encoded = Encoded(ids, [np.zeros_like(one) for one in ids], np.zeros(len(ids), dtype=bool), encoder.pad_id)
+    ids = [random.integers(0, encoder.vocabulary_size, min(length, encoder.max_length)) for length in PROBE_LENGTHS]
+    encoded = EncodedTexts(ids, [np.zeros_like(one) for one in ids], np.zeros(len(ids), dtype=bool), encoder.pad_id)
     alone, together = (predictor.logits(encoded, batch_size) for batch_size in (1, len(ids)))
     difference = float(np.abs(alone - together).max())
-    if not difference <= MAX_COMPANY_DIFFERENCE:
+    if not difference <= MAX_BATCH_DIFFERENCE:
         import onnxruntime
 
         raise ToolkitError(
             f"{predictor.bundle.path}: onnxruntime {onnxruntime.__version__} on this CPU gives a text other scores in "
             f"a batch than alone: logits differ by {difference:.2g}",
-            expected=f"at most {MAX_COMPANY_DIFFERENCE:g}, as on the machine that exported it",
+            expected=f"at most {MAX_BATCH_DIFFERENCE:g}, as on the machine that exported it",
             fix="another release of onnxruntime: 1.21 to 1.24 multiply int8 wrongly on CPUs with AMX",
         )

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from toolkit.data.batching import sorted_batches
-from toolkit.data.tokenization import Batch, Encoded
-from toolkit.errors import ToolkitError, require
+from toolkit.data.tokenization import Batch, EncodedTexts
+from toolkit.errors import ToolkitError, require_packages
 
 
 class Runtime(Protocol):
@@ -39,7 +39,7 @@ class OnnxRuntime:
         self, path: Path, *, threads: int = 0, device: str = "cpu", spinning: bool | Literal["running"] = True,
         memory_pattern: bool = True,
     ) -> None:  # fmt: skip
-        require("onnxruntime", purpose=f"running {path}")
+        require_packages("onnxruntime", purpose=f"running {path}")
         import onnxruntime
 
         provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
@@ -86,7 +86,7 @@ class TorchRuntime:
 
         PyTorch has one number of threads for the whole process; 0 leaves it as it is.
         """
-        require("torch", "transformers", purpose=f"running {path} in PyTorch")
+        require_packages("torch", "transformers", purpose=f"running {path} in PyTorch")
         import torch
         from transformers import AutoModelForSequenceClassification
 
@@ -105,7 +105,7 @@ class TorchRuntime:
             return np.asarray(self.model(**feed).logits.float().cpu().numpy())
 
 
-def batched_logits(runtime: Runtime, encoded: Encoded, batch_size: int = 32) -> np.ndarray:
+def batched_logits(runtime: Runtime, encoded: EncodedTexts, batch_size: int = 32) -> np.ndarray:
     """Logits [n, C] float32 of n >= 1 encoded inputs, in their order, run in batches of like length."""
     out: np.ndarray | None = None
     for rows in sorted_batches(encoded.lengths, batch_size):

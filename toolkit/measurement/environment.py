@@ -51,7 +51,7 @@ def _gpu() -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Others:
+class BackgroundLoad:
     """How much of the machine other programs used since this was made."""
 
     def __init__(self) -> None:

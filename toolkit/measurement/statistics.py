@@ -136,7 +136,7 @@ def changed_ratio(old: Sequence[float] | np.ndarray, new: Sequence[float] | np.n
     return Ratio(float(np.median(new) / np.median(old)), float(low), float(high), min(len(old), len(new)))
 
 
-def noise(times: Sequence[float] | np.ndarray) -> float:
+def relative_iqr(times: Sequence[float] | np.ndarray) -> float:
     """Spread of a series of times: the range of its middle half as a share of the median."""
     low, middle, high = np.quantile(np.asarray(times, dtype=np.float64), [0.25, 0.5, 0.75])
     return float((high - low) / middle)
@@ -150,7 +150,7 @@ def percentile(times: Sequence[float] | np.ndarray, share: float) -> float | Non
     return float(ordered[math.ceil(share * len(ordered) - 1e-9) - 1])
 
 
-def decided(a: Sequence[float], b: Sequence[float], *, claim: float | None, precision: float) -> bool:
+def is_decided(a: Sequence[float], b: Sequence[float], *, claim: float | None, precision: float) -> bool:
     """Whether enough pairs are in: the claim is settled, or without a claim the interval is narrow enough.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from toolkit.measurement.statistics import Ratio, decided, noise, paired_ratio
+from toolkit.measurement.statistics import Ratio, is_decided, paired_ratio, relative_iqr
 
 Program = Callable[[], object]
 Clock = Callable[[], int]  # nanoseconds
@@ -61,7 +61,7 @@ class Pairs:
         """How many times faster B is than A."""
         return paired_ratio(self.a_ms, self.b_ms)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Raw samples, medians, their noise, and the ratio with its interval."""
         ratio = self.ratio
         return {
@@ -69,8 +69,8 @@ class Pairs:
             "b_samples_ms": self.b_ms,
             "a_median_ms": float(np.median(self.a_ms)),
             "b_median_ms": float(np.median(self.b_ms)),
-            "a_noise": noise(self.a_ms),
-            "b_noise": noise(self.b_ms),
+            "a_noise": relative_iqr(self.a_ms),
+            "b_noise": relative_iqr(self.b_ms),
             "ratio": ratio.value,
             "low": ratio.low,
             "high": ratio.high,
@@ -116,7 +116,7 @@ def measure_pairs(
         on_pair()
         taken = pair + 1
         look = taken >= MIN_PAIRS and (taken - MIN_PAIRS) % LOOK_EVERY == 0
-        if look and decided(*times, claim=claim, precision=PRECISION):
+        if look and is_decided(*times, claim=claim, precision=PRECISION):
             stopped = "decided"
             break
         if MIN_PAIRS_LATE <= taken < max_pairs and (clock() - started) / 1e9 > budget_s:

@@ -9,7 +9,7 @@ from typing import Any
 
 from toolkit.bundle.format import Bundle, is_bundle, open_bundle
 from toolkit.bundle.provenance import origin
-from toolkit.errors import ToolkitError, require
+from toolkit.errors import ToolkitError, require_packages
 from toolkit.tasks import Task
 
 
@@ -25,7 +25,7 @@ class Source:
     """
 
     def __init__(self, name: str, workdir: Path) -> None:
-        require("torch", "transformers", purpose=f"opening {name}")
+        require_packages("torch", "transformers", purpose=f"opening {name}")
         import transformers
 
         transformers.logging.set_verbosity_error()  # "newly initialized" is said by us, where it matters

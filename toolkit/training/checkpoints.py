@@ -23,7 +23,7 @@ from torch import nn
 
 from toolkit.errors import ToolkitError
 from toolkit.files import canonical_json
-from toolkit.training.distributed import processes
+from toolkit.training.distributed import distributed_state
 
 COMMAND, PROGRESS = "command.json", "progress.json"
 SHARE_OF_TIME = 0.02  # that checkpoints may take where no number of steps is given
@@ -47,7 +47,7 @@ class Checkpoints:
         out, self.every = Path(options["out"]), options["checkpoint_every"]
         self.path = out.with_name(f"{out.name}.partial")
         self._saved, self._cost = time.monotonic(), 0.0
-        state = processes()
+        state = distributed_state()
         self._main, self._wait = state.is_main_process, state.wait_for_everyone
         flags = {f"--{name.replace('_', '-')}": options[name] for name in options if name not in CHANGE_NOTHING}
         self.command = json.loads(canonical_json({**flags, **inputs, "processes": state.num_processes}))

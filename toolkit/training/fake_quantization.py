@@ -1,6 +1,6 @@
 """Train a BERT classifier in the arithmetic of its int8 export: its integers, held in float32, and with gradients.
 
-`toolkit export --int8` rounds once; inside `quantized(model)` every forward pass rounds the same way:
+`toolkit export --int8` rounds once; inside `fake_quantized(model)` every forward pass rounds the same way:
 
     linear layer      y = s_x s_w (q_x q_w) + b
     its weight        q_w = round(W / s_w) [N, K], |q_w| <= 63,     s_w [N] one scale an output channel
@@ -37,7 +37,7 @@ LEAST_LARGEST = {"gelu": 0.17, "gelu_pytorch_tanh": 0.17}
 
 
 @contextmanager
-def quantized(model: Any) -> Iterator[None]:
+def fake_quantized(model: Any) -> Iterator[None]:
     """Inside, a `BertForSequenceClassification` computes as its int8 export will; its parameters stay what they are."""
     activated = {layer.output.dense for layer in model.bert.encoder.layer}
     least = LEAST_LARGEST.get(model.config.hidden_act, SMALLEST)

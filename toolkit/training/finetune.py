@@ -6,18 +6,18 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from toolkit.bundle.format import Bundle, check_target
+from toolkit.bundle.format import Bundle, check_output_path
 from toolkit.config import FinetuneConfig
-from toolkit.console import say
+from toolkit.console import echo
 from toolkit.data.datasets import load_split, resolve_task
 from toolkit.metrics import evaluate, majority_baseline
 from toolkit.models.loading import Source
 from toolkit.training.checkpoints import Checkpoints, weights_digest
 from toolkit.training.distributed import model_logits
 from toolkit.training.saving import write_model
-from toolkit.training.schedule import Schedule
-from toolkit.training.supervised import Supervised
-from toolkit.training.trainer import Rows, fit
+from toolkit.training.schedule import TrainingSchedule
+from toolkit.training.supervised import SupervisedObjective
+from toolkit.training.trainer import EncodedDataset, fit
 
 
 def run_finetune(config: FinetuneConfig) -> Bundle:
@@ -27,7 +27,7 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
         ToolkitError: options, data or model that cannot be used, or a loss that is not finite.
     """
     config.check()
-    check_target(Path(config.out))
+    check_output_path(Path(config.out))
     task = resolve_task(config.task, config.data)
     train, dev = (load_split(task, split, config.data) for split in ("train", "dev"))
     train = train.head(config.max_rows or len(train), config.seed)
@@ -39,32 +39,32 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
 
         torch.manual_seed(config.seed)  # before loading: a new head is drawn there
         model = source.classifier(task)
-        rows = Rows(encoder.encode(train.texts, train.pairs), train.labels)
+        rows = EncodedDataset(encoder.encode(train.texts, train.pairs), train.labels)
         dev_encoded = encoder.encode(dev.texts, dev.pairs)
-        schedule = Schedule(
+        schedule = TrainingSchedule(
             config.epochs, config.lr, config.batch_size, config.warmup, config.weight_decay, config.seed,
             patience=config.patience, accumulation=config.accumulation, precision=config.precision,
         )  # fmt: skip
-        say(f"fine-tuning {config.model} on {task.name}: {len(train):,} rows, {len(dev):,} for dev")
+        echo(f"fine-tuning {config.model} on {task.name}: {len(train):,} rows, {len(dev):,} for dev")
 
         def dev_metric() -> float:
             return evaluate(task, model_logits(model, dev_encoded), dev.labels)[task.metric]
 
         inputs = {"train": train.digest, "dev": dev.digest}
-        with Checkpoints(config.to_json(), inputs | {"model": weights_digest(model)}) as checkpoints:
+        with Checkpoints(config.to_dict(), inputs | {"model": weights_digest(model)}) as checkpoints:
             fitted = fit(
-                Supervised(model, task.kind), rows, schedule, name="finetune", model=model, evaluate=dev_metric,
-                checkpoints=checkpoints,
+                SupervisedObjective(model, task.kind), rows, schedule, name="finetune", model=model,
+                evaluate=dev_metric, checkpoints=checkpoints,
             )  # fmt: skip
             metrics = evaluate(task, model_logits(model, dev_encoded), dev.labels)
             manifest = {
-                "kind": "teacher", "task": task.to_json(), "precision": "fp32", "max_length": task.max_length,
+                "kind": "teacher", "task": task.to_dict(), "precision": "fp32", "max_length": task.max_length,
                 "parent": source.digest, "made_from": {"encoder": source.origin},
-                "config": config.to_json(), "seed": config.seed, "metrics": metrics,
-                "data": inputs, "stages": {"finetune": fitted.to_json()},
+                "config": config.to_dict(), "seed": config.seed, "metrics": metrics,
+                "data": inputs, "stages": {"finetune": fitted.to_dict()},
             }  # fmt: skip
             bundle = write_model(config.out, manifest, model, source)
     baseline = majority_baseline(task, dev.labels)
-    say(f"teacher: dev {task.metric} {100 * metrics[task.metric]:.2f} (always the same answer: {100 * baseline:.2f})")
-    say(f"wrote {config.out}")
+    echo(f"teacher: dev {task.metric} {100 * metrics[task.metric]:.2f} (always the same answer: {100 * baseline:.2f})")
+    echo(f"wrote {config.out}")
     return bundle

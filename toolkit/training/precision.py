@@ -18,7 +18,7 @@ MULTIPLIES_BF16 = {"amx_bf16", "avx512_bf16"}  # Intel since 2023, AMD since Zen
 LONG = 192  # tokens of a row from which on a CPU's plain attention takes what bf16 saves
 
 
-def settle(precision: str, device: torch.device, tokens: float) -> str:
+def resolve_precision(precision: str, device: torch.device, tokens: float) -> str:
     """fp32, bf16 or fp16: what an option's value comes to on this device, for rows of so many tokens on average.
 
     "auto" takes bf16 where the hardware multiplies in it: GPUs since Ampere, and for rows that are not LONG CPUs with
@@ -38,7 +38,7 @@ def settle(precision: str, device: torch.device, tokens: float) -> str:
 
 
 @contextmanager
-def products(precision: str, device: torch.device) -> Iterator[None]:
+def bf16_matmul(precision: str, device: torch.device) -> Iterator[None]:
     """Within, float32 products on a CPU may round their inputs to bf16, where that is asked for; sums stay float32.
 
     They are oneDNN's then. With AMX it does round; with avx512_bf16 alone it multiplies in float32 all the same, on
@@ -62,12 +62,12 @@ def products(precision: str, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def frozen(model: nn.Module, precision: str, device: torch.device) -> Iterator[None]:
+def bf16_frozen_weights(model: nn.Module, precision: str, device: torch.device) -> Iterator[None]:
     """Within, linear layers of a model that is not being trained multiply by weights that were rounded to bf16 once.
 
-    `products` rounds both sides anew at every product; a teacher's weights never change, and rounding them takes as
+    `bf16_matmul` rounds both sides anew at every product; a teacher's weights never change, and rounding them takes as
     long as a short batch does. What the layers give is rounded to bf16 as well and goes on in float32. The parameters
-    stay what they are. Does nothing where `products` does nothing.
+    stay what they are. Does nothing where `bf16_matmul` does nothing.
     """
     layers = [one for one in model.modules() if isinstance(one, nn.Linear)]
     if precision != "bf16" or device.type != "cpu":
@@ -86,6 +86,6 @@ def _rounded(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return functional.linear(x.bfloat16(), weight, bias).float()
 
 
-def accelerate_word(precision: str, device: torch.device) -> str:
+def mixed_precision_mode(precision: str, device: torch.device) -> str:
     """Accelerate's `mixed_precision` for it."""
     return "no" if precision == "fp32" or device.type == "cpu" else precision

@@ -8,7 +8,7 @@ from typing import Any
 
 from toolkit.bundle.format import Bundle, open_bundle, write_bundle
 from toolkit.models.loading import Source
-from toolkit.training.distributed import processes
+from toolkit.training.distributed import distributed_state
 
 
 def write_model(
@@ -18,7 +18,7 @@ def write_model(
 
     `more` writes what else belongs into the folder it is given.
     """
-    state = processes()
+    state = distributed_state()
     if state.is_main_process:
         with write_bundle(out, manifest) as staging:
             save_model(model, source, staging)

@@ -17,7 +17,7 @@ from toolkit.data.batching import shuffled_batches
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingSchedule:
     """How long and how fast a stage learns.
 
     Attributes:
@@ -42,7 +42,9 @@ class Schedule:
     precision: str = "fp32"
 
     @classmethod
-    def of(cls, config: DistillConfig, epochs: int, lr: float | None, evaluations: int = 1) -> Schedule:
+    def from_config(
+        cls, config: DistillConfig, epochs: int, lr: float | None, evaluations: int = 1
+    ) -> TrainingSchedule:
         """What a resolved configuration says of a stage of so many epochs."""
         assert lr is not None
         assert config.accumulation is not None
@@ -53,7 +55,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """What one process takes in one forward pass of a step.
 
     Attributes:
@@ -66,7 +68,7 @@ class Part:
     share: dict[str, float]
 
 
-class Steps:
+class BatchSchedule:
     """Every row once an epoch, in random batches of like length; the last step of an epoch may be smaller.
 
     Args:
@@ -75,7 +77,7 @@ class Steps:
         processes, process: how many there are, and which this one is.
     """
 
-    def __init__(self, lengths: np.ndarray, schedule: Schedule, processes: int = 1, process: int = 0) -> None:
+    def __init__(self, lengths: np.ndarray, schedule: TrainingSchedule, processes: int = 1, process: int = 0) -> None:
         self.lengths, self.schedule = lengths, schedule
         self._parts = processes * schedule.accumulation
         self._mine = slice(process * schedule.accumulation, (process + 1) * schedule.accumulation)
@@ -96,20 +98,20 @@ class Steps:
         total, rising = len(self), max(int(len(self) * self.schedule.warmup), 1)
         return self.schedule.lr * min((done + 1) / rising, (total - done) / max(total - rising, 1), 1.0)
 
-    def after(self, done: int) -> Iterator[list[Part]]:
+    def after(self, done: int) -> Iterator[list[MicroBatch]]:
         """This process's parts of each step that follows the first `done`."""
         for epoch in range(done // self._an_epoch, self.schedule.epochs):
             batches = shuffled_batches(self.lengths, self._rows, self.schedule.seed, epoch)
             for rows in islice(batches, max(done - epoch * self._an_epoch, 0), None):
                 yield self._split(rows)
 
-    def _split(self, rows: np.ndarray) -> list[Part]:
+    def _split(self, rows: np.ndarray) -> list[MicroBatch]:
         whole = self._count(rows)
         pieces = np.array_split(rows, self._parts)[self._mine]
         return [
-            Part(piece, {unit: count / whole[unit] for unit, count in self._count(piece).items()})
+            MicroBatch(piece, {unit: count / whole[unit] for unit, count in self._count(piece).items()})
             if len(piece)
-            else Part(rows[:1], dict.fromkeys(whole, 0.0))  # every process must pass, or the others wait for it
+            else MicroBatch(rows[:1], dict.fromkeys(whole, 0.0))  # every process must pass, or the others wait for it
             for piece in pieces
         ]
 

@@ -11,7 +11,7 @@ from toolkit.models.families import model_inputs
 from toolkit.tasks import Kind
 
 
-class Supervised(nn.Module):
+class SupervisedObjective(nn.Module):
     """A classifier with the loss of its labels: forward(batch) gives {"label": loss}."""
 
     def __init__(self, model: Any, kind: Kind) -> None:

@@ -22,13 +22,13 @@ from accelerate.utils import load
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
-from toolkit.console import say, track
-from toolkit.data.tokenization import Inputs
+from toolkit.console import echo, progress
+from toolkit.data.tokenization import TokenizedInputs
 from toolkit.errors import ToolkitError
 from toolkit.training.checkpoints import Checkpoints
-from toolkit.training.distributed import processes
-from toolkit.training.precision import accelerate_word, products, settle
-from toolkit.training.schedule import Part, Schedule, Steps
+from toolkit.training.distributed import distributed_state
+from toolkit.training.precision import bf16_matmul, mixed_precision_mode, resolve_precision
+from toolkit.training.schedule import BatchSchedule, MicroBatch, TrainingSchedule
 from toolkit.training.supervised import AVERAGED_OVER
 
 FIGURES_EVERY = 10  # steps between readings of the loss: reading it makes a GPU, and other processes, wait
@@ -37,7 +37,7 @@ WEIGHTS, BEST = "model.safetensors", "best.safetensors"
 
 
 @dataclass
-class Fitted:
+class StageResult:
     """What a stage did, its matrix products in `precision`.
 
     `history` has a row {"step", losses...} per reading and {"step", "dev"} per evaluation.
@@ -50,15 +50,15 @@ class Fitted:
     best_metric: float | None = None
     history: list[dict[str, float]] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For the bundle."""
         return asdict(self) | {"seconds": round(self.seconds, 1)}
 
 
-class Rows:
+class EncodedDataset:
     """Encoded inputs with one target each, as padded tensors by batch."""
 
-    def __init__(self, encoded: Inputs, targets: np.ndarray | None = None) -> None:
+    def __init__(self, encoded: TokenizedInputs, targets: np.ndarray | None = None) -> None:
         self.encoded, self.targets = encoded, targets
 
     def __len__(self) -> int:
@@ -73,9 +73,9 @@ class Rows:
 
 
 def fit(
-    objective: nn.Module, rows: Rows, schedule: Schedule, *, name: str, model: Any,
+    objective: nn.Module, rows: EncodedDataset, schedule: TrainingSchedule, *, name: str, model: Any,
     evaluate: Callable[[], float] | None, checkpoints: Checkpoints | None = None,
-) -> Fitted:  # fmt: skip
+) -> StageResult:  # fmt: skip
     """Minimise an objective over rows; `model` is what is kept.
 
     Args:
@@ -92,10 +92,10 @@ def fit(
         ToolkitError: a loss that is not finite, a checkpoint that cannot be written or read, or a precision that the
             device does not have.
     """
-    run = Run(objective, rows, schedule, name, model, checkpoints)
+    run = StageTrainer(objective, rows, schedule, name, model, checkpoints)
     fitted, total = run.fitted, len(run.steps)
     when = run.steps.evaluations if evaluate else set()
-    with track(name, total, done=fitted.steps) as progress:
+    with progress(name, total, done=fitted.steps) as bar:
         for parts in () if run.done else run.steps.after(fitted.steps):
             told = run.step(parts)
             figures: dict[str, Any] = {}
@@ -103,7 +103,7 @@ def fit(
                 figures = run.read(told)
             if fitted.steps in when and evaluate is not None:
                 figures["dev"] = run.judge(evaluate())
-            progress.advance(**figures)
+            bar.advance(**figures)
             if run.out_of_patience():
                 break
             run.checkpoint()
@@ -111,27 +111,27 @@ def fit(
     return fitted
 
 
-class Run:
+class StageTrainer:
     """One stage as it runs, from its last checkpoint where there is one: what `fit` steps through."""
 
     def __init__(
-        self, objective: nn.Module, rows: Rows, schedule: Schedule, name: str, model: Any,
+        self, objective: nn.Module, rows: EncodedDataset, schedule: TrainingSchedule, name: str, model: Any,
         checkpoints: Checkpoints | None,
     ) -> None:  # fmt: skip
         AcceleratorState._reset_state()  # accelerate would hold on to the precision of the first run
         ddp = DistributedDataParallelKwargs()
-        device = processes().device
-        precision = settle(schedule.precision, device, float(rows.encoded.lengths.mean()))
-        mixed = accelerate_word(precision, device)
+        device = distributed_state().device
+        precision = resolve_precision(schedule.precision, device, float(rows.encoded.lengths.mean()))
+        mixed = mixed_precision_mode(precision, device)
         self.accelerator = Accelerator(mixed_precision=mixed, kwargs_handlers=[ddp])
         self.plain, self.rows, self.schedule, self.name, self.model = objective, rows, schedule, name, model
         count, mine = self.accelerator.num_processes, self.accelerator.process_index
-        self.steps = Steps(rows.encoded.lengths, schedule, count, mine)
+        self.steps = BatchSchedule(rows.encoded.lengths, schedule, count, mine)
         ddp.find_unused_parameters = count > 1 and self._leaves_some_unread()
         torch.manual_seed(schedule.seed + mine)
-        optimizer = torch.optim.AdamW(_decayed(objective, schedule.weight_decay), lr=schedule.lr, fused=True)
+        optimizer = torch.optim.AdamW(parameter_groups(objective, schedule.weight_decay), lr=schedule.lr, fused=True)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
-        self.fitted, self.done, self.checkpoints = Fitted(precision), False, checkpoints
+        self.fitted, self.done, self.checkpoints = StageResult(precision), False, checkpoints
         self.best: dict[str, Tensor] = {}
         if checkpoints is not None and (last := checkpoints.last(name)):
             with checkpoints.opened(last) as progress:
@@ -139,7 +139,7 @@ class Run:
         self._due, self._begun = False, time.monotonic() - self.fitted.seconds  # as if it had never stopped
         self.objective.train()
 
-    def step(self, parts: Sequence[Part]) -> dict[str, Tensor]:
+    def step(self, parts: Sequence[MicroBatch]) -> dict[str, Tensor]:
         """Move the weights once; this process's share of each loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.steps.rate(self.fitted.steps)
@@ -147,7 +147,7 @@ class Run:
         for i, part in enumerate(parts):
             last = i + 1 == len(parts)
             with (
-                products(self.fitted.precision, self.accelerator.device),
+                bf16_matmul(self.fitted.precision, self.accelerator.device),
                 nullcontext() if last else self.accelerator.no_sync(self.objective),
             ):
                 losses = {
@@ -242,7 +242,7 @@ class Run:
         return {"done": self.done, "fitted": asdict(self.fitted)}
 
     def _restore(self, folder: Path, done: bool, fitted: dict[str, Any]) -> None:
-        self.fitted, self.done = Fitted(**fitted), done
+        self.fitted, self.done = StageResult(**fitted), done
         if done:
             load_model(self.plain, folder / WEIGHTS)
             return
@@ -251,10 +251,10 @@ class Run:
         load(folder / f"random_states_{self.accelerator.process_index}.pkl", weights_only=True)
         if (folder / BEST).exists():
             self.best = load_file(folder / BEST)
-        say(f"{self.name}: going on from step {self.fitted.steps} of {len(self.steps)}")
+        echo(f"{self.name}: going on from step {self.fitted.steps} of {len(self.steps)}")
 
 
-def _decayed(objective: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(objective: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay for matrices, none for biases and layer norms, as BERT was trained."""
     trained = [(name, p) for name, p in objective.named_parameters() if p.requires_grad]
     return [

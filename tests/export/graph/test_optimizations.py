@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graph.optimizations import first_token_only, tokens_first
+from export.graph.optimizations import prune_to_first_token, tokens_first
 from export.onnx_export import check_graph, export_fp32, load_classifier
 from tests.support.families import FAMILIES, padded_batch, save_family
 from toolkit.inference.runtimes import OnnxRuntime
@@ -23,7 +23,7 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """plain.onnx, first.onnx and moved.onnx of a model with two layers."""
     folder = tmp_path_factory.mktemp(request.param)
     export_fp32(load_classifier(save_family(request.param, folder / "model")), folder / "plain.onnx")
-    first = first_token_only(onnx.load(folder / "plain.onnx"))
+    first = prune_to_first_token(onnx.load(folder / "plain.onnx"))
     onnx.save(first, folder / "first.onnx")
     onnx.save(tokens_first(first), folder / "moved.onnx")
     return request.param, folder
@@ -105,7 +105,7 @@ def test_what_mixes_tokens_sees_all_of_them(mixing: str, tmp_path: Path) -> None
         nodes.append(helper.make_node("Identity", ["first"], ["logits"], name="/out"))
     constants = {"zero": zero, "one": np.array(1), "axis": np.array([1]), "ones": ones}
     model = graph(nodes, {key: value for key, value in constants.items() if any(key in one.input for one in nodes)})
-    cut = first_token_only(model)
+    cut = prune_to_first_token(model)
     assert [node.op_type for node in cut.graph.node].count("Slice") == 1  # behind what mixes, before Tanh
     assert tokens_first(cut) is cut  # no BERT
     onnx.save(model, tmp_path / "plain.onnx")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from export.int8.calibration import Smoothing, choose_rows, collect_inputs, kept_of
+from export.int8.calibration import Smoothing, choose_rows, collect_inputs, dequantized
 from export.int8.quantize import linear_inputs, quantize_graph
 from export.onnx_export import check_graph, count_layers, export_fp32, load_classifier, save_graph
 from tests.support.data import rows as made_up
@@ -75,8 +75,8 @@ def test_smoothing_by_hand() -> None:
     assert smoothing.scale == pytest.approx(1 / 127)
     wide = Smoothing.of(inputs * [1, 16], [np.array([[1.0], [1 / 16]], dtype=np.float32)])
     assert wide.divisor[1] / wide.divisor[0] == pytest.approx(16)  # all of it where the weights make room for it
-    assert kept_of(np.array([1.04, -9.0, 30.0]), np.float32(0.1)) == pytest.approx([1.0, -9.0, 12.7])
-    assert kept_of(np.array([1.04, -9.0, 30.0]), np.float32(0.1), 32) == pytest.approx([1.0, -3.2, 22.3])
+    assert dequantized(np.array([1.04, -9.0, 30.0]), np.float32(0.1)) == pytest.approx([1.0, -9.0, 12.7])
+    assert dequantized(np.array([1.04, -9.0, 30.0]), np.float32(0.1), 32) == pytest.approx([1.0, -3.2, 22.3])
 
 
 @given(hnp.arrays(np.float32, (7, 4), elements=finite), hnp.arrays(np.float32, (4, 3), elements=finite))
@@ -85,7 +85,7 @@ def test_calibration_values_fit_and_come_back(inputs: np.ndarray, weight: np.nda
     smooth = smoothing.apply(inputs)
     assert np.abs(smooth).max() <= 127 * smoothing.scale * 1.001
     np.testing.assert_allclose(smooth * smoothing.divisor + smoothing.centre, inputs, rtol=1e-3, atol=1e-3)
-    assert np.abs(kept_of(smooth, smoothing.scale) - smooth).max() <= smoothing.scale * 0.501
+    assert np.abs(dequantized(smooth, smoothing.scale) - smooth).max() <= smoothing.scale * 0.501
 
 
 def test_what_is_calibrated(calibrated: Path) -> None:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from export.int8.rounding import (
-    Moments,
+    InverseHessian,
     check_saturation,
-    compensate_channels,
-    compensate_rows,
+    gptq_channels,
+    gptq_rows,
     quantize_channels,
     quantize_rows,
 )
@@ -74,7 +74,7 @@ def test_full_range_weights_saturate_and_ours_do_not() -> None:
         check_saturation("layer", full)
     ours, _ = quantize_channels(full.astype(np.float32))
     assert pairwise_int16(activation, ours).item() == 8 * 255 * 63
-    ours, scale = compensate_channels(full.astype(np.float32), Moments.of(np.eye(8)))
+    ours, scale = gptq_channels(full.astype(np.float32), InverseHessian.of(np.eye(8)))
     assert ours.ravel().tolist() == [64] * 8
     assert scale == pytest.approx([127 / 64])
     assert pairwise_int16(activation, ours).item() == 8 * 255 * 64
@@ -85,14 +85,14 @@ def test_full_range_weights_saturate_and_ours_do_not() -> None:
     hnp.arrays(np.uint8, (4, 16)),
 )  # fmt: skip
 def test_compensated_weights_never_saturate(weight: np.ndarray, inputs: np.ndarray, activation: np.ndarray) -> None:
-    quantized, _ = compensate_channels(weight, Moments.of(inputs))
+    quantized, _ = gptq_channels(weight, InverseHessian.of(inputs))
     assert check_saturation("layer", quantized)["max_int16"] <= 32767
     assert (pairwise_int16(activation, quantized) == activation.astype(int) @ quantized.astype(int)).all()
 
 
 def test_uncorrelated_inputs_round_to_the_nearest() -> None:
     weight = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
-    quantized, scale = compensate_channels(weight, Moments.of(np.eye(40)))
+    quantized, scale = gptq_channels(weight, InverseHessian.of(np.eye(40)))
     assert (quantized == np.rint(weight / scale)).all()
 
 
@@ -100,7 +100,7 @@ def test_one_error_made_good_by_hand() -> None:
     """Two inputs that are always equal: the first weight's error, 0.4 steps, goes to the second, 0.3 + 0.4 = 0.7."""
     weight = np.array([[127.0, 0.0], [0.0, 127.0], [0.4, 0.0], [0.3, 0.0]])[[2, 3, 0, 1]].astype(np.float32)
     inputs = np.array([[1, 1, 0, 0], [0, 0, 0.1, 0], [0, 0, 0, 0.1]], dtype=np.float32)
-    quantized, scale = compensate_channels(weight, Moments.of(inputs, damping=1e-9))
+    quantized, scale = gptq_channels(weight, InverseHessian.of(inputs, damping=1e-9))
     assert scale == pytest.approx([1, 1], rel=0.01)  # 127.4 in two neighbours is within 128
     assert quantized[:2, 0].tolist() == [0, 1]
     assert np.rint(weight[:2, 0] / scale[0]).tolist() == [0, 0]
@@ -116,7 +116,7 @@ def correlated(rows: int, width: int, seed: int) -> np.ndarray:
 def test_outputs_change_less_than_by_rounding_to_the_nearest() -> None:
     weight = np.random.default_rng(1).normal(size=(96, 16)).astype(np.float32)
     inputs = correlated(500, 96, seed=2)
-    quantized, scale = compensate_channels(weight, Moments.of(inputs))
+    quantized, scale = gptq_channels(weight, InverseHessian.of(inputs))
     nearest = np.rint(weight / scale) * scale
     unseen = correlated(500, 96, seed=2)[::-1] * 1.1
 
@@ -128,14 +128,14 @@ def test_outputs_change_less_than_by_rounding_to_the_nearest() -> None:
 
 def test_four_bits_by_hand_and_by_gradients() -> None:
     table = np.array([[7.5, -7.5, 0.4, 0.6, -3.2, 0.0, 1.4, 7.0]], dtype=np.float32)
-    codes = compensate_rows(table, np.ones((1, 1), dtype=np.float32), Moments.of(np.eye(8)))
+    codes = gptq_rows(table, np.ones((1, 1), dtype=np.float32), InverseHessian.of(np.eye(8)))
     assert codes.dtype == np.uint8
     assert codes.tolist() == [[15, 0, 8, 8, 4, 7, 9, 15]] or codes.tolist() == [[15, 0, 8, 8, 4, 8, 9, 14]]
     random = np.random.default_rng(3)
     table, gradients = random.normal(size=(50, 64)).astype(np.float32), correlated(300, 64, seed=4)
     scale = np.abs(table).max(axis=1, keepdims=True) / 7.5
     errors = [
-        (compensate_rows(table, scale, Moments.of(by, 0.1)) - 7.5) * scale - table for by in (np.eye(64), gradients)
+        (gptq_rows(table, scale, InverseHessian.of(by, 0.1)) - 7.5) * scale - table for by in (np.eye(64), gradients)
     ]
     nearest, ours = (float(np.square(error @ gradients.T).mean()) for error in errors)
     assert ours < 0.5 * nearest

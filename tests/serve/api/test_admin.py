@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from serve.app import create_app
 from serve.engine.limits import Limits
-from serve.http.api_keys import Keys
+from serve.http.api_keys import ApiKeySet
 from serve.log_format import JsonFormatter
 from serve.metrics import Metrics
 from serve.models.loading import load_predictor
@@ -53,10 +53,10 @@ def root(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path, tokenizer: T
 
 
 @contextmanager
-def administered(root: Path, *names: str, users: Keys | None = None) -> Iterator[TestClient]:
+def administered(root: Path, *names: str, users: ApiKeySet | None = None) -> Iterator[TestClient]:
     app = create_app(
         {name: root / name for name in names}, config=ServeConfig((), models_root=str(root)), limits=Limits(workers=1),
-        keys=users or Keys(), admin_keys=Keys(["admin-key"]),
+        keys=users or ApiKeySet(), admin_keys=ApiKeySet(["admin-key"]),
     )  # fmt: skip
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
@@ -189,7 +189,7 @@ def test_nan_is_no_agreement_to_ask_for(root: Path) -> None:
 
 
 def test_admin_keys_and_user_keys_open_their_own_doors_only(root: Path) -> None:
-    with administered(root, "old", users=Keys(["user-key"])) as client:
+    with administered(root, "old", users=ApiKeySet(["user-key"])) as client:
         for path in ("/admin/models/old", "/admin/models/old/rollback", "/admin/models/none"):
             for headers in (USER, {}, {"authorization": "Bearer admin-ke"}, {"authorization": "admin-key"}):
                 refused = client.post(path, json={"bundle": "near"}, headers=headers)
@@ -216,7 +216,7 @@ def test_every_admin_route_is_locked(root: Path) -> None:
 
 
 def test_without_admin_keys_there_are_no_admin_routes(tiny_onnx: Path) -> None:
-    with TestClient(create_app(tiny_onnx, keys=Keys(["user-key"]))) as client:
+    with TestClient(create_app(tiny_onnx, keys=ApiKeySet(["user-key"]))) as client:
         for headers, status in ((ADMIN, 401), (USER, 404)):
             assert client.post("/admin/models/onnx", json={"bundle": "x"}, headers=headers).status_code == status
         assert not [path for path in client.get("/openapi.json", headers=USER).json()["paths"] if "admin" in path]
@@ -250,7 +250,7 @@ def test_doors_that_lead_nowhere_are_refused_at_the_start(
     admins: list[str], options: dict[str, Any], problem: str, tiny_onnx: Path
 ) -> None:
     with pytest.raises(ToolkitError, match=problem) as refused:
-        create_app(tiny_onnx, config=ServeConfig((), **options), keys=Keys(["both"]), admin_keys=Keys(admins))
+        create_app(tiny_onnx, config=ServeConfig((), **options), keys=ApiKeySet(["both"]), admin_keys=ApiKeySet(admins))
     assert "'k'" not in str(refused.value)
 
 

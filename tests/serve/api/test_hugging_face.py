@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from tokenizers import Tokenizer
 
 from serve.app import create_app
-from serve.http.api_keys import Keys
+from serve.http.api_keys import ApiKeySet
 from tests.support.arithmetic_bundles import SUM, save_arithmetic
 from tests.support.browser import run_browser
 from tests.support.paths import ROOT
@@ -128,7 +128,9 @@ def test_hugging_face_s_client_gets_what_the_predictor_says(address: str, tiny_o
 @pytest.fixture
 def sums(tokenizer: Tokenizer, tmp_path: Path) -> Iterator[Any]:
     bundle = save_arithmetic(tmp_path / "sum", tokenizer, SUM)
-    with TestClient(create_app(bundle, keys=Keys(["secret"])), headers={"Authorization": "Bearer secret"}) as client:
+    with TestClient(
+        create_app(bundle, keys=ApiKeySet(["secret"])), headers={"Authorization": "Bearer secret"}
+    ) as client:
         yield client
 
 

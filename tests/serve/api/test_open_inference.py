@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from serve.api.open_inference import InferResponse, V2Error
 from serve.app import create_app
 from serve.engine.limits import Limits
-from serve.http.api_keys import Keys
+from serve.http.api_keys import ApiKeySet
 from tests.support.arithmetic_bundles import LOG, SUM, save_arithmetic
 from tests.support.responses import sample
 from toolkit.bundle.format import open_bundle
@@ -159,7 +159,7 @@ def test_errors_of_http_have_it_too(client: TestClient, tiny_onnx: Path) -> None
         ("POST", INFER, b"x" * 6000, JSON, 413),
     ):  # fmt: skip
         assert error_of(client.request(method, path, content=content, headers=headers))[0] == status
-    with TestClient(create_app(tiny_onnx, keys=Keys(["k"]))) as locked:
+    with TestClient(create_app(tiny_onnx, keys=ApiKeySet(["k"]))) as locked:
         assert error_of(locked.get("/v2/models/onnx"))[0] == 401
         assert locked.get("/v2/models/onnx", headers={"authorization": "Bearer k"}).status_code == 200
 

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from serve.engine.engine import Answer, Engine
-from serve.engine.latency_model import CostModel
+from serve.engine.engine import Engine, EngineResult
+from serve.engine.latency_model import LatencyModel
 from serve.engine.limits import Limits
 from serve.engine.queue import MAX_PADDING
 from serve.engine.tokenization import Text
-from serve.engine.workers import Workers
+from serve.engine.workers import WorkerPool
 from serve.exceptions import ServeError
 from serve.metrics import Metrics
 from tests.support.arithmetic_bundles import LOG, SMALL_TABLE, SUM, save_arithmetic
@@ -52,7 +52,7 @@ def serve(path: Path, work: Callable[[Engine, Gate], Awaitable[None]], **limits:
     async def main() -> Metrics:
         predictor, gate = load(path)
         metrics, accepted = Metrics(), Limits(**({"workers": 1} | limits))
-        engine = Engine(predictor, accepted, metrics, Workers(accepted.workers, metrics))
+        engine = Engine(predictor, accepted, metrics, WorkerPool(accepted.workers, metrics))
         METRICS[engine] = metrics
         try:
             async with asyncio.timeout(60):
@@ -82,7 +82,7 @@ def one(text: str) -> list[Text]:
     return [(text, None)]
 
 
-async def queued(engine: Engine, *texts: str, timeout_ms: int | None = None) -> list[asyncio.Task[Answer]]:
+async def queued(engine: Engine, *texts: str, timeout_ms: int | None = None) -> list[asyncio.Task[EngineResult]]:
     """A request per text, submitted one after the other, each waiting in the queue when this returns."""
     tasks = []
     for text in texts:
@@ -280,7 +280,7 @@ def test_a_wrong_estimate_heals(bundles: dict[str, Path]) -> None:
 
 
 def test_the_cost_of_a_batch_is_learnt() -> None:
-    cost = CostModel()
+    cost = LatencyModel()
     assert (cost.line(), cost.seconds(1000)) == ((0.0, 0.0), 0.0)
     cost.observe(10, 0.5)
     assert cost.line() == pytest.approx((0.05, 0.0))
@@ -297,7 +297,7 @@ def test_the_cost_of_a_batch_is_learnt() -> None:
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 4096), st.floats(0, 100)), min_size=1, max_size=60))
 def test_costs_are_never_negative(batches: list[tuple[int, float]]) -> None:
-    cost = CostModel()
+    cost = LatencyModel()
     for tokens, seconds in batches:
         cost.observe(tokens, seconds)
     slope, start = cost.line()

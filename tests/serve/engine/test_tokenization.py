@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from serve.engine.tokenization import AT_ONCE, Text, Tokenization
 from serve.exceptions import ServeError
 from tests.support.arithmetic_bundles import SUM, save_arithmetic
-from toolkit.data.tokenization import Direction, Encoded, TextEncoder
+from toolkit.data.tokenization import Direction, EncodedTexts, TextEncoder
 
 BROKEN = "breaks"
 LONG = "word " * (AT_ONCE // 5 + 1)
@@ -30,7 +30,9 @@ class Gated:
         self.at_once: list[bool] = []
         self.max_length = inner.max_length
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, side: Direction = "right") -> Encoded:
+    def encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, side: Direction = "right"
+    ) -> EncodedTexts:
         self.calls.append(list(texts))
         self.at_once.append(threading.current_thread() is threading.main_thread())
         assert self.at_once[-1] or self.gate.wait(30)

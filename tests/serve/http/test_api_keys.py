@@ -16,7 +16,7 @@ from serve.app import create_app
 from serve.engine.engine import Engine
 from serve.engine.limits import Limits
 from serve.exceptions import ErrorResponse
-from serve.http.api_keys import SAFE_HEADERS, Keys
+from serve.http.api_keys import SAFE_HEADERS, ApiKeySet
 from serve.log_format import JsonFormatter, TextFormatter
 from tests.support.responses import log_lines
 from toolkit.config import ServeConfig
@@ -28,7 +28,7 @@ ASK = {"inputs": "private words"}
 
 @pytest.fixture(scope="module")
 def locked(tiny_onnx: Path) -> Iterator[TestClient]:
-    app = create_app(tiny_onnx, limits=Limits(workers=1, payload_limit=2000), keys=Keys(KEYS))
+    app = create_app(tiny_onnx, limits=Limits(workers=1, payload_limit=2000), keys=ApiKeySet(KEYS))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -82,7 +82,7 @@ def test_nothing_is_read_or_run_without_a_key(locked: TestClient, monkeypatch: p
 
 
 def test_every_key_is_compared_whichever_matches(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys, compared = Keys(KEYS), []
+    keys, compared = ApiKeySet(KEYS), []
     real = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", lambda a, b: (compared.append(len(a)), real(a, b))[1])
     for key, expected in (*((one, True) for one in KEYS), ("none", False), ("", False)):
@@ -95,15 +95,15 @@ def test_keys_come_from_the_environment_and_a_file(tmp_path: Path, monkeypatch: 
     file = tmp_path / "keys"
     file.write_text("of-file-1\n\n  of-file-2  \n")
     monkeypatch.setenv("TOOLKIT_API_KEYS", "of-env-1, of-env-2,")
-    keys = Keys.load(str(file))
+    keys = ApiKeySet.load(str(file))
     for key in ("of-file-1", "of-file-2", "of-env-1", "of-env-2"):
         assert keys.accept(f"Bearer {key}".encode())
         assert key not in repr(vars(keys))
     assert not keys.accept(b"Bearer ")
     monkeypatch.setenv("TOOLKIT_API_KEYS", "")
-    assert not Keys.load(None)
+    assert not ApiKeySet.load(None)
     monkeypatch.delenv("TOOLKIT_API_KEYS")
-    assert not Keys.load(None)
+    assert not ApiKeySet.load(None)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_keys_that_would_leave_the_door_open_are_refused_and_not_shown(
     if content is not None:
         (tmp_path / "keys").write_bytes(content)
     with pytest.raises(ToolkitError, match=problem) as refused:
-        Keys.load(None if content is None else str(tmp_path / "keys"))
+        ApiKeySet.load(None if content is None else str(tmp_path / "keys"))
     assert not re.search("good-key|ace|gr\u00fc", str(refused.value).replace("a space", ""))
 
 
@@ -149,7 +149,7 @@ def test_every_response_is_safe_to_show_in_a_browser(client: TestClient, method:
 
 
 def test_other_origins_are_let_in_only_by_name(tiny_onnx: Path) -> None:
-    app = create_app(tiny_onnx, keys=Keys(KEYS), config=ServeConfig((), cors_origins="https://friend.test"))
+    app = create_app(tiny_onnx, keys=ApiKeySet(KEYS), config=ServeConfig((), cors_origins="https://friend.test"))
     with TestClient(app) as client:
         ask = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
         for origin, status in (("https://friend.test", 200), ("https://elsewhere.test", 400)):

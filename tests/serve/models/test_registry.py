@@ -15,9 +15,9 @@ from serve.api.schemas import Info
 from serve.app import create_app
 from serve.engine.limits import Limits
 from serve.metrics import Metrics
-from serve.models.loading import load_predictor, named
+from serve.models.loading import load_predictor, parse_model_names
 from serve.models.registry import Models
-from serve.models.replay import KEPT, KEPT_CHARACTERS, Recent, compare
+from serve.models.replay import KEPT, KEPT_CHARACTERS, RecentInputs, compare
 from tests.support.arithmetic_bundles import SUM, TWICE, rewritten, save_arithmetic
 from tests.support.data import rows
 from tests.support.gate import Gate
@@ -157,12 +157,16 @@ def test_the_input_that_waited_longest_goes_first_whichever_its_model(arithmetic
 
 
 def test_names_come_from_directories_or_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert named(["runs/int8", "b=x/y=z", "runs/fp32/"]) == {"int8": "runs/int8", "b": "x/y=z", "fp32": "runs/fp32/"}
+    assert parse_model_names(["runs/int8", "b=x/y=z", "runs/fp32/"]) == {
+        "int8": "runs/int8",
+        "b": "x/y=z",
+        "fp32": "runs/fp32/",
+    }
     (tmp_path / "a=b c").mkdir()
-    assert named([str(tmp_path / "a=b c")]) == {"a-b-c": str(tmp_path / "a=b c")}
+    assert parse_model_names([str(tmp_path / "a=b c")]) == {"a-b-c": str(tmp_path / "a=b c")}
     monkeypatch.chdir(tmp_path / "a=b c")
-    assert named(["."]) == {"a-b-c": "."}
-    assert named(["/"]) == {"model": "/"}
+    assert parse_model_names(["."]) == {"a-b-c": "."}
+    assert parse_model_names(["/"]) == {"model": "/"}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +183,7 @@ def test_names_come_from_directories_or_are_given(tmp_path: Path, monkeypatch: p
 )
 def test_names_that_will_not_do(given: list[str], problem: str) -> None:
     with pytest.raises(ToolkitError, match=problem):
-        named(given)
+        parse_model_names(given)
 
 
 def test_the_factory_reads_the_environment(
@@ -248,7 +252,7 @@ def test_comparing_by_hand(arithmetic: dict[str, Path], tiny_onnx: Path, tmp_pat
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    recent = Recent()
+    recent = RecentInputs()
     for i in range(3 * KEPT):
         recent.add([(f"{i} " + "x" * 10_000, None if i % 2 else "y" * 10_000)])
     texts = recent.texts()

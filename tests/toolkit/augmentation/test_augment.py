@@ -25,9 +25,9 @@ from transformers import (
 
 from tests.support.data import BAD, FILLER, GOOD
 from toolkit.augmentation import augment
-from toolkit.augmentation.augment import Proposer, Report, augmented, run_augment
+from toolkit.augmentation.augment import CandidateGenerator, Report, augmented, run_augment
 from toolkit.augmentation.glove import load_vectors
-from toolkit.augmentation.mlm_candidates import MaskedWords, masked_logits, whole_words
+from toolkit.augmentation.mlm_candidates import MaskedLMCandidates, masked_logits, whole_words
 from toolkit.augmentation.words import eligible_words
 from toolkit.bundle.format import open_bundle
 from toolkit.config import AugmentConfig, DistillConfig, FinetuneConfig
@@ -79,11 +79,11 @@ def save_mlm(path: Path, vocabulary: Sequence[str], best: Sequence[str] = (), se
 
 def masked_words(
     path: Path, tmp_path: Path, k: int = 3, batch_size: int = 8, together: int = 1, precision: str = "fp32"
-) -> MaskedWords:
-    return MaskedWords(Source(str(path), tmp_path), k, batch_size, together, precision)
+) -> MaskedLMCandidates:
+    return MaskedLMCandidates(Source(str(path), tmp_path), k, batch_size, together, precision)
 
 
-def propose(model: MaskedWords, *texts: str) -> list[dict[str, list[str]]]:
+def propose(model: MaskedLMCandidates, *texts: str) -> list[dict[str, list[str]]]:
     """Candidates by word for each text."""
     words = [eligible_words(text) for text in texts]
     found = model.candidates(texts, words)
@@ -314,7 +314,7 @@ class TestRows:
         exact, report = made(tmp_path, TABLE, glove, mlm=mlm, precision="fp32")
         assert report["mlm_precision"] == "fp32"
         assert "instead of bf16" not in capsys.readouterr().out
-        monkeypatch.setattr("toolkit.augmentation.masked_lm.steady", lambda _: False)
+        monkeypatch.setattr("toolkit.augmentation.masked_lm.is_batch_invariant", lambda _: False)
         rows, report = made(tmp_path, TABLE, glove, "b", mlm=mlm, precision="bf16")
         assert report["mlm_precision"] == "fp32"
         assert "instead of bf16" in capsys.readouterr().out
@@ -334,9 +334,9 @@ class TestRows:
 
         def run(size: int) -> tuple[list[int], list[Any], dict[str, Any]]:
             monkeypatch.setattr(augment, "CHUNK_ROWS", size)
-            proposer, report = Proposer(load_vectors(str(glove)), None, augment.stopwords(), 5), Report()
+            proposer, report = CandidateGenerator(load_vectors(str(glove)), None, augment.stopwords(), 5), Report()
             chunks = list(augmented(config, 4, split, np.arange(len(split)), proposer, report))
-            return [len(chunk) for chunk in chunks], [row for chunk in chunks for row in chunk], report.to_json()
+            return [len(chunk) for chunk in chunks], [row for chunk in chunks for row in chunk], report.to_dict()
 
         (few, rows, told), (many, same, told_again) = run(10_000), run(17)
         assert (len(few), len(many)) == (1, 16)

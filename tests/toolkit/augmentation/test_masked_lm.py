@@ -21,7 +21,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from toolkit.augmentation.masked_lm import for_words, masked_logits, steady
+from toolkit.augmentation.masked_lm import is_batch_invariant, masked_logits, restrict_to_words
 
 CPU = torch.device("cpu")
 WORDS = [7, 8, 11, 30, 39]
@@ -58,7 +58,7 @@ def test_the_words_logits_are_the_whole_models(name: str, places: torch.Tensor) 
     model = built(name)
     whole = model(batch()["input_ids"], attention_mask=batch()["attention_mask"]).logits
     expected = whole[places[:, 0], places[:, 1]][:, WORDS]
-    cut, precision = for_words(model, WORDS, "fp32", CPU)
+    cut, precision = restrict_to_words(model, WORDS, "fp32", CPU)
     assert precision == "fp32"
     torch.testing.assert_close(masked_logits(cut, batch(), places), expected)
 
@@ -67,11 +67,11 @@ def test_the_words_logits_are_the_whole_models(name: str, places: torch.Tensor) 
 @torch.no_grad()
 def test_bf16_is_near_and_its_logits_are_float32(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "toolkit.augmentation.masked_lm.steady", lambda _: True
+        "toolkit.augmentation.masked_lm.is_batch_invariant", lambda _: True
     )  # also where this machine's kernels are not
     model = built(name)
-    exact, _ = for_words(copy.deepcopy(model), WORDS, "fp32", CPU)
-    rounded, precision = for_words(model, WORDS, "bf16", CPU)
+    exact, _ = restrict_to_words(copy.deepcopy(model), WORDS, "fp32", CPU)
+    rounded, precision = restrict_to_words(model, WORDS, "bf16", CPU)
     assert precision == "bf16"
     assert {one.dtype for one in rounded.base_model.parameters()} == {torch.bfloat16}
     found, expected = (masked_logits(one, batch(), PLACES) for one in (rounded, exact))
@@ -82,13 +82,13 @@ def test_bf16_is_near_and_its_logits_are_float32(name: str, monkeypatch: pytest.
 
 
 def test_a_model_whose_logits_depend_on_the_batch_stays_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert steady(built())
+    assert is_batch_invariant(built())
     model = built()
     unsteady = copy.deepcopy(model)
     unsteady.bert.embeddings.register_forward_hook(lambda _, __, states: states * (1 + len(states) / 500))
-    assert not steady(unsteady)
+    assert not is_batch_invariant(unsteady)
     before = {name: one.clone() for name, one in unsteady.bert.state_dict().items()}
-    cut, precision = for_words(unsteady, WORDS, "bf16", CPU)
+    cut, precision = restrict_to_words(unsteady, WORDS, "bf16", CPU)
     assert precision == "fp32"
     assert all(torch.equal(one, before[name]) for name, one in cut.bert.state_dict().items())
 
@@ -98,8 +98,8 @@ def test_auto_is_what_the_cpu_multiplies_in(
     flags: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.setattr("toolkit.training.precision.environment", lambda: {"cpu_flags": flags})
-    monkeypatch.setattr("toolkit.augmentation.masked_lm.steady", lambda _: True)
-    assert for_words(built(), WORDS, "auto", CPU)[1] == expected
+    monkeypatch.setattr("toolkit.augmentation.masked_lm.is_batch_invariant", lambda _: True)
+    assert restrict_to_words(built(), WORDS, "auto", CPU)[1] == expected
 
 
 @torch.no_grad()

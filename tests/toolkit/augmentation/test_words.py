@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.augmentation.words import Word, eligible_words, is_word, match_case, replaced
+from toolkit.augmentation.words import Word, eligible_words, is_word, match_case, replace_words
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_words_stand_where_they_say_and_in_order(text: str) -> None:
     found = eligible_words(text)
     assert all(text[word.start : word.end] == word.text and is_word(word.text) for word in found)
     assert all(a.end <= b.start for a, b in pairwise(found))
-    assert replaced(text, [(word, word.text) for word in found]) == text
+    assert replace_words(text, [(word, word.text) for word in found]) == text
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ def test_case_is_carried_over(word: str, like: str, expected: str) -> None:
 
 def test_replacing_leaves_the_rest_alone() -> None:
     text = "a warm, clever  film"
-    assert replaced(text, [(Word("warm", 2, 6), "cold"), (Word("film", 16, 20), "plot")]) == "a cold, clever  plot"
+    assert replace_words(text, [(Word("warm", 2, 6), "cold"), (Word("film", 16, 20), "plot")]) == "a cold, clever  plot"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from toolkit.bench.bench import hold_claims, measure, run_bench
+from toolkit.bench.bench import measure, require_claims, run_bench
 from toolkit.bench.models import directory
 from toolkit.bench.random_models import architecture_key, build, cached_onnx, export_onnx
 from toolkit.bundle.format import open_bundle, write_bundle
@@ -45,7 +45,7 @@ def onnx_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) ->
     source = open_bundle(tiny_student)
     out = tmp_path_factory.mktemp("onnx") / "int8"
     manifest = {
-        "kind": "onnx", "task": source.task.to_json(), "precision": "int8", "max_length": 32, "parent": source.digest,
+        "kind": "onnx", "task": source.task.to_dict(), "precision": "int8", "max_length": 32, "parent": source.digest,
         "config": {}, "seed": 0, "metrics": {"accuracy": 0.75, "f1": 0.7}, "teacher_metrics": {"accuracy": 0.8},
     }  # fmt: skip
     with write_bundle(out, manifest) as staging:
@@ -226,9 +226,9 @@ def test_cores_are_physical_allowed_and_within_the_quota(tmp_path: Path, monkeyp
     assert environment.physical_cores() == 2
     stat = tmp_path / "stat"
     monkeypatch.setattr(machine, "STAT", stat)
-    assert environment.Others().share() is None
+    assert environment.BackgroundLoad().share() is None
     stat.write_text("cpu  100 0 100 9999 5 0 0 0 0 0\n")
-    others = environment.Others()
+    others = environment.BackgroundLoad()
     assert others.share() == pytest.approx(0, abs=0.01)
     stat.write_text("cpu  100 0 100 9999 5 0 0 99999999 0 0\n")  # all of it stolen by other guests
     assert others.share() == 1
@@ -248,11 +248,11 @@ def test_tinybert4_against_bert_base(tmp_path: Path, save_model: Callable[..., P
 
     shape = {"num_hidden_layers": 4, "hidden_size": 312, "intermediate_size": 1200, "num_attention_heads": 12}
     manifest = {
-        "kind": "student", "task": TASKS["sst2"].to_json(), "precision": "fp32", "max_length": 128, "parent": None,
+        "kind": "student", "task": TASKS["sst2"].to_dict(), "precision": "fp32", "max_length": 128, "parent": None,
         "config": {}, "seed": 0, "metrics": {},
     }  # fmt: skip
     with write_bundle(tmp_path / "student", manifest) as staging:
         save_model(BertForSequenceClassification(BertConfig(**shape)), staging)
     report = measure(BenchConfig(bundles=(str(tmp_path / "student"),), batch_sizes=(1,)))
-    hold_claims(report)
+    require_claims(report)
     assert [one["parameters"] for one in report.content["models"]] == [109_482_240 + 1538, 14_350_248 + 626]

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from toolkit.bench.bench import measure
-from toolkit.bench.comparisons import Setting, comparisons, random_batch
-from toolkit.bench.models import Subject, from_bundle
+from toolkit.bench.comparisons import BenchContext, comparisons, random_batch
+from toolkit.bench.models import BenchModel, from_bundle
 from toolkit.bench.random_models import export_onnx
 from toolkit.bench.replicates import job, replicate, run_job
-from toolkit.bench.runners import Stable, resolve_device
+from toolkit.bench.runners import RunnerCache, resolve_device
 from toolkit.bench.scenarios import text_scenarios, throughput_by_batch
 from toolkit.bundle.format import open_bundle
 from toolkit.config import BenchConfig
@@ -33,19 +33,19 @@ CONFIG = BenchConfig(
 @pytest.fixture(scope="module")
 def setting(
     tmp_path_factory: pytest.TempPathFactory, tiny_student: Path, tiny_bert: Callable[..., Any], data_dir: Path
-) -> Setting:
+) -> BenchContext:
     """The tiny student against a somewhat larger one, with texts of its task."""
     folder = tmp_path_factory.mktemp("setting")
     subject = from_bundle(open_bundle(tiny_student), folder)
     config = tiny_bert(hidden_size=48).config.to_dict()
     export_onnx(config, folder / "baseline.onnx")
-    baseline = Subject("baseline", config, folder / "baseline.onnx")
+    baseline = BenchModel("baseline", config, folder / "baseline.onnx")
     assert subject.bundle is not None
     texts = load_split(subject.bundle.task, "dev", data_dir).head(CONFIG.queries, CONFIG.seed)
-    return Setting(CONFIG.on("cpu"), Stable(1, "cpu"), baseline, [subject], {subject.name: texts})
+    return BenchContext(CONFIG.on("cpu"), RunnerCache(1, "cpu"), baseline, [subject], {subject.name: texts})
 
 
-def test_single_stream_and_offline_ask_every_text(setting: Setting) -> None:
+def test_single_stream_and_offline_ask_every_text(setting: BenchContext) -> None:
     found = text_scenarios(setting)
     # the baseline and the student in ONNX, the bundle as given in PyTorch
     assert [one["scenario"] for one in found] == ["single", "single", "offline"] * 3
@@ -64,7 +64,7 @@ def test_single_stream_and_offline_ask_every_text(setting: Setting) -> None:
     assert text_scenarios(replace(setting, splits={})) == []
 
 
-def test_batching_changes_no_answer(setting: Setting) -> None:
+def test_batching_changes_no_answer(setting: BenchContext) -> None:
     """What offline and the padded side run gives the logits of one text at a time."""
     one, subject = setting.stable.given(setting.subjects[0]), setting.subjects[0]
     assert one is not None
@@ -90,7 +90,7 @@ def test_batching_changes_no_answer(setting: Setting) -> None:
     assert fixed == [32] * 3
 
 
-def test_the_grid_of_a_gpu_runs_on_any_device(setting: Setting) -> None:
+def test_the_grid_of_a_gpu_runs_on_any_device(setting: BenchContext) -> None:
     """The code that times CUDA in several precisions, here on the CPU."""
     wide = replace(setting, config=replace(setting.config, precisions=("fp32", "bf16")))
     found = throughput_by_batch(wide)
@@ -106,8 +106,8 @@ def test_the_grid_of_a_gpu_runs_on_any_device(setting: Setting) -> None:
     assert 0 < np.abs(exact - short).max() < 0.1 * np.abs(exact).max()
 
 
-def test_without_onnxruntime_on_the_device_both_sides_are_pytorch(setting: Setting) -> None:
-    stable = Stable(1, "cpu")
+def test_without_onnxruntime_on_the_device_both_sides_are_pytorch(setting: BenchContext) -> None:
+    stable = RunnerCache(1, "cpu")
     stable.has_onnx = False  # as on CUDA without onnxruntime-gpu
     bare = replace(setting, stable=stable, splits={}, config=replace(setting.config, precisions=("fp32", "bf16")))
     found = comparisons(bare)
@@ -135,7 +135,7 @@ def test_what_depends_on_the_device() -> None:
     assert (on_cpu.batch_sizes, on_cpu.length, on_cpu.precisions, on_cpu.grid) == ((1,), 16, ("fp32",), (4, 1))
 
 
-def test_a_job_gives_the_pairs_of_the_claimed_comparison(setting: Setting) -> None:
+def test_a_job_gives_the_pairs_of_the_claimed_comparison(setting: BenchContext) -> None:
     two = replace(setting, config=replace(setting.config, batch_sizes=(1, 2)))
     found = run_job(json.loads(json.dumps(job(two, setting.subjects[0]))))
     assert [len(one["a_samples_ms"]) for one in found] == [5, 5]
@@ -143,7 +143,7 @@ def test_a_job_gives_the_pairs_of_the_claimed_comparison(setting: Setting) -> No
 
 
 @pytest.mark.slow
-def test_fresh_processes_repeat_the_claimed_comparison(setting: Setting) -> None:
+def test_fresh_processes_repeat_the_claimed_comparison(setting: BenchContext) -> None:
     three = replace(setting, config=replace(setting.config, replicates=3, batch_sizes=(1, 2)))
     entries = [
         {"kind": "distillation", "claim": 1.0, "b": {"model": setting.subjects[0].architecture}, "batch_size": size}
@@ -161,7 +161,7 @@ def test_fresh_processes_repeat_the_claimed_comparison(setting: Setting) -> None
     assert "replicated" not in unclaimed
 
 
-def test_a_child_that_fails_is_told_of(setting: Setting) -> None:
+def test_a_child_that_fails_is_told_of(setting: BenchContext) -> None:
     gone = replace(setting.baseline, onnx=Path("/nowhere/model.onnx"))
     with pytest.raises(ToolkitError, match="fresh process"):
         broken = replace(setting, baseline=gone, config=replace(setting.config, replicates=3))

@@ -20,7 +20,7 @@ from toolkit.bundle.format import (
     FORMAT_VERSION,
     MANIFEST,
     Bundle,
-    check_target,
+    check_output_path,
     is_bundle,
     manifest_digest,
     open_bundle,
@@ -42,7 +42,7 @@ FILES = {
 
 def manifest() -> dict[str, object]:
     return {
-        "kind": "onnx", "task": TASK.to_json(), "precision": "int8", "max_length": 32, "parent": None, "config": {},
+        "kind": "onnx", "task": TASK.to_dict(), "precision": "int8", "max_length": 32, "parent": None, "config": {},
         "seed": 0, "metrics": {"accuracy": 0.5},
     }  # fmt: skip
 
@@ -256,7 +256,7 @@ def test_an_empty_folder_and_missing_parents_will_do(tmp_path: Path) -> None:
 def test_a_parent_that_cannot_be_made_is_refused_early(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ToolkitError, match="cannot create"):
-        check_target(tmp_path / "file" / "out")
+        check_output_path(tmp_path / "file" / "out")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that not even root can write in")

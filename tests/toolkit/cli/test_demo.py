@@ -13,7 +13,7 @@ import pytest
 
 from toolkit.bench.server.process import ask, serving
 from toolkit.bundle.format import open_bundle
-from toolkit.bundle.provenance import _made_by, step
+from toolkit.bundle.provenance import _made_by, run_or_reuse
 from toolkit.cli.demo import Plan
 from toolkit.config import DemoConfig, ExportConfig
 from toolkit.inference.predictor import open_predictor
@@ -33,7 +33,7 @@ def test_a_step_is_kept_only_if_it_would_be_made_the_same(tiny_student: Path) ->
     """`tiny_onnx` and `tiny_student` are sealed bundles; a stored configuration decides."""
     bundle = open_bundle(tiny_student)
     wanted = ExportConfig("x", str(tiny_student))
-    bundle.manifest["config"] = json.loads(json.dumps(wanted.to_json()))  # as it is read, tuples are lists
+    bundle.manifest["config"] = json.loads(json.dumps(wanted.to_dict()))  # as it is read, tuples are lists
     assert _made_by(bundle, wanted, None)
     assert not _made_by(bundle, ExportConfig("x", str(tiny_student), max_drop=2.0), None)
     assert not _made_by(bundle, wanted, bundle)  # its parent is not itself
@@ -48,8 +48,8 @@ def test_a_step_that_is_not_there_is_run(tiny_student: Path, tmp_path: Path) -> 
         ran.append(config)
         return open_bundle(tiny_student)
 
-    assert step("t", ExportConfig("x", str(tmp_path / "none")), run).path == tiny_student  # type: ignore[arg-type]
-    assert step("t", ExportConfig("x", str(tiny_student)), run).path == tiny_student  # type: ignore[arg-type]
+    assert run_or_reuse("t", ExportConfig("x", str(tmp_path / "none")), run).path == tiny_student  # type: ignore[arg-type]
+    assert run_or_reuse("t", ExportConfig("x", str(tiny_student)), run).path == tiny_student  # type: ignore[arg-type]
     assert len(ran) == 2  # the second one was there, made by another configuration
 
 

@@ -139,7 +139,7 @@ def test_without_onnx_the_rest_is_told(chain: dict[str, Path], monkeypatch: pyte
 def test_names_with_brackets_are_told_as_they_are(tiny_bert: Any, save_model: Any, tmp_path: Path) -> None:
     task = Task("auto", ("[bold]no", "[/]yes"), metrics=("accuracy",))
     manifest = {
-        "kind": "student", "task": task.to_json(), "precision": "fp32", "max_length": 32, "parent": "0123456789abcdef",
+        "kind": "student", "task": task.to_dict(), "precision": "fp32", "max_length": 32, "parent": "0123456789abcdef",
         "config": {}, "seed": 0, "metrics": {},
     }  # fmt: skip
     with write_bundle(tmp_path / "b", manifest) as staging:

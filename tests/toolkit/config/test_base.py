@@ -21,7 +21,7 @@ BENCH = BenchConfig(bundles=("student",))
 @pytest.mark.parametrize("config", [FINETUNE, DISTILL, GENERAL, EXPORT, BENCH])
 def test_defaults_have_no_fault_and_go_through_json(config: Config) -> None:
     config.check()
-    stored = json.loads(json.dumps(config.to_json()))
+    stored = json.loads(json.dumps(config.to_dict()))
     assert type(config)(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}) == config
 
 

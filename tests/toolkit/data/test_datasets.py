@@ -130,14 +130,14 @@ def test_pairs(tmp_path: Path, suffix: str) -> None:
     task, split = auto(save(tmp_path, suffix, table))
     assert task.pair_column == "text_pair"
     assert split.pairs == ["b", "d"]
-    kept = Task.from_json(task.to_json(), task.max_length)  # as a bundle keeps it
+    kept = Task.from_dict(task.to_dict(), task.max_length)  # as a bundle keeps it
     assert load_split(kept, "train", tmp_path).pairs == ["b", "d"]
 
 
 @EVERY
 def test_a_single_text_task_from_a_bundle_reads_its_files_again(tmp_path: Path, suffix: str) -> None:
     task, split = auto(save(tmp_path, suffix, [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]))
-    kept = Task.from_json(task.to_json(), task.max_length)
+    kept = Task.from_dict(task.to_dict(), task.max_length)
     assert load_split(kept, "train", tmp_path).digest == split.digest
 
 

@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from toolkit.distillation.activations import Trace
+from toolkit.distillation.activations import ActivationRecorder
 from toolkit.errors import ToolkitError
 from toolkit.models.families import encoder_layers
 
@@ -38,7 +38,7 @@ def build(family: str, attention: str | None = None) -> PreTrainedModel:
 def test_scores_and_states_are_the_models_own(family: str) -> None:
     batch = {"input_ids": torch.randint(5, 90, (2, 7)), "attention_mask": torch.ones(2, 7, dtype=torch.long)}
     fast = build(family)
-    trace = Trace(fast, [0, 2, 4], values=True)
+    trace = ActivationRecorder(fast, [0, 2, 4], values=True)
     with torch.no_grad():
         fast(**batch)
     states = trace.states
@@ -57,7 +57,7 @@ def test_scores_and_states_are_the_models_own(family: str) -> None:
 
 def test_mpnet_scores_hold_the_position_bias() -> None:
     model = build("mpnet")
-    trace = Trace(model, [1])
+    trace = ActivationRecorder(model, [1])
     with torch.no_grad():
         model(input_ids=torch.randint(5, 90, (1, 6)))
         with_bias = trace.states.attention_scores(1)
@@ -70,7 +70,7 @@ def test_mpnet_scores_hold_the_position_bias() -> None:
 
 def test_what_is_not_asked_for_is_not_kept_and_close_stops_it() -> None:
     model = build("bert")
-    trace = Trace(model, [0, 3], hidden=False)
+    trace = ActivationRecorder(model, [0, 3], hidden=False)
     with torch.no_grad():
         model(input_ids=torch.randint(5, 90, (1, 4)))
     states = trace.states
@@ -85,7 +85,7 @@ def test_what_is_not_asked_for_is_not_kept_and_close_stops_it() -> None:
 
 def test_scores_carry_gradients_to_queries_and_keys() -> None:
     model = build("bert")
-    trace = Trace(model, [2])
+    trace = ActivationRecorder(model, [2])
     model.base_model(input_ids=torch.randint(5, 90, (1, 4)))
     trace.states.attention_scores(2).square().sum().backward()
     attention = model.base_model.encoder.layer[1].attention.self

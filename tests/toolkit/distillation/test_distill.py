@@ -17,10 +17,10 @@ from transformers import AutoModelForSequenceClassification
 from tests.support.data import rows
 from toolkit.bundle.format import open_bundle
 from toolkit.config import DistillConfig, FinetuneConfig
-from toolkit.data.tokenization import Encoded
-from toolkit.distillation.data import Answers
+from toolkit.data.tokenization import EncodedTexts
+from toolkit.distillation.data import TeacherLogitsDataset
 from toolkit.distillation.distill import run_distill
-from toolkit.distillation.objectives import Prediction
+from toolkit.distillation.objectives import PredictionObjective
 from toolkit.distillation.seeds import run_seeds
 from toolkit.errors import ToolkitError
 from toolkit.inference.evaluate import evaluate_bundle
@@ -164,9 +164,11 @@ def test_labels_are_learnt_where_there_are_any(
 
 def test_an_unlabelled_row_counts_nothing_in_the_label_loss(tiny_bert: Any) -> None:
     student = tiny_bert()
-    encoded = Encoded([np.arange(5, 9 + i) for i in range(4)], [np.zeros(4 + i, int) for i in range(4)], np.zeros(4), 0)
-    rows_ = Answers(encoded, np.zeros((4, 2), np.float32), np.array([1, 0]))
-    objective = Prediction(student, "classification", 1.0, prediction=0.0, label=3.0)
+    encoded = EncodedTexts(
+        [np.arange(5, 9 + i) for i in range(4)], [np.zeros(4 + i, int) for i in range(4)], np.zeros(4), 0
+    )
+    rows_ = TeacherLogitsDataset(encoded, np.zeros((4, 2), np.float32), np.array([1, 0]))
+    objective = PredictionObjective(student, "classification", 1.0, prediction=0.0, label=3.0)
     with torch.no_grad():
         some, none, first = (float(objective(rows_.collate(rows))["label"]) for rows in ([0, 1, 2, 3], [2, 3], [0]))
         second = float(objective(rows_.collate([1]))["label"])

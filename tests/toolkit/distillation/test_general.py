@@ -22,7 +22,7 @@ from tests.support.models import word_pieces
 from toolkit.bundle.format import open_bundle
 from toolkit.config import DistillConfig, FinetuneConfig
 from toolkit.data import corpus as corpus_module
-from toolkit.data.corpus import Packed, pack
+from toolkit.data.corpus import PackedCorpus, pack_corpus
 from toolkit.distillation.distill import run_distill
 from toolkit.distillation.general import run_general
 from toolkit.errors import ToolkitError
@@ -67,7 +67,7 @@ def student(tmp_path_factory: pytest.TempPathFactory, encoder: Path, text: Path)
     return out
 
 
-def bodies(packed: Packed) -> list[int]:
+def bodies(packed: PackedCorpus) -> list[int]:
     """All rows' tokens between [CLS] and [SEP], which stand where they should."""
     batch = packed.batch(range(len(packed)))
     ids = batch["input_ids"]
@@ -93,10 +93,10 @@ def test_no_token_is_lost_added_or_padded(documents: list[list[str]], length: in
         (path / "text.txt").write_text("".join(f"{' '.join(words)}\n" for words in documents))
         if not expected:
             with pytest.raises(ToolkitError, match="holds no text"):
-                pack([str(path / "text.txt")], path / "tokenizer.json", length=length, stem=path / "out")
+                pack_corpus([str(path / "text.txt")], path / "tokenizer.json", length=length, stem=path / "out")
             assert sorted(one.name for one in path.iterdir()) == ["text.txt", "tokenizer.json"]
             return
-        found = bodies(pack([str(path / "text.txt")], path / "tokenizer.json", length=length, stem=path / "out"))
+        found = bodies(pack_corpus([str(path / "text.txt")], path / "tokenizer.json", length=length, stem=path / "out"))
     assert found[: len(expected)] == expected
     filled = found[len(expected) :]  # only the last row is filled up, from the start
     assert len(filled) < length - 2
@@ -112,12 +112,12 @@ def test_files_of_every_form_give_the_same_tokens(tokenizer_file: Path, tmp_path
     (tmp_path / "set" / "train.txt").write_text("\n".join(lines) + "\n")
     forms = (["whole.txt"], ["a.txt", "b.txt.gz"], ["[ab].txt*"], ["set"])
     packed = [
-        pack([str(tmp_path / one) for one in names], tokenizer_file, length=16, stem=tmp_path / f"out{i}")
+        pack_corpus([str(tmp_path / one) for one in names], tokenizer_file, length=16, stem=tmp_path / f"out{i}")
         for i, names in enumerate(forms)
     ]
     assert all(one.record["sha256"] == packed[0].record["sha256"] for one in packed)
     assert {one.record["documents"] for one in packed} == {60}
-    few = pack([str(tmp_path / "whole.txt")], tokenizer_file, length=16, stem=tmp_path / "few", max_rows=3)
+    few = pack_corpus([str(tmp_path / "whole.txt")], tokenizer_file, length=16, stem=tmp_path / "few", max_rows=3)
     assert len(few) == 3
     assert bodies(few) == bodies(packed[0])[: 3 * 14]
 
@@ -127,7 +127,7 @@ def test_a_line_of_any_length_is_read_in_pieces(
 ) -> None:
     monkeypatch.setattr(corpus_module, "LONGEST_PIECE", 50)
     (tmp_path / "one.txt").write_text("film " * 1000)
-    packed = pack([str(tmp_path / "one.txt")], tokenizer_file, length=16, stem=tmp_path / "out")
+    packed = pack_corpus([str(tmp_path / "one.txt")], tokenizer_file, length=16, stem=tmp_path / "out")
     assert packed.record["documents"] == 100
     film = Tokenizer.from_file(str(tokenizer_file)).token_to_id("film")
     assert bodies(packed).count(film) >= 1000
@@ -138,17 +138,17 @@ def test_tokens_are_kept_for_the_same_text_only(
 ) -> None:
     path, out = tmp_path / "text.txt", tmp_path / "out"
     path.write_text("a fine film\n")
-    first = pack([str(path)], tokenizer_file, length=8, stem=out)
+    first = pack_corpus([str(path)], tokenizer_file, length=8, stem=out)
     with monkeypatch.context() as patch:
         patch.delattr(corpus_module, "_write")  # what is there is taken: nothing is tokenized
-        assert pack([str(path)], tokenizer_file, length=12, stem=out).record == first.record
+        assert pack_corpus([str(path)], tokenizer_file, length=12, stem=out).record == first.record
     path.write_text("a dull film\n")
-    changed = pack([str(path)], tokenizer_file, length=8, stem=out)
+    changed = pack_corpus([str(path)], tokenizer_file, length=8, stem=out)
     assert changed.record["sha256"] != first.record["sha256"]
     damaged = bytearray((tmp_path / "out.tokens").read_bytes())
     damaged[0] ^= 1
     (tmp_path / "out.tokens").write_bytes(damaged)
-    assert pack([str(path)], tokenizer_file, length=8, stem=out).record == changed.record
+    assert pack_corpus([str(path)], tokenizer_file, length=8, stem=out).record == changed.record
     assert sorted(one.name for one in tmp_path.iterdir()) == [
         "out.tokens", "out.tokens.json", "text.txt", "tokenizer.json",
     ]  # fmt: skip
@@ -171,13 +171,13 @@ def test_text_that_cannot_be_read(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ToolkitError, match=fault):
-        pack([str(tmp_path / name)], tokenizer_file, length=8, stem=tmp_path / "out")
+        pack_corpus([str(tmp_path / name)], tokenizer_file, length=8, stem=tmp_path / "out")
     assert not list(tmp_path.glob("*out*"))
 
 
 def test_memory_does_not_hold_the_corpus(tokenizer_file: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a fine film\n" * 5000)
-    packed = pack([str(tmp_path / "text.txt")], tokenizer_file, length=16, stem=tmp_path / "out")
+    packed = pack_corpus([str(tmp_path / "text.txt")], tokenizer_file, length=16, stem=tmp_path / "out")
     assert isinstance(packed.tokens, np.memmap)
     assert packed.lengths.strides == (0,)  # one number, however many rows
 
@@ -271,18 +271,18 @@ def test_relations_teach_a_student_with_other_heads(encoder: Path, text: Path, t
 def test_the_last_checkpoint_is_gone_on_from(
     encoder: Path, text: Path, tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toolkit.training.trainer import Run
+    from toolkit.training.trainer import StageTrainer
 
-    step, calls = Run.step, []
+    step, calls = StageTrainer.step, []
 
-    def stop(self: Run, parts: Any) -> Any:
+    def stop(self: StageTrainer, parts: Any) -> Any:
         calls.append(1)
         if len(calls) == 12:
             raise KeyboardInterrupt
         return step(self, parts)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Run, "step", stop)
+        patch.setattr(StageTrainer, "step", stop)
         distill_general(encoder, text, tmp_path / "s", checkpoint_every=5)
     assert (tmp_path / "s.partial").is_dir()
     distill_general(encoder, text, tmp_path / "s", checkpoint_every=5)

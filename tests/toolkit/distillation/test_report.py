@@ -17,7 +17,7 @@ from tests.support.browser import BROWSERS_OWN, SCREENSHOTS, Outline, recording_
 from toolkit.bundle.format import open_bundle
 from toolkit.config import DistillConfig
 from toolkit.distillation.distill import run_distill
-from toolkit.distillation.report import Phases, page
+from toolkit.distillation.report import PhaseTimer, page
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_every_figure_of_the_metrics_is_on_the_page(content: dict[str, Any]) -> 
 
 
 def test_phases_add_up_and_count_what_failed() -> None:
-    phases = Phases()
+    phases = PhaseTimer()
     for _ in range(2):
         with pytest.raises(ValueError, match="x"), phases("one"):
             raise ValueError("x")

@@ -16,7 +16,7 @@ from toolkit.bundle.format import open_bundle, write_bundle
 from toolkit.data.tokenization import Batch
 from toolkit.errors import ToolkitError
 from toolkit.inference.evaluate import evaluate_bundle
-from toolkit.inference.predictor import Predictor, check_company, open_predictor
+from toolkit.inference.predictor import Predictor, check_batch_invariance, open_predictor
 from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime
 from toolkit.tasks import Task
 
@@ -75,7 +75,7 @@ def test_regression_scores_are_the_number_itself(
     tmp_path: Path, tiny_bert: Callable[..., object], save_model: Callable[..., Path]
 ) -> None:
     task = Task("auto", ("score",), kind="regression", metrics=("pearson",))
-    entries = {"kind": "student", "task": task.to_json(), "precision": "fp32", "max_length": 32, "parent": None}
+    entries = {"kind": "student", "task": task.to_dict(), "precision": "fp32", "max_length": 32, "parent": None}
     with write_bundle(tmp_path / "out", entries) as staging:
         save_model(tiny_bert(id2label={0: "score"}, label2id={"score": 0}), staging)
     found = open_predictor(tmp_path / "out")
@@ -182,7 +182,7 @@ def test_int8_that_depends_on_its_company_is_not_run(
     bundle = replace(bundle, manifest=bundle.manifest | {"precision": precision})
     runtime = Neighbourly(by)
     with pytest.raises(ToolkitError, match="other scores in a batch than alone") if refused else nullcontext():
-        check_company(Predictor(bundle, runtime))
+        check_batch_invariance(Predictor(bundle, runtime))
     if precision == "int8":
         assert runtime.shapes[-1] == (8, bundle.max_length)
     else:

@@ -11,11 +11,11 @@ from hypothesis.extra import numpy as hnp
 from toolkit.measurement.statistics import (
     Ratio,
     changed_ratio,
-    decided,
-    noise,
+    is_decided,
     paired_ratio,
     percentile,
     product_ratio,
+    relative_iqr,
     replicated_ratio,
 )
 
@@ -80,17 +80,17 @@ def test_looking_often_seldom_decides_wrongly() -> None:
     stopped = 0
     for _ in range(60):
         a, b = noisy(random, 30, ratio=9.4)
-        stopped += any(decided(a[:n], b[:n], claim=9.4, precision=0.0) for n in (10, 15, 20, 25, 30))
+        stopped += any(is_decided(a[:n], b[:n], claim=9.4, precision=0.0) for n in (10, 15, 20, 25, 30))
     assert stopped <= 3
 
 
 def test_decided() -> None:
     a, b = noisy(np.random.default_rng(4), 20, ratio=14.0, spread=0.05)
-    assert decided(a, b, claim=9.4, precision=0.0)
-    assert decided(a, b, claim=20.0, precision=0.0)
-    assert not decided(a, b, claim=14.0, precision=1.0)
-    assert decided(a, b, claim=None, precision=0.5)
-    assert not decided(a, b, claim=None, precision=1e-6)
+    assert is_decided(a, b, claim=9.4, precision=0.0)
+    assert is_decided(a, b, claim=20.0, precision=0.0)
+    assert not is_decided(a, b, claim=14.0, precision=1.0)
+    assert is_decided(a, b, claim=None, precision=0.5)
+    assert not is_decided(a, b, claim=None, precision=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
@@ -183,4 +183,4 @@ def test_percentiles_are_of_real_queries_and_only_where_there_are_enough() -> No
     assert percentile(times[:99], 0.99) is None
     assert percentile(times[:10], 0.9) == 9
     assert percentile([7.0], 0.9) is None
-    assert noise([8.0, 9.0, 10.0, 11.0, 12.0]) == pytest.approx(0.2)
+    assert relative_iqr([8.0, 9.0, 10.0, 11.0, 12.0]) == pytest.approx(0.2)

@@ -69,7 +69,7 @@ def test_a_noisy_series_is_not_guessed_at() -> None:
     clock = Clock()
     quiet = measure_pairs(clock.program(95, 0.002), clock.program(10, 0.002), max_pairs=30, claim=9.4, clock=clock)
     assert quiet.ratio.verdict(9.4) == "PASS"
-    assert pairs.to_json()["b_noise"] > 0.3 > 0.05 > quiet.to_json()["b_noise"]
+    assert pairs.to_dict()["b_noise"] > 0.3 > 0.05 > quiet.to_dict()["b_noise"]
 
 
 def test_pairs_are_interleaved_and_balanced() -> None:
@@ -124,8 +124,8 @@ def test_warm_up_lasts_until_a_program_is_as_fast_as_it_gets(
 def test_an_unsettled_side_is_reported() -> None:
     clock = Clock()
     falling = clock.program(1, first=tuple(8000 * 0.9**i for i in range(50)))
-    assert not measure_pairs(falling, clock.program(10), max_pairs=5, clock=clock).to_json()["steady"]
-    assert measure_pairs(clock.program(10), clock.program(10), max_pairs=5, clock=clock).to_json()["steady"]
+    assert not measure_pairs(falling, clock.program(10), max_pairs=5, clock=clock).to_dict()["steady"]
+    assert measure_pairs(clock.program(10), clock.program(10), max_pairs=5, clock=clock).to_dict()["steady"]
 
 
 def test_rounds_run_forwards_and_backwards() -> None:

@@ -30,11 +30,11 @@ from toolkit.distillation.distill import run_distill
 from toolkit.distillation.general import run_general
 from toolkit.errors import ToolkitError
 from toolkit.training.checkpoints import Checkpoints
-from toolkit.training.schedule import Schedule
-from toolkit.training.supervised import Supervised
-from toolkit.training.trainer import Fitted, Rows, fit
+from toolkit.training.schedule import TrainingSchedule
+from toolkit.training.supervised import SupervisedObjective
+from toolkit.training.trainer import EncodedDataset, StageResult, fit
 
-SCHEDULE = Schedule(
+SCHEDULE = TrainingSchedule(
     epochs=3, lr=5e-3, batch_size=4, warmup=0.1, weight_decay=0.01, seed=3, evaluations=2, accumulation=2
 )
 OPTIONS = {"lr": 5e-3, "batch_size": 4}
@@ -51,12 +51,12 @@ def store(tmp_path: Path, every: int | None = 1, inputs: dict[str, str] | None =
 
 def train(
     tiny_bert: Callable[..., Any], checkpoints: Checkpoints | None, die_at: int | None = None, **changes: Any
-) -> tuple[dict[str, torch.Tensor], Fitted, list[int]]:
+) -> tuple[dict[str, torch.Tensor], StageResult, list[int]]:
     """A stage with dropout and a dev metric that rises and falls; the weights, and the rows it was shown."""
     model = tiny_bert(seed=1, hidden_dropout_prob=0.2)
     seen: list[int] = []
 
-    class Watched(Supervised):
+    class Watched(SupervisedObjective):
         def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             if die_at is not None and len(seen) // 2 == die_at:
                 raise Killed
@@ -66,7 +66,7 @@ def train(
     def evaluate() -> float:
         return float(sum(value.double().sum() for value in model.state_dict().values()) * 1e3 % 1)
 
-    rows = Rows(encoded(30), np.arange(30) % 2)
+    rows = EncodedDataset(encoded(30), np.arange(30) % 2)
     fitted = fit(
         Watched(model, "classification"), rows, replace(SCHEDULE, **changes), name="stage", model=model,
         evaluate=evaluate, checkpoints=checkpoints,

@@ -23,12 +23,12 @@ from tests.support.training import SCHEDULE, encoded, intermediate
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.config import DistillConfig
 from toolkit.distillation.distill import run_distill
-from toolkit.distillation.objectives import Intermediate
+from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
 from toolkit.training.distributed import model_logits
-from toolkit.training.schedule import Schedule
-from toolkit.training.supervised import Supervised
-from toolkit.training.trainer import Rows, fit
+from toolkit.training.schedule import TrainingSchedule
+from toolkit.training.supervised import SupervisedObjective
+from toolkit.training.trainer import EncodedDataset, fit
 
 
 def options(tiny_teacher: Path, data_dir: Path, out: Path, **changes: Any) -> dict[str, Any]:
@@ -110,10 +110,10 @@ class TestAccumulation:
 
     def learn(self, tiny_bert: Callable[..., Any], batch_size: int, accumulation: int) -> tuple[Any, Any]:
         objective = intermediate(tiny_bert)
-        schedule = Schedule(
+        schedule = TrainingSchedule(
             epochs=3, lr=1e-2, batch_size=batch_size, warmup=0.1, weight_decay=0.01, seed=0, accumulation=accumulation
         )
-        fitted = fit(objective, Rows(encoded(50)), schedule, name="t", model=objective.student, evaluate=None)
+        fitted = fit(objective, EncodedDataset(encoded(50)), schedule, name="t", model=objective.student, evaluate=None)
         return objective.state_dict(), fitted
 
     def test_it_is_one_large_batch(self, tiny_bert: Callable[..., Any]) -> None:
@@ -148,17 +148,17 @@ def bf16_losses(tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("toolkit.training.trainer.products", lambda *_: nullcontext())
     seen: dict[str, torch.Tensor] = {}
 
-    class Watched(Intermediate):
+    class Watched(IntermediateObjective):
         def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             losses = super().forward(batch)
             seen.update(losses, states=self._traces[1].states.queries[3])
             return losses
 
     objective = intermediate(tiny_bert, Watched)
-    schedule = Schedule(
+    schedule = TrainingSchedule(
         epochs=1, lr=1e-2, batch_size=8, warmup=0.1, weight_decay=0.0, seed=0, precision="bf16"
     )  # fmt: skip
-    fit(objective, Rows(encoded(8)), schedule, name="t", model=objective.student, evaluate=None)
+    fit(objective, EncodedDataset(encoded(8)), schedule, name="t", model=objective.student, evaluate=None)
     assert all(p.dtype == torch.float32 for p in objective.parameters())
     return seen
 
@@ -171,9 +171,9 @@ def test_losses_are_float32_at_every_precision(bf16_losses: dict[str, torch.Tens
 def test_fp16_needs_a_gpu(tiny_bert: Callable[..., Any]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    model, schedule = tiny_bert(), Schedule(**{**asdict(SCHEDULE), "precision": "fp16"})
+    model, schedule = tiny_bert(), TrainingSchedule(**{**asdict(SCHEDULE), "precision": "fp16"})
     with pytest.raises(ToolkitError, match="fp16 needs a GPU"):
         fit(
-            Supervised(model, "classification"), Rows(encoded(8), np.arange(8) % 2), schedule, name="t", model=model,
-            evaluate=None,
+            SupervisedObjective(model, "classification"), EncodedDataset(encoded(8), np.arange(8) % 2), schedule,
+            name="t", model=model, evaluate=None,
         )  # fmt: skip

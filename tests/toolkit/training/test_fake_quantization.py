@@ -26,7 +26,7 @@ from toolkit.data.tokenization import Batch, TextEncoder
 from toolkit.distillation.distill import run_distill
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime, batched_logits
-from toolkit.training.fake_quantization import quantized
+from toolkit.training.fake_quantization import fake_quantized
 from toolkit.training.finetune import run_finetune
 
 
@@ -68,7 +68,7 @@ def test_the_logits_are_those_of_the_exported_int8_graph(
     exported = int8_runtime(save_model(model, tmp_path / "model"), tmp_path)
     batch = padded_batch(64, 24, seed)
     wanted, plain = exported.run(batch), TorchRuntime(model).run(batch)
-    with quantized(model):
+    with fake_quantized(model):
         found = TorchRuntime(model).run(batch)
     # layer norm, softmax and GELU are not bit for bit the same in both runtimes, and now and then that tips a
     # rounding; a text without such a tie agrees to float32, and most texts have none
@@ -93,7 +93,7 @@ def test_a_linear_layer_in_whole_numbers(weight: np.ndarray, x: np.ndarray) -> N
     q_x = np.rint(x / token_scale[:, None]).astype(np.int64)
     assert np.abs(q_x).max() <= 127
     wanted = (q_x @ q_w.astype(np.int64)).astype(np.float32) * channel_scale * token_scale[:, None] + np.arange(5)
-    with quantized(model):
+    with fake_quantized(model):
         found = model.linear(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
@@ -101,7 +101,7 @@ def test_a_linear_layer_in_whole_numbers(weight: np.ndarray, x: np.ndarray) -> N
 def test_mixed_precision_leaves_the_integers_alone() -> None:
     torch.manual_seed(0)
     model, x = classifier(nn.Linear(300, 7)), torch.randn(5, 300)
-    with quantized(model):
+    with fake_quantized(model):
         wanted = model.linear(x)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert nn.functional.linear(x, model.linear.weight).dtype == torch.bfloat16
@@ -113,13 +113,13 @@ def test_embedding_rows_by_the_exports_own_function() -> None:
     table = model.table.weight.detach().numpy()
     ids = torch.tensor([[4, 0, 4], [1, 2, 3]])
     q, scale = quantize_rows(table)
-    with quantized(model):
+    with fake_quantized(model):
         found = model.table(ids).detach().numpy()
     np.testing.assert_allclose(found, (q * scale.astype(np.float32))[ids.numpy()], rtol=1e-6)
 
 
 def classifier(linear: nn.Linear, table: nn.Embedding | None = None) -> Any:
-    """As much of a BertForSequenceClassification as `quantized` looks at, around given layers."""
+    """As much of a BertForSequenceClassification as `fake_quantized` looks at, around given layers."""
     model = nn.Module()
     model.linear, model.table, model.classifier = linear, table, nn.Linear(2, 2)
     model.bert, model.config = nn.Module(), type("Config", (), {"hidden_act": "gelu"})
@@ -133,7 +133,7 @@ def test_gradients_are_those_of_the_rounded_layer_without_its_rounding() -> None
     torch.manual_seed(0)
     model = classifier(nn.Linear(8, 3))
     x, g = torch.randn(5, 8, requires_grad=True), torch.randn(5, 3)
-    with quantized(model):
+    with fake_quantized(model):
         model.linear(x).backward(g)
     q_w, s_w = quantize_channels(model.linear.weight.detach().numpy().T)
     s_x = np.abs(x.detach().numpy()).max(axis=1, keepdims=True) / np.float32(127)
@@ -146,7 +146,7 @@ def test_gradients_are_those_of_the_rounded_layer_without_its_rounding() -> None
 def test_the_model_is_itself_again_afterwards(tiny_bert: Callable[..., Any]) -> None:
     model, batch = tiny_bert(), padded_batch(4, 12)
     before, names = TorchRuntime(model).run(batch), list(model.state_dict())
-    with pytest.raises(ZeroDivisionError), quantized(model):
+    with pytest.raises(ZeroDivisionError), fake_quantized(model):
         assert list(model.state_dict()) == names
         assert np.abs(TorchRuntime(model).run(batch) - before).max() > 1e-3
         raise ZeroDivisionError

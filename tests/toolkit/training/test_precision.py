@@ -11,12 +11,12 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from tests.support.training import encoded, intermediate
-from toolkit.distillation.activations import Trace
+from toolkit.distillation.activations import ActivationRecorder
 from toolkit.errors import ToolkitError
 from toolkit.measurement.environment import environment
-from toolkit.training.precision import frozen, products, settle
-from toolkit.training.schedule import Schedule
-from toolkit.training.trainer import Rows, fit
+from toolkit.training.precision import bf16_frozen_weights, bf16_matmul, resolve_precision
+from toolkit.training.schedule import TrainingSchedule
+from toolkit.training.trainer import EncodedDataset, fit
 
 CPU = torch.device("cpu")
 has_amx = "amx_bf16" in environment()["cpu_flags"]
@@ -32,21 +32,21 @@ def rounded(x: torch.Tensor) -> torch.Tensor:
 )
 def test_auto_takes_what_the_cpu_multiplies_in(flags: list[str], auto: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolkit.training.precision.environment", lambda: {"cpu_flags": flags})
-    assert settle("auto", CPU, 30.0) == auto
-    assert settle("auto", CPU, 400.0) == "fp32", "attention over long rows is faster as one kernel"
-    assert [settle(name, CPU, 400.0) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+    assert resolve_precision("auto", CPU, 30.0) == auto
+    assert resolve_precision("auto", CPU, 400.0) == "fp32", "attention over long rows is faster as one kernel"
+    assert [resolve_precision(name, CPU, 400.0) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
 
 
 def test_fp16_is_refused_on_a_cpu() -> None:
     with pytest.raises(ToolkitError, match="fp16 needs a GPU; this is a cpu"):
-        settle("fp16", CPU, 30.0)
+        resolve_precision("fp16", CPU, 30.0)
 
 
 def test_products_round_their_inputs_and_sum_in_float32() -> None:
     torch.manual_seed(0)
     x, w = torch.randn(96, 64), torch.randn(48, 64, requires_grad=True)
     exact = F.linear(x, w).detach()
-    with products("bf16", CPU):
+    with bf16_matmul("bf16", CPU):
         found = F.linear(x, w)
         found.backward(torch.ones_like(found))
     wanted, gradient = F.linear(rounded(x), rounded(w)).detach(), rounded(x).sum(0).expand(48, 64)
@@ -63,7 +63,7 @@ def test_products_round_their_inputs_and_sum_in_float32() -> None:
 def test_nothing_is_left_behind(precision: str) -> None:
     x = torch.randn(64, 64)
     before = torch.get_float32_matmul_precision(), x @ x, torch.backends.cuda.flash_sdp_enabled()
-    with pytest.raises(ZeroDivisionError), products(precision, CPU):
+    with pytest.raises(ZeroDivisionError), bf16_matmul(precision, CPU):
         raise ZeroDivisionError
     assert (torch.get_float32_matmul_precision(), torch.backends.cuda.flash_sdp_enabled()) == (before[0], before[2])
     assert torch.equal(x @ x, before[1])
@@ -74,11 +74,11 @@ def test_a_student_learns_the_same_curve(tiny_bert: Callable[..., Any]) -> None:
     curves = {}
     for precision in ("fp32", "bf16"):
         objective = intermediate(tiny_bert)
-        schedule = Schedule(
+        schedule = TrainingSchedule(
             epochs=8, lr=1e-2, batch_size=8, warmup=0.1, weight_decay=0.0, seed=0, precision=precision
         )  # fmt: skip
-        fitted = fit(objective, Rows(encoded(80)), schedule, name="t", model=objective.student, evaluate=None)
-        assert fitted.precision == fitted.to_json()["precision"] == precision
+        fitted = fit(objective, EncodedDataset(encoded(80)), schedule, name="t", model=objective.student, evaluate=None)
+        assert fitted.precision == fitted.to_dict()["precision"] == precision
         assert all(p.dtype == torch.float32 for p in objective.parameters())
         curves[precision] = fitted.history
     assert curves["fp32"][-1]["hidden"] < 0.5 * curves["fp32"][0]["hidden"]
@@ -88,15 +88,15 @@ def test_a_student_learns_the_same_curve(tiny_bert: Callable[..., Any]) -> None:
 
 def test_a_frozen_teacher_multiplies_by_weights_rounded_once(tiny_bert: Callable[..., Any]) -> None:
     """Its layers give the products of rounded numbers, hooks see them, and nothing of it is left behind."""
-    teacher, batch = tiny_bert().eval(), Rows(encoded(6)).collate(range(6))
+    teacher, batch = tiny_bert().eval(), EncodedDataset(encoded(6)).collate(range(6))
     del batch["token_type_ids"]
     linear, weights = teacher.bert.encoder.layer[0].intermediate.dense, copy.deepcopy(teacher.state_dict())
     x = torch.randn(40, linear.in_features)
     with torch.no_grad():
         exact, before = linear(x), teacher(**batch).logits
-        with frozen(teacher, "bf16", CPU):
+        with bf16_frozen_weights(teacher, "bf16", CPU):
             found, during = linear(x), teacher(**batch).logits
-            trace = Trace(teacher, [1])
+            trace = ActivationRecorder(teacher, [1])
             teacher(**batch)
             trace.close()
         after = teacher(**batch).logits
@@ -113,5 +113,5 @@ def test_a_frozen_teacher_multiplies_by_weights_rounded_once(tiny_bert: Callable
 
 def test_a_teacher_in_float32_is_left_alone(tiny_bert: Callable[..., Any]) -> None:
     teacher = tiny_bert()
-    with frozen(teacher, "fp32", CPU), frozen(teacher, "bf16", torch.device("cuda")):
+    with bf16_frozen_weights(teacher, "fp32", CPU), bf16_frozen_weights(teacher, "bf16", torch.device("cuda")):
         assert all("forward" not in vars(module) for module in teacher.modules())

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.support.training import SCHEDULE, encoded
-from toolkit.distillation.objectives import Intermediate
+from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
 from toolkit.models.student import Projections, Shape, student_config
-from toolkit.training.schedule import Schedule, Steps
-from toolkit.training.trainer import Rows, fit
+from toolkit.training.schedule import BatchSchedule, TrainingSchedule
+from toolkit.training.trainer import EncodedDataset, fit
 
 
 class Slope(nn.Module):
@@ -38,15 +38,15 @@ class Slope(nn.Module):
 
 def test_every_row_is_seen_once_an_epoch_the_last_partial_batch_too() -> None:
     model = Slope()
-    fitted = fit(model, Rows(encoded(10), np.arange(10.0)), SCHEDULE, name="t", model=model, evaluate=None)
+    fitted = fit(model, EncodedDataset(encoded(10), np.arange(10.0)), SCHEDULE, name="t", model=model, evaluate=None)
     assert model.seen == dict.fromkeys(range(10), 2)  # the reference code dropped the last partial batch
     assert fitted.steps == 2 * 3
     assert 0 < model.weight.item() <= 1.0
 
 
-def steps(rows: int | np.ndarray, processes: int = 1, process: int = 0, **changes: Any) -> Steps:
+def steps(rows: int | np.ndarray, processes: int = 1, process: int = 0, **changes: Any) -> BatchSchedule:
     lengths = np.arange(1, rows + 1) if isinstance(rows, int) else rows
-    return Steps(lengths, replace(SCHEDULE, **changes), processes, process)
+    return BatchSchedule(lengths, replace(SCHEDULE, **changes), processes, process)
 
 
 def test_the_schedule_by_hand() -> None:
@@ -60,7 +60,7 @@ def test_the_schedule_by_hand() -> None:
 
 
 def test_batches_change_with_the_epoch_and_repeat_with_the_seed() -> None:
-    def taken(plan: Steps, done: int = 0) -> list[list[int]]:
+    def taken(plan: BatchSchedule, done: int = 0) -> list[list[int]]:
         return [part.rows.tolist() for parts in plan.after(done) for part in parts]
 
     one, two, other = steps(39), steps(39), steps(39, seed=4)
@@ -103,8 +103,8 @@ def test_the_best_dev_step_is_kept() -> None:
         weights.append(model.weight.item())
         return next(metrics)
 
-    schedule = Schedule(epochs=2, lr=0.1, batch_size=4, warmup=0.1, weight_decay=0.0, seed=3, evaluations=2)
-    rows = Rows(encoded(16), np.arange(16.0))
+    schedule = TrainingSchedule(epochs=2, lr=0.1, batch_size=4, warmup=0.1, weight_decay=0.0, seed=3, evaluations=2)
+    rows = EncodedDataset(encoded(16), np.arange(16.0))
     fitted = fit(model, rows, schedule, name="t", model=model, evaluate=evaluate)
     assert (fitted.best_metric, fitted.best_step) == (0.9, 4)  # the first of equals
     assert model.weight.item() == weights[1] != weights[-1]
@@ -118,17 +118,17 @@ def test_a_loss_that_is_not_finite_stops_with_its_name() -> None:
 
     model = Broken()
     with pytest.raises(ToolkitError, match="the square loss is not finite at step") as caught:
-        fit(model, Rows(encoded(60), np.zeros(60)), SCHEDULE, name="stage", model=model, evaluate=None)
+        fit(model, EncodedDataset(encoded(60), np.zeros(60)), SCHEDULE, name="stage", model=model, evaluate=None)
     assert "lower learning rate" in caught.value.fix
 
 
 def test_the_same_seed_gives_the_same_weights(tiny_bert: Callable[..., Any]) -> None:
     def train() -> dict[str, torch.Tensor]:
-        from toolkit.training.supervised import Supervised
+        from toolkit.training.supervised import SupervisedObjective
 
         model = tiny_bert(seed=1, hidden_dropout_prob=0.1)
-        rows = Rows(encoded(24), np.arange(24) % 2)
-        fit(Supervised(model, "classification"), rows, SCHEDULE, name="t", model=model, evaluate=None)
+        rows = EncodedDataset(encoded(24), np.arange(24) % 2)
+        fit(SupervisedObjective(model, "classification"), rows, SCHEDULE, name="t", model=model, evaluate=None)
         return dict(model.state_dict())
 
     one, two = train(), train()
@@ -138,19 +138,19 @@ def test_the_same_seed_gives_the_same_weights(tiny_bert: Callable[..., Any]) -> 
 class TestIntermediate:
     WEIGHTS = {"attention": 1.0, "hidden": 1.0, "embedding": 1.0}  # noqa: RUF012
 
-    def build(self, tiny_bert: Callable[..., Any], **weights: float) -> tuple[Intermediate, Any, Any]:
+    def build(self, tiny_bert: Callable[..., Any], **weights: float) -> tuple[IntermediateObjective, Any, Any]:
         torch.manual_seed(2)
         teacher = tiny_bert(seed=7, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
         config = student_config(teacher.config, Shape(2, 16, 32, 4), dropout=0.0)
         student = type(teacher)(config)
-        objective = Intermediate(student, teacher, Projections(3, 16, 24), (2, 3), {**self.WEIGHTS, **weights})
+        objective = IntermediateObjective(student, teacher, Projections(3, 16, 24), (2, 3), {**self.WEIGHTS, **weights})
         return objective, student, teacher
 
     def test_losses_are_those_of_output_hidden_states(self, tiny_bert: Callable[..., Any]) -> None:
         """An independent rendition from the models' own outputs, one sentence at a time, without padding."""
         objective, student, teacher = self.build(tiny_bert)
         rows = encoded(5)
-        batch = Rows(rows).collate(range(5))
+        batch = EncodedDataset(rows).collate(range(5))
         objective.eval()
         with torch.no_grad():
             found = objective(batch)
@@ -171,20 +171,20 @@ class TestIntermediate:
     def test_the_teacher_neither_learns_nor_drops_out(self, tiny_bert: Callable[..., Any]) -> None:
         objective, student, teacher = self.build(tiny_bert)
         before = {name: value.clone() for name, value in teacher.state_dict().items()}
-        batch = Rows(encoded(8)).collate(range(8))
+        batch = EncodedDataset(encoded(8)).collate(range(8))
         objective.train()
         with torch.no_grad():
             first, second = objective(batch), objective(batch)
         assert {k: float(v) for k, v in first.items()} == {k: float(v) for k, v in second.items()}
-        fit(objective, Rows(encoded(40)), SCHEDULE, name="t", model=student, evaluate=None)
+        fit(objective, EncodedDataset(encoded(40)), SCHEDULE, name="t", model=student, evaluate=None)
         assert not teacher.training
         assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
         assert not any(name.startswith("_teacher") or "teacher" in name for name, _ in objective.named_parameters())
 
     def test_it_is_learnt(self, tiny_bert: Callable[..., Any]) -> None:
         objective, student, _ = self.build(tiny_bert)
-        batch, rows = Rows(encoded(64)).collate(range(64)), Rows(encoded(64))
-        schedule = Schedule(epochs=12, lr=0.01, batch_size=16, warmup=0.1, weight_decay=0.0, seed=0)
+        batch, rows = EncodedDataset(encoded(64)).collate(range(64)), EncodedDataset(encoded(64))
+        schedule = TrainingSchedule(epochs=12, lr=0.01, batch_size=16, warmup=0.1, weight_decay=0.0, seed=0)
         with torch.no_grad():
             before = objective(batch)
         fit(objective, rows, schedule, name="t", model=student, evaluate=None)
@@ -194,7 +194,7 @@ class TestIntermediate:
 
     def test_a_loss_of_weight_zero_is_not_computed(self, tiny_bert: Callable[..., Any]) -> None:
         objective, _, _ = self.build(tiny_bert, attention=0.0, embedding=2.0)
-        batch = Rows(encoded(4)).collate(range(4))
+        batch = EncodedDataset(encoded(4)).collate(range(4))
         whole, _, _ = self.build(tiny_bert)
         with torch.no_grad():
             found, plain = objective(batch), whole(batch)
@@ -211,5 +211,5 @@ class TestIntermediate:
 def test_no_checkpoint_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = Slope()
-    fit(model, Rows(encoded(8), np.zeros(8)), SCHEDULE, name="t", model=model, evaluate=lambda: 1.0)
+    fit(model, EncodedDataset(encoded(8), np.zeros(8)), SCHEDULE, name="t", model=model, evaluate=lambda: 1.0)
     assert not list(tmp_path.iterdir())

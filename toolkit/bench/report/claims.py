@@ -45,7 +45,7 @@ def speed_claims(comparisons: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for one in comparisons:
         if one["claim"] is None:
             continue
-        factor = disturbance_factor(comparisons, one["b"]["model"], one["batch_size"])
+        factor = control_widening(comparisons, one["b"]["model"], one["batch_size"])
         runtime = {"onnxruntime": "ONNX", "pytorch": "PyTorch"}[one["b"]["runtime"]]
         name = f"speed, fp32 {runtime} on both sides, batch {one['batch_size']}, length {one['length']}"
         ratio, unit = measured_ratio(one)
@@ -55,7 +55,7 @@ def speed_claims(comparisons: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if factor != 1:
             reasons.append(f"interval widened by {factor:.2f}x, as far as the A/A control is from 1")
         if entry["verdict"] == "INCONCLUSIVE":
-            entry["needed"] = _needed(ratio, one["claim"], factor)
+            entry["needed"] = required_samples(ratio, one["claim"], factor)
             number = f"about {entry['needed']:,}" if entry["needed"] else "no number of"
             reasons.append(f"{number} {unit} would decide")
         found.append(entry | {"reason": "; ".join(reasons)})
@@ -69,7 +69,7 @@ def measured_ratio(comparison: dict[str, Any]) -> tuple[Ratio, str]:
     return Ratio(comparison["ratio"], comparison["low"], comparison["high"], comparison["pairs"]), "pairs"
 
 
-def disturbance_factor(comparisons: Sequence[dict[str, Any]], model: str, batch_size: int) -> float:
+def control_widening(comparisons: Sequence[dict[str, Any]], model: str, batch_size: int) -> float:
     """How far apart two sessions of one model may have been timed: 1 where the control's interval holds 1."""
     factors = [
         max(one["high"], 1 / one["low"])
@@ -80,7 +80,7 @@ def disturbance_factor(comparisons: Sequence[dict[str, Any]], model: str, batch_
     return max(factors, default=1.0)
 
 
-def _needed(ratio: Ratio, required: float, factor: float) -> int | None:
+def required_samples(ratio: Ratio, required: float, factor: float) -> int | None:
     """Measurements that would decide; None where the disturbance alone straddles the claim."""
     above = ratio.value >= required
     bound = required * factor if above else required / factor

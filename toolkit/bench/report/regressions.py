@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.bench.report.claims import disturbance_factor
+from toolkit.bench.report.claims import control_widening
 from toolkit.bench.report.tables import SCHEMA_VERSION, Rows, milliseconds
 from toolkit.errors import ToolkitError
 from toolkit.measurement.statistics import changed_ratio
@@ -113,7 +113,7 @@ def _ratios(one: dict[str, Any]) -> np.ndarray:
 
 def _disturbance(content: dict[str, Any], one: dict[str, Any]) -> float:
     model = next((x["architecture"] for x in content["models"] if x["name"] == one["b"]["model"]), one["b"]["model"])
-    return disturbance_factor(content["comparisons"], model, one["batch_size"])
+    return control_widening(content["comparisons"], model, one["batch_size"])
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ class Step:
     score: float | None
 
 
-def chains(content: dict[str, Any]) -> list[tuple[str, list[Step]]]:
+def speedup_breakdown(content: dict[str, Any]) -> list[tuple[str, list[Step]]]:
     """For each bundle and batch size: the steps, their product, and the total that was measured directly."""
     baseline = next(one for one in content["models"] if one["baseline"])
     measured = [one for one in content["models"] if not one["baseline"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from toolkit.bench.report.claims import measured_ratio
-from toolkit.bench.report.speedup_breakdown import chains
+from toolkit.bench.report.speedup_breakdown import speedup_breakdown
 from toolkit.measurement.statistics import Ratio
 
 SCHEMA_VERSION = 2
@@ -85,7 +85,7 @@ def decomposition_rows(content: dict[str, Any]) -> Rows:
             chain, step.name, step.result, f"{step.size_bytes / 1e6:.1f}" if step.size_bytes else "-",
             f"{step.smaller:.2f}x", _times(step.faster), _number(step.score),
         ]
-        for chain, steps in chains(content) for step in steps
+        for chain, steps in speedup_breakdown(content) for step in steps
     ]  # fmt: skip
     return ["model", "step", "now", "MB", "smaller", "faster [95 %]", "score"], rows
 

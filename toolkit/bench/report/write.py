@@ -14,7 +14,7 @@ from typing import Any
 
 from toolkit.bench.report import plots, tables
 from toolkit.bench.report.tables import Rows
-from toolkit.bundle.format import check_target
+from toolkit.bundle.format import check_output_path
 from toolkit.files import canonical_json, replace
 from toolkit.reports.html_page import figure, fill, html_table, section
 
@@ -24,7 +24,7 @@ DECOMPOSITION, SCENARIOS = "Where the gain comes from", "Scenarios"
 
 def write_report(content: dict[str, Any], out: Path) -> None:
     """Write report.json, report.md and report.html to a temporary sibling and rename it to `out`."""
-    check_target(out, REPORT, "bench report")
+    check_output_path(out, REPORT, "bench report")
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
         (staging / REPORT).write_bytes(canonical_json(content))

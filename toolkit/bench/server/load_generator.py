@@ -28,7 +28,7 @@ MAX_RATE = 2.0**14
 
 
 @dataclass(frozen=True)
-class Trial:
+class LoadTrial:
     """What came of requests at one rate.
 
     Attributes:
@@ -50,7 +50,7 @@ class Trial:
         p99 = self.quantile(0.99)
         return not self.refused and p99 is not None and p99 <= bound_ms
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Rate, percentiles, refusals and raw samples."""
         shares = {f"p{round(100 * share)}_ms": self.quantile(share) for share in (0.5, 0.9, 0.99)}
         counts = {"rate": self.rate, "requests": len(self.latencies_ms) + self.refused, "refused": self.refused}
@@ -70,22 +70,22 @@ def server_scenario(
         seed: of the arrivals.
     """
 
-    def trial(at: float) -> Trial:
-        return poisson(url, bodies, at, seed)
+    def trial(at: float) -> LoadTrial:
+        return run_poisson_load(url, bodies, at, seed)
 
     trial(rate)  # warm-up
     first = trial(rate)
     highest, tried = highest_rate(trial, first, bound_ms)
     return {
-        **first.to_json(), "bound_ms": bound_ms, "highest_rate": highest,
-        "trials": [one.to_json() for one in tried],
+        **first.to_dict(), "bound_ms": bound_ms, "highest_rate": highest,
+        "trials": [one.to_dict() for one in tried],
     }  # fmt: skip
 
 
 def highest_rate(
-    trial: Callable[[float], Trial], first: Trial, bound_ms: float, *,
+    trial: Callable[[float], LoadTrial], first: LoadTrial, bound_ms: float, *,
     budget_s: float = SEARCH_S, clock: Callable[[], float] = time.monotonic,
-) -> tuple[float | None, list[Trial]]:  # fmt: skip
+) -> tuple[float | None, list[LoadTrial]]:  # fmt: skip
     """Bisection for the highest rate whose p99 keeps the bound, to within RESOLUTION; and all trials.
 
     From the first trial's rate it doubles or halves until one rate holds and one does not, then takes geometric means.
@@ -118,12 +118,14 @@ def highest_rate(
                 break
 
 
-def poisson(url: str, bodies: Sequence[dict[str, Any]], rate: float, seed: int) -> Trial:
+def run_poisson_load(url: str, bodies: Sequence[dict[str, Any]], rate: float, seed: int) -> LoadTrial:
     """Ask a server at random moments, `rate` a second on average, for TRIAL_S seconds or MIN_REQUESTS requests."""
     count = max(MIN_REQUESTS, round(rate * TRIAL_S))
     due = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, count))
     found = asyncio.run(_send(url, [json.dumps(one).encode() for one in bodies], due.tolist()))
-    return Trial(rate, [taken for taken, status in found if status == 200], sum(status != 200 for _, status in found))
+    return LoadTrial(
+        rate, [taken for taken, status in found if status == 200], sum(status != 200 for _, status in found)
+    )
 
 
 async def _send(url: str, bodies: Sequence[bytes], due: Sequence[float]) -> list[tuple[float, int]]:

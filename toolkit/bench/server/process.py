@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from toolkit.console import say
+from toolkit.console import echo
 from toolkit.errors import ToolkitError
 
 STOP_TIMEOUT_S = 30.0
@@ -45,7 +45,7 @@ def serving(bundle: Path, *options: str) -> Iterator[str]:
             if not found:
                 complaints.seek(0)
                 raise ToolkitError(f"the server did not start: {line}{complaints.read().strip()}")
-            say(line.strip())
+            echo(line.strip())
             yield found.group()
         finally:
             process.terminate()

@@ -34,7 +34,7 @@ from toolkit.distillation.initialization.low_rank import (
     low_rank_values,
     principal_directions,
 )
-from toolkit.distillation.initialization.statistics import LayerStates, TorchBatch, read_states
+from toolkit.distillation.initialization.statistics import LayerStatistics, TorchBatch, collect_statistics
 from toolkit.models.families import LayerPaths, encoder_layers, head_modules, layer_paths, position_offset
 from toolkit.models.student import check_smaller
 
@@ -42,7 +42,7 @@ OUTPUT_ROUNDS = 4  # of fitting an output matrix and its norm in turn; the error
 
 
 @torch.no_grad()
-def start_from_teacher(
+def project_from_teacher(
     student: Any, teacher: Any, mapping: Sequence[int], batches: Sequence[TorchBatch]
 ) -> list[Affine]:
     """Set the student's weights from the teacher's and return the solved projections, one for each level 0..M.
@@ -58,7 +58,7 @@ def start_from_teacher(
     """
     check_smaller(student.config, teacher)
     layers, paths = encoder_layers(teacher), layer_paths(teacher)
-    embedded, seen, logits = read_states(teacher, mapping, batches)
+    embedded, seen, logits = collect_statistics(teacher, mapping, batches)
     basis = principal_directions([embedded, *(one.output for one in seen)], student.config.hidden_size)  # D, d
     _set_embeddings(student, teacher, basis)
     states = _embed(student, batches, embedded @ basis)
@@ -106,7 +106,7 @@ def _embed(student: Any, batches: Sequence[TorchBatch], wanted: Tensor) -> Tenso
 
 
 def _set_layer(
-    layer: Any, source: nn.Module, paths: LayerPaths, target: LayerStates, basis: Tensor, states: Tensor,
+    layer: Any, source: nn.Module, paths: LayerPaths, target: LayerStatistics, basis: Tensor, states: Tensor,
     batches: Sequence[TorchBatch],
 ) -> Tensor:  # fmt: skip
     """Set one student layer on top of the states [n, d] below it, and return its output [n, d]."""

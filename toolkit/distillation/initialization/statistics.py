@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.console import track
+from toolkit.console import progress
 from toolkit.models.families import encoder_layers, layer_paths, model_inputs
 
 TorchBatch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class LayerStates:
+class LayerStatistics:
     """What one teacher layer did with the sample's real tokens.
 
     Attributes:
@@ -49,9 +49,9 @@ class _Rows:
         self._used += len(part)
 
 
-def read_states(
+def collect_statistics(
     teacher: Any, mapping: Sequence[int], batches: Sequence[TorchBatch]
-) -> tuple[Tensor, list[LayerStates], Tensor]:
+) -> tuple[Tensor, list[LayerStatistics], Tensor]:
     """One pass of the teacher: the embeddings' output [n, D], the mapped states, and logits [rows, C] if any."""
     layers, paths = encoder_layers(teacher), layer_paths(teacher)
     total = sum(int(batch["attention_mask"].sum()) for batch in batches)
@@ -78,15 +78,15 @@ def read_states(
         watch(layer.get_submodule(paths.ffn_norm), g, "output_sum")
     logits = []
     try:
-        with track("reading the teacher", len(batches)) as progress:
+        with progress("reading the teacher", len(batches)) as bar:
             for batch in batches:
                 mask = batch["attention_mask"].bool()
                 output = teacher(**model_inputs(teacher, batch))
                 logits.append(output.get("logits", torch.empty(0)).float())
-                progress.advance()
+                bar.advance()
     finally:
         for handle in handles:
             handle.remove()
-    names = LayerStates.__dataclass_fields__
-    states = [LayerStates(**{name: found[g, name].values for name in names}) for g in mapping]
+    names = LayerStatistics.__dataclass_fields__
+    states = [LayerStatistics(**{name: found[g, name].values for name in names}) for g in mapping]
     return found[0, "embedded"].values, states, torch.cat(logits)

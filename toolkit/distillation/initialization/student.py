@@ -15,16 +15,16 @@ from safetensors.torch import load_file, save_file
 
 from toolkit.bundle.provenance import origin
 from toolkit.config import DistillConfig
-from toolkit.console import say
+from toolkit.console import echo
 from toolkit.data.batching import sorted_batches
-from toolkit.data.tokenization import Inputs
-from toolkit.distillation.initialization.projection import start_from_teacher
+from toolkit.data.tokenization import TokenizedInputs
+from toolkit.distillation.initialization.projection import project_from_teacher
 from toolkit.errors import ToolkitError
 from toolkit.models.families import hidden_width
 from toolkit.models.loading import Source
 from toolkit.models.student import Projections, Shape, student_config
 from toolkit.tasks import Task
-from toolkit.training.precision import frozen, settle
+from toolkit.training.precision import bf16_frozen_weights, resolve_precision
 
 PROJECTIONS = "projections.safetensors"
 # At most, for --init teacher. With fewer rows the head is fitted to luck: from a 12-layer teacher 512 rows of Rotten
@@ -35,8 +35,13 @@ INIT = "teacher, random, or a bundle or directory with a BERT of the same shape 
 FEWEST_SHARED = 0.9  # of a vocabulary's pieces, for a student to change over to it
 
 
-def start_student(
-    config: DistillConfig, source: Source, teacher: Any, mapping: Sequence[int], texts: Inputs, task: Task | None
+def initialize_student(
+    config: DistillConfig,
+    source: Source,
+    teacher: Any,
+    mapping: Sequence[int],
+    texts: TokenizedInputs,
+    task: Task | None,
 ) -> tuple[Any, Projections]:
     """The student, a classifier where there is a task and a plain encoder elsewhere, and its projections.
 
@@ -63,12 +68,14 @@ def start_student(
     student = BertForSequenceClassification(wanted) if task else BertModel(wanted, add_pooling_layer=False)
     if config.init == "teacher":
         sample, cpu = _sample(texts, config.seed), torch.device("cpu")
-        with frozen(teacher.cpu(), settle(config.precision, cpu, float(texts.lengths.mean())), cpu):
-            projections.start_from(start_from_teacher(student.eval(), teacher, mapping, sample))
+        with bf16_frozen_weights(
+            teacher.cpu(), resolve_precision(config.precision, cpu, float(texts.lengths.mean())), cpu
+        ):
+            projections.start_from(project_from_teacher(student.eval(), teacher, mapping, sample))
     return student.eval(), projections
 
 
-def origins(config: DistillConfig, source: Source) -> dict[str, Any]:
+def provenance_of(config: DistillConfig, source: Source) -> dict[str, Any]:
     """For the manifest: the teacher, and the student that training started from, where there is one."""
     start = {} if config.init in ("teacher", "random") else {"start": origin(config.init)}
     return {"teacher": source.origin, **start}
@@ -79,7 +86,7 @@ def save_projections(projections: Projections, staging: Path) -> None:
     save_file({name: value.contiguous() for name, value in projections.state_dict().items()}, staging / PROJECTIONS)
 
 
-def _sample(texts: Inputs, seed: int) -> list[dict[str, torch.Tensor]]:
+def _sample(texts: TokenizedInputs, seed: int) -> list[dict[str, torch.Tensor]]:
     """Random rows, in batches of like length."""
     order = np.random.default_rng(seed).choice(len(texts), min(len(texts), SAMPLE_ROWS), replace=False)
     chosen = order[: max(int((texts.lengths[order].cumsum() <= SAMPLE_TOKENS).sum()), 1)]
@@ -107,7 +114,7 @@ def _load_student(directory: str, wanted: Any, source: Source, projections: Proj
         problem = str(error).strip().splitlines()[0]
         raise ToolkitError(f"--init {directory} does not hold this student: {problem}", expected=INIT) from error
     _load_projections(Path(directory) / PROJECTIONS, projections)
-    return student if rows is None else _with_rows(student, kind(wanted, **options).eval(), rows)
+    return student if rows is None else reorder_embeddings(student, kind(wanted, **options).eval(), rows)
 
 
 def _order(directory: str, wanted: Any, source: Source) -> tuple[np.ndarray | None, Any]:
@@ -120,7 +127,7 @@ def _order(directory: str, wanted: Any, source: Source) -> tuple[np.ndarray | No
         given = Source(directory, Path(workdir))  # verifies a bundle's hashes
         if given.tokenizer.get_vocab() == source.tokenizer.get_vocab():
             return None, given.config
-        rows = same_pieces(source.tokenizer, given.tokenizer, wanted.vocab_size, given.config.vocab_size)
+        rows = map_vocabulary(source.tokenizer, given.tokenizer, wanted.vocab_size, given.config.vocab_size)
     shared = float((rows >= 0).mean())
     if shared < FEWEST_SHARED:
         raise ToolkitError(
@@ -131,7 +138,7 @@ def _order(directory: str, wanted: Any, source: Source) -> tuple[np.ndarray | No
     return rows, given.config
 
 
-def same_pieces(wanted: Any, given: Any, size: int, given_size: int) -> np.ndarray:
+def map_vocabulary(wanted: Any, given: Any, size: int, given_size: int) -> np.ndarray:
     """For each row of an embedding table, the row of another one that stands for the same piece or role.
 
     Args:
@@ -150,14 +157,14 @@ def same_pieces(wanted: Any, given: Any, size: int, given_size: int) -> np.ndarr
     return rows
 
 
-def _with_rows(student: Any, fresh: Any, rows: np.ndarray) -> Any:
+def reorder_embeddings(student: Any, fresh: Any, rows: np.ndarray) -> Any:
     """`fresh` with the student's weights, its word embeddings by `rows`; a row of -1 stays as it was drawn."""
     table = fresh.get_input_embeddings().weight.detach().clone()
     known = torch.from_numpy(rows >= 0)
     table[known] = student.get_input_embeddings().weight.detach()[torch.from_numpy(rows)[known]]
     words = next(name for name in student.state_dict() if name.endswith("word_embeddings.weight"))
     fresh.load_state_dict({**student.state_dict(), words: table})
-    say(f"its word embeddings are put in the teacher's order: {int(known.sum()):,} of {len(table):,} pieces are there")
+    echo(f"its word embeddings are put in the teacher's order: {int(known.sum()):,} of {len(table):,} pieces are there")
     return fresh
 
 
@@ -169,4 +176,4 @@ def _load_projections(path: Path, projections: Projections) -> None:
     except SafetensorError as error:
         raise ToolkitError(f"{path} is damaged: {error}", fix=f"make {path.parent} again") from error
     except RuntimeError:  # shapes: it learnt from a teacher of another width, or with other sharing
-        say(f"{path} is for another teacher width or --shared-projection: the projections are drawn new")
+        echo(f"{path} is for another teacher width or --shared-projection: the projections are drawn new")

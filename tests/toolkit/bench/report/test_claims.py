@@ -13,7 +13,7 @@ import pytest
 from toolkit.bench.bench import compare
 from toolkit.bench.report.claims import missed_claims, speed_claims
 from toolkit.bench.report.regressions import read_report, regressions
-from toolkit.bench.report.speedup_breakdown import chains
+from toolkit.bench.report.speedup_breakdown import speedup_breakdown
 from toolkit.bench.report.tables import SCHEMA_VERSION
 from toolkit.errors import GateError, ToolkitError
 
@@ -109,7 +109,7 @@ def content(seed: int = 0, bundle: str = "runs/int8", int8: float = 1.5, noise: 
 
 
 def test_gains_stand_apart_and_multiply() -> None:
-    ((name, steps),) = chains(content())
+    ((name, steps),) = speedup_breakdown(content())
     assert name == "runs/int8, batch 1"
     assert [step.name for step in steps] == [
         "distillation", "ONNX", "int8", "batching by length", "product at a fixed length", "measured directly",

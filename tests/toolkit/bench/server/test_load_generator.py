@@ -9,17 +9,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from toolkit.bench.server.load_generator import RESOLUTION, Trial, highest_rate, poisson
+from toolkit.bench.server.load_generator import RESOLUTION, LoadTrial, highest_rate, run_poisson_load
 
 
-def queue(rate: float, service_ms: float = 10.0, seed: int = 0) -> Trial:
+def queue(rate: float, service_ms: float = 10.0, seed: int = 0) -> LoadTrial:
     """One server that takes 10 ms a request, first come first served: it can do 100 a second and no more."""
     arrivals = np.cumsum(np.random.default_rng(seed).exponential(1000 / rate, 2000))
     free, latencies = 0.0, []
     for due in arrivals:
         free = max(free, due) + service_ms
         latencies.append(free - due)
-    return Trial(rate, latencies, refused=0)
+    return LoadTrial(rate, latencies, refused=0)
 
 
 def test_the_highest_rate_of_a_known_queue_is_found() -> None:
@@ -43,7 +43,7 @@ def test_no_rate_will_do_and_time_runs_out() -> None:
 def test_one_hiccup_is_not_the_limit() -> None:
     tried: list[float] = []
 
-    def hiccup(rate: float) -> Trial:
+    def hiccup(rate: float) -> LoadTrial:
         tried.append(rate)
         return queue(rate, service_ms=500.0 if tried.count(rate) == 1 and rate == 32.0 else 10.0)
 
@@ -53,11 +53,11 @@ def test_one_hiccup_is_not_the_limit() -> None:
 
 
 def test_a_refusal_or_too_few_answers_fail_a_trial() -> None:
-    assert Trial(1, [5.0] * 100, 0).within(5)
-    assert not Trial(1, [5.0] * 100, 1).within(5)
-    assert not Trial(1, [5.0] * 98 + [6.0] * 2, 0).within(5)
-    assert not Trial(1, [], 0).within(5)
-    assert Trial(1, [], 3).to_json()["p99_ms"] is None
+    assert LoadTrial(1, [5.0] * 100, 0).within(5)
+    assert not LoadTrial(1, [5.0] * 100, 1).within(5)
+    assert not LoadTrial(1, [5.0] * 98 + [6.0] * 2, 0).within(5)
+    assert not LoadTrial(1, [], 0).within(5)
+    assert LoadTrial(1, [], 3).to_dict()["p99_ms"] is None
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def address() -> Iterator[str]:
 
 def test_requests_arrive_at_the_rate_and_refusals_are_counted(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolkit.bench.server.load_generator.TRIAL_S", 0.1)
-    trial = poisson(address, [{"inputs": "a"}, {"inputs": "something longer"}], rate=500, seed=1)
+    trial = run_poisson_load(address, [{"inputs": "a"}, {"inputs": "something longer"}], rate=500, seed=1)
     assert (len(trial.latencies_ms), trial.refused) == (75, 25)
     assert min(trial.latencies_ms) > 0
     assert not trial.within(1e9)

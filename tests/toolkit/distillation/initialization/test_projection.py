@@ -17,7 +17,7 @@ from toolkit.distillation.initialization.low_rank import (
     moments,
     principal_directions,
 )
-from toolkit.distillation.initialization.projection import start_from_teacher
+from toolkit.distillation.initialization.projection import project_from_teacher
 from toolkit.errors import ToolkitError
 from toolkit.models.student import Shape, student_config
 from toolkit.tasks import Task
@@ -105,7 +105,7 @@ def test_a_student_of_the_teachers_own_shape_is_the_teacher() -> None:
     teacher = random_model(transformers.BertConfig(**SIZES))
     student = student_of(teacher, Shape(4, 24, 40, 4))
     sample = batches(40)
-    start_from_teacher(student, teacher, (1, 2, 3, 4), sample)
+    project_from_teacher(student, teacher, (1, 2, 3, 4), sample)
     mask = sample[0]["attention_mask"].bool()
     with torch.no_grad():
         mine, theirs = (m(**sample[0], output_hidden_states=True) for m in (student, teacher))
@@ -125,7 +125,7 @@ def test_every_family_gives_a_student_nearer_than_chance(family: str) -> None:
     shape = Shape(2, 20, 32, 4)
     projected, untouched = student_of(teacher, shape), student_of(teacher, shape)
     sample = batches(12)
-    solved = start_from_teacher(projected, teacher, (2, 4), sample)
+    solved = project_from_teacher(projected, teacher, (2, 4), sample)
     assert [weight.shape for weight, _ in solved] == [(24, 20)] * 3
     with torch.no_grad():
         feed = dict(sample[0])
@@ -139,5 +139,5 @@ def test_every_family_gives_a_student_nearer_than_chance(family: str) -> None:
 def test_a_larger_student_is_refused() -> None:
     teacher = random_model(transformers.BertConfig(**SIZES))
     with pytest.raises(ToolkitError, match="cannot be projected from a teacher of 4/24/40/4") as caught:
-        start_from_teacher(student_of(teacher, Shape(2, 24, 48, 4)), teacher, (2, 4), batches(1))
+        project_from_teacher(student_of(teacher, Shape(2, 24, 48, 4)), teacher, (2, 4), batches(1))
     assert "--init random" in caught.value.fix

@@ -16,7 +16,7 @@ from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
 from tests.support.data import rows
 from toolkit.config import DistillConfig
 from toolkit.data.tokenization import TextEncoder
-from toolkit.distillation.initialization.student import same_pieces, start_student
+from toolkit.distillation.initialization.student import initialize_student, map_vocabulary
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import TorchRuntime, batched_logits
 from toolkit.models.loading import Source
@@ -61,7 +61,7 @@ def start(teacher: Path, init: Path, workdir: Path) -> Any:
     config = DistillConfig(str(teacher), "sst2", "unused", init=str(init), student="2/16/32/4")
     source = Source(str(teacher), workdir)
     texts = TextEncoder(teacher, 64).encode(TEXTS)
-    return start_student(config, source, source.classifier(), (1, 3), texts, get_task("sst2"))[0]
+    return initialize_student(config, source, source.classifier(), (1, 3), texts, get_task("sst2"))[0]
 
 
 def logits(model: Any, directory: Path) -> np.ndarray:
@@ -112,6 +112,6 @@ def test_pieces_beyond_the_end_of_a_table_have_no_row(tiny_bert: Any, tokenizer:
     given = AutoTokenizer.from_pretrained(path)
     count = len(given)
     assert given.add_tokens(["wonderful"]) == 1
-    assert same_pieces(given, given, count + 1, count + 1).tolist() == [*range(count + 1)]
-    assert same_pieces(given, given, count + 1, count).tolist() == [*range(count), -1]
-    assert same_pieces(given, given, count, count + 1).tolist() == [*range(count)]
+    assert map_vocabulary(given, given, count + 1, count + 1).tolist() == [*range(count + 1)]
+    assert map_vocabulary(given, given, count + 1, count).tolist() == [*range(count), -1]
+    assert map_vocabulary(given, given, count, count + 1).tolist() == [*range(count)]
