@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from toolkit import __version__, config
-from toolkit.cli.options import from_config
+from toolkit.config.options import from_config
 from toolkit.console import echo, show_table, show_tree, stderr
 from toolkit.errors import GateError, ToolkitError
 

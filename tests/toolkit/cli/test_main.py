@@ -1,144 +1,18 @@
-"""The real command, as a process where exit codes matter: complete help, one-screen errors, nothing half-written."""
+"""The real command, as a process where exit codes matter: one-screen errors, nothing half-written."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import shutil
-import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from toolkit import config
+from tests.support.command_line import refused, toolkit
 from toolkit.bundle.format import open_bundle
-from toolkit.cli.main import app, main
-
-COMMANDS = {
-    "demo": config.DemoConfig, "finetune": config.FinetuneConfig, "distill": config.DistillConfig,
-    "augment": config.AugmentConfig,    "export": config.ExportConfig, "bench": config.BenchConfig,
-    "serve": config.ServeConfig,
-}  # fmt: skip
-
-
-def toolkit(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "toolkit", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
-
-
-def refused(result: subprocess.CompletedProcess[str]) -> str:
-    """The message of a command that ended as a user's mistake should."""
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    assert len(result.stderr.splitlines()) < 25
-    return result.stderr
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_has_its_help_and_its_default(command: str) -> None:
-    # the help is wrapped at hyphens too
-    text = "".join(CliRunner().invoke(app, [command, "--help"]).output.split())
-    for field in dataclasses.fields(COMMANDS[command]):
-        for name, shown in field.metadata.get("flags", {field.name: field.metadata.get("help")}).items():
-            assert "".join(shown.split()) in text
-            if not field.metadata.get("argument"):
-                assert f"--{name.replace('_', '-')}" in text
-        if isinstance(field.default, float):
-            assert f"[default:{field.default}]" in text
-
-
-def test_options_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    import toolkit.distillation.distill
-
-    seen: list[config.DistillConfig] = []
-    monkeypatch.setattr(toolkit.distillation.distill, "run_distill", seen.append)
-    arguments = ["distill", "--teacher", "t", "--task", "sst2", "--out", "o", "--temperature", "2", "--seed", "7"]
-    result = CliRunner().invoke(app, [*arguments, "--shared-projection", "--intermediate-epochs", "3"])
-    assert result.exit_code == 0, result.output
-    expected = config.DistillConfig(
-        "t", "sst2", "o", temperature=2.0, seed=7, shared_projection=True, intermediate_epochs=3
-    )
-    assert seen == [expected]
-
-
-def shown(command: str, *arguments: str | Path) -> str:
-    result = CliRunner().invoke(app, [command, *map(str, arguments), "--print-config"])
-    assert result.exit_code == 0, result.output + str(result.exception)
-    return result.output
-
-
-NEEDED = {
-    "demo": [], "finetune": ["--model", "m", "--task", "sst2", "--out", "o"],
-    "distill": ["--teacher", "t", "--task", "sst2", "--out", "o", "--loss", "label=0.5", "--seeds", "1,2"],
-    "augment": ["--task", "sst2", "--out", "o.parquet", "--glove", 'a "quoted" \\ path\x7fé'],
-    "export": ["student", "--out", "o", "--fp32"], "bench": ["a", "b", "--batch-sizes", "1", "--batch-sizes", "4"],
-    "serve": ["int8"],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_printed_configuration_is_a_file_that_gives_it_again(command: str, tmp_path: Path) -> None:
-    path = tmp_path / "options.toml"
-    path.write_text(shown(command, *NEEDED[command]), encoding="utf-8")
-    assert shown(command, "--config", path) == path.read_text(encoding="utf-8")
-    fields = {field.name: field for field in dataclasses.fields(COMMANDS[command])}
-    stored = tomllib.loads(path.read_text(encoding="utf-8"))
-    assert {key.replace("-", "_") for key in stored} <= set(fields)
-    unset = set(fields) - {key.replace("-", "_") for key in stored}
-    assert all(f"# {name.replace('_', '-')}: " in path.read_text(encoding="utf-8") for name in unset)
-
-
-def test_the_printed_configuration_leaves_nothing_to_be_worked_out() -> None:
-    stored = tomllib.loads(shown("distill", "--teacher", "t", "--task", "cola", "--out", "o"))
-    assert (stored["intermediate-epochs"], stored["intermediate-lr"], stored["student"]) == (50, 2e-4, "4/312/1200/12")
-    assert stored["loss"] == "attention=1,hidden=1,embedding=1,relations=0,prediction=1,label=0"
-    general = tomllib.loads(shown("distill", "--general", "--teacher", "t", "--corpus", "c.txt", "--out", "o"))
-    assert (general["corpus"], general["intermediate-epochs"], general["accumulation"]) == (["c.txt"], 3, 8)
-
-
-def test_the_command_line_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import toolkit.distillation.distill
-
-    seen: list[config.DistillConfig] = []
-    monkeypatch.setattr(toolkit.distillation.distill, "run_distill", seen.append)
-    path = tmp_path / "options.toml"
-    path.write_text('teacher = "t"\ntask = "sst2"\nout = "o"\ntemperature = 2\nshared-projection = true\nseed = 3\n')
-    result = CliRunner().invoke(app, ["distill", "--config", str(path), "--seed", "7"])
-    assert result.exit_code == 0, result.output
-    assert seen == [config.DistillConfig("t", "sst2", "o", temperature=2.0, seed=7, shared_projection=True)]
-
-
-def test_a_flag_wins_over_the_files_choice(tmp_path: Path) -> None:
-    path = tmp_path / "options.toml"
-    path.write_text('source = "student"\nout = "o"\nprecision = "int8"\n')
-    assert 'precision = "fp32"' in shown("export", "--config", path, "--fp32")
-    assert 'precision = "int8"' in shown("export", "--config", path)
-
-
-def test_every_fault_of_a_file_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "options.toml"
-    path.write_text(
-        'temprature = 2\nmax_rows = 5\nseed = 7.5\nbatch-size = "8"\nshared-projection = 1\ncorpus = "c.txt"\n'
-        "lr = 0.1\ntemperature = true\n"
-    )
-    message = refused(toolkit("distill", "--config", path))
-    assert "8 problems" in message
-    for fault in (
-        "temprature: no such option; did you mean temperature?", "max_rows: no such option; did you mean max-rows?",
-        "seed = 7.5: expected a whole number", 'batch-size = "8": expected a whole number',
-        "shared-projection = 1: expected true or false", 'corpus = "c.txt": expected a list of text in quotes',
-        "lr: no such option", "temperature = true: expected a number",
-    ):  # fmt: skip
-        assert fault in message
-    path.write_text("seed =\n")
-    assert "is not TOML" in refused(toolkit("distill", "--config", path))
-    assert "No such file" in refused(toolkit("distill", "--config", tmp_path / "gone.toml"))
+from toolkit.cli.main import main
 
 
 def test_general_and_task_options_clash_in_one_error() -> None:
@@ -159,15 +33,6 @@ def test_unknown_task() -> None:
     assert "--task sst3: expected one of cola, sst2" in message
     assert "--epochs 0" in message, "told together with the other faults"
     assert "--task sst3" in refused(toolkit("augment", "--task", "sst3", "--out", "o.parquet"))
-
-
-def test_missing_option_and_unknown_option() -> None:
-    assert "--model" in refused(toolkit("finetune", "--task", "sst2", "--out", "o"))
-    assert "--colour" in refused(toolkit("distill", "--colour", "red"))
-
-
-def test_two_precisions_at_once() -> None:
-    assert "--int8 and --fp32 together" in refused(toolkit("export", "x", "--out", "y", "--int8", "--fp32"))
 
 
 def test_a_flipped_byte_is_named_and_nothing_is_written(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:

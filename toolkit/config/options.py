@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.config import Config
+from toolkit.config.base import Config
 from toolkit.console import echo
 from toolkit.errors import ToolkitError, raise_problems
 
