@@ -28,7 +28,6 @@ from toolkit.bundle.format import open_bundle
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
 from toolkit.inference.runtimes import OnnxRuntime
-from toolkit.measurement.environment import cpu_quota
 
 METRICS: weakref.WeakKeyDictionary[Engine, Metrics] = weakref.WeakKeyDictionary()
 
@@ -416,53 +415,6 @@ def test_limits_that_cannot_work_are_all_named() -> None:
     for name in ("workers 0", "max_batch_tokens 127", "max_client_batch_size 9"):
         assert name in str(error.value)
     Limits(max_batch_tokens=128).check(max_length=128)
-
-
-@pytest.mark.parametrize(
-    ("files", "cpus"),
-    [
-        ({"cpu.max": "150000 100000"}, 1),
-        ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu.max": "200000 100000"}, 2),
-        ({"cpu.max": "max 100000"}, 4),
-        ({"cpu.max": "900000 100000"}, 4),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
-        ({"cpu.max": "nonsense"}, 4),
-        ({}, 4),
-    ],
-)
-def test_workers_follow_the_containers_limit(
-    files: dict[str, str], cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    (tmp_path / "cpu").mkdir()
-    for name, content in files.items():
-        (tmp_path / name).write_text(content)
-    assert cpu_quota(tmp_path, tmp_path / "none") == cpus
-
-
-@pytest.mark.parametrize(
-    ("own", "files", "cpus"),
-    [
-        ("0::/a/b\n", {"a/b/cpu.max": "300000 100000"}, 3),
-        ("0::/a/b\n", {"a/b/cpu.max": "300000 100000", "a/cpu.max": "200000 100000"}, 2),  # those above hold too
-        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "cpu.max": "100000 100000"}, 1),
-        ("0::/a\n", {"c/cpu.max": "100000 100000"}, 4),  # somebody else's
-        ("3:cpu,cpuacct:/a\n", {"cpu/a/cpu.cfs_quota_us": "200000", "cpu/a/cpu.cfs_period_us": "100000"}, 2),
-        ("3:memory:/a\n", {"cpu/a/cpu.cfs_quota_us": "200000", "cpu/a/cpu.cfs_period_us": "100000"}, 4),
-        ("0::/\n", {}, 4),
-    ],
-)
-def test_workers_follow_the_limit_of_their_own_control_group(
-    own: str, files: dict[str, str], cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    (tmp_path / "own").write_text(own)
-    for name, content in files.items():
-        (tmp_path / "mount" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "mount" / name).write_text(content)
-    assert cpu_quota(tmp_path / "mount", tmp_path / "own") == cpus
 
 
 def test_a_thread_goes_on_with_what_waits_while_the_event_loop_is_busy(bundles: dict[str, Path]) -> None:

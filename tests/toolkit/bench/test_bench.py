@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,8 +19,6 @@ from toolkit.bundle.format import open_bundle, write_bundle
 from toolkit.config import BenchConfig
 from toolkit.errors import GateError, ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime
-from toolkit.measurement import environment
-from toolkit.measurement import environment as machine
 
 QUICK: dict[str, Any] = {
     "batch_sizes": (1,), "length": 16, "max_pairs": 5, "threads": 1, "scenarios": "", "grid": (1,),
@@ -200,43 +197,6 @@ def test_building_leaves_torchs_generator_alone(tiny_student: Path) -> None:
     torch.manual_seed(7)
     build(open_bundle(tiny_student).config)
     assert torch.equal(torch.rand(3), expected)
-
-
-CPUINFO = """processor : {0}
-model name : Test CPU
-physical id : 0
-core id : {1}
-flags : fpu avx2 avx512_vnni
-
-"""
-
-
-def test_cores_are_physical_allowed_and_within_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info, quota = tmp_path / "cpuinfo", tmp_path / "cpu.max"
-    info.write_text("".join(CPUINFO.format(cpu, cpu // 2) for cpu in range(8)))  # four cores of two threads each
-    monkeypatch.setattr(machine, "CPUINFO", info)
-    monkeypatch.setattr(machine, "CGROUP_CPU_MAX", quota)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert environment.physical_cores() == 4
-    quota.write_text("max 100000\n")
-    assert environment.physical_cores() == 4
-    quota.write_text("250000 100000\n")
-    assert environment.physical_cores() == 3
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    assert environment.physical_cores() == 2
-    stat = tmp_path / "stat"
-    monkeypatch.setattr(machine, "STAT", stat)
-    assert environment.BackgroundLoad().share() is None
-    stat.write_text("cpu  100 0 100 9999 5 0 0 0 0 0\n")
-    others = environment.BackgroundLoad()
-    assert others.share() == pytest.approx(0, abs=0.01)
-    stat.write_text("cpu  100 0 100 9999 5 0 0 99999999 0 0\n")  # all of it stolen by other guests
-    assert others.share() == 1
-    about = environment.environment()
-    assert about["cpu"] == "Test CPU"
-    assert about["vector_flags"] == ["avx2", "avx512_vnni"]
-    info.unlink()
-    assert environment.physical_cores() == 3
 
 
 @pytest.mark.slow

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForSequenceClassification, BertModel, RobertaConfig
 
 from toolkit.bench.flops import BertShape
-from toolkit.bundle.weights import file_bytes, safetensors_parameters
-from toolkit.errors import ToolkitError
 
 TINYBERT4 = BertShape(layers=4, hidden=312, ffn=1200)
 
@@ -90,26 +86,3 @@ def test_formulas_equal_any_real_model(
 
 def test_only_bert_has_the_formula() -> None:
     assert BertShape.from_config(RobertaConfig().to_dict()) is None
-
-
-def test_safetensors_are_counted_from_their_header(tmp_path: Path, tiny_bert: Callable[..., Any]) -> None:
-    model = tiny_bert()
-    model.save_pretrained(tmp_path)
-    assert safetensors_parameters(tmp_path / "model.safetensors") == sum(one.numel() for one in model.parameters())
-
-
-@pytest.mark.parametrize(
-    "raw", [b"", b"\x01", b"\xff" * 8 + b"{}", b"\x02" + b"\0" * 7 + b"[]", b"\x02" + b"\0" * 7 + b"{"]
-)
-def test_what_is_not_safetensors(tmp_path: Path, raw: bytes) -> None:
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(raw)
-    with pytest.raises(ToolkitError, match="not a safetensors file"):
-        safetensors_parameters(path)
-
-
-def test_external_data_belong_to_the_size(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"12345")
-    (tmp_path / "model.onnx.data").write_bytes(b"1234567")
-    (tmp_path / "other.onnx").write_bytes(b"1")
-    assert file_bytes(tmp_path / "model.onnx") == 12

