@@ -19,9 +19,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.serving.load import closed_loop, dev_texts, resident_bytes, save, serving
+from benchmarks.serving.load import VARIABLES, closed_loop, dev_texts, resident_bytes, save
 from benchmarks.serving.malformed_requests import MALFORMED, NOT_HTTP, PAYLOAD_LIMIT, Sample, samples
 from toolkit.bench.server.http_client import Address, Connection, Reply, post
+from toolkit.bench.server.process import serving
 from toolkit.inference.predictor import open_predictor
 
 HANG_SECONDS = 60.0
@@ -198,13 +199,13 @@ def run(
     """Chaos against a server of its own. Memory is compared from when the first `warm` of the requests are over."""
     predictor = open_predictor(bundle, threads=1)
     labels, known = predictor.task.labels, samples(predictor, texts)
-    with serving(bundle, *OPTIONS) as (process, address):
-        chaos = Chaos(address, known, labels, random.Random(seed))
+    with serving(bundle, *OPTIONS, **VARIABLES) as server:
+        chaos = Chaos(server, known, labels, random.Random(seed))
         asyncio.run(rounds(chaos, int(requests * warm), clients))
-        before = resident_bytes(process.pid)
+        before = resident_bytes(server.process.pid)
         asyncio.run(rounds(chaos, requests - int(requests * warm), clients))
-        gauges, after = settled(address), resident_bytes(process.pid)
-        stopped = asyncio.run(stop(chaos, process, clients))
+        gauges, after = settled(server), resident_bytes(server.process.pid)
+        stopped = asyncio.run(stop(chaos, server.process, clients))
     return {
         "requests": requests, "moves": dict(sorted(chaos.done.items())), "faults": chaos.faults[:20],
         "fault_count": len(chaos.faults), "gauges": gauges, "sigterm": stopped,
@@ -215,13 +216,13 @@ def run(
 def flat(bundle: str, texts: Sequence[str], requests: int, connections: int = 32) -> dict[str, Any]:
     """Memory after each tenth of so many good requests; growth is from the first tenth to the last."""
     bodies = [post({"inputs": text}) for text in texts]
-    with serving(bundle, *OPTIONS) as (process, address):
+    with serving(bundle, *OPTIONS, **VARIABLES) as server:
         resident = []
         for _ in range(10):
             part = (bodies * (requests // 10 // len(bodies) + 1))[: requests // 10]
-            load = asyncio.run(closed_loop(address, part, connections))
+            load = asyncio.run(closed_loop(server, part, connections))
             assert load.count(200) == len(part)
-            resident.append(resident_bytes(process.pid))
+            resident.append(resident_bytes(server.process.pid))
     return {"requests": requests, "resident_bytes": resident, "growth": round(resident[-1] / resident[0] - 1, 4)}
 
 

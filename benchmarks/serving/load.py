@@ -1,59 +1,24 @@
-"""What the serve_* benchmarks share: a server process, texts, and an HTTP/1.1 client that costs little.
-
-The client runs on the cores that it measures, so it is a bare asyncio protocol, which uvloop runs too: requests are
-bytes made beforehand, and of an answer it reads the status, Content-Length and body. It follows no redirects and knows
-no chunked answers.
-"""
+"""Closed and open loops of requests, texts, and the results file, for all benchmarks of the server."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import re
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.paths import RESULTS, ROOT
+from benchmarks.paths import RESULTS
 from toolkit.bench.server.http_client import Address, Connection, Reply
 
 IDLE_SECONDS = 2.0
-
-
-@contextmanager
-def spawn(command: Sequence[str], stdout: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[str]]:
-    """A program in a process group of its own, numerical libraries at one thread; all of it is killed afterwards."""
-    process = subprocess.Popen(
-        command, stdout=stdout, text=True, cwd=ROOT, start_new_session=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"},
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-@contextmanager
-def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], Address]]:
-    """`python -m serve` with these options, once it has said its address."""
-    with spawn((sys.executable, "-m", "serve", *options), subprocess.PIPE) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"http://([\d.]+):(\d+)", line)
-        if not found:
-            raise SystemExit(f"the server did not start: {line}")
-        yield process, Address(found[1], int(found[2]))
+# of every server: numerical libraries at one thread, no network
+VARIABLES = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 
 
 @dataclass

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.serving.load import Load, closed_loop, dev_texts, open_loop, save, serving
+from benchmarks.serving.load import VARIABLES, Load, closed_loop, dev_texts, open_loop, save
 from toolkit.bench.server.http_client import Address, Connection, post
+from toolkit.bench.server.process import serving
 
 TEXTS, CONNECTIONS, LENGTH = 16, 8, 32
 IDLE_SECONDS = 0.2
@@ -75,7 +76,7 @@ def measure(
     slices = [body[i : i + TEXTS] for i in range(0, len(body) - TEXTS + 1, TEXTS)]
     plain = [post({"inputs": one}) for one in slices]
     limited = [post({"inputs": one, "timeout_ms": timeout_ms}) for one in slices]
-    with serving(bundle, "--port", "0", "--log-format", "none") as (_, address):
+    with serving(bundle, "--log-format", "none", **VARIABLES) as address:
         asyncio.run(closed_loop(address, plain[:20], CONNECTIONS))
         idle = first_answers(address, of_length(bundle, texts))
         rate = capacity(address, plain, calm)

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.serving.load import Load, closed_loop, dev_texts, save, serving
+from benchmarks.serving.load import VARIABLES, Load, closed_loop, dev_texts, save
 from toolkit.bench.server.http_client import Address, post
+from toolkit.bench.server.process import serving
 from toolkit.inference.predictor import Predictor, open_predictor
 
 
@@ -66,8 +67,8 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, default=1e-5)
     arguments = parser.parse_args()
     texts = dev_texts(arguments.data, arguments.texts)
-    options = ("--port", "0", "--log-format", "none", "--processes", str(arguments.processes))
-    with serving(arguments.bundle, *options) as (_, address):
+    options = ("--log-format", "none", "--processes", str(arguments.processes))
+    with serving(arguments.bundle, *options, **VARIABLES) as address:
         rows = compare(address, open_predictor(arguments.bundle, threads=1), texts, arguments.connections)
     save("serve_scores", {"bundle": arguments.bundle, "processes": arguments.processes, "rows": rows})
     sys.exit(any(row["largest_difference"] > arguments.tolerance for row in rows))

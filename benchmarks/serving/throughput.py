@@ -27,8 +27,9 @@ from urllib.request import urlopen
 
 import uvloop
 
-from benchmarks.serving.load import closed_loop, dev_texts, save, serving, spawn
+from benchmarks.serving.load import VARIABLES, closed_loop, dev_texts, save
 from toolkit.bench.server.http_client import Address, post
+from toolkit.bench.server.process import launch, serving
 
 CONNECTIONS = 32
 Round = tuple[float, float, float]  # texts a second, p50 and p99 in milliseconds
@@ -80,7 +81,7 @@ def http_rate(address: Address, requests: Sequence[bytes]) -> Round:
 @contextmanager
 def peer(*command: str, port: int) -> Iterator[tuple[int, Address]]:
     """Another server on a port of ours, once it listens."""
-    with spawn(command) as process:
+    with launch(command, **VARIABLES) as process:
         end = time.monotonic() + 180
         while True:
             try:
@@ -116,6 +117,7 @@ def contenders(arguments: argparse.Namespace, stack: ExitStack, texts: Sequence[
     def add(name: str, group: int, address: Address, requests: list[bytes]) -> None:
         http_rate(address, requests[:200])
         os.killpg(group, signal.SIGSTOP)
+        stack.callback(os.killpg, group, signal.SIGCONT)  # a stopped process does not end
 
         def measure() -> Round:
             with running(group):
@@ -125,9 +127,9 @@ def contenders(arguments: argparse.Namespace, stack: ExitStack, texts: Sequence[
 
     plain = [post({"inputs": text}) for text in texts]
     for processes in arguments.processes:
-        options = ("--port", "0", "--log-format", "none", "--processes", str(processes))
-        process, address = stack.enter_context(serving(bundle, *options))
-        add(f"toolkit serve, processes {processes}", process.pid, address, plain)
+        options = ("--log-format", "none", "--processes", str(processes))
+        server = stack.enter_context(serving(bundle, *options, **VARIABLES))
+        add(f"toolkit serve, processes {processes}", server.process.pid, server, plain)
     add("FastAPI without batching", *stack.enter_context(peer(*python, bundle, "8951", port=8951)), plain)
     if arguments.litserve:
         command = (arguments.litserve, "-m", "benchmarks.serving.baseline_litserve", bundle, "8952")

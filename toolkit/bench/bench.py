@@ -162,8 +162,8 @@ def _served(setting: BenchContext) -> list[dict[str, Any]]:
         asked: list[dict[str, Any]] = [{"inputs": {"text": text}} for text in split.texts]
         for request, pair in zip(asked, split.pairs or (), strict=False):
             request["inputs"]["text_pair"] = pair
-        with serving(bundle.path, "--log-format", "none") as url:
-            result = server_scenario(url, asked, config.rate, config.latency_bound_ms, config.seed)
+        with serving(bundle.path, "--log-format", "none") as server:
+            result = server_scenario(server, asked, config.rate, config.latency_bound_ms, config.seed)
         about = {"scenario": "server", "model": f"{subject.name}, {bundle.precision} service", "score": subject.score}
         found.append({**about, "length": None, "source": split.source, "queries": len(split), **result})
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from toolkit.bench.server.process import ask, serving
+from toolkit.bench.server.process import serving
 from toolkit.bundle.format import Bundle
 from toolkit.bundle.provenance import run_or_reuse
 from toolkit.config import BenchConfig, DemoConfig, DistillConfig, ExportConfig, FinetuneConfig
@@ -85,9 +85,9 @@ def run_demo(config: DemoConfig) -> None:
     int8 = run_or_reuse("3/5 int8", plan.export, run_export, parent=student)
     report = _bench(plan.bench, int8)
     echo("== 5/5 service")
-    with serving(int8.path) as url:
+    with serving(int8.path) as server:
         for text in QUESTIONS:
-            echo(f"POST {url}/predict {text!r}\n  {json.dumps(ask(url, text))}")
+            echo(f"POST {server.url}/predict {text!r}\n  {json.dumps(server.predict(text))}")
     _summary(teacher, student, int8, report.content)
     echo(f"done in {(time.monotonic() - start) / 60:.1f} minutes. Next:")
     echo(f"  toolkit predict {int8.path} 'a gripping story'")

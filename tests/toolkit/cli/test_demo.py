@@ -11,13 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.bench.server.process import ask, serving
 from toolkit.bundle.format import open_bundle
 from toolkit.bundle.provenance import _made_by, run_or_reuse
 from toolkit.cli.demo import Plan
 from toolkit.config import DemoConfig, ExportConfig
-from toolkit.inference.predictor import open_predictor
-from toolkit.metrics import scores
 
 
 def test_each_step_reads_what_the_one_before_wrote() -> None:
@@ -51,19 +48,6 @@ def test_a_step_that_is_not_there_is_run(tiny_student: Path, tmp_path: Path) -> 
     assert run_or_reuse("t", ExportConfig("x", str(tmp_path / "none")), run).path == tiny_student  # type: ignore[arg-type]
     assert run_or_reuse("t", ExportConfig("x", str(tiny_student)), run).path == tiny_student  # type: ignore[arg-type]
     assert len(ran) == 2  # the second one was there, made by another configuration
-
-
-def test_the_real_server_is_asked_and_ended(tiny_onnx: Path) -> None:
-    text = "a lovely film"
-    with serving(tiny_onnx) as url:
-        answer = ask(url, text)
-    predictor = open_predictor(tiny_onnx)
-    wanted = scores(predictor.logits(predictor.encoder.encode([text])), "classification")[0]
-    assert {one["label"]: one["score"] for one in answer} == pytest.approx(
-        dict(zip(predictor.task.labels, wanted, strict=True)), abs=1e-6
-    )
-    with pytest.raises(OSError, match="refused"):
-        ask(url, text)
 
 
 @pytest.mark.slow

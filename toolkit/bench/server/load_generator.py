@@ -8,16 +8,15 @@ from the moment a request was due, not from when it could be sent, so that a ser
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from toolkit.bench.server.http_client import Address, Connection, post
 from toolkit.measurement.statistics import percentile
 
 TRIAL_S = 3.0
@@ -58,20 +57,21 @@ class LoadTrial:
 
 
 def server_scenario(
-    url: str, bodies: Sequence[dict[str, Any]], rate: float, bound_ms: float, seed: int
+    address: Address, bodies: Sequence[dict[str, Any]], rate: float, bound_ms: float, seed: int
 ) -> dict[str, Any]:
     """Latencies at one rate, and the highest rate that keeps its p99 within a bound.
 
     Args:
-        url: of a running server.
-        bodies: /predict requests, asked in turn.
+        address: of a running server.
+        bodies: /predict requests, sent in turn.
         rate: requests a second of the first trial.
         bound_ms: that the p99 has to keep.
         seed: of the arrivals.
     """
+    requests = [post(body) for body in bodies]
 
     def trial(at: float) -> LoadTrial:
-        return run_poisson_load(url, bodies, at, seed)
+        return run_poisson_load(address, requests, at, seed)
 
     trial(rate)  # warm-up
     first = trial(rate)
@@ -118,43 +118,30 @@ def highest_rate(
                 break
 
 
-def run_poisson_load(url: str, bodies: Sequence[dict[str, Any]], rate: float, seed: int) -> LoadTrial:
-    """Ask a server at random moments, `rate` a second on average, for TRIAL_S seconds or MIN_REQUESTS requests."""
+def run_poisson_load(address: Address, requests: Sequence[bytes], rate: float, seed: int) -> LoadTrial:
+    """Send requests at random moments, `rate` a second on average, for TRIAL_S seconds or MIN_REQUESTS requests."""
     count = max(MIN_REQUESTS, round(rate * TRIAL_S))
     due = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, count))
-    found = asyncio.run(_send(url, [json.dumps(one).encode() for one in bodies], due.tolist()))
-    return LoadTrial(
-        rate, [taken for taken, status in found if status == 200], sum(status != 200 for _, status in found)
-    )
+    answers = asyncio.run(_send(address, requests, due.tolist()))
+    latencies = [latency for latency, status in answers if status == 200]
+    return LoadTrial(rate, latencies, len(answers) - len(latencies))
 
 
-async def _send(url: str, bodies: Sequence[bytes], due: Sequence[float]) -> list[tuple[float, int]]:
+async def _send(address: Address, requests: Sequence[bytes], due: Sequence[float]) -> list[tuple[float, int]]:
     """(latency in ms from the moment due, status) of each request, in their order."""
-    address = urlsplit(url)
-    assert address.hostname
-    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    idle: list[Connection] = []
     started = time.perf_counter()
 
-    async def one(number: int) -> tuple[float, int]:
+    async def send(number: int) -> tuple[float, int]:
         await asyncio.sleep(started + due[number] - time.perf_counter())
-        reader, writer = idle.pop() if idle else await asyncio.open_connection(address.hostname, address.port)
-        status = await _ask(reader, writer, bodies[number % len(bodies)], address.netloc)
-        idle.append((reader, writer))
-        return 1000 * (time.perf_counter() - started - due[number]), status
+        connection = idle.pop() if idle else await Connection.open(address)
+        reply = await connection.ask(requests[number % len(requests)])
+        if not connection.closed:
+            idle.append(connection)
+        return 1000 * (time.perf_counter() - started - due[number]), reply.status
 
     try:
-        return await asyncio.gather(*map(one, range(len(due))))
+        return await asyncio.gather(*map(send, range(len(due))))
     finally:
-        for _, writer in idle:
-            writer.close()
-        await asyncio.gather(*(writer.wait_closed() for _, writer in idle), return_exceptions=True)
-
-
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes, host: str) -> int:
-    """One request over a connection that stays open; the status."""
-    head = f"POST /predict HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    writer.write(head.encode() + b"\r\n\r\n" + body)
-    answer = await reader.readuntil(b"\r\n\r\n")
-    fields = dict(line.lower().split(b": ", 1) for line in answer.split(b"\r\n")[1:] if b": " in line)
-    await reader.readexactly(int(fields[b"content-length"]))
-    return int(answer.split(b" ", 2)[1])
+        for connection in idle:
+            connection.close()

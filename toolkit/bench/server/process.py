@@ -1,62 +1,87 @@
-"""The real server as a process of its own, and one question to it."""
+"""The real server as a process of its own."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
+from toolkit.bench.server.http_client import Address
 from toolkit.console import echo
 from toolkit.errors import ToolkitError
 
 STOP_TIMEOUT_S = 30.0
 
 
+@dataclass(frozen=True)
+class Server(Address):
+    """A running server: its address, and its process, which leads a process group of its own."""
+
+    process: subprocess.Popen[str]
+
+
 @contextmanager
-def serving(bundle: Path, *options: str) -> Iterator[str]:
-    """The real server on a free port; yields its URL once it is ready, ends it after.
+def launch(
+    command: Sequence[str], *, stdout: int = subprocess.DEVNULL, stderr: IO[str] | None = None, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a program in a process group of its own; end it, and then the whole group.
+
+    Args:
+        command: the program and its arguments.
+        stdout: as `subprocess.Popen` takes it.
+        stderr: the file that takes its errors; without one they go to the terminal.
+        variables: environment variables, added to this process's own.
+    """
+    # keys of somebody's real service would shut us out of our own
+    inherited = {name: value for name, value in os.environ.items() if name != "TOOLKIT_API_KEYS"}
+    process = subprocess.Popen(  # noqa: S603
+        command, stdout=stdout, stderr=stderr, text=True, env=inherited | variables, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT_S)
+        process.kill()
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+@contextmanager
+def serving(bundle: str | Path, *options: str, **variables: str) -> Iterator[Server]:
+    """Run the real server on a free port; yield it once it is ready, end it after.
 
     Args:
         bundle: an ONNX bundle.
-        options: more of `python -m serve`.
+        options: more options of `python -m serve`.
+        variables: environment variables, added to this process's own.
 
     Raises:
-        ToolkitError: it did not become ready.
+        ToolkitError: the server does not become ready.
     """
     command = [sys.executable, "-m", "serve", str(bundle), "--port", "0", *options]
-    with tempfile.TemporaryFile("w+") as complaints:
-        # keys of somebody's real service would shut us out of our own
-        environment = {name: value for name, value in os.environ.items() if name != "TOOLKIT_API_KEYS"}
-        process = subprocess.Popen(  # noqa: S603
-            command, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment
-        )
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()  # printed once it is ready; empty when the server has ended
-            found = re.search(r"http://\S+?:\d+", line)
-            if not found:
-                complaints.seek(0)
-                raise ToolkitError(f"the server did not start: {line}{complaints.read().strip()}")
-            echo(line.strip())
-            yield found.group()
-        finally:
-            process.terminate()
-            process.wait(STOP_TIMEOUT_S)
-            if process.stdout:
-                process.stdout.close()
-
-
-def ask(url: str, text: str) -> Any:
-    """POST one text to /predict; the parsed answer, [{"score", "label"}...], best first."""
-    body = json.dumps({"inputs": text}).encode()
-    request = urllib.request.Request(f"{url}/predict", body, {"content-type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=STOP_TIMEOUT_S) as answer:  # noqa: S310
-        return json.load(answer)
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        launch(command, stdout=subprocess.PIPE, stderr=errors, **variables) as process,
+    ):
+        assert process.stdout is not None
+        line = process.stdout.readline()  # printed once the server is ready; empty when it has ended
+        address = re.search(r"http://(\S+?):(\d+)", line)
+        if not address:
+            errors.seek(0)
+            raise ToolkitError(f"the server did not start: {line}{errors.read().strip()}")
+        echo(line.strip())
+        yield Server(address[1], int(address[2]), process)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socketserver
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from toolkit.bench.server.http_client import Address, post
 from toolkit.bench.server.load_generator import RESOLUTION, LoadTrial, highest_rate, run_poisson_load
 
 
@@ -61,7 +63,7 @@ def test_a_refusal_or_too_few_answers_fail_a_trial() -> None:
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def address() -> Iterator[Address]:
     """A server that refuses every fourth request."""
     count = iter(range(10**6))
 
@@ -82,13 +84,34 @@ def address() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield Address("127.0.0.1", server.server_address[1])
         server.shutdown()
 
 
-def test_requests_arrive_at_the_rate_and_refusals_are_counted(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_arrive_at_the_rate_and_refusals_are_counted(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("toolkit.bench.server.load_generator.TRIAL_S", 0.1)
-    trial = run_poisson_load(address, [{"inputs": "a"}, {"inputs": "something longer"}], rate=500, seed=1)
+    requests = [post({"inputs": "a"}), post({"inputs": "something longer"})]
+    trial = run_poisson_load(address, requests, rate=500, seed=1)
     assert (len(trial.latencies_ms), trial.refused) == (75, 25)
     assert min(trial.latencies_ms) > 0
     assert not trial.within(1e9)
+
+
+def test_a_connection_that_ends_is_a_refusal_and_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.bench.server.load_generator.MIN_REQUESTS", 20)
+    monkeypatch.setattr("toolkit.bench.server.load_generator.TRIAL_S", 0.01)
+    opened = 0
+
+    class HangUp(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            nonlocal opened
+            opened += 1
+            self.rfile.readline()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangUp) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        trial = run_poisson_load(Address("127.0.0.1", server.server_address[1]), [post({})], rate=500, seed=1)
+        server.shutdown()
+    assert (trial.latencies_ms, trial.refused, opened) == ([], 20, 20)
