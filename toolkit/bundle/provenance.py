@@ -5,32 +5,52 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from toolkit.bundle.format import Bundle, is_bundle, open_bundle
 from toolkit.console import echo
 from toolkit.files import file_record
 
-
-def was_made_with(bundle: Bundle, options: dict[str, Any], parent: str | None) -> bool:
-    """Whether a bundle was made from this parent with these options; what is None in them may have been anything."""
-    stored, wanted = bundle.manifest["config"], json.loads(json.dumps(options))  # through JSON, where tuples are lists
-    same = all(value is None or stored.get(name) == value for name, value in wanted.items())
-    return same and bundle.manifest["parent"] == parent
+Result = TypeVar("Result")
 
 
-def run_or_reuse(title: str, config: Any, run: Callable[[Any], Bundle], parent: Bundle | None = None) -> Bundle:
-    """Run a step, or keep its bundle when it was made by the same configuration from the same parent."""
-    made = Path(config.out)
-    if is_bundle(made) and _made_by(open_bundle(made), config, parent):
-        echo(f"== {title}: {made} is there already")
-        return open_bundle(made)
-    echo(f"== {title}")
-    return run(config)
+def was_made_with(bundle: Bundle, config: Any, parent: Bundle | None) -> bool:
+    """Tell whether this configuration made a bundle from this parent. An option that is None fits every value."""
+    stored, options = bundle.manifest["config"], as_stored(config.resolved())
+    same = all(value is None or stored.get(name) == value for name, value in options.items())
+    return same and bundle.manifest["parent"] == (parent.digest if parent else None)
 
 
-def _made_by(bundle: Bundle, config: Any, parent: Bundle | None) -> bool:
-    return was_made_with(bundle, config.resolved().to_dict(), parent.digest if parent else bundle.manifest["parent"])
+def as_stored(config: Any) -> Any:
+    """Give options as they come back from JSON: tuples are lists."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def stored_bundle(config: Any, parent: Bundle | None) -> Bundle | None:
+    """Open the bundle at `config.out` if this configuration made it from this parent."""
+    bundle = open_bundle(config.out) if is_bundle(Path(config.out)) else None
+    return bundle if bundle is not None and was_made_with(bundle, config, parent) else None
+
+
+def run_or_reuse(
+    title: str, config: Any, run: Callable[[Any], Result], parent: Bundle | None = None,
+    read: Callable[[Any, Any], Any] = stored_bundle,
+) -> Result:  # fmt: skip
+    """Run a step, or reuse its result if the same configuration made it from the same parent.
+
+    Args:
+        title: of the step, for the user.
+        config: options of the step; its result is written to `config.out`.
+        run: makes the result.
+        parent: bundle that the step starts from.
+        read: gives the stored result for (config, parent), or None if there is none.
+    """
+    stored: Result | None = read(config, parent)
+    if stored is None:
+        echo(f"== {title}")
+        return run(config)
+    echo(f"== {title}: {config.out} is there already")
+    return stored
 
 
 KEPT = ("kind", "digest", "precision", "max_length", "seed", "metrics", "data", "versions", "made_from")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.bench.server.process import serving
 from toolkit.bundle.format import Bundle
-from toolkit.bundle.provenance import run_or_reuse
+from toolkit.bundle.provenance import as_stored, run_or_reuse
 from toolkit.config import BenchConfig, DemoConfig, DistillConfig, ExportConfig, FinetuneConfig
 from toolkit.console import echo, show_table
 from toolkit.data import builtin
@@ -74,7 +74,7 @@ def run_demo(config: DemoConfig) -> None:
         purpose="toolkit demo", extra="demo",
     )  # fmt: skip
     from export.pipeline import run_export
-    from toolkit.bench.bench import require_claims
+    from toolkit.bench.bench import measure, require_claims
     from toolkit.distillation.distill import run_distill
     from toolkit.training.finetune import run_finetune
 
@@ -83,7 +83,7 @@ def run_demo(config: DemoConfig) -> None:
     write_unlabelled(plan, config.seed)
     student = run_or_reuse("2/5 student", plan.distill, run_distill, parent=teacher)
     int8 = run_or_reuse("3/5 int8", plan.export, run_export, parent=student)
-    report = _bench(plan.bench, int8)
+    report = run_or_reuse("4/5 bench against BERT-base", plan.bench, measure, parent=int8, read=_stored_report)
     echo("== 5/5 service")
     with serving(int8.path) as server:
         for text in QUESTIONS:
@@ -104,22 +104,17 @@ def write_unlabelled(plan: Plan, seed: int) -> None:
         path.write_text("".join(f"{sentence}\n" for sentence in sentences), encoding="utf-8")
 
 
-def _bench(config: BenchConfig, int8: Bundle) -> BenchReport:
-    """Measure against BERT-base, or keep the report that was made of this very bundle with these options."""
-    from toolkit.bench.bench import BenchReport, measure
+def _stored_report(config: BenchConfig, int8: Bundle) -> BenchReport | None:
+    """Read the report at `config.out` if it measured this bundle with these options."""
+    from toolkit.bench.bench import BenchReport
 
     out = Path(str(config.out))
     try:
         content = json.loads((out / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        content = {}
-    # through JSON, where tuples become lists
-    same = content.get("options") == json.loads(json.dumps(config.to_dict()))
-    if same and int8.digest in [model["digest"] for model in content["models"]]:
-        echo(f"== 4/5 bench: {out} is there already")
-        return BenchReport(content, out)
-    echo("== 4/5 bench: against BERT-base")
-    return measure(config)
+        return None
+    same = content.get("options") == as_stored(config)
+    return BenchReport(content, out) if same and int8.digest in [m["digest"] for m in content["models"]] else None
 
 
 def _summary(teacher: Bundle, student: Bundle, int8: Bundle, content: dict[str, Any]) -> None:

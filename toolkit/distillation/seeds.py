@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from toolkit.bundle.format import Bundle, check_output_path, is_bundle, open_bundle
-from toolkit.bundle.provenance import was_made_with
+from toolkit.bundle.provenance import run_or_reuse
 from toolkit.config import DistillConfig
 from toolkit.console import echo, show_table
 from toolkit.distillation.distill import run_distill
@@ -31,14 +31,9 @@ def run_seeds(config: DistillConfig) -> dict[str, Any]:
     out = Path(config.out)
     _check_folder(out)
     seeds = list(dict.fromkeys(map(int, str(config.seeds).split(","))))
-    parent = open_bundle(config.teacher).digest if is_bundle(Path(config.teacher)) else None
-    bundles = []
-    for seed in seeds:
-        one = replace(config, seed=seed, seeds=None, out=str(out / f"seed-{seed}"))
-        made = open_bundle(one.out) if is_bundle(Path(one.out)) else None
-        kept = made is not None and was_made_with(made, one.resolved().to_dict(), parent)
-        echo(f"== seed {seed}" + (f": {one.out} is there already" if kept else ""))
-        bundles.append(made if made is not None and kept else run_distill(one))
+    parent = open_bundle(config.teacher) if is_bundle(Path(config.teacher)) else None
+    configs = [replace(config, seed=seed, seeds=None, out=str(out / f"seed-{seed}")) for seed in seeds]
+    bundles = [run_or_reuse(f"seed {config.seed}", config, run_distill, parent) for config in configs]
     if len({json.dumps(bundle.manifest["data"], sort_keys=True) for bundle in bundles}) > 1:
         raise ToolkitError(f"the seeds in {out} learnt from different data", fix=f"remove {out} and run again")
     summary = summarize(bundles)

@@ -1,14 +1,16 @@
-"""The origins that a manifest records, and the bundles that a command takes instead of making them again."""
+"""The origins that a manifest records, and steps whose result is reused only where it would come out the same."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from toolkit.bundle.provenance import origin
-from toolkit.cli.inspect_bundle import inspect_bundle
+from toolkit.bundle.format import Bundle, open_bundle
+from toolkit.bundle.provenance import as_stored, origin, run_or_reuse, was_made_with
+from toolkit.config import ExportConfig
 from toolkit.errors import ToolkitError
 
 
@@ -21,6 +23,46 @@ def test_a_model_from_the_hub_is_known_by_its_commit() -> None:
 def test_a_damaged_bundle_is_no_origin(tiny_student: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(tiny_student, tmp_path / "copy")
     (copy / "tokenizer.json").write_text("{}")
-    for use in (origin, inspect_bundle):
-        with pytest.raises(ToolkitError, match=r"tokenizer\.json is damaged"):
-            use(str(copy))
+    with pytest.raises(ToolkitError, match=r"tokenizer\.json is damaged"):
+        origin(str(copy))
+
+
+def test_a_step_is_kept_only_if_it_would_be_made_the_same(tiny_student: Path) -> None:
+    bundle = open_bundle(tiny_student)
+    config = ExportConfig("x", str(tiny_student), trim_vocabulary=("a.txt",))
+    bundle.manifest["config"] = as_stored(config)
+    assert bundle.manifest["config"]["trim_vocabulary"] == ["a.txt"]
+    assert was_made_with(bundle, config, None)
+    assert not was_made_with(bundle, replace(config, max_drop=2.0), None)
+    assert not was_made_with(bundle, config, bundle), "its parent is not itself"
+    bundle.manifest["parent"] = bundle.digest
+    assert was_made_with(bundle, config, bundle)
+    assert not was_made_with(bundle, config, None)
+    bundle.manifest["config"]["max_pieces"] = 7
+    assert was_made_with(bundle, config, bundle), "None fits what a step worked out"
+
+
+def test_a_step_that_is_not_there_is_run(
+    tiny_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = []
+
+    def run(config: ExportConfig) -> Bundle:
+        ran.append(config)
+        return open_bundle(tiny_student)
+
+    assert run_or_reuse("t", ExportConfig("x", str(tmp_path / "none")), run).path == tiny_student
+    assert run_or_reuse("t", ExportConfig("x", str(tiny_student)), run).path == tiny_student
+    assert len(ran) == 2, "the second one was there, made by another configuration"
+    assert capsys.readouterr().out == "== t\n== t\n"
+
+
+def test_a_result_that_is_there_is_reused(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(config: ExportConfig) -> str:
+        raise AssertionError(config)
+
+    def read(config: ExportConfig, parent: Bundle | None) -> str:
+        return f"{config.out}, {parent}"
+
+    assert run_or_reuse("t", ExportConfig("x", "out"), run, read=read) == "out, None"
+    assert capsys.readouterr().out == "== t: out is there already\n"

@@ -7,14 +7,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from toolkit.bundle.format import open_bundle
-from toolkit.bundle.provenance import _made_by, run_or_reuse
-from toolkit.cli.demo import Plan
-from toolkit.config import DemoConfig, ExportConfig
+from toolkit.cli.demo import Plan, _stored_report
+from toolkit.config import BenchConfig, DemoConfig, ExportConfig
 
 
 def test_each_step_reads_what_the_one_before_wrote() -> None:
@@ -26,28 +26,19 @@ def test_each_step_reads_what_the_one_before_wrote() -> None:
     assert Plan.of(DemoConfig()).export.max_drop == ExportConfig.max_drop
 
 
-def test_a_step_is_kept_only_if_it_would_be_made_the_same(tiny_student: Path) -> None:
-    """`tiny_onnx` and `tiny_student` are sealed bundles; a stored configuration decides."""
-    bundle = open_bundle(tiny_student)
-    wanted = ExportConfig("x", str(tiny_student))
-    bundle.manifest["config"] = json.loads(json.dumps(wanted.to_dict()))  # as it is read, tuples are lists
-    assert _made_by(bundle, wanted, None)
-    assert not _made_by(bundle, ExportConfig("x", str(tiny_student), max_drop=2.0), None)
-    assert not _made_by(bundle, wanted, bundle)  # its parent is not itself
-    bundle.manifest["parent"] = bundle.digest
-    assert _made_by(bundle, wanted, bundle)
-
-
-def test_a_step_that_is_not_there_is_run(tiny_student: Path, tmp_path: Path) -> None:
-    ran = []
-
-    def run(config: ExportConfig) -> object:
-        ran.append(config)
-        return open_bundle(tiny_student)
-
-    assert run_or_reuse("t", ExportConfig("x", str(tmp_path / "none")), run).path == tiny_student  # type: ignore[arg-type]
-    assert run_or_reuse("t", ExportConfig("x", str(tiny_student)), run).path == tiny_student  # type: ignore[arg-type]
-    assert len(ran) == 2  # the second one was there, made by another configuration
+def test_a_report_is_reused_only_for_its_own_bundle_and_options(tiny_onnx: Path, tmp_path: Path) -> None:
+    bundle, config = open_bundle(tiny_onnx), BenchConfig((str(tiny_onnx),), out=str(tmp_path))
+    assert _stored_report(config, bundle) is None, "there is none"
+    content = {"options": config.to_dict(), "models": [{"digest": "another"}, {"digest": bundle.digest}]}
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    report = _stored_report(config, bundle)
+    assert report is not None
+    assert (report.out, report.content["models"]) == (tmp_path, content["models"])
+    assert _stored_report(replace(config, max_pairs=7), bundle) is None
+    (tmp_path / "report.json").write_text(json.dumps({**content, "models": [{"digest": "another"}]}))
+    assert _stored_report(config, bundle) is None
+    (tmp_path / "report.json").write_text("{")
+    assert _stored_report(config, bundle) is None
 
 
 @pytest.mark.slow

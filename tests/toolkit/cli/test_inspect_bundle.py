@@ -23,6 +23,7 @@ from toolkit.cli.inspect_bundle import inspect_bundle, tensor_groups
 from toolkit.cli.main import app
 from toolkit.config import DistillConfig, ExportConfig, FinetuneConfig
 from toolkit.distillation.distill import run_distill
+from toolkit.errors import ToolkitError
 from toolkit.tasks import Task
 from toolkit.training.finetune import run_finetune
 
@@ -148,6 +149,13 @@ def test_a_general_student_has_no_task_and_many_sources(tiny_bert: Any, save_mod
         assert f"─ {told}\n" in text
     assert "teacher bert-base-uncased (model): 86b5e0934494" in text
     assert "general True" in text
+
+
+def test_a_damaged_bundle_is_not_shown(tiny_student: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_student, tmp_path / "copy")
+    (copy / "tokenizer.json").write_text("{}")
+    with pytest.raises(ToolkitError, match=r"tokenizer\.json is damaged"):
+        inspect_bundle(str(copy))
 
 
 def test_it_loads_neither_torch_nor_onnxruntime(tiny_onnx: Path) -> None:
