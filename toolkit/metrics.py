@@ -11,7 +11,6 @@ from toolkit.errors import ToolkitError
 from toolkit.tasks import Kind, Task
 
 Metric = Callable[[Task, np.ndarray, np.ndarray], float]  # labels and predictions to one number
-METRICS = ("accuracy", "f1", "matthews_correlation", "pearson", "spearman")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
