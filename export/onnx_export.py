@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from toolkit.console import quiet_libraries
 from toolkit.errors import ToolkitError
 
 # The newest that PyTorch's exporter writes and the first in which both LayerNormalization and GELU are one operator.
@@ -70,7 +67,8 @@ def export_fp32(model: Any, path: Path) -> None:
     from optimum.exporters.tasks import TasksManager
 
     kind = model.config.model_type
-    with _quiet():
+    # the gates check on real rows what optimum and the tracer warn of
+    with quiet_libraries():
         try:
             constructor = TasksManager.get_exporter_config_constructor(
                 "onnx", model, task="text-classification", library_name="transformers"
@@ -92,8 +90,7 @@ def to_half(path: Path) -> Any:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it tells of each number that half precision cannot hold; the gates judge them
+    with quiet_libraries():  # a warning for each number that half precision cannot hold; the gates judge them
         return convert_float_to_float16(onnx.load(path), keep_io_types=True)
 
 
@@ -128,24 +125,3 @@ def save_graph(model: Any, path: Path) -> None:
 
     external = model.ByteSize() > WEIGHTS_LIMIT
     onnx.save(model, path, save_as_external_data=external, location=f"{path.name}_data" if external else None)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what optimum and PyTorch say to each other.
-
-    That the tracing exporter is deprecated is optimum's choice to mend; that traced values are constants is checked
-    here on real rows, by the gates.
-    """
-    from torch.jit._trace import TracerWarning
-
-    logger = logging.getLogger("optimum")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=TracerWarning)
-            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(torch\.onnx|optimum)\.")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from export.graph.editor import GraphEditor
 from export.int8.embeddings import LowBitSettings
 from export.int8.quantize import IR_VERSION, OPSET, quantize_graph
 from export.onnx_export import LayerCount, save_graph
+from toolkit.console import quiet_libraries
 from toolkit.data.tokenization import EncodedTexts
 
 CALIBRATION_TEXTS = 64  # for onnxruntime's own static quantization
@@ -127,7 +125,7 @@ def blockwise(model: onnx.ModelProto) -> onnx.ModelProto:
 def _dynamic(given: TuningInputs, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with quiet():
+    with quiet_libraries():
         quantize_dynamic(given.fp32, path, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
 
 
@@ -143,7 +141,7 @@ def _static(given: TuningInputs, path: Path) -> None:
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(feeds, None)
 
-    with quiet():
+    with quiet_libraries():
         quantize_static(
             given.fp32, path, Texts(), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
             weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
@@ -156,7 +154,7 @@ def _fused(given: TuningInputs, path: Path) -> None:
 
     options = FusionOptions("bert")
     options.enable_embed_layer_norm = False  # it wants int32 ids, which others do not send
-    with quiet():
+    with quiet_libraries():
         found = optimizer.optimize_model(
             str(given.fp32), model_type="bert", num_heads=given.heads, hidden_size=given.hidden,
             optimization_options=options, opt_level=0, use_gpu=False,
@@ -165,19 +163,6 @@ def _fused(given: TuningInputs, path: Path) -> None:
     if "com.microsoft" not in opsets:  # whose operators it put in
         found.model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     save_graph(found.model, path)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back what onnxruntime's tools say of themselves; what they make is judged by its answers."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 def shape_of(config: Any) -> tuple[int, int]:

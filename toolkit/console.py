@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,6 +24,19 @@ console = Console(highlight=False, soft_wrap=True, markup=False, quiet=os.enviro
 stderr = Console(
     stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get("LOCAL_RANK", "0") != "0"
 )
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence other libraries: their warnings, their log up to WARNING, their standard output. Errors still raise."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def echo(message: str) -> None:

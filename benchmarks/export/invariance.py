@@ -21,10 +21,9 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from benchmarks.paths import RESULTS
 from export.onnx_export import export_fp32, load_classifier
 from export.pipeline import load_dev, run_export
-from export.tuning_candidates import quiet
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.config import ExportConfig
-from toolkit.console import show_table
+from toolkit.console import quiet_libraries, show_table
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.inference.runtimes import OnnxRuntime
 
@@ -63,7 +62,7 @@ def graphs(student: Bundle, data: str | None, scratch: Path) -> dict[str, Path]:
         found[name] = run_export(config).weights
     export_fp32(load_classifier(student.path), scratch / "fp32.onnx")
     found["control: onnxruntime quantize_dynamic"] = scratch / "stock.onnx"
-    with quiet():
+    with quiet_libraries():
         quantize_dynamic(scratch / "fp32.onnx", scratch / "stock.onnx", weight_type=QuantType.QInt8)
     return found
 

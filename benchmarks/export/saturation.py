@@ -78,9 +78,9 @@ def write_default(fp32: Path, out: Path) -> None:
     """Onnxruntime's dynamic quantization as it comes: int8 weights over their full range."""
     from onnxruntime.quantization import quantize_dynamic
 
-    from export.tuning_candidates import quiet
+    from toolkit.console import quiet_libraries
 
-    with quiet():
+    with quiet_libraries():
         quantize_dynamic(fp32, out)
 
 

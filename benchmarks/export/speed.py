@@ -53,7 +53,7 @@ def write_models(student: Path, int8: Path | None, folder: Path) -> None:
 
     from export.int8.quantize import quantize_graph
     from export.onnx_export import count_layers, export_fp32, load_classifier, save_graph
-    from export.tuning_candidates import quiet
+    from toolkit.console import quiet_libraries
 
     model = load_classifier(student)
     export_fp32(model, folder / "fp32.onnx")
@@ -61,7 +61,7 @@ def write_models(student: Path, int8: Path | None, folder: Path) -> None:
         save_graph(quantize_graph(onnx.load(folder / "fp32.onnx"), count_layers(model))[0], folder / "int8.onnx")
     else:
         shutil.copyfile(open_bundle(int8).weights, folder / "int8.onnx")
-    with quiet():
+    with quiet_libraries():
         quantize_dynamic(folder / "fp32.onnx", folder / "dynamic.onnx")
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 from rich.console import Console
 
 from toolkit import console as module
-from toolkit.console import echo, progress, show_table
+from toolkit.console import echo, progress, quiet_libraries, show_table
 
-STEPS = (
-    "from toolkit.console import track\nwith track('stage a', 3) as t:\n    [t.advance(loss=0.5) for _ in range(3)]\n"
-)
+STEPS = """
+from toolkit.console import progress
+with progress('stage a', 3) as steps:
+    [steps.advance(loss=0.5) for _ in range(3)]
+"""
 
 
 def test_a_pipe_gets_plain_lines_without_control_characters() -> None:
@@ -87,3 +91,27 @@ def test_time_left_counts_only_the_steps_of_this_run(
         for _ in range(20):
             steps.advance()
     assert "rows: 80/100  elapsed 11s left 22s" in capsys.readouterr().out
+
+
+def test_libraries_are_quiet_inside_and_heard_outside(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    library = logging.getLogger("some.library")
+
+    def talk(place: str) -> None:
+        sys.stdout.write(f"printed {place}\n")
+        warnings.warn(f"warned {place}", DeprecationWarning, stacklevel=1)
+        library.warning("logged %s", place)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        talk("before")
+        with quiet_libraries():
+            talk("inside")
+            library.error("an error is heard")
+        with pytest.raises(ValueError, match="passes"), quiet_libraries():
+            raise ValueError("passes")
+        talk("after")
+    assert capsys.readouterr().out == "printed before\nprinted after\n"
+    assert [str(warning.message) for warning in caught] == ["warned before", "warned after"]
+    assert caplog.messages == ["logged before", "an error is heard", "logged after"]

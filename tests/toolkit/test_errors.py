@@ -56,7 +56,7 @@ def test_every_package_required_anywhere_has_an_extra() -> None:
     for package in ("toolkit", "export", "serve"):
         for path in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "require":
+                if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "require_packages":
                     required |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
     assert {"torch", "onnxruntime", "pyarrow"} <= required
     assert required - EXTRAS.keys() == set()

@@ -6,17 +6,15 @@ used for serving. `check_peer` holds a peer's logits against a reference before 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from toolkit.console import quiet_libraries
 from toolkit.data.tokenization import Batch
 from toolkit.errors import ToolkitError, require_packages
 from toolkit.inference.runtimes import Runtime, TorchRuntime
@@ -48,7 +46,7 @@ class CTranslate2Runtime:
             raise ToolkitError(f"{source}: no peer for {head.config.model_type} in CTranslate2", expected="a BERT")
         self.weight = head.classifier.weight.detach().numpy()  # [C, H]
         self.bias = head.classifier.bias.detach().numpy()  # [C]
-        with tempfile.TemporaryDirectory(prefix="toolkit-ctranslate2-") as scratch, _quiet():
+        with tempfile.TemporaryDirectory(prefix="toolkit-ctranslate2-") as scratch, quiet_libraries():
             model = str(Path(scratch) / "model")
             ctranslate2.converters.TransformersConverter(str(source)).convert(model, quantization=kind)
             self.encoder = ctranslate2.Encoder(
@@ -109,7 +107,7 @@ class OpenVinoRuntime:
         if not calibration:
             raise ToolkitError("OpenVINO's int8 needs calibration batches", expected="some of the task's own inputs")
         feeds = [{name: batch[name] for name in self.inputs} for batch in calibration]
-        with _quiet():
+        with quiet_libraries():
             import nncf
 
             nncf.set_log_level(logging.ERROR)
@@ -131,7 +129,7 @@ class CompiledTorchRuntime(TorchRuntime):
 
         super().__init__(model, device)
         try:
-            with _quiet():
+            with quiet_libraries():
                 self.model.forward = torch.compile(self.model.forward, dynamic=True)
                 for size in (1, 2):  # a batch of one is compiled apart, whatever is said of shapes
                     ones = np.ones((size, 8), dtype=np.int64)
@@ -155,11 +153,3 @@ def check_peer(name: str, peer: Runtime, reference: Runtime, batches: Sequence[B
             expected=f"at most {MAX_ERROR[precision]:g} in {precision}",
         )
     return error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Converters and quantizers talk on stdout and warn about their own retirement."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield

@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 import torch
 
+from toolkit.console import quiet_libraries
 from toolkit.errors import ToolkitError
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -123,25 +122,17 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 def _trace(model: Any, sample: dict[str, torch.Tensor], path: Path, axes: dict[str, dict[int, str]]) -> None:
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    with warnings.catch_warnings():
-        # the exporter tells of its own retirement, and of mask constants that are the same in every call
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        try:
-            torch.onnx.export(
-                model,
-                (sample,),
-                str(path),
-                input_names=list(sample),
-                output_names=["logits"],
-                dynamic_axes={**axes, "logits": {0: "batch"}},
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        finally:
-            logger.setLevel(level)
+    with quiet_libraries():
+        torch.onnx.export(
+            model,
+            (sample,),
+            str(path),
+            input_names=list(sample),
+            output_names=["logits"],
+            dynamic_axes={**axes, "logits": {0: "batch"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
 
 
 def _forward_arguments(model: Any) -> set[str]:
