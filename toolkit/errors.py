@@ -24,6 +24,7 @@ EXTRAS = {
     "nncf": "peers",
     "openvino": "peers",
     "matplotlib": "distill",
+    "jinja2": "distill",
 }
 
 

@@ -82,7 +82,7 @@ def compare(old: Path, new: Path) -> None:
         ToolkitError: not two reports of this version.
     """
     found = regressions(read_report(old), read_report(new))
-    show_table("Old against new", *found.table)
+    show_table(found.table.title, found.table.columns, found.table.rows)
     for note in found.notes:
         echo(note)
     if found.slower:
@@ -102,7 +102,15 @@ def measure(config: BenchConfig) -> BenchReport:
     """
     config.check()
     serves = "server" in config.chosen_scenarios
-    needed = ["torch", "transformers", "onnx", "onnxruntime", "matplotlib", *(["fastapi", "uvicorn"] if serves else [])]
+    needed = [
+        "torch",
+        "transformers",
+        "onnx",
+        "onnxruntime",
+        "jinja2",
+        "matplotlib",
+        *(["fastapi", "uvicorn"] if serves else []),
+    ]
     require_packages(*needed, *(["ctranslate2", "nncf", "openvino"] if config.peers else []), purpose="toolkit bench")
     device = resolve_device(config.device)
     resolved = config.on(device)
@@ -127,8 +135,8 @@ def measure(config: BenchConfig) -> BenchReport:
             "environment": environment(device) | {"others_share": others.share()},
         }
     write_report(content, out)
-    for title, rows in terminal_tables(content):
-        show_table(title, *rows)
+    for table in terminal_tables(content):
+        show_table(table.title, table.columns, table.rows)
     for warning in warnings(content):
         echo(warning)
     echo(f"reports: {out / 'report.html'}, report.md, report.json")

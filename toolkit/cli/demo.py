@@ -119,7 +119,7 @@ def _stored_report(config: BenchConfig, int8: Bundle) -> BenchReport | None:
 
 def _summary(teacher: Bundle, student: Bundle, int8: Bundle, content: dict[str, Any]) -> None:
     """One table: what was given up, what was gained; speeds on one real sentence, as each would be run."""
-    from toolkit.bench.report.tables import claim_rows
+    from toolkit.bench.report.tables import claim_table
     from toolkit.inference.predictor import open_predictor
     from toolkit.measurement.timing import measure_in_turn
 
@@ -139,7 +139,8 @@ def _summary(teacher: Bundle, student: Bundle, int8: Bundle, content: dict[str, 
     ]  # fmt: skip
     columns = (metric, "of teacher", "MB", "smaller than BERT-base", "ms a sentence", "faster than teacher")
     show_table(f"{TASK}, {len(QUESTIONS[0].split())}-word sentence", ("model", *columns), rows)
-    show_table("Claims", *claim_rows(content))
+    claims = claim_table(content)
+    show_table(claims.title, claims.columns, claims.rows)
     for one in content["comparisons"]:
         if one["kind"] == "total":
             against = f"{one['b']['label']} against {one['a']['label']}, batch {one['batch_size']}"

@@ -66,7 +66,7 @@ def finetune(options: config.FinetuneConfig) -> None:
 @from_config(config.DistillConfig)
 def distill(options: config.DistillConfig) -> None:
     """Make a student: distil a fine-tuned classifier, or with --general any encoder, layer by layer."""
-    _require_training("toolkit distill", "matplotlib")
+    _require_training("toolkit distill", "jinja2", "matplotlib")
     if options.general:
         from toolkit.distillation.general import run_general
 

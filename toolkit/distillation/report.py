@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from typing import Any
 from toolkit.distillation import plots
 from toolkit.files import canonical_json
 from toolkit.measurement.environment import tool_versions
-from toolkit.reports.html_page import Table, figure, fill, html_table, section
+from toolkit.reports.html_page import Figure, Page, Section
+from toolkit.reports.table import Table
 
 SCHEMA_VERSION = 1
 
@@ -59,28 +59,28 @@ def write_run_report(manifest: dict[str, Any], phases: PhaseTimer, shown: dict[s
 def page(content: dict[str, Any]) -> str:
     """The report as one HTML file."""
     teacher_layers = int(content["teacher"]["shape"].partition("/")[0])
-    drawn = figure(
+    drawn = Figure(
         plots.layer_map(content["layer_map"], teacher_layers), "Which teacher layer each student layer learns from",
         f"teacher layers {', '.join(map(str, content['layer_map']))}",
     )  # fmt: skip
-    body = [
-        *([section("Dev metrics", html_table("Dev metrics", _metric_rows(content)))] if content["metrics"] else []),
-        section("Learning", "".join(_stage_figures(content)) + html_table("Losses", _loss_rows(content))),
-        section("Layers", drawn + html_table("Models", _model_rows(content))),
-        section("Attention", _attention(content)),
-        section("Time", html_table("Time", _phase_rows(content))),
-        section("Options", f"<details><summary>Show</summary>{html_table('Options', _option_rows(content))}</details>"),
+    sections = [
+        *([Section("Dev metrics", table=_metric_table(content))] if content["metrics"] else []),
+        Section("Learning", figures=list(_stage_figures(content)), table=_loss_table(content)),
+        Section("Layers", figures=[drawn], table=_model_table(content)),
+        _attention(content),
+        Section("Time", table=_phase_table(content)),
+        Section("Options", table=_option_table(content), folded=True),
     ]
     config = content["config"]
-    return fill(
+    return Page(
         title=f"Distillation: {_name(content)}",
         heading=_summary(content),
         about=f"teacher {config['teacher']}, student {content['student']['shape']}, seed {content['seed']}",
         command="toolkit distill",
         created=content["created"],
         headlines=_headlines(content),
-        body=body,
-    )
+        sections=sections,
+    ).render()
 
 
 def _name(content: dict[str, Any]) -> str:
@@ -116,30 +116,30 @@ def _headlines(content: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _stage_figures(content: dict[str, Any]) -> Iterator[str]:
+def _stage_figures(content: dict[str, Any]) -> Iterator[Figure]:
     for stage, fitted in content["stages"].items():
         history, table = fitted["history"], "the table of this section has where each began and ended"
-        yield figure(
+        yield Figure(
             plots.losses(stage, history), f"Losses of the {stage} stage, over {fitted['steps']:,} steps", table
         )
         metric = _metric(content)
         if metric and any("dev" in row for row in history):
             svg = plots.dev_metric(stage, history, metric, content["teacher_metrics"][metric])
-            yield figure(svg, f"Dev {metric.replace('_', ' ')} in the {stage} stage; the best step is kept", table)
+            yield Figure(svg, f"Dev {metric.replace('_', ' ')} in the {stage} stage; the best step is kept", table)
 
 
-def _attention(content: dict[str, Any]) -> str:
+def _attention(content: dict[str, Any]) -> Section:
     note = (
         "Attention probabilities, the mean over heads: each row is a query, darker is more. The teacher's layers above."
     )
-    figures = (
-        figure(plots.attention(one), " ".join(one["tokens"]), "the numbers are in report.json")
-        for one in content["attention"]
-    )
-    return f"<p>{html.escape(note)}</p>" + "".join(figures)
+    figures = [
+        Figure(plots.attention(shown), " ".join(shown["tokens"]), "the numbers are in report.json")
+        for shown in content["attention"]
+    ]
+    return Section("Attention", [note], figures)
 
 
-def _metric_rows(content: dict[str, Any]) -> Table:
+def _metric_table(content: dict[str, Any]) -> Table:
     rows = [
         [
             name.replace("_", " "), *(f"{100 * content[key][name]:.2f}" for key in
@@ -147,10 +147,10 @@ def _metric_rows(content: dict[str, Any]) -> Table:
         ]
         for name in content["metrics"]
     ]  # fmt: skip
-    return ["metric, %", "teacher", "student before training", "student", "kept"], rows
+    return Table("Dev metrics", ["metric, %", "teacher", "student before training", "student", "kept"], rows)
 
 
-def _loss_rows(content: dict[str, Any]) -> Table:
+def _loss_table(content: dict[str, Any]) -> Table:
     rows = []
     for stage, fitted in content["stages"].items():
         readings = [row for row in fitted["history"] if "dev" not in row]
@@ -160,26 +160,26 @@ def _loss_rows(content: dict[str, Any]) -> Table:
         devs = [row for row in fitted["history"] if "dev" in row]
         rows += [["dev", stage, f"{devs[0]['dev']:.4f}", f"{fitted['best_metric']:.4f} (best)",
                   f"{fitted['best_step']:,}"] for _ in devs[:1]]  # fmt: skip
-    return ["what", "stage", "first reading", "last reading", "at step"], rows
+    return Table("Losses", ["what", "stage", "first reading", "last reading", "at step"], rows)
 
 
-def _model_rows(content: dict[str, Any]) -> Table:
+def _model_table(content: dict[str, Any]) -> Table:
     rows = [[name, content[name]["shape"], f"{content[name]['parameters']:,}"] for name in ("teacher", "student")]
-    return ["model", "layers/hidden/FFN/heads", "parameters"], rows
+    return Table("Models", ["model", "layers/hidden/FFN/heads", "parameters"], rows)
 
 
-def _phase_rows(content: dict[str, Any]) -> Table:
+def _phase_table(content: dict[str, Any]) -> Table:
     total = sum(content["phases"].values()) or 1.0
-    return ["phase", "time", "share"], [
-        [name, _duration(seconds), f"{seconds / total:.0%}"] for name, seconds in content["phases"].items()
-    ]
+    rows = [[name, _duration(seconds), f"{seconds / total:.0%}"] for name, seconds in content["phases"].items()]
+    return Table("Time", ["phase", "time", "share"], rows)
 
 
-def _option_rows(content: dict[str, Any]) -> Table:
-    return ["option", "value"], [
+def _option_table(content: dict[str, Any]) -> Table:
+    rows = [
         [f"--{name.replace('_', '-')}", "-" if value is None else str(value)]
         for name, value in content["config"].items()
     ]
+    return Table("Options", ["option", "value"], rows)
 
 
 def _duration(seconds: float) -> str:

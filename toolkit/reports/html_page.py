@@ -2,63 +2,66 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 
-Table = tuple[list[str], list[list[str]]]  # column names, cells
-VERDICTS = ("PASS", "FAIL", "INCONCLUSIVE")
+from toolkit.reports.table import Table
 
 
-def fill(
-    *, title: str, heading: str, about: str, command: str, created: str, headlines: Sequence[tuple[str, str]],
-    body: Sequence[str], warnings: Sequence[str] = (),
-) -> str:  # fmt: skip
-    """The whole page.
+@dataclass(frozen=True)
+class Figure:
+    """A plot with its caption.
 
-    Args:
-        title, heading, about, command, created, warnings: text.
-        headlines: a number and what it counts, each.
-        body: HTML, from `section`.
+    Attributes:
+        svg: the plot, trusted as it is.
+        title: its caption.
+        where: says where its numbers stand, for readers who cannot see it.
     """
-    template = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
-    texts = {"title": title, "heading": heading, "about": about, "command": command, "created": created}
-    return template.substitute(
-        {name: html.escape(text) for name, text in texts.items()},
-        warnings="".join(f'<p class="warning">{html.escape(one)}</p>' for one in warnings),
-        headlines="".join(
-            f"<div><dt>{html.escape(what)}</dt><dd>{html.escape(number)}</dd></div>" for number, what in headlines
-        ),
-        body="\n".join(body),
-    )
+
+    svg: str
+    title: str
+    where: str
 
 
-def section(title: str, inside: str) -> str:
-    """A part of the page with its heading; `inside` is HTML."""
-    return f"<section><h2>{html.escape(title)}</h2>{inside}</section>"
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: paragraphs, then figures, then a table; `folded` shows the table on a click."""
+
+    title: str
+    paragraphs: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
+    table: Table | None = None
+    folded: bool = False
 
 
-def figure(svg: str, title: str, where: str) -> str:
-    """A plot with its caption; `where` tells those who cannot see it where its figures are."""
-    return (
-        f'<figure role="img" aria-label="{html.escape(title)}; {html.escape(where)}">'
-        f"{svg}<figcaption>{html.escape(title)}</figcaption></figure>"
-    )
+@dataclass(frozen=True)
+class Page:
+    """A report as text; `render` escapes all of it.
 
+    Attributes:
+        title, heading, about: what the report is of.
+        command, created: what made it, and when (ISO 8601).
+        headlines: numbers, each with what it counts.
+        sections: the body.
+        warnings: what a reader has to know first.
+    """
 
-def html_table(title: str, rows: Table) -> str:
-    """A table that scrolls by itself where it is too wide; verdicts have their colours."""
-    columns, cells = rows
-    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
-    body = "".join(f"<tr>{_cells(line)}</tr>" for line in cells)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(title)}"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    title: str
+    heading: str
+    about: str
+    command: str
+    created: str
+    headlines: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+    warnings: Sequence[str] = ()
 
+    def render(self) -> str:
+        """Fill `template.html`."""
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-def _cells(line: Sequence[str]) -> str:
-    first, *rest = map(html.escape, line)
-    marked = (f'<td class="{cell.lower()}">{cell}</td>' if cell in VERDICTS else f"<td>{cell}</td>" for cell in rest)
-    return f'<th scope="row">{first}</th>' + "".join(marked)
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+            trim_blocks=True, lstrip_blocks=True,
+        )  # fmt: skip
+        return environment.get_template("template.html").render(page=self)

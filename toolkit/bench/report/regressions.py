@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from toolkit.bench.report.claims import control_widening
-from toolkit.bench.report.tables import SCHEMA_VERSION, Rows, milliseconds
+from toolkit.bench.report.tables import SCHEMA_VERSION, milliseconds
 from toolkit.errors import ToolkitError
 from toolkit.measurement.statistics import changed_ratio
+from toolkit.reports.table import Table
 
 MIN_CHANGE = 1.05  # two processes of one program differ by this much: where their memory lies, what else runs
 SAME = ("cpu", "python", "gpu")
@@ -35,7 +36,7 @@ class Regressions:
         notes: what differs between the machines and the options.
     """
 
-    table: Rows
+    table: Table
     slower: list[str]
     compared: int
     notes: list[str]
@@ -91,7 +92,7 @@ def regressions(old: dict[str, Any], new: dict[str, Any]) -> Regressions:
         if fell:
             slower.append(f"{name}: {one['ratio']:.2f}x before, {other['ratio']:.2f}x now, {noise:.2f}x is noise")
     columns = ["comparison", "old", "new", "new / old [95 %]", "noise", "ms", "verdict"]
-    return Regressions((columns, rows), slower, len(shared), list(_differences(old, new)))
+    return Regressions(Table("Old against new", columns, rows), slower, len(shared), list(_differences(old, new)))
 
 
 def _by_key(content: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:

@@ -7,9 +7,9 @@ from typing import Any
 from toolkit.bench.report.claims import measured_ratio
 from toolkit.bench.report.speedup_breakdown import speedup_breakdown
 from toolkit.measurement.statistics import Ratio
+from toolkit.reports.table import Table
 
 SCHEMA_VERSION = 2
-Rows = tuple[list[str], list[list[str]]]  # column names, cells
 BUSY_SHARE = 0.1  # of all cores
 SCENARIOS = {"single": "single stream", "offline": "offline", "server": "server"}
 GAINS = {
@@ -27,7 +27,7 @@ GAINS = {
 }
 
 
-def claim_rows(content: dict[str, Any]) -> Rows:
+def claim_table(content: dict[str, Any]) -> Table:
     """Each claim with what was measured and the verdict."""
     rows = [
         [
@@ -36,10 +36,10 @@ def claim_rows(content: dict[str, Any]) -> Rows:
         ]
         for one in content["claims"]
     ]  # fmt: skip
-    return ["claim", "model", "claimed", "measured [95 %]", "verdict"], rows
+    return Table("Claims", ["claim", "model", "claimed", "measured [95 %]", "verdict"], rows)
 
 
-def speed_rows(content: dict[str, Any]) -> Rows:
+def speed_table(content: dict[str, Any]) -> Table:
     """Each comparison: B is how many times faster than A, with both medians and both dev scores."""
     rows = [
         [
@@ -55,10 +55,10 @@ def speed_rows(content: dict[str, Any]) -> Rows:
         "gain", "A", "B", "score A", "score B", "batch", "tokens", "A ms", "B ms", "noise",
         "A / B [95 %]", "pairs",
     ]  # fmt: skip
-    return columns, rows
+    return Table("Speed", columns, rows)
 
 
-def model_rows(content: dict[str, Any]) -> Rows:
+def model_table(content: dict[str, Any]) -> Table:
     """Each model's size, FLOPs and score, and how many times smaller than the baseline it is."""
     baseline = next(one for one in content["models"] if one["baseline"])
     rows = []
@@ -75,10 +75,10 @@ def model_rows(content: dict[str, Any]) -> Rows:
         "model", "layers/hidden/FFN/heads", "precision", "MB", "smaller", "M parameters", "fewer", "with a projection",
         f"GFLOPs at {baseline['flops_length']}", "fewer FLOPs", "dev score",
     ]  # fmt: skip
-    return columns, rows
+    return Table("Models", columns, rows)
 
 
-def decomposition_rows(content: dict[str, Any]) -> Rows:
+def breakdown_table(content: dict[str, Any]) -> Table:
     """What each step gains over the one before, and all of them together over the baseline in PyTorch."""
     rows = [
         [
@@ -87,10 +87,10 @@ def decomposition_rows(content: dict[str, Any]) -> Rows:
         ]
         for chain, steps in speedup_breakdown(content) for step in steps
     ]  # fmt: skip
-    return ["model", "step", "now", "MB", "smaller", "faster [95 %]", "score"], rows
+    return Table("Where the gain comes from", ["model", "step", "now", "MB", "smaller", "faster [95 %]", "score"], rows)
 
 
-def scenario_rows(content: dict[str, Any]) -> Rows:
+def scenario_table(content: dict[str, Any]) -> Table:
     """Each scenario and model: latencies of single queries, texts a second, the highest rate of requests."""
     rows = []
     for one in sorted(content["scenarios"], key=lambda one: list(SCENARIOS).index(one["scenario"])):
@@ -105,22 +105,24 @@ def scenario_rows(content: dict[str, Any]) -> Rows:
             *("-" if value is None else milliseconds(value) for value in shares), throughput, _number(one["score"]),
         ])  # fmt: skip
     columns = ["scenario", "model", "lengths", "texts", "p50 ms", "p90 ms", "p99 ms", "texts a second", "score"]
-    return columns, rows
+    return Table("Scenarios", columns, rows)
 
 
-def terminal_tables(content: dict[str, Any]) -> list[tuple[str, Rows]]:
-    """What is shown on the terminal, the verdicts last."""
-    tables = [
-        ("Models", model_rows(content)),
-        ("Speed", speed_rows(content)),
-        ("Where the gain comes from", decomposition_rows(content)),
-        ("Scenarios", scenario_rows(content)),
-        ("Claims", claim_rows(content)),
-    ]
-    return [(title, rows) for title, rows in tables if rows[1]]
+def terminal_tables(content: dict[str, Any]) -> list[Table]:
+    """The tables of the terminal, the verdicts last."""
+    builders = (model_table, speed_table, breakdown_table, scenario_table, claim_table)
+    return [table for build in builders if (table := build(content)).rows]
 
 
-def environment_rows(content: dict[str, Any]) -> Rows:
+def page_tables(content: dict[str, Any]) -> list[Table]:
+    """The tables of Markdown and HTML, the verdicts first."""
+    builders = (
+        claim_table, model_table, speed_table, breakdown_table, scenario_table, environment_table, file_table,
+    )  # fmt: skip
+    return [table for build in builders if (table := build(content)).rows]
+
+
+def environment_table(content: dict[str, Any]) -> Table:
     """What it was measured on."""
     about = content["environment"]
     memory = f"{about['memory_bytes'] / 1e9:.1f} GB" if about["memory_bytes"] else "-"
@@ -140,16 +142,16 @@ def environment_rows(content: dict[str, Any]) -> Rows:
         ["Python", about["python"]],
         ["versions", ", ".join(f"{name} {version}" for name, version in about["versions"].items())],
     ]
-    return ["what", "value"], rows
+    return Table("Environment", ["what", "value"], rows)
 
 
-def file_rows(content: dict[str, Any]) -> Rows:
+def file_table(content: dict[str, Any]) -> Table:
     """SHA-256 of every file that was measured."""
     rows = []
     for one in content["models"]:
         rows.append([one["name"], "fp32 ONNX, random weights", f"{one['fp32_onnx_bytes']:,}", one["fp32_onnx_sha256"]])
         rows += [[one["name"], name, f"{file['size_bytes']:,}", file["sha256"]] for name, file in one["files"].items()]
-    return ["model", "file", "bytes", "SHA-256"], rows
+    return Table("Files", ["model", "file", "bytes", "SHA-256"], rows)
 
 
 def summary(content: dict[str, Any]) -> str:

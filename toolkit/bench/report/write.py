@@ -6,20 +6,18 @@ reader's light or dark setting.
 
 from __future__ import annotations
 
-import html
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from toolkit.bench.report import plots, tables
-from toolkit.bench.report.tables import Rows
 from toolkit.bundle.format import check_output_path
 from toolkit.files import canonical_json, replace
-from toolkit.reports.html_page import figure, fill, html_table, section
+from toolkit.reports.html_page import Figure, Page, Section
 
 REPORT = "report.json"
-DECOMPOSITION, SCENARIOS = "Where the gain comes from", "Scenarios"
+FOLDED = ("Environment", "Files")  # sections that a reader opens
 
 
 def write_report(content: dict[str, Any], out: Path) -> None:
@@ -40,70 +38,53 @@ def markdown(content: dict[str, Any]) -> str:
     """The report as GitHub Markdown."""
     parts = [f"# Benchmark\n\n{tables.summary(content)}. {content['created']}, toolkit bench."]
     parts += [f"> {warning}" for warning in tables.warnings(content)]
-    for title, rows in _tables(content):
-        parts.append(f"## {title}\n\n{_markdown_table(rows)}")
+    parts += [f"## {table.title}\n\n{table.markdown()}" for table in tables.page_tables(content)]
     parts.append("## Method\n\n" + "\n\n".join(tables.method(content)))
     return "\n\n".join(parts) + "\n"
 
 
 def page(content: dict[str, Any]) -> str:
     """The report as one HTML file."""
-    shown = {title: html_table(title, rows) for title, rows in _tables(content)}
-    figures = _figures(content)
-    body = [
-        section("Claims", figures["ratios"] + shown.pop("Claims")),
-        section("Models", figures["sizes"] + figures["parts"] + shown.pop("Models")),
-        section("Speed", figures["length"] + figures["throughput"] + figures.get("score", "") + shown.pop("Speed")),
-        *(section(title, shown.pop(title)) for title in (DECOMPOSITION, SCENARIOS) if title in shown),
-        section("Method", "".join(f"<p>{html.escape(text)}</p>" for text in tables.method(content))),
-        *(section(title, f"<details><summary>Show</summary>{table}</details>") for title, table in shown.items()),
-    ]
-    return fill(
-        title=f"Benchmark: {tables.summary(content)}",
-        heading=tables.summary(content),
+    summary, shown = tables.summary(content), {table.title: table for table in tables.page_tables(content)}
+    sections = [Section(title, figures=_figures(content, title), table=shown.get(title)) for title in shown]
+    first = [section for section in sections if section.title not in FOLDED]
+    return Page(
+        title=f"Benchmark: {summary}",
+        heading=summary,
         about=f"{content['environment']['cpu']}, {content['threads']} thread(s)",
         command="toolkit bench",
         created=content["created"],
         warnings=tables.warnings(content),
         headlines=tables.headlines(content),
-        body=body,
-    )
+        sections=[
+            *first,
+            Section("Method", tables.method(content)),
+            *(Section(title, table=shown[title], folded=True) for title in FOLDED),
+        ],
+    ).render()
 
 
-def _tables(content: dict[str, Any]) -> list[tuple[str, Rows]]:
-    shown = [
-        ("Claims", tables.claim_rows(content)),
-        ("Models", tables.model_rows(content)),
-        ("Speed", tables.speed_rows(content)),
-        (DECOMPOSITION, tables.decomposition_rows(content)),
-        (SCENARIOS, tables.scenario_rows(content)),
-        ("Environment", tables.environment_rows(content)),
-        ("Files", tables.file_rows(content)),
-    ]
-    return [(title, rows) for title, rows in shown if rows[1]]
-
-
-def _figures(content: dict[str, Any]) -> dict[str, str]:
-    found = {
-        "ratios": (plots.ratios(content["claims"]), "Each ratio with its 95 % interval against its claim"),
-        "length": (plots.latency_by_length(content["latency_by_length"]), "Latency by length, batch 1"),
-        "throughput": (
-            plots.throughput_by_batch(content["throughput_by_batch"]),
-            f"Throughput by batch size, {content['resolved']['length']} tokens",
-        ),
-        "sizes": (plots.sizes(content["models"]), "Size of the weights"),
-        "parts": (plots.parts(content["models"]), "What the bytes are"),
-    }
-    points, baseline_ms = tables.score_points(content)
-    if points:
-        metric = next(one["metric"] for one in content["models"] if one["metric"])
-        svg = plots.score_by_latency(points, tables.frontier(points), baseline_ms, metric)
-        found["score"] = (svg, "Dev score against latency, batch 1; the dotted line joins what nothing else beats")
-    where = "the figures are in the table of this section"
-    return {name: figure(svg, title, where) for name, (svg, title) in found.items()}
-
-
-def _markdown_table(rows: Rows) -> str:
-    columns, cells = rows
-    lines = [columns, ["---"] * len(columns), *cells]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+def _figures(content: dict[str, Any], section: str) -> list[Figure]:
+    """The plots of a section of the page."""
+    plotted: list[tuple[str, str]] = []
+    if section == "Claims":
+        plotted = [(plots.ratios(content["claims"]), "Each ratio with its 95 % interval against its claim")]
+    elif section == "Models":
+        plotted = [
+            (plots.sizes(content["models"]), "Size of the weights"),
+            (plots.parts(content["models"]), "What the bytes are"),
+        ]
+    elif section == "Speed":
+        throughput = plots.throughput_by_batch(content["throughput_by_batch"])
+        plotted = [
+            (plots.latency_by_length(content["latency_by_length"]), "Latency by length, batch 1"),
+            (throughput, f"Throughput by batch size, {content['resolved']['length']} tokens"),
+        ]
+        points, baseline_ms = tables.score_points(content)
+        if points:
+            metric = next(model["metric"] for model in content["models"] if model["metric"])
+            scores = plots.score_by_latency(points, tables.frontier(points), baseline_ms, metric)
+            plotted.append(
+                (scores, "Dev score against latency, batch 1; the dotted line joins what nothing else beats")
+            )
+    return [Figure(svg, title, "the figures are in the table of this section") for svg, title in plotted]

@@ -142,7 +142,7 @@ def test_what_got_slower_is_told_and_nothing_else(tmp_path: Path) -> None:
     )
     found = regressions(read_report(worse), read_report(old))
     assert found.slower == []
-    assert [row[0].split(":")[0] for row in found.table[1] if row[-1] == "faster"] == ["int8"]
+    assert [row[0].split(":")[0] for row in found.table.rows if row[-1] == "faster"] == ["int8"]
 
 
 def test_a_change_within_the_noise_is_none() -> None:
