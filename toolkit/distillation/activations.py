@@ -1,12 +1,12 @@
-"""Attention scores and hidden states of chosen layers, through hooks, while the model runs its fast attention.
+"""Attention scores and hidden states of chosen layers, recorded by hooks while the model runs its fused attention.
 
-`output_attentions=True` gives probabilities, not scores, of every layer, and turns fused attention off. Hooks on the
-query and key projections give what Eq. 7 wants, Q.K^T / sqrt(d_head) before softmax, for the mapped layers only.
+`output_attentions=True` returns probabilities of every layer, not scores, and turns fused attention off. Hooks on the
+query and key projections give the scores of Eq. 7, Q.K^T / sqrt(d_head) before softmax, for the mapped layers alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from toolkit.models.families import encoder_layers, layer_paths
 
 @dataclass
 class Activations:
-    """What one forward pass showed. Layers count from 1; 0 is the embeddings' output.
+    """Activations of one forward pass. Layers count from 1; 0 is the embeddings' output.
 
     Attributes:
         hidden: layer to [B, L, width].
@@ -35,24 +35,24 @@ class Activations:
     position_bias: Tensor | None = None
 
     def attention_scores(self, layer: int) -> Tensor:
-        """Q.K^T / sqrt(d_head), before mask and softmax, [B, A, L, L]."""
-        query, key = self._split(self.queries[layer]), self._split(self.keys[layer])
+        """Return Q.K^T / sqrt(d_head), before mask and softmax, [B, A, L, L]."""
+        query, key = self._split_heads(self.queries[layer]), self._split_heads(self.keys[layer])
         scores: Tensor = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         return scores if self.position_bias is None else scores + self.position_bias
 
-    def _split(self, states: Tensor) -> Tensor:
+    def _split_heads(self, states: Tensor) -> Tensor:
         batch, length, width = states.shape
         split: Tensor = states.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
         return split  # B, A, L, d_head
 
 
 class ActivationRecorder:
-    """Hooks on one model that fill a `Activations` at each forward pass, until `close`.
+    """Hooks on a model that fill `activations` anew at each forward pass, until `close`.
 
     Args:
         model: a Hugging Face encoder, with or without a head.
-        layers: layers to watch, counted from 1; 0 watches the embeddings' output.
-        hidden, scores, values: which states to keep; what is not asked for costs nothing.
+        layers: layers to record, counted from 1; 0 records the embeddings' output.
+        hidden, scores, values: kinds of activations to record; the others cost nothing.
     """
 
     def __init__(
@@ -60,43 +60,44 @@ class ActivationRecorder:
     ) -> None:
         stack, paths = encoder_layers(model), layer_paths(model)
         self._heads = int(model.config.num_attention_heads)
-        self.states = Activations(self._heads)
+        self.activations = Activations(self._heads)
         self._position_bias: Tensor | None = None
-        self._handles = [stack[0].register_forward_pre_hook(self._start(hidden and 0 in layers), with_kwargs=True)]
+        start = self._start_hook(record_embeddings=hidden and 0 in layers)
+        self._handles = [stack[0].register_forward_pre_hook(start, with_kwargs=True)]
         for number in layers:
             if number == 0:
                 continue
             layer = stack[number - 1]
             if hidden:
-                self._keep(layer, "hidden", number)
+                self._record(layer, "hidden", number)
             if scores:
-                self._keep(layer.get_submodule(paths.query), "queries", number)
-                self._keep(layer.get_submodule(paths.key), "keys", number)
+                self._record(layer.get_submodule(paths.query), "queries", number)
+                self._record(layer.get_submodule(paths.key), "keys", number)
             if values:
-                self._keep(layer.get_submodule(paths.value), "values", number)
+                self._record(layer.get_submodule(paths.value), "values", number)
         relative = getattr(getattr(model.base_model, "encoder", None), "relative_attention_bias", None)
         if scores and relative is not None:
-            self._handles.append(relative.register_forward_hook(self._keep_bias))
+            self._handles.append(relative.register_forward_hook(self._record_position_bias))
 
     def close(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
-    def _start(self, keep: bool) -> Any:
-        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self.states = Activations(self._heads, position_bias=self._position_bias)
-            if keep:
-                self.states.hidden[0] = args[0] if args else kwargs["hidden_states"]
+    def _start_hook(self, *, record_embeddings: bool) -> Callable[..., None]:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Tensor]) -> None:
+            self.activations = Activations(self._heads, position_bias=self._position_bias)
+            if record_embeddings:
+                self.activations.hidden[0] = args[0] if args else kwargs["hidden_states"]
 
         return hook
 
-    def _keep_bias(self, _module: nn.Module, _args: Any, output: Tensor) -> None:
+    def _record_position_bias(self, _module: nn.Module, _args: Any, output: Tensor) -> None:
         # MPNet's encoder computes it anew in each pass, before its first layer
         self._position_bias = output.permute(2, 0, 1)[None]  # 1, A, L, L
 
-    def _keep(self, module: nn.Module, name: str, number: int) -> None:
+    def _record(self, module: nn.Module, kind: str, number: int) -> None:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            getattr(self.states, name)[number] = output if isinstance(output, torch.Tensor) else output[0]
+            getattr(self.activations, kind)[number] = output if isinstance(output, torch.Tensor) else output[0]
 
         self._handles.append(module.register_forward_hook(hook))

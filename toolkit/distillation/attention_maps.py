@@ -1,9 +1,9 @@
-"""Attention of student and teacher on a few dev texts, for the report."""
+"""Attention of student and teacher on a few dev texts, and the sizes of both models, for the report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -12,7 +12,31 @@ from toolkit.data.tokenization import TokenizedInputs
 from toolkit.distillation.activations import ActivationRecorder, Activations
 from toolkit.models.families import encoder_layers, layer_paths, model_inputs
 
-MAPPED_TEXTS, MAPPED_TOKENS, LOOKED_THROUGH = 3, 14, 10_000
+MAPPED_TEXTS, MAPPED_TOKENS = 3, 14
+SEARCHED_TEXTS = 10_000  # the first rows, among which short ones are looked for
+
+
+class LayerMaps(TypedDict):
+    """Attention probabilities [L, L] of a student layer and of the teacher layer that it learns from."""
+
+    student_layer: int
+    teacher_layer: int
+    student: list[list[float]]
+    teacher: list[list[float]]
+
+
+class AttentionMap(TypedDict):
+    """Tokens [L] of an input and the attention maps of each mapped layer."""
+
+    tokens: list[str]
+    layers: list[LayerMaps]
+
+
+class ModelSize(TypedDict):
+    """LAYERS/HIDDEN/FFN/HEADS of a model and the number of its parameters."""
+
+    shape: str
+    parameters: int
 
 
 @torch.no_grad()
@@ -22,8 +46,8 @@ def attention_maps(
     mapping: Sequence[int],
     texts: TokenizedInputs,
     tokens: Callable[[np.ndarray], list[str]],
-) -> list[dict[str, Any]]:
-    """Where teacher and student look in a few short inputs: attention probabilities, the mean over heads.
+) -> list[AttentionMap]:
+    """Compute attention probabilities of both models on a few short inputs, the mean over heads.
 
     Args:
         student, teacher: encoders, with or without a head.
@@ -32,48 +56,41 @@ def attention_maps(
         tokens: the pieces behind ids.
 
     Returns:
-        For each input {"tokens": [L], "layers": [{"student_layer", "teacher_layer", "student", "teacher"}]}, both maps
-        [L, L], rows being queries.
+        A map for each input; rows of its [L, L] are queries.
     """
-    chosen = np.argsort(texts.lengths[:LOOKED_THROUGH] > MAPPED_TOKENS, kind="stable")[:MAPPED_TEXTS]
-    traces = (
-        ActivationRecorder(student, range(1, len(mapping) + 1), hidden=False),
-        ActivationRecorder(teacher, mapping, hidden=False),
-    )
-    found = []
+    chosen = np.argsort(texts.lengths[:SEARCHED_TEXTS] > MAPPED_TOKENS, kind="stable")[:MAPPED_TEXTS]
+    student_recorder = ActivationRecorder(student, range(1, len(mapping) + 1), hidden=False)
+    teacher_recorder = ActivationRecorder(teacher, mapping, hidden=False)
+    maps: list[AttentionMap] = []
     for row in chosen:
-        ids = {name: torch.from_numpy(array[:, :MAPPED_TOKENS]) for name, array in texts.batch([row]).items()}
+        inputs = {name: torch.from_numpy(array[:, :MAPPED_TOKENS]) for name, array in texts.batch([row]).items()}
         for model in (student, teacher):
-            batch = {name: array.to(model.device) for name, array in ids.items()}
+            batch = {name: tensor.to(model.device) for name, tensor in inputs.items()}
             model.base_model(**model_inputs(model, batch))
-        mine, theirs = (trace.states for trace in traces)
-        layers = [
+        layers: list[LayerMaps] = [
             {
                 "student_layer": m, "teacher_layer": g,
-                "student": _mean_probs(mine, m), "teacher": _mean_probs(theirs, g),
+                "student": _mean_probabilities(student_recorder.activations, m),
+                "teacher": _mean_probabilities(teacher_recorder.activations, g),
             }
             for m, g in enumerate(mapping, start=1)
         ]  # fmt: skip
-        found.append({"tokens": tokens(ids["input_ids"][0].numpy()), "layers": layers})
-    for trace in traces:
-        trace.close()
-    return found
+        maps.append({"tokens": tokens(inputs["input_ids"][0].numpy()), "layers": layers})
+    student_recorder.close()
+    teacher_recorder.close()
+    return maps
 
 
-def _mean_probs(states: Activations, layer: int) -> list[list[float]]:
-    probs = states.attention_scores(layer).float().softmax(-1)[0].mean(0)  # L, L
-    return [[round(value, 4) for value in row] for row in probs.tolist()]
+def _mean_probabilities(activations: Activations, layer: int) -> list[list[float]]:
+    probabilities = activations.attention_scores(layer).float().softmax(-1)[0].mean(0)  # L, L
+    return [[round(value, 4) for value in row] for row in probabilities.tolist()]
 
 
-def describe(student: Any, teacher: Any) -> dict[str, Any]:
-    """Shape LAYERS/HIDDEN/FFN/HEADS and parameters of both models."""
-    return {
-        name: {"shape": _shape(model), "parameters": sum(p.numel() for p in model.parameters())}
-        for name, model in (("student", student), ("teacher", teacher))
-    }
-
-
-def _shape(model: Any) -> str:
+def describe(model: Any) -> ModelSize:
+    """Describe the shape of a model and count its parameters."""
     layers, config = encoder_layers(model), model.config
     ffn = layers[0].get_parameter(f"{layer_paths(model).ffn_in}.weight").shape[0]
-    return f"{len(layers)}/{config.hidden_size}/{ffn}/{config.num_attention_heads}"
+    return {
+        "shape": f"{len(layers)}/{config.hidden_size}/{ffn}/{config.num_attention_heads}",
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }

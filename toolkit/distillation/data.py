@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toolkit.config import DistillConfig
-from toolkit.data.datasets import Split, load_split, load_texts
+from toolkit.data.datasets import Split, load_split, load_texts, resolve_task
 from toolkit.data.readers import read_texts
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.files import file_record
@@ -25,9 +24,15 @@ from toolkit.training.trainer import EncodedDataset
 
 @dataclass(frozen=True)
 class DistillationData:
-    """What is taught from: the task and both splits; `texts` are those of train and the unlabelled ones, encoded.
+    """Labelled and unlabelled rows of a task, encoded.
 
-    With --augment, `train` is the augmented rows, whose labels nobody reads.
+    Attributes:
+        task: with the length at which texts are truncated.
+        train, dev: the splits. With --augment, `train` holds the augmented rows, and its labels are not read.
+        encoder: the teacher's tokenizer.
+        texts: the training texts, then the unlabelled ones.
+        dev_encoded: the texts of `dev`.
+        digests: SHA-256 of the rows of both splits and of the files of --augment and --unlabelled, by name.
     """
 
     task: Task
@@ -36,20 +41,52 @@ class DistillationData:
     encoder: TextEncoder
     texts: EncodedTexts
     dev_encoded: EncodedTexts
+    digests: dict[str, str]
+
+    @classmethod
+    def load(
+        cls, source: Source, task_name: str, folder: str | None, *, augment: str | None, unlabelled: str | None,
+        max_rows: int | None, max_length: int | None, seed: int,
+    ) -> DistillationData:  # fmt: skip
+        """Read and encode both splits and the unlabelled texts.
+
+        Args:
+            source: the teacher, whose tokenizer encodes.
+            task_name, folder: the task, and the folder of its files or None.
+            augment: a file whose rows replace the training rows.
+            unlabelled: a file of more texts.
+            max_rows: size of the random subset of training rows; None takes all.
+            max_length: tokens at which texts are truncated; None takes the teacher's.
+            seed: of the subset.
+
+        Raises:
+            ToolkitError: data that cannot be read, or a length without positions in the teacher.
+        """
+        task = resolve_task(task_name, folder)
+        train = load_texts(task, augment) if augment else load_split(task, "train", folder)
+        dev = load_split(task, "dev", folder)
+        train = train.head(max_rows or len(train), seed)
+        teacher_length = source.bundle.max_length if source.bundle else None
+        encoder = source.encoder(task, max_length or teacher_length)
+        texts, pairs = train.texts, train.pairs
+        if unlabelled:
+            more_texts, more_pairs = read_texts(Path(unlabelled), pairs=pairs is not None)
+            texts, pairs = texts + more_texts, None if pairs is None or more_pairs is None else pairs + more_pairs
+        files = {"augment": augment, "unlabelled": unlabelled}
+        digests = {"train": train.digest, "dev": dev.digest}
+        digests |= {name: file_record(Path(path))["sha256"] for name, path in files.items() if path}
+        return cls(
+            replace(task, max_length=encoder.max_length), train, dev, encoder, encoder.encode(texts, pairs),
+            encoder.encode(dev.texts, dev.pairs), digests,
+        )  # fmt: skip
 
     def score(self, model: Any) -> dict[str, float]:
-        """All dev metrics of a model."""
+        """Compute all dev metrics of a model."""
         return evaluate(self.task, model_logits(model, self.dev_encoded), self.dev.labels)
-
-    def digests(self, config: DistillConfig) -> dict[str, str]:
-        """What was learnt from and scored on: SHA-256 over the rows of both splits, and of the files beside them."""
-        files = {"augment": config.augment, "unlabelled": config.unlabelled}
-        found = {name: file_record(Path(path))["sha256"] for name, path in files.items() if path}
-        return {"train": self.train.digest, "dev": self.dev.digest, **found}
 
 
 class TeacherLogitsDataset(EncodedDataset):
-    """Rows with the teacher's logits, and the data's own labels for the first of them.
+    """Encoded texts with the teacher's logits, and labels for the first of them.
 
     Args:
         texts: n inputs.
@@ -62,25 +99,8 @@ class TeacherLogitsDataset(EncodedDataset):
         self.labels = labels
 
     def collate(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        """The batch with targets [B, C], labels [B, ...] and labelled [B], whether a row has one."""
+        """Return the batch with targets [B, C], labels [B, ...] and labelled [B], True for a row with a label."""
         chosen = np.asarray(rows)
-        known = chosen < len(self.labels)
-        labels = self.labels[np.where(known, chosen, 0)]
-        return super().collate(rows) | {"labels": torch.from_numpy(labels), "labelled": torch.from_numpy(known)}
-
-
-def load_data(config: DistillConfig, task: Task, source: Source) -> DistillationData:
-    """Read and encode both splits and the unlabelled texts that the options name."""
-    train = load_texts(task, config.augment) if config.augment else load_split(task, "train", config.data)
-    dev = load_split(task, "dev", config.data)
-    train = train.head(config.max_rows or len(train), config.seed)
-    stored = source.bundle.max_length if source.bundle else None
-    encoder = source.encoder(task, config.max_length or stored)
-    task = replace(task, max_length=encoder.max_length)
-    texts, pairs = train.texts, train.pairs
-    if config.unlabelled:
-        more, other = read_texts(Path(config.unlabelled), pairs=pairs is not None)
-        texts, pairs = texts + more, None if pairs is None or other is None else pairs + other
-    return DistillationData(
-        task, train, dev, encoder, encoder.encode(texts, pairs), encoder.encode(dev.texts, dev.pairs)
-    )
+        labelled = chosen < len(self.labels)
+        labels = self.labels[np.where(labelled, chosen, 0)]
+        return super().collate(rows) | {"labels": torch.from_numpy(labels), "labelled": torch.from_numpy(labelled)}

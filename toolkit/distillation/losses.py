@@ -1,7 +1,7 @@
-"""TinyBERT's losses (arXiv 1909.10351, section 3.1) and MiniLMv2's relations, averaged over real positions only.
+"""TinyBERT's losses (arXiv 1909.10351, section 3.1) and MiniLMv2's relation loss, averaged over real positions only.
 
 Shapes: B batch, L tokens, A heads, d / D widths of student / teacher, C classes. `mask` [B, L] is 1 at real tokens.
-Padding never counts, so a sentence's share of a loss does not depend on what it is batched with.
+Padding never counts: the share of a sentence in a loss does not depend on the other rows of its batch.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from toolkit.tasks import Kind
 
 
 def attention_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference of raw attention scores, before softmax (Eq. 7).
+    """Compute the mean squared difference of attention scores before softmax (Eq. 7).
 
-    L_attn = 1/A * sum_a MSE(S_a, T_a), over pairs in which query and key are both real.
+    L_attn = 1/A * sum_a MSE(S_a, T_a), over pairs whose query and key are both real.
 
     Args:
         student, teacher: Q.K^T / sqrt(d_head), [B, A, L, L].
         mask: [B, L].
     """
-    student, teacher = _full(student), _full(teacher)
+    student, teacher = _at_least_float32(student), _at_least_float32(teacher)
     real = mask.to(student.dtype)
     pairs = real[:, :, None] * real[:, None, :]  # B, L, L
     squares = (student - teacher).square().mean(dim=1)  # B, L, L
@@ -30,23 +30,23 @@ def attention_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference of projected student states and teacher states (Eq. 8 and 9).
+    """Compute the mean squared difference of projected student states and teacher states (Eq. 8 and 9).
 
     L = MSE(H_S W, H_T) over real tokens and the D dimensions.
 
     Args:
-        student: H_S W, [B, L, D], projected already.
+        student: H_S W, [B, L, D].
         teacher: [B, L, D].
         mask: [B, L].
     """
-    student, teacher = _full(student), _full(teacher)
+    student, teacher = _at_least_float32(student), _at_least_float32(teacher)
     real = mask.to(student.dtype)
     squares = (student - teacher).square().mean(dim=-1)  # B, L
     return (squares * real).sum() / real.sum()
 
 
 def prediction_loss(student: Tensor, teacher: Tensor, kind: Kind, temperature: float = 1.0) -> Tensor:
-    """Soft cross-entropy against the teacher (Eq. 10); for regression the squared difference.
+    """Compute the soft cross-entropy against the teacher (Eq. 10); for regression the mean squared difference.
 
     L_pred = - mean_b sum_c softmax(z_T / t)_c * log softmax(z_S / t)_c
 
@@ -63,16 +63,16 @@ def prediction_loss(student: Tensor, teacher: Tensor, kind: Kind, temperature: f
 
 
 def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, relation_heads: int) -> Tensor:
-    """KL divergence between self-relations of teacher and student (MiniLMv2, arXiv 2012.15828, Eq. 4 to 6).
+    """Compute the KL divergence between self-relations of teacher and student (MiniLMv2, arXiv 2012.15828, Eq. 4 to 6).
 
-    R = softmax(X X^T / sqrt(width per relation head)) for X one of Q, K, V, re-split into `relation_heads`, so
-    that neither head counts nor widths need be equal.
+    R = softmax(X X^T / sqrt(width per relation head)) for X one of Q, K, V, split anew into `relation_heads`:
+    neither head counts nor widths need be equal.
 
     Args:
         student: [B, L, d], heads side by side.
         teacher: [B, L, D].
-        mask: [B, L]; masked keys get no probability, masked queries do not count.
-        relation_heads: r, dividing d and D.
+        mask: [B, L]; a masked key gets no probability, a masked query does not count.
+        relation_heads: r, which divides d and D.
     """
     target = _relations(teacher, mask, relation_heads).softmax(dim=-1)
     log_target = _relations(teacher, mask, relation_heads).log_softmax(dim=-1)
@@ -82,8 +82,8 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, relation_heads
     return (divergence * real).sum() / real.sum()
 
 
-def _full(states: Tensor) -> Tensor:
-    """In float32 or better: what bf16 and fp16 matrix products gave is not to be squared and summed in them."""
+def _at_least_float32(states: Tensor) -> Tensor:
+    """Convert to float32 or better: sums of squares in bf16 or fp16 lose digits."""
     return states.to(torch.promote_types(states.dtype, torch.float32))
 
 

@@ -1,4 +1,4 @@
-"""A distillation's plots as inline SVG: losses, dev metric, layer map, attention of teacher and student."""
+"""Plots of a distillation as inline SVG: losses, dev metric, layer map, attention of teacher and student."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
+from toolkit.distillation.attention_maps import AttentionMap
 from toolkit.reports.svg import GRID, MARKERS, MUTED, legend, series, svg
 
 Readings = Sequence[dict[str, float]]
 STUDENT, TEACHER = series(1), series(2)
-CELL, WORDS = 12, 70  # of an attention map, in the units of its drawing: a cell's side, room for a token's name
+CELL, LABEL_WIDTH = 12, 70  # of an attention map, in units of its drawing: side of a cell, room for a token's name
 
 
 def losses(stage: str, history: Readings) -> str:
-    """Each loss over the steps of a stage, as weighted in the sum that is minimised; the axis is logarithmic."""
+    """Plot each weighted loss over the steps of a stage; the axis is logarithmic where all values are above 0."""
     names = list(dict.fromkeys(name for row in history for name in row if name not in ("step", "dev", "seconds")))
 
     def draw(axes: Any) -> None:
@@ -31,7 +32,7 @@ def losses(stage: str, history: Readings) -> str:
 
 
 def dev_metric(stage: str, history: Readings, metric: str, teacher: float) -> str:
-    """The student's dev metric at each evaluation; the teacher's is a line."""
+    """Plot the student's dev metric at each evaluation; the teacher's is a line."""
 
     def draw(axes: Any) -> None:
         points = [(row["step"], row["dev"]) for row in history if "dev" in row]
@@ -47,18 +48,18 @@ def dev_metric(stage: str, history: Readings, metric: str, teacher: float) -> st
 
 
 def layer_map(mapping: Sequence[int], teacher_layers: int) -> str:
-    """Teacher layers above, student layers below, a line from each to the one it learns from."""
+    """Draw teacher layers above, student layers below, and a line from each student layer to its teacher layer."""
 
     def draw(axes: Any) -> None:
-        """Embeddings stand at 0, layer m of M at m / M of the width; g(0) = 0."""
+        """Place the embeddings at 0 and layer m of M at m / M of the width; g(0) = 0."""
         rows = ((1.0, teacher_layers, TEACHER, "teacher"), (0.0, len(mapping), STUDENT, "student"))
         for y, layers, colour, name in rows:
             axes.annotate(name, (-0.07, y), ha="right", va="center")
             for layer in range(layers + 1):
-                learnt = y == 0.0 or layer in (0, *mapping)
+                mapped = y == 0.0 or layer in (0, *mapping)
                 axes.annotate(
                     str(layer) if layer else "emb", (layer / layers, y), ha="center", va="center",
-                    bbox={"boxstyle": "round,pad=0.5", "facecolor": "none", "edgecolor": colour if learnt else GRID,
+                    bbox={"boxstyle": "round,pad=0.5", "facecolor": "none", "edgecolor": colour if mapped else GRID,
                           "linewidth": 2},
                 )  # fmt: skip
         for m, g in enumerate((0, *mapping)):
@@ -71,41 +72,45 @@ def layer_map(mapping: Sequence[int], teacher_layers: int) -> str:
     return svg("layers", draw, height=2.6)
 
 
-def attention(shown: dict[str, Any]) -> str:
-    """One input: the attention maps of each mapped layer, the teacher's above the student's; darker is more.
+def attention(maps: AttentionMap) -> str:
+    """Draw the attention maps of one input for each mapped layer, the teacher's above the student's; darker is more.
 
-    Written by hand: matplotlib would take seconds for its thousands of cells.
+    The SVG is written by hand: matplotlib would take seconds for its thousands of cells.
     """
-    tokens, layers = [html.escape(token) for token in shown["tokens"]], shown["layers"]
+    tokens, layers = [html.escape(token) for token in maps["tokens"]], maps["layers"]
     side = CELL * len(tokens)
     parts = []
-    for row, (who, colour) in enumerate((("teacher", "--series-3"), ("student", "--series-2"))):
-        for column, layer in enumerate(layers):
-            left, top = WORDS + column * (side + CELL), 2 * CELL + row * (side + 2 * CELL)
-            parts.append(f'<text x="{left}" y="{top - 4}">{who} {layer[f"{who}_layer"]}</text>')
-            parts.append(f'<g transform="translate({left} {top})" fill="var({colour})">{_cells(layer[who])}</g>')
-        parts += [_label(token, WORDS - 4, top + (i + 0.75) * CELL) for i, token in enumerate(tokens)]
+    rows = (
+        ("teacher", "--series-3", [(layer["teacher_layer"], layer["teacher"]) for layer in layers]),
+        ("student", "--series-2", [(layer["student_layer"], layer["student"]) for layer in layers]),
+    )
+    for row, (model, colour, weights) in enumerate(rows):
+        for column, (number, probabilities) in enumerate(weights):
+            left, top = LABEL_WIDTH + column * (side + CELL), 2 * CELL + row * (side + 2 * CELL)
+            parts.append(f'<text x="{left}" y="{top - 4}">{model} {number}</text>')
+            parts.append(f'<g transform="translate({left} {top})" fill="var({colour})">{_cells(probabilities)}</g>')
+        parts += [_label(token, LABEL_WIDTH - 4, top + (i + 0.75) * CELL) for i, token in enumerate(tokens)]
     bottom = 4 * CELL + 2 * side
     for column in range(len(layers)):
-        left = WORDS + column * (side + CELL)
+        left = LABEL_WIDTH + column * (side + CELL)
         parts += [
             _label(token, x := left + (i + 0.75) * CELL, bottom + 4, f' transform="rotate(-90 {x} {bottom + 4})"')
             for i, token in enumerate(tokens)
         ]
-    box = f"0 0 {WORDS + len(layers) * (side + CELL)} {bottom + WORDS}"
+    box = f"0 0 {LABEL_WIDTH + len(layers) * (side + CELL)} {bottom + LABEL_WIDTH}"
     return f'<svg viewBox="{box}" aria-hidden="true" fill="var(--ink)" font-size="{CELL - 2}">{"".join(parts)}</svg>'
 
 
 def _cells(weights: Sequence[Sequence[float]]) -> str:
-    """A square for each pair of tokens, the strongest of the map opaque."""
-    most = max(map(max, weights)) or 1.0
+    """Draw a square for each pair of tokens; the strongest of the map is opaque."""
+    strongest = max(map(max, weights)) or 1.0
     return "".join(
-        f'<rect x="{x * CELL}" y="{y * CELL}" width="{CELL}" height="{CELL}" opacity="{weight / most:.2f}"/>'
+        f'<rect x="{x * CELL}" y="{y * CELL}" width="{CELL}" height="{CELL}" opacity="{weight / strongest:.2f}"/>'
         for y, row in enumerate(weights)
         for x, weight in enumerate(row)
-        if weight / most >= 0.005
+        if weight / strongest >= 0.005
     )
 
 
-def _label(token: str, x: float, y: float, turned: str = "") -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="end" fill="var(--muted)"{turned}>{token}</text>'
+def _label(token: str, x: float, y: float, rotation: str = "") -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="end" fill="var(--muted)"{rotation}>{token}</text>'

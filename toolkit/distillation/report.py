@@ -1,4 +1,4 @@
-"""A student's report: report.json is the record of how it learnt, report.html says the same to people."""
+"""The report of a distillation: report.json is the record of the training, report.html shows it to people."""
 
 from __future__ import annotations
 
@@ -7,26 +7,69 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
+from toolkit.data.tokenization import TextEncoder, TokenizedInputs
 from toolkit.distillation import plots
+from toolkit.distillation.attention_maps import AttentionMap, ModelSize, attention_maps, describe
+from toolkit.distillation.initialization.student import ModelPair
 from toolkit.files import canonical_json
 from toolkit.measurement.environment import tool_versions
 from toolkit.reports.html_page import Figure, Page, Section
 from toolkit.reports.table import Table
 
 SCHEMA_VERSION = 1
+FROM_MANIFEST = (
+    "kind", "task", "parent", "config", "seed", "metrics", "teacher_metrics", "start_metrics", "layer_map", "data",
+    "stages",
+)  # fmt: skip
+
+
+class StageRecord(TypedDict):
+    """A stage as the bundle's manifest holds it."""
+
+    precision: str
+    steps: int
+    seconds: float
+    best_step: int | None
+    best_metric: float | None
+    history: list[dict[str, float]]
+
+
+class TaskRecord(TypedDict):
+    """The parts of a task's record that the page reads."""
+
+    name: str
+    metrics: list[str]
+
+
+class RunReport(TypedDict):
+    """The content of report.json, as far as the page reads it; metrics of teacher and start need a task."""
+
+    created: str
+    phases: dict[str, float]
+    task: TaskRecord | None
+    config: dict[str, object]
+    seed: int
+    metrics: dict[str, float]
+    teacher_metrics: NotRequired[dict[str, float]]
+    start_metrics: NotRequired[dict[str, float]]
+    layer_map: list[int]
+    stages: dict[str, StageRecord]
+    student: ModelSize
+    teacher: ModelSize
+    attention: list[AttentionMap]
 
 
 class PhaseTimer:
-    """Seconds by phase: `with phases("scoring the teacher"): ...`."""
+    """Seconds of each phase: `with phases("scoring the teacher"): ...`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Count the time inside under this name."""
+        """Add the time spent inside to the phase of this name."""
         start = time.monotonic()
         try:
             yield
@@ -34,30 +77,33 @@ class PhaseTimer:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
 
 
-def write_run_report(manifest: dict[str, Any], phases: PhaseTimer, shown: dict[str, Any], staging: Path) -> None:
+def write_run_report(
+    manifest: dict[str, Any], phases: PhaseTimer, models: ModelPair, texts: TokenizedInputs, encoder: TextEncoder,
+    staging: Path,
+) -> None:  # fmt: skip
     """Write report.json and report.html beside the student's weights.
 
     Args:
         manifest: of the bundle that is being written.
-        phases: where the time went.
-        shown: "student" and "teacher", each with "shape" and "parameters", and "attention" from `attention_maps`.
+        phases: seconds of each phase.
+        models: student and teacher.
+        texts: inputs, of which a few show attention.
+        encoder: names their tokens.
         staging: the bundle's directory.
     """
-    names = (
-        "kind", "task", "parent", "config", "seed", "metrics", "teacher_metrics", "start_metrics", "layer_map", "data",
-        "stages",
-    )  # fmt: skip
     content = {
         "schema_version": SCHEMA_VERSION, "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "phases": {name: round(seconds, 2) for name, seconds in phases.seconds.items()}, "versions": tool_versions(),
-        **{name: manifest[name] for name in names if name in manifest}, **shown,
+        **{name: manifest[name] for name in FROM_MANIFEST if name in manifest},
+        "student": describe(models.student), "teacher": describe(models.teacher),
+        "attention": attention_maps(models.student, models.teacher, models.mapping, texts, encoder.tokens),
     }  # fmt: skip
     (staging / "report.json").write_bytes(canonical_json(content))
-    (staging / "report.html").write_text(page(content), encoding="utf-8")
+    (staging / "report.html").write_text(page(cast(RunReport, content)), encoding="utf-8")
 
 
-def page(content: dict[str, Any]) -> str:
-    """The report as one HTML file."""
+def page(content: RunReport) -> str:
+    """Render the report as one HTML file."""
     teacher_layers = int(content["teacher"]["shape"].partition("/")[0])
     drawn = Figure(
         plots.layer_map(content["layer_map"], teacher_layers), "Which teacher layer each student layer learns from",
@@ -83,98 +129,98 @@ def page(content: dict[str, Any]) -> str:
     ).render()
 
 
-def _name(content: dict[str, Any]) -> str:
+def _name(content: RunReport) -> str:
     return content["task"]["name"] if content["task"] else "general"
 
 
-def _metric(content: dict[str, Any]) -> str | None:
+def _metric(content: RunReport) -> str | None:
     return content["task"]["metrics"][0] if content["task"] else None
 
 
-def _summary(content: dict[str, Any]) -> str:
+def _summary(content: RunReport) -> str:
     metric = _metric(content)
     if metric is None:
         return "A general student, ready for a task"
-    kept = _kept(content, metric)
-    return f"{_name(content)}: {kept} of the teacher kept" if kept else f"{_name(content)}: distilled"
+    retention = _retention(content, metric)
+    return f"{_name(content)}: {retention} of the teacher kept" if retention else f"{_name(content)}: distilled"
 
 
-def _kept(content: dict[str, Any], metric: str) -> str:
+def _retention(content: RunReport, metric: str) -> str:
     teacher = content["teacher_metrics"][metric]
     return f"{content['metrics'][metric] / teacher:.1%}" if teacher > 0 else ""
 
 
-def _headlines(content: dict[str, Any]) -> list[tuple[str, str]]:
-    """A number and what it counts."""
-    found = []
+def _headlines(content: RunReport) -> list[tuple[str, str]]:
+    """Return a number and its meaning for each headline."""
+    headlines = []
     if metric := _metric(content):
-        teacher, student = (100 * content[name][metric] for name in ("teacher_metrics", "metrics"))
-        found.append((f"{student:.2f}", f"dev {metric.replace('_', ' ')}, %; the teacher {teacher:.2f}"))
-    mine, theirs = (content[name]["parameters"] for name in ("student", "teacher"))
-    found.append((f"{theirs / mine:.1f}x smaller", f"{mine / 1e6:.2f}M parameters, the teacher {theirs / 1e6:.2f}M"))
-    found.append((_duration(sum(content["phases"].values())), "from the command to the student"))
-    return found
+        teacher, student = 100 * content["teacher_metrics"][metric], 100 * content["metrics"][metric]
+        headlines.append((f"{student:.2f}", f"dev {metric.replace('_', ' ')}, %; the teacher {teacher:.2f}"))
+    small, large = content["student"]["parameters"], content["teacher"]["parameters"]
+    sizes = f"{small / 1e6:.2f}M parameters, the teacher {large / 1e6:.2f}M"
+    headlines.append((f"{large / small:.1f}x smaller", sizes))
+    headlines.append((_duration(sum(content["phases"].values())), "from the command to the student"))
+    return headlines
 
 
-def _stage_figures(content: dict[str, Any]) -> Iterator[Figure]:
-    for stage, fitted in content["stages"].items():
-        history, table = fitted["history"], "the table of this section has where each began and ended"
-        yield Figure(
-            plots.losses(stage, history), f"Losses of the {stage} stage, over {fitted['steps']:,} steps", table
-        )
+def _stage_figures(content: RunReport) -> Iterator[Figure]:
+    for stage, result in content["stages"].items():
+        history, table = result["history"], "the table of this section has where each began and ended"
+        title = f"Losses of the {stage} stage, over {result['steps']:,} steps"
+        yield Figure(plots.losses(stage, history), title, table)
         metric = _metric(content)
         if metric and any("dev" in row for row in history):
             svg = plots.dev_metric(stage, history, metric, content["teacher_metrics"][metric])
             yield Figure(svg, f"Dev {metric.replace('_', ' ')} in the {stage} stage; the best step is kept", table)
 
 
-def _attention(content: dict[str, Any]) -> Section:
+def _attention(content: RunReport) -> Section:
     note = (
         "Attention probabilities, the mean over heads: each row is a query, darker is more. The teacher's layers above."
     )
     figures = [
-        Figure(plots.attention(shown), " ".join(shown["tokens"]), "the numbers are in report.json")
-        for shown in content["attention"]
+        Figure(plots.attention(maps), " ".join(maps["tokens"]), "the numbers are in report.json")
+        for maps in content["attention"]
     ]
     return Section("Attention", [note], figures)
 
 
-def _metric_table(content: dict[str, Any]) -> Table:
-    rows = [
-        [
-            name.replace("_", " "), *(f"{100 * content[key][name]:.2f}" for key in
-            ("teacher_metrics", "start_metrics", "metrics")), _kept(content, name) or "-",
-        ]
-        for name in content["metrics"]
-    ]  # fmt: skip
+def _metric_table(content: RunReport) -> Table:
+    columns = (content["teacher_metrics"], content["start_metrics"], content["metrics"])
+    rows = []
+    for name in content["metrics"]:
+        values = (f"{100 * metrics[name]:.2f}" for metrics in columns)
+        rows.append([name.replace("_", " "), *values, _retention(content, name) or "-"])
     return Table("Dev metrics", ["metric, %", "teacher", "student before training", "student", "kept"], rows)
 
 
-def _loss_table(content: dict[str, Any]) -> Table:
+def _loss_table(content: RunReport) -> Table:
     rows = []
-    for stage, fitted in content["stages"].items():
-        readings = [row for row in fitted["history"] if "dev" not in row]
+    for stage, result in content["stages"].items():
+        readings = [row for row in result["history"] if "dev" not in row]
         for name in (name for name in (readings[0] if readings else {}) if name not in ("step", "seconds")):
             first, last = readings[0], readings[-1]
             rows.append([name, stage, f"{first[name]:.4g}", f"{last[name]:.4g}", f"{last['step']:,}"])
-        devs = [row for row in fitted["history"] if "dev" in row]
-        rows += [["dev", stage, f"{devs[0]['dev']:.4f}", f"{fitted['best_metric']:.4f} (best)",
-                  f"{fitted['best_step']:,}"] for _ in devs[:1]]  # fmt: skip
+        first_dev = next((row["dev"] for row in result["history"] if "dev" in row), None)
+        if first_dev is not None:
+            best = f"{result['best_metric']:.4f} (best)"
+            rows.append(["dev", stage, f"{first_dev:.4f}", best, f"{result['best_step']:,}"])
     return Table("Losses", ["what", "stage", "first reading", "last reading", "at step"], rows)
 
 
-def _model_table(content: dict[str, Any]) -> Table:
-    rows = [[name, content[name]["shape"], f"{content[name]['parameters']:,}"] for name in ("teacher", "student")]
+def _model_table(content: RunReport) -> Table:
+    models = (("teacher", content["teacher"]), ("student", content["student"]))
+    rows = [[name, size["shape"], f"{size['parameters']:,}"] for name, size in models]
     return Table("Models", ["model", "layers/hidden/FFN/heads", "parameters"], rows)
 
 
-def _phase_table(content: dict[str, Any]) -> Table:
+def _phase_table(content: RunReport) -> Table:
     total = sum(content["phases"].values()) or 1.0
     rows = [[name, _duration(seconds), f"{seconds / total:.0%}"] for name, seconds in content["phases"].items()]
     return Table("Time", ["phase", "time", "share"], rows)
 
 
-def _option_table(content: dict[str, Any]) -> Table:
+def _option_table(content: RunReport) -> Table:
     rows = [
         [f"--{name.replace('_', '-')}", "-" if value is None else str(value)]
         for name, value in content["config"].items()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from toolkit.config import STUDENTS
 from toolkit.errors import ToolkitError
-from toolkit.models.families import encoder_layers, layer_paths, position_offset
+from toolkit.models.families import encoder_layers, hidden_width, layer_paths, position_offset
 from toolkit.tasks import Task
 
 
@@ -141,6 +142,54 @@ def check_smaller(student: Any, teacher: Any) -> None:
             expected="no larger width than the teacher's, and equal heads",
             fix="--init random, or a smaller --student",
         )
+
+
+@dataclass(frozen=True)
+class StudentPlan:
+    """Shape of a student and its place beside its teacher.
+
+    Attributes:
+        shape: layers and widths.
+        mapping: g(1)..g(M), the teacher layer that each student layer learns from.
+        init: "teacher", "random", or the directory of the first weights.
+    """
+
+    shape: Shape
+    mapping: tuple[int, ...]
+    init: str
+
+
+def plan_student(
+    teacher: Any, *, shape: str, layers: str, init: str, weights: Mapping[str, float], relation_heads: int | None
+) -> StudentPlan:
+    """Plan a student and check, before anything is computed, that it can learn from its teacher.
+
+    Args:
+        teacher: the model.
+        shape: a preset or LAYERS/HIDDEN/FFN/HEADS.
+        layers: the layer map as `layer_map` takes it.
+        init: where the first weights come from.
+        weights: of the losses, by name.
+        relation_heads: of the relation loss; None takes a number that fits.
+
+    Raises:
+        ToolkitError: heads that differ where the attention loss needs them equal, relation heads that do not divide
+            both widths, a student too large to be projected, or a layer map that does not fit.
+    """
+    planned = Shape.parse(shape)
+    if weights["attention"]:
+        check_heads(teacher, planned)
+    if weights["relations"] and relation_heads:
+        common = math.gcd(planned.hidden, hidden_width(teacher))
+        if common % relation_heads:
+            raise ToolkitError(
+                f"--relation-heads {relation_heads} does not divide both widths, {planned.hidden} of the student "
+                f"and {hidden_width(teacher)} of the teacher",
+                expected=f"a divisor of {common}",
+            )
+    if init == "teacher":
+        check_smaller(student_config(teacher.config, planned, dropout=0.0), teacher)
+    return StudentPlan(planned, layer_map(layers, len(encoder_layers(teacher)), planned.layers), init)
 
 
 class Projections(nn.Module):

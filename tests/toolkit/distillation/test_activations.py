@@ -38,10 +38,10 @@ def build(family: str, attention: str | None = None) -> PreTrainedModel:
 def test_scores_and_states_are_the_models_own(family: str) -> None:
     batch = {"input_ids": torch.randint(5, 90, (2, 7)), "attention_mask": torch.ones(2, 7, dtype=torch.long)}
     fast = build(family)
-    trace = ActivationRecorder(fast, [0, 2, 4], values=True)
+    recorder = ActivationRecorder(fast, [0, 2, 4], values=True)
     with torch.no_grad():
         fast(**batch)
-    states = trace.states
+    states = recorder.activations
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         slow = build(family, "eager")(**batch, output_attentions=True, output_hidden_states=True)
@@ -57,37 +57,37 @@ def test_scores_and_states_are_the_models_own(family: str) -> None:
 
 def test_mpnet_scores_hold_the_position_bias() -> None:
     model = build("mpnet")
-    trace = ActivationRecorder(model, [1])
+    recorder = ActivationRecorder(model, [1])
     with torch.no_grad():
         model(input_ids=torch.randint(5, 90, (1, 6)))
-        with_bias = trace.states.attention_scores(1)
+        with_bias = recorder.activations.attention_scores(1)
         model.base_model.encoder.relative_attention_bias.weight.zero_()
         model(input_ids=torch.randint(5, 90, (1, 6)))
-    assert trace.states.position_bias is not None
-    assert trace.states.position_bias.abs().max() == 0
-    assert with_bias.shape == trace.states.attention_scores(1).shape == (1, 3, 6, 6)
+    assert recorder.activations.position_bias is not None
+    assert recorder.activations.position_bias.abs().max() == 0
+    assert with_bias.shape == recorder.activations.attention_scores(1).shape == (1, 3, 6, 6)
 
 
 def test_what_is_not_asked_for_is_not_kept_and_close_stops_it() -> None:
     model = build("bert")
-    trace = ActivationRecorder(model, [0, 3], hidden=False)
+    recorder = ActivationRecorder(model, [0, 3], hidden=False)
     with torch.no_grad():
         model(input_ids=torch.randint(5, 90, (1, 4)))
-    states = trace.states
+    states = recorder.activations
     assert states.hidden == {}
     assert list(states.queries) == [3]
     assert states.values == {}
-    trace.close()
+    recorder.close()
     with torch.no_grad():
         model(input_ids=torch.randint(5, 90, (1, 4)))
-    assert trace.states is states
+    assert recorder.activations is states
 
 
 def test_scores_carry_gradients_to_queries_and_keys() -> None:
     model = build("bert")
-    trace = ActivationRecorder(model, [2])
+    recorder = ActivationRecorder(model, [2])
     model.base_model(input_ids=torch.randint(5, 90, (1, 4)))
-    trace.states.attention_scores(2).square().sum().backward()
+    recorder.activations.attention_scores(2).square().sum().backward()
     attention = model.base_model.encoder.layer[1].attention.self
     assert attention.query.weight.grad.abs().sum() > 0
     assert attention.key.weight.grad.abs().sum() > 0

@@ -151,7 +151,7 @@ def bf16_losses(tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) 
     class Watched(IntermediateObjective):
         def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             losses = super().forward(batch)
-            seen.update(losses, states=self._traces[1].states.queries[3])
+            seen.update(losses, states=self._recorders[1].activations.queries[3])
             return losses
 
     objective = intermediate(tiny_bert, Watched)

@@ -96,9 +96,9 @@ def test_a_frozen_teacher_multiplies_by_weights_rounded_once(tiny_bert: Callable
         exact, before = linear(x), teacher(**batch).logits
         with bf16_frozen_weights(teacher, "bf16", CPU):
             found, during = linear(x), teacher(**batch).logits
-            trace = ActivationRecorder(teacher, [1])
+            recorder = ActivationRecorder(teacher, [1])
             teacher(**batch)
-            trace.close()
+            recorder.close()
         after = teacher(**batch).logits
     torch.testing.assert_close(
         found, F.linear(rounded(x), rounded(linear.weight), rounded(linear.bias)), rtol=0.01, atol=1e-4
@@ -106,7 +106,7 @@ def test_a_frozen_teacher_multiplies_by_weights_rounded_once(tiny_bert: Callable
     assert found.dtype == during.dtype == torch.float32
     assert not torch.equal(found, exact)
     torch.testing.assert_close(during, before, rtol=0.05, atol=0.05)
-    assert torch.equal(trace.states.queries[1], rounded(trace.states.queries[1]))
+    assert torch.equal(recorder.activations.queries[1], rounded(recorder.activations.queries[1]))
     assert torch.equal(after, before)
     assert all(torch.equal(value, weights[name]) for name, value in teacher.state_dict().items())
 

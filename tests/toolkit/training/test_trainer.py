@@ -200,7 +200,7 @@ class TestIntermediate:
             found, plain = objective(batch), whole(batch)
         assert set(found) == {"hidden", "embedding"}
         assert float(found["embedding"]) == pytest.approx(2 * float(plain["embedding"]))
-        assert all(not trace.states.queries for trace in objective._traces)
+        assert all(not recorder.activations.queries for recorder in objective._recorders)
 
     def test_close_takes_the_hooks_off(self, tiny_bert: Callable[..., Any]) -> None:
         objective, student, _ = self.build(tiny_bert)

@@ -1,10 +1,10 @@
-"""How a student starts: projected from its teacher, at random, or from a bundle such as general distillation's."""
+"""The first weights of a student: projected from its teacher, random, or read from a directory."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from toolkit.bundle.provenance import origin
-from toolkit.config import DistillConfig
 from toolkit.console import echo
 from toolkit.data.batching import sorted_batches
 from toolkit.data.tokenization import TokenizedInputs
@@ -22,149 +21,180 @@ from toolkit.distillation.initialization.projection import project_from_teacher
 from toolkit.errors import ToolkitError
 from toolkit.models.families import hidden_width
 from toolkit.models.loading import Source
-from toolkit.models.student import Projections, Shape, student_config
+from toolkit.models.student import Projections, StudentPlan, student_config
 from toolkit.tasks import Task
+from toolkit.training.checkpoints import weights_digest
 from toolkit.training.precision import bf16_frozen_weights, resolve_precision
 
 PROJECTIONS = "projections.safetensors"
-# At most, for --init teacher. With fewer rows the head is fitted to luck: from a 12-layer teacher 512 rows of Rotten
-# Tomatoes start at 72 %, 2,048 at 76 %. 65,536 tokens of BERT-base's states are 4 GB.
+COMPUTED = ("teacher", "random")  # values of --init that name no directory
+# Limits of the sample that --init teacher reads. With fewer rows the head fits noise: from a 12-layer teacher 512 rows
+# of Rotten Tomatoes start at 72 %, 2,048 at 76 %. 65,536 tokens of BERT-base's states are 4 GB.
 SAMPLE_ROWS, SAMPLE_TOKENS = 4096, 65_536
 ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-INIT = "teacher, random, or a bundle or directory with a BERT of the same shape and vocabulary"
-FEWEST_SHARED = 0.9  # of a vocabulary's pieces, for a student to change over to it
+EXPECTED_INIT = "teacher, random, or a bundle or directory with a BERT of the same shape and vocabulary"
+MIN_SHARED_PIECES = 0.9  # of the teacher's vocabulary, for a student of another vocabulary to be taken
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """A student with the teacher that it learns from.
+
+    Attributes:
+        student: a classifier where there is a task, else a plain encoder; in eval mode.
+        teacher: in eval mode.
+        projections: W_e and W_h.
+        mapping: g(1)..g(M).
+        init: "teacher", "random", or the directory that the student's first weights come from.
+    """
+
+    student: Any
+    teacher: Any
+    projections: Projections
+    mapping: tuple[int, ...]
+    init: str
+
+    def digests(self) -> dict[str, str]:
+        """Hash the weights that the options name: a run resumes only from checkpoints of the same."""
+        models = {"teacher": self.teacher} | ({} if self.init in COMPUTED else {"init": self.student})
+        return {name: weights_digest(model) for name, model in models.items()}
 
 
 def initialize_student(
-    config: DistillConfig,
-    source: Source,
-    teacher: Any,
-    mapping: Sequence[int],
-    texts: TokenizedInputs,
-    task: Task | None,
-) -> tuple[Any, Projections]:
-    """The student, a classifier where there is a task and a plain encoder elsewhere, and its projections.
+    plan: StudentPlan, source: Source, teacher: Any, texts: TokenizedInputs, task: Task | None, *,
+    dropout: float = 0.0, shared_projection: bool = False, precision: str = "auto", seed: int = 42,
+) -> ModelPair:  # fmt: skip
+    """Make the student, a classifier where there is a task, and its projections.
 
     Args:
-        config: says the shape, and `init` where to start.
-        source, teacher: what is learnt from.
-        mapping: g(1)..g(M).
-        texts: a sample of which `--init teacher` reads.
-        task: gives the student its labels.
+        plan: shape, layer map and where the first weights come from.
+        source, teacher: the teacher as it was named, and its model.
+        texts: `--init teacher` reads a sample of them.
+        task: gives the student its labels; None makes a plain encoder.
+        dropout: of the student while it learns.
+        shared_projection: one projection for all layers.
+        precision: of the teacher's matrix products.
+        seed: of random weights and of the sample.
 
     Raises:
-        ToolkitError: a student that cannot start there.
+        ToolkitError: a directory that does not hold this student.
     """
     from transformers import BertForSequenceClassification, BertModel
 
-    shape = Shape.parse(config.student)
-    torch.manual_seed(config.seed)
-    wanted = student_config(source.config, shape, dropout=config.dropout, task=task)
-    shared = config.shared_projection
-    projections = Projections(shape.layers + 1, shape.hidden, hidden_width(teacher), shared=shared)
-    if config.init not in ("teacher", "random"):
-        return _load_student(config.init, wanted, source, projections, head=task is not None), projections
+    torch.manual_seed(seed)
+    config = student_config(source.config, plan.shape, dropout=dropout, task=task)
+    levels, width = plan.shape.layers + 1, plan.shape.hidden
+    projections = Projections(levels, width, hidden_width(teacher), shared=shared_projection)
+    if plan.init not in COMPUTED:
+        student = _load_student(plan.init, config, source, projections, head=task is not None)
+        return ModelPair(student, teacher, projections, plan.mapping, plan.init)
     # without a task nothing reads the pooler, so that none is drawn, kept untrained and passed for a trained one
-    student = BertForSequenceClassification(wanted) if task else BertModel(wanted, add_pooling_layer=False)
-    if config.init == "teacher":
-        sample, cpu = _sample(texts, config.seed), torch.device("cpu")
-        with bf16_frozen_weights(
-            teacher.cpu(), resolve_precision(config.precision, cpu, float(texts.lengths.mean())), cpu
-        ):
-            projections.start_from(project_from_teacher(student.eval(), teacher, mapping, sample))
-    return student.eval(), projections
+    student = BertForSequenceClassification(config) if task else BertModel(config, add_pooling_layer=False)
+    student.eval()
+    if plan.init == "teacher":
+        sample, cpu = _sample(texts, seed), torch.device("cpu")
+        precision = resolve_precision(precision, cpu, float(texts.lengths.mean()))
+        with bf16_frozen_weights(teacher.cpu(), precision, cpu):
+            projections.start_from(project_from_teacher(student, teacher, plan.mapping, sample))
+    return ModelPair(student, teacher, projections, plan.mapping, plan.init)
 
 
-def provenance_of(config: DistillConfig, source: Source) -> dict[str, Any]:
-    """For the manifest: the teacher, and the student that training started from, where there is one."""
-    start = {} if config.init in ("teacher", "random") else {"start": origin(config.init)}
+def provenance_of(source: Source, init: str) -> dict[str, Any]:
+    """Return, for the manifest, the origins of the teacher and of the directory that training starts from, if any."""
+    start = {} if init in COMPUTED else {"start": origin(init)}
     return {"teacher": source.origin, **start}
 
 
 def save_projections(projections: Projections, staging: Path) -> None:
-    """Write them beside the student's weights, for the task stage to go on with."""
+    """Write the projections beside the student's weights, for the task stage to go on with."""
     save_file({name: value.contiguous() for name, value in projections.state_dict().items()}, staging / PROJECTIONS)
 
 
 def _sample(texts: TokenizedInputs, seed: int) -> list[dict[str, torch.Tensor]]:
-    """Random rows, in batches of like length."""
+    """Draw random rows, in batches of like length."""
     order = np.random.default_rng(seed).choice(len(texts), min(len(texts), SAMPLE_ROWS), replace=False)
     chosen = order[: max(int((texts.lengths[order].cumsum() <= SAMPLE_TOKENS).sum()), 1)]
     batches = (texts.batch(chosen[rows]) for rows in sorted_batches(texts.lengths[chosen], 64))
     return [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
 
 
-def _load_student(directory: str, wanted: Any, source: Source, projections: Projections, *, head: bool) -> Any:
-    """A student's weights from a bundle or directory of the same shape; a missing head is drawn new.
+def _load_student(directory: str, config: Any, source: Source, projections: Projections, *, head: bool) -> Any:
+    """Load a student's weights from a bundle or directory of the same shape; draw a missing head anew.
 
-    Where its vocabulary has other numbers for much the same pieces, the rows of its embeddings are put in order: BERT
-    and MPNet differ so.
+    Where its vocabulary numbers much the same pieces otherwise, as MPNet's does BERT's, the rows of its embeddings are
+    put in the teacher's order.
     """
     from transformers import BertForSequenceClassification, BertModel
 
     kind = BertForSequenceClassification if head else BertModel
     options: dict[str, Any] = {} if head else {"add_pooling_layer": False}
-    config = copy(wanted)
-    rows, theirs = _order(directory, wanted, source)
+    stored_config = copy(config)
+    rows, start_config = _match_vocabulary(directory, config, source)
     if rows is not None:
-        config.update({"vocab_size": theirs.vocab_size, "pad_token_id": theirs.pad_token_id})
+        stored_config.update({"vocab_size": start_config.vocab_size, "pad_token_id": start_config.pad_token_id})
     try:
-        student = kind.from_pretrained(directory, config=config, use_safetensors=True, **options).eval()
+        student = kind.from_pretrained(directory, config=stored_config, use_safetensors=True, **options).eval()
     except (OSError, ValueError, RuntimeError) as error:
         problem = str(error).strip().splitlines()[0]
-        raise ToolkitError(f"--init {directory} does not hold this student: {problem}", expected=INIT) from error
+        raise ToolkitError(
+            f"--init {directory} does not hold this student: {problem}", expected=EXPECTED_INIT
+        ) from error
     _load_projections(Path(directory) / PROJECTIONS, projections)
-    return student if rows is None else reorder_embeddings(student, kind(wanted, **options).eval(), rows)
+    return student if rows is None else reorder_embeddings(student, kind(config, **options).eval(), rows)
 
 
-def _order(directory: str, wanted: Any, source: Source) -> tuple[np.ndarray | None, Any]:
-    """Which rows of a given student's word embeddings the wanted one takes, None for all as they are; its config.
+def _match_vocabulary(directory: str, config: Any, source: Source) -> tuple[np.ndarray | None, Any]:
+    """Find the row of the stored word embeddings for each row of the new ones; None where the vocabularies are equal.
+
+    Returns:
+        The rows, and the stored student's configuration.
 
     Raises:
-        ToolkitError: fewer than FEWEST_SHARED of the teacher's pieces are in its vocabulary.
+        ToolkitError: fewer than MIN_SHARED_PIECES of the teacher's pieces are in the stored vocabulary.
     """
     with tempfile.TemporaryDirectory() as workdir:
-        given = Source(directory, Path(workdir))  # verifies a bundle's hashes
-        if given.tokenizer.get_vocab() == source.tokenizer.get_vocab():
-            return None, given.config
-        rows = map_vocabulary(source.tokenizer, given.tokenizer, wanted.vocab_size, given.config.vocab_size)
+        start = Source(directory, Path(workdir))  # verifies a bundle's hashes
+        if start.tokenizer.get_vocab() == source.tokenizer.get_vocab():
+            return None, start.config
+        rows = map_vocabulary(source.tokenizer, start.tokenizer, config.vocab_size, start.config.vocab_size)
     shared = float((rows >= 0).mean())
-    if shared < FEWEST_SHARED:
+    if shared < MIN_SHARED_PIECES:
         raise ToolkitError(
             f"--init {directory} has another vocabulary than {source.name}: its embeddings stand for other words, only "
             f"{100 * shared:.0f} % of the pieces are the same",
-            expected=INIT, fix="--init teacher, or a student distilled from this teacher's pre-trained form",
+            expected=EXPECTED_INIT, fix="--init teacher, or a student distilled from this teacher's pre-trained form",
         )  # fmt: skip
-    return rows, given.config
+    return rows, start.config
 
 
-def map_vocabulary(wanted: Any, given: Any, size: int, given_size: int) -> np.ndarray:
-    """For each row of an embedding table, the row of another one that stands for the same piece or role.
+def map_vocabulary(target: Any, source: Any, target_rows: int, source_rows: int) -> np.ndarray:
+    """Map each row of an embedding table to the row of another table for the same piece or special role.
 
     Args:
-        wanted, given: the tokenizers.
-        size, given_size: rows of the tables, which may be fewer or more than their tokenizers' pieces.
+        target, source: the tokenizers.
+        target_rows, source_rows: rows of the tables, which may be fewer or more than their tokenizers' pieces.
 
     Returns:
-        [size] int64, -1 where there is none.
+        [target_rows] int64, -1 where there is none.
     """
-    theirs, rows = given.get_vocab(), np.full(size, -1, dtype=np.int64)
-    pairs = [(row, theirs.get(piece, -1)) for piece, row in wanted.get_vocab().items()]
-    roles = [tuple(getattr(one, f"{role}_id") for one in (wanted, given)) for role in ROLES]
-    for row, found in (*pairs, *(pair for pair in roles if None not in pair)):
-        if row < size and found < given_size:
-            rows[row] = found
+    source_ids, rows = source.get_vocab(), np.full(target_rows, -1, dtype=np.int64)
+    pieces = [(row, source_ids.get(piece, -1)) for piece, row in target.get_vocab().items()]
+    roles = [(getattr(target, f"{role}_id"), getattr(source, f"{role}_id")) for role in ROLES]
+    for target_row, source_row in (*pieces, *(pair for pair in roles if None not in pair)):
+        if target_row < target_rows and source_row < source_rows:
+            rows[target_row] = source_row
     return rows
 
 
 def reorder_embeddings(student: Any, fresh: Any, rows: np.ndarray) -> Any:
-    """`fresh` with the student's weights, its word embeddings by `rows`; a row of -1 stays as it was drawn."""
+    """Copy the student's weights into `fresh`, its word embeddings by `rows`; a row of -1 stays as it was drawn."""
     table = fresh.get_input_embeddings().weight.detach().clone()
-    known = torch.from_numpy(rows >= 0)
-    table[known] = student.get_input_embeddings().weight.detach()[torch.from_numpy(rows)[known]]
+    shared = torch.from_numpy(rows >= 0)
+    table[shared] = student.get_input_embeddings().weight.detach()[torch.from_numpy(rows)[shared]]
     words = next(name for name in student.state_dict() if name.endswith("word_embeddings.weight"))
     fresh.load_state_dict({**student.state_dict(), words: table})
-    echo(f"its word embeddings are put in the teacher's order: {int(known.sum()):,} of {len(table):,} pieces are there")
+    count = f"{int(shared.sum()):,} of {len(table):,}"
+    echo(f"its word embeddings are put in the teacher's order: {count} pieces are there")
     return fresh
 
 

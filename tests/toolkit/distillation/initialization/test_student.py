@@ -14,12 +14,12 @@ from tokenizers import Tokenizer
 from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
 
 from tests.support.data import rows
-from toolkit.config import DistillConfig
 from toolkit.data.tokenization import TextEncoder
 from toolkit.distillation.initialization.student import initialize_student, map_vocabulary
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import TorchRuntime, batched_logits
 from toolkit.models.loading import Source
+from toolkit.models.student import Shape, StudentPlan
 from toolkit.tasks import get_task
 
 RENAMED = {"[PAD]": "<pad>", "[UNK]": "<unk>", "[CLS]": "<s>", "[SEP]": "</s>", "[MASK]": "<mask>"}
@@ -58,10 +58,9 @@ def other_teacher(tiny_bert: Any, tokenizer: Tokenizer, path: Path, **changes: A
 
 
 def start(teacher: Path, init: Path, workdir: Path) -> Any:
-    config = DistillConfig(str(teacher), "sst2", "unused", init=str(init), student="2/16/32/4")
-    source = Source(str(teacher), workdir)
+    source, plan = Source(str(teacher), workdir), StudentPlan(Shape(2, 16, 32, 4), (1, 3), str(init))
     texts = TextEncoder(teacher, 64).encode(TEXTS)
-    return initialize_student(config, source, source.classifier(), (1, 3), texts, get_task("sst2"))[0]
+    return initialize_student(plan, source, source.classifier(), texts, get_task("sst2")).student
 
 
 def logits(model: Any, directory: Path) -> np.ndarray:

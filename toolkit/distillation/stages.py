@@ -1,0 +1,91 @@
+"""The stages of a distillation: the layer-by-layer stage a, the teacher's logits, and the prediction stage b."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+
+from toolkit.console import echo
+from toolkit.data.tokenization import TokenizedInputs
+from toolkit.distillation.data import DistillationData, TeacherLogitsDataset
+from toolkit.distillation.initialization.student import ModelPair
+from toolkit.distillation.objectives import IntermediateObjective, PredictionObjective
+from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.distributed import distributed_state, model_logits
+from toolkit.training.fake_quantization import fake_quantized
+from toolkit.training.precision import bf16_frozen_weights, bf16_matmul, resolve_precision
+from toolkit.training.schedule import TrainingSchedule
+from toolkit.training.trainer import EncodedDataset, StageResult, fit
+
+TEACHER_LOGITS = "the teacher's answers"  # name of the phase, and of its progress bar
+
+
+def train_layers(
+    name: str, models: ModelPair, texts: TokenizedInputs, schedule: TrainingSchedule, checkpoints: Checkpoints, *,
+    weights: Mapping[str, float], relation_heads: int | None,
+) -> StageResult:  # fmt: skip
+    """Minimise the losses of the mapped layers (Eq. 7 to 9); the last step is kept.
+
+    Args:
+        name: of the stage, for its progress bar and checkpoints.
+        models: the student is trained, the teacher is not.
+        texts: inputs; labels are not needed.
+        schedule: of the stage.
+        checkpoints: to resume from and to write.
+        weights: of the losses, by name.
+        relation_heads: of the relation loss; None takes the most that divide both widths.
+    """
+    device = distributed_state().device
+    precision = resolve_precision(schedule.precision, device, float(texts.lengths.mean()))
+    objective = IntermediateObjective(
+        models.student, models.teacher, models.projections, models.mapping, weights, relation_heads
+    )
+    with bf16_frozen_weights(models.teacher, precision, device):
+        # no dev metric selects here: the head is not being trained, so the last step is the one to keep
+        result = fit(
+            objective, EncodedDataset(texts), schedule, name=name, model=models.student, evaluate=None,
+            checkpoints=checkpoints,
+        )  # fmt: skip
+    objective.close()
+    return result
+
+
+def compute_teacher_logits(models: ModelPair, data: DistillationData, precision: str) -> TeacherLogitsDataset:
+    """Run the teacher on all training texts once, with its matrix products in `precision`."""
+    device = distributed_state().device
+    precision = resolve_precision(precision, device, float(data.texts.lengths.mean()))
+    with bf16_matmul(precision, device), bf16_frozen_weights(models.teacher, precision, device):
+        logits = model_logits(models.teacher, data.texts, TEACHER_LOGITS)
+    return TeacherLogitsDataset(data.texts, logits, data.train.labels)
+
+
+def train_prediction(
+    models: ModelPair, data: DistillationData, rows: TeacherLogitsDataset, schedule: TrainingSchedule,
+    checkpoints: Checkpoints, *, weights: Mapping[str, float], temperature: float, quantization_aware: bool,
+) -> StageResult:  # fmt: skip
+    """Minimise the soft cross-entropy against the teacher's logits (Eq. 10) and the label loss; keep the best dev step.
+
+    Args:
+        models: the student is trained.
+        data: scores the student on dev.
+        rows: training texts with the teacher's logits.
+        schedule: of the stage.
+        checkpoints: to resume from and to write.
+        weights: "prediction" and "label".
+        temperature: of the prediction loss.
+        quantization_aware: compute the student in the arithmetic of its int8 export.
+    """
+    student = models.student
+    if weights["label"] and len(data.texts) > len(data.train):
+        echo(f"the label loss sees {len(data.train):,} of {len(data.texts):,} texts: the unlabelled have none")
+    if quantization_aware and schedule.precision == "auto":
+        schedule = replace(schedule, precision="fp32")  # bf16 has no room for the whole numbers of int8
+    objective = PredictionObjective(
+        student, data.task.kind, temperature, prediction=weights["prediction"], label=weights["label"]
+    )
+    with fake_quantized(student) if quantization_aware else nullcontext():
+        return fit(
+            objective, rows, schedule, name="prediction", model=student,
+            evaluate=lambda: data.score(student)[data.task.metric], checkpoints=checkpoints,
+        )  # fmt: skip
