@@ -281,7 +281,8 @@ def test_the_image_runs_the_server_as_nobody_in_particular() -> None:
     copied = {part for name, argument in found if name == "COPY" for part in argument.split()[:-1]}
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert copied == sent == {*(name for name in packages if "." not in name), "pyproject.toml", "README.md", "LICENSE"}
+    names = (pattern.removesuffix("*") for pattern in packages["find"]["include"])
+    assert copied == sent == {*names, "pyproject.toml", "README.md", "LICENSE"}
 
 
 def test_the_images_health_check_follows_the_server(tiny_onnx: Path) -> None:
