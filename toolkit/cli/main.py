@@ -1,28 +1,30 @@
-"""The command line. Options come from `toolkit.config`; packages are imported only by the command that needs them."""
+"""The command line. Options come from `toolkit.config`; each command imports the packages that it needs."""
 
 from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from toolkit import __version__, config
-from toolkit.config.options import from_config
+from toolkit.config.options import GroupedCommand, from_config
 from toolkit.console import echo, show_table, show_tree, stderr
-from toolkit.errors import GateError, ToolkitError
+from toolkit.errors import GateError, ToolkitError, require_packages
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Distil a fine-tuned BERT into a TinyBERT student, export it to int8 ONNX, prove it, serve it.",
 )  # fmt: skip
+command = partial(app.command, cls=GroupedCommand)
 MAIN_PROCESS_GRACE_S = 3.0  # torchrun ends all processes once one has ended
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="bundle made by finetune, distill or export")]
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 a claim or gate not met, 2 bad usage or input; no traceback for a user's mistake."""
+    """Run a command. The exit code is 0 if done, 1 if a claim or gate is not met, 2 for bad usage or input."""
     try:
         app()
     except ToolkitError as error:
@@ -43,29 +45,35 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command()
+@command()
 @from_config(config.DemoConfig)
 def demo(options: config.DemoConfig) -> None:
-    """Everything below on the embedded default: fine-tune, distil, export, bench, serve, ask."""
+    """Run every step below on the embedded data set.
+
+    Fine-tune, distil, export, bench, serve and ask. Steps that are there already are kept.
+    """
     from toolkit.cli.demo import run_demo
 
     run_demo(options)
 
 
-@app.command()
+@command()
 @from_config(config.FinetuneConfig)
 def finetune(options: config.FinetuneConfig) -> None:
-    """Make a teacher: fine-tune any Hugging Face encoder on a labelled task."""
+    """Fine-tune a Hugging Face encoder on a task, as a teacher."""
     _require_training("toolkit finetune")
     from toolkit.training.finetune import run_finetune
 
     run_finetune(options)
 
 
-@app.command()
+@command()
 @from_config(config.DistillConfig)
 def distill(options: config.DistillConfig) -> None:
-    """Make a student: distil a fine-tuned classifier, or with --general any encoder, layer by layer."""
+    """Distil a teacher into a small student, layer by layer.
+
+    The teacher is a fine-tuned classifier, or with --general any encoder.
+    """
     _require_training("toolkit distill", "jinja2", "matplotlib")
     if options.general:
         from toolkit.distillation.general import run_general
@@ -81,22 +89,25 @@ def distill(options: config.DistillConfig) -> None:
         run_distill(options)
 
 
-@app.command()
+@command()
 @from_config(config.AugmentConfig)
 def augment(options: config.AugmentConfig) -> None:
-    """Make more training rows: exchange words for what a masked language model or GloVe offers in their place."""
+    """Make more training rows by exchanging words.
+
+    A masked language model and GloVe offer the words.
+    """
     from toolkit.augmentation.augment import run_augment
 
     run_augment(options)
 
 
-@app.command()
+@command()
 def evaluate(
     directory: Directory,
-    task: Annotated[str | None, typer.Option(help="[default: the bundle's own]")] = None,
-    data: Annotated[str | None, typer.Option(help="folder with the file of the split")] = None,
-    split: Annotated[str, typer.Option(help="dev, train, or for MNLI dev_mismatched")] = "dev",
-    threads: Annotated[int, typer.Option(help="0 takes every core")] = 0,
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="a task [default: the bundle's own]")] = None,
+    data: Annotated[str | None, typer.Option(metavar="DIR", help="folder with the file of the split")] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="dev, train, or for MNLI dev_mismatched")] = "dev",
+    threads: Annotated[int, typer.Option(metavar="N", help="threads of the model; 0 takes every core")] = 0,
 ) -> None:
     """Score a bundle on a labelled split."""
     from toolkit.inference.evaluate import evaluate_bundle
@@ -106,32 +117,37 @@ def evaluate(
         echo(f"{name} {100 * value:.2f}")
 
 
-@app.command("inspect")
+@command("inspect")
 def show(directory: Directory) -> None:
-    """Tell what a bundle is made from and of: its chain to teacher and data, gates, metrics, sizes, operators."""
+    """Show what a bundle holds and where it comes from.
+
+    Its chain to teacher and data, gates, metrics, sizes and operators.
+    """
     from toolkit.cli.inspect_bundle import inspect_bundle
 
     show_tree(inspect_bundle(directory))
 
 
-@app.command()
+@command()
 @from_config(config.ExportConfig)
 def export(options: config.ExportConfig) -> None:
-    """Turn a PyTorch bundle into verified ONNX; nothing is written when a gate is missed."""
-    from toolkit.errors import require_packages
+    """Turn a PyTorch bundle into verified ONNX.
 
+    Nothing is written when a gate is missed.
+    """
     require_packages("torch", "transformers", "optimum", "onnx", "onnxruntime", purpose="toolkit export")
     from export.pipeline import run_export
 
     run_export(options)
 
 
-@app.command()
+@command()
 @from_config(config.BenchConfig)
 def bench(options: config.BenchConfig) -> None:
-    """Measure size, FLOPs and latency against BERT-base; exit 1 when a claim is not met."""
-    from toolkit.errors import require_packages
+    """Measure size, FLOPs and latency against BERT-base.
 
+    The exit code is 1 when a claim is not met.
+    """
     require_packages(
         "torch", "transformers", "onnx", "onnxruntime", "matplotlib", purpose="toolkit bench", extra="bench"
     )
@@ -140,27 +156,28 @@ def bench(options: config.BenchConfig) -> None:
     run_bench(options)
 
 
-@app.command()
+@command()
 def predict(
     directory: Directory,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="what to classify")],
-    pair: Annotated[str | None, typer.Option(help="second text, for tasks on pairs")] = None,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="text to classify")],
+    pair: Annotated[str | None, typer.Option(metavar="TEXT", help="second text, for tasks on pairs")] = None,
 ) -> None:
     """Classify one text, or one pair of texts."""
     from toolkit.inference.predictor import open_predictor
 
     predictor = open_predictor(directory)
     scores = predictor.predict([text], None if pair is None else [pair])[0]
-    ranked = sorted(zip(predictor.task.labels, scores, strict=True), key=lambda one: -one[1])
+    ranked = sorted(zip(predictor.task.labels, scores, strict=True), key=lambda pair: -pair[1])
     show_table("", ("label", "score"), [(label, f"{score:.4f}") for label, score in ranked])
 
 
-@app.command()
+@command()
 @from_config(config.ServeConfig)
 def serve(options: config.ServeConfig) -> None:
-    """Serve ONNX bundles over HTTP: /predict, /v2, /health, /info, /metrics, /docs, and a page at /."""
-    from toolkit.errors import require_packages
+    """Serve ONNX bundles over HTTP.
 
+    Endpoints: /predict, /v2, /health, /info, /metrics, /docs, and a page at /.
+    """
     require_packages("onnxruntime", "fastapi", "uvicorn", "prometheus_client", purpose="toolkit serve")
     from serve.__main__ import run
 
@@ -168,6 +185,4 @@ def serve(options: config.ServeConfig) -> None:
 
 
 def _require_training(purpose: str, *more: str) -> None:
-    from toolkit.errors import require_packages
-
     require_packages("torch", "transformers", "accelerate", "sklearn", "scipy", *more, purpose=purpose)

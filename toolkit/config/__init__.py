@@ -1,7 +1,7 @@
-"""What each command can be told: one frozen class a command, each option with its default and its help.
+"""The options of each command: one frozen class for each, with the default and the help of every option.
 
-The command line is made from these classes, so an option cannot be documented and forgotten. Every fault of a
-configuration is reported at once, and the resolved one goes into the bundle, so that it can be made again.
+The command line is made from these classes. A configuration reports all its problems at once, and a bundle keeps the
+resolved configuration that made it.
 """
 
 from __future__ import annotations

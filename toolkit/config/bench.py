@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from toolkit.config.base import Config, argument, at_least, option, positive
@@ -20,51 +20,67 @@ class BenchConfig(Config):
     """Options of `toolkit bench`."""
 
     bundles: tuple[str, ...] = argument("bundles to measure; with --compare two report.json, the old one first")
-    baseline: str = option("bert-base", "bert-base (its architecture, random weights) or a directory")
-    device: str = option("cpu", "cpu, cuda, or auto: a GPU where there is one")
-    preset: str | None = option(None, "paper: batch 128, length 128, as TinyBERT was timed")
-    out: str | None = option(None, "directory for the reports [default: BUNDLE-bench beside the first bundle]")
-    data: str | None = option(None, "folder with the dev file whose texts are timed too [default: the embedded data]")
-    threads: int = option(0, "threads of each side; 0 takes every physical core")
-    batch_sizes: tuple[int, ...] = option((1, 8), "batch sizes to time, each at --length")
-    length: int = option(128, "tokens of the timed inputs")
-    precisions: tuple[str, ...] = option((), "PyTorch precisions [default: fp32; on CUDA fp32, bf16 and fp16]")
-    grid: tuple[int, ...] = option((), "batch sizes of the throughput plot [default: 1 to 32; on CUDA 1 to 256]")
-    scenarios: str = option("single,offline", "any of single, offline, server, with commas")
-    queries: int = option(256, "texts of the task that the scenarios ask at most")
-    rate: float = option(20.0, "requests a second at which the server scenario gives its latencies")
-    latency_bound_ms: float = option(100.0, "p99 that the server scenario's highest rate must keep")
-    replicates: int = option(0, "fresh processes to repeat the claimed comparison in; 0, or 3 and more")
-    peers: bool = option(False, "time CTranslate2, OpenVINO and torch.compile too (extra peers)")
-    compare: bool = option(False, "say what is slower in the second report.json than in the first; exit 1 if anything")
-    size_claim: float = option(7.5, "times smaller than the baseline in fp32: the architecture in fp32, and as given")
-    speed_claim: float = option(9.4, "times faster than the baseline, both fp32 ONNX")
-    max_pairs: int = option(30, "timed pairs at most for each comparison")
-    seed: int = option(42, "of the timed inputs")
+    baseline: str = option("bert-base", "bert-base (its architecture, random weights) or a directory", "Models", "DIR")
+    device: str = option("cpu", "cpu, cuda, or auto: a GPU where there is one", "Hardware")
+    preset: str | None = option(None, "paper: batch 128, length 128, as TinyBERT was timed", "Inputs")
+    out: str | None = option(
+        None, "directory for the reports [default: BUNDLE-bench beside the first bundle]", "Output", "DIR"
+    )
+    data: str | None = option(
+        None, "folder with the dev file whose texts are timed too [default: the embedded data]", "Inputs", "DIR"
+    )
+    threads: int = option(0, "threads of each side; 0 takes every physical core", "Hardware")
+    batch_sizes: tuple[int, ...] = option((1, 8), "batch sizes to time, each at --length", "Inputs")
+    length: int = option(128, "tokens of the timed inputs", "Inputs")
+    precisions: tuple[str, ...] = option(
+        (), "PyTorch precisions [default: fp32; on CUDA fp32, bf16 and fp16]", "Hardware"
+    )
+    grid: tuple[int, ...] = option(
+        (), "batch sizes of the throughput plot [default: 1 to 32; on CUDA 1 to 256]", "Inputs"
+    )
+    scenarios: str = option(
+        "single,offline", "scenarios to run, separated by commas: single, offline, server", "Scenarios", "NAMES"
+    )
+    queries: int = option(256, "texts of the task that the scenarios ask at most", "Scenarios")
+    rate: float = option(20.0, "requests a second at which the server scenario gives its latencies", "Scenarios")
+    latency_bound_ms: float = option(100.0, "p99 that the server scenario's highest rate must keep", "Scenarios", "MS")
+    replicates: int = option(
+        0, "fresh processes to repeat the claimed comparison in; 0, or 3 and more", "Claims and statistics"
+    )
+    peers: bool = option(False, "time CTranslate2, OpenVINO and torch.compile too (extra peers)", "Models")
+    compare: bool = option(
+        False, "list what is slower in the second report.json than in the first; exit 1 if anything is", "Models"
+    )
+    size_claim: float = option(
+        7.5, "times smaller than the baseline in fp32: the architecture in fp32, and as given", "Claims and statistics"
+    )
+    speed_claim: float = option(9.4, "times faster than the baseline, both fp32 ONNX", "Claims and statistics")
+    max_pairs: int = option(30, "timed pairs at most for each comparison", "Claims and statistics")
+    seed: int = option(42, "seed of the timed inputs", "Inputs")
 
     @property
     def chosen_scenarios(self) -> tuple[str, ...]:
-        """--scenarios as a list."""
-        return tuple(one.strip() for one in self.scenarios.split(",") if one.strip())
+        """Names of the scenarios in `--scenarios`."""
+        return tuple(name.strip() for name in self.scenarios.split(",") if name.strip())
 
     def on(self, device: str) -> BenchConfig:
-        """With the preset filled in, and what depends on the device: "cpu" or "cuda"."""
-        found = replace(self, device=device, **PRESETS.get(self.preset or "", {}))  # type: ignore[arg-type]
+        """Fill in the preset and the defaults for a device, "cpu" or "cuda"."""
+        config = replace(self, device=device, **PRESETS.get(self.preset or "", {}))  # type: ignore[arg-type]
         precisions = PRECISIONS if device == "cuda" else PRECISIONS[:1]
-        return replace(found, precisions=found.precisions or precisions, grid=found.grid or GRID[device])
+        return replace(config, precisions=config.precisions or precisions, grid=config.grid or GRID[device])
 
     def problems(self) -> Iterator[str]:
-        """Each fault in words."""
+        """List each problem in words."""
         if self.compare:
             if len(self.bundles) != 2:
                 yield f"--compare with {len(self.bundles)} arguments: expected two report.json, the old one first"
             return
         if not self.bundles:
             yield "no bundle given: expected at least one directory"
-        yield from _one_of("device", [self.device], DEVICES)
-        yield from _one_of("preset", [self.preset] if self.preset else [], tuple(PRESETS))
-        yield from _one_of("precisions", self.precisions, PRECISIONS)
-        yield from _one_of("scenarios", self.chosen_scenarios, SCENARIOS)
+        yield from _choice_problems("device", [self.device], DEVICES)
+        yield from _choice_problems("preset", [self.preset] if self.preset else [], tuple(PRESETS))
+        yield from _choice_problems("precisions", self.precisions, PRECISIONS)
+        yield from _choice_problems("scenarios", self.chosen_scenarios, SCENARIOS)
         if self.preset and self.batch_sizes != BenchConfig.batch_sizes:
             yield f"--preset {self.preset} with --batch-sizes: expected one of them, the preset has its own"
         if 0 < self.replicates < MIN_REPLICATES or self.replicates < 0:
@@ -81,7 +97,7 @@ class BenchConfig(Config):
         )  # fmt: skip
 
 
-def _one_of(name: str, given: tuple[str, ...] | list[str], choices: tuple[str, ...]) -> Iterator[str]:
-    for one in given:
-        if one not in choices:
-            yield f"--{name} {one}: expected one of {', '.join(choices)}"
+def _choice_problems(name: str, values: Sequence[str], choices: tuple[str, ...]) -> Iterator[str]:
+    for value in values:
+        if value not in choices:
+            yield f"--{name} {value}: expected one of {', '.join(choices)}"

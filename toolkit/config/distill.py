@@ -1,13 +1,22 @@
-"""Options of the commands that train."""
+"""Options of `toolkit distill`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TypeVar
 
-from toolkit.config.base import PRECISIONS, Config, at_least, fraction, option, positive, required, training_problems
+from toolkit.config.base import (
+    PRECISION_HELP,
+    Config,
+    at_least,
+    fraction,
+    option,
+    positive,
+    required,
+    training_problems,
+)
 from toolkit.tasks import TASKS, Task
 
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
@@ -25,80 +34,117 @@ TASK_OPTIONS = (
     "task", "data", "unlabelled", "augment", "temperature", "prediction_epochs", "prediction_lr", "allow_weak_teacher",
     "quantization_aware", "patience", "seeds",
 )  # fmt: skip
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class DistillConfig(Config):
     """Options of `toolkit distill`."""
 
-    teacher: str = required("the model to learn from: a bundle, a directory or a name on the hub")
+    teacher: str = required(
+        "model to learn from: a bundle, a directory or a name on the hub", "Teacher and student", "DIR"
+    )
     task: str | None = required(
-        "the teacher's task: a GLUE task, rotten-tomatoes, or auto with --data", unless="general"
+        "task of the teacher: a GLUE task, rotten-tomatoes, or auto with --data", "Data", "TASK", unless="general"
     )
-    out: str = required("directory to write the student bundle to")
-    data: str | None = option(None, "folder with train and dev files (.tsv as GLUE has them, .csv, .jsonl, .parquet)")
+    out: str = required("directory to write the student bundle to", "Output", "DIR")
+    data: str | None = option(
+        None, "folder with train and dev files (.tsv as GLUE has them, .csv, .jsonl, .parquet)", "Data", "DIR"
+    )
     unlabelled: str | None = option(
-        None, "more text of the task's kind, without labels: .txt, one a line, or a table with a column text"
+        None,
+        "more text of the task's kind, without labels: .txt, one a line, or a table with a column text",
+        "Data",
+        "FILE",
     )
-    augment: str | None = option(None, "learn from these rows, made by toolkit augment, instead of the plain ones")
-    general: bool = option(False, "general distillation: from any encoder, on plain text, without a task")
+    augment: str | None = option(
+        None, "rows made by toolkit augment, to learn from instead of the plain ones", "Data", "FILE"
+    )
+    general: bool = option(False, "general distillation: from any encoder, on plain text, without a task", "Data")
     corpus: tuple[str, ...] = option(
-        (), "its text: a .txt or .txt.gz file or glob, or a dataset NAME or NAME:CONFIG; may be repeated"
+        (),
+        "text for --general: a .txt or .txt.gz file or glob, or a dataset NAME or NAME:CONFIG; may be repeated",
+        "Data",
+        "FILE",
     )
     student: str = option(
-        "tinybert4", "tinybert4 (4/312/1200/12), tinybert6 (6/768/3072/12) or LAYERS/HIDDEN/FFN/HEADS"
+        "tinybert4",
+        "tinybert4 (4/312/1200/12), tinybert6 (6/768/3072/12) or LAYERS/HIDDEN/FFN/HEADS",
+        "Teacher and student",
+        "SHAPE",
     )
     init: str = option(
-        "teacher", "start from: teacher (low-rank projection of it), random, or a bundle such as --general writes"
+        "teacher",
+        "start of the student: teacher (its low-rank projection), random, or a bundle such as --general writes",
+        "Teacher and student",
+        "START",
     )
-    layer_map: str = option("uniform", "teacher layers to learn from: uniform, top, bottom or a list such as 3,6,9,12")
-    shared_projection: bool = option(False, "one projection to the teacher's width for all layers instead of one each")
+    layer_map: str = option(
+        "uniform", "teacher layers to learn from: uniform, top, bottom or a list such as 3,6,9,12", "Losses", "LAYERS"
+    )
+    shared_projection: bool = option(
+        False, "one projection to the teacher's width for all layers instead of one each", "Losses"
+    )
     objective: str = option(
         "tinybert", "losses to minimise: tinybert (attention, hidden, embedding, prediction), relations (MiniLMv2's, "
-        "and prediction; heads may differ) or prediction"
+        "and prediction; heads may differ) or prediction", "Losses", "NAME"
     )  # fmt: skip
     loss: str | None = option(
         None, "weights in place of the objective's, as in attention=1,hidden=1,embedding=1,prediction=1; 0 switches a "
-        "loss off; also relations, and label: the data's own labels"
+        "loss off; also relations, and label: the data's own labels", "Losses", "WEIGHTS"
     )  # fmt: skip
     relation_heads: int | None = option(
-        None, "heads that relations are split into [default: the most, up to 48, that divide both widths]"
+        None,
+        "heads that relations are split into [default: the most, up to 48, that divide both widths]",
+        "Losses",
+        "N",
     )
-    temperature: float = option(1.0, "of the prediction loss")
+    temperature: float = option(1.0, "temperature of the prediction loss", "Losses", "T")
     intermediate_epochs: int | None = option(
-        None, "passes of the layer-by-layer stage [default: the task's; 3 with --general]"
+        None, "passes of the layer-by-layer stage [default: the task's; 3 with --general]", "Training"
     )
     intermediate_lr: float | None = option(
-        None, "its learning rate [default: 5e-5; 2e-4 for a task with --init teacher]"
+        None,
+        "learning rate of the layer-by-layer stage [default: 5e-5; 2e-4 for a task with --init teacher]",
+        "Training",
+        "RATE",
     )
-    prediction_epochs: int | None = option(None, "passes of the prediction stage [default: the task's]")
-    prediction_lr: float | None = option(None, "its learning rate [default: 5e-5]")
-    quantization_aware: bool = option(False, "predict in the arithmetic of the int8 export while learning to")
-    batch_size: int = option(32, "rows a process takes at a time")
-    warmup: float = option(0.1, "share of the steps in which the learning rate rises")
-    weight_decay: float = option(0.01, "AdamW's, on matrices only")
-    dropout: float = option(0.0, "of the student while it learns")
+    prediction_epochs: int | None = option(None, "passes of the prediction stage [default: the task's]", "Training")
+    prediction_lr: float | None = option(
+        None, "learning rate of the prediction stage [default: 5e-5]", "Training", "RATE"
+    )
+    quantization_aware: bool = option(
+        False, "compute the prediction stage in the arithmetic of the int8 export", "Training"
+    )
+    batch_size: int = option(32, "rows of one batch in each process", "Training")
+    warmup: float = option(0.1, "fraction of the steps in which the learning rate rises", "Training")
+    weight_decay: float = option(0.01, "weight decay of AdamW, on matrices only", "Training")
+    dropout: float = option(0.0, "dropout of the student in training", "Training")
     max_length: int | None = option(
-        None, "tokens at which texts are cut [default: the teacher's]; with --general, of each row [default: 128]"
+        None,
+        "tokens at which texts are cut [default: the teacher's]; with --general, of each row [default: 128]",
+        "Data",
     )
     max_rows: int | None = option(
-        None, "train on a random subset of this many rows, with --general the first ones [default: all]"
+        None, "train on a random subset of this many rows, with --general the first ones [default: all]", "Data"
     )
-    allow_weak_teacher: bool = option(False, "go on with a teacher no better than the most frequent label")
+    allow_weak_teacher: bool = option(
+        False, "accept a teacher that is no better than the most frequent label", "Teacher and student"
+    )
     patience: int | None = option(
-        None, "end stage b after this many dev evaluations without a new best, 4 an epoch [default: never]"
+        None, "end stage b after this many dev evaluations without a new best, 4 an epoch [default: never]", "Training"
     )
     accumulation: int | None = option(
-        None, "batches whose gradients are summed for one step [default: 1; 8 with --general]"
+        None, "batches whose gradients are summed for one step [default: 1; 8 with --general]", "Training"
     )
-    precision: str = option(
-        "auto", f"of the matrix products: {', '.join(PRECISIONS)}; auto: bf16 on a GPU or a CPU that multiplies in it"
-    )
+    precision: str = option("auto", PRECISION_HELP, "Training")
     checkpoint_every: int | None = option(
-        None, "steps between checkpoints, in OUT.partial [default: as often as 2 % of the time allows]"
+        None, "steps between checkpoints, in OUT.partial [default: as often as 2 % of the time allows]", "Output"
     )
-    seed: int = option(42, "of every random draw")
-    seeds: str | None = option(None, "a student for each of these, as in 1,2,3: OUT/seed-1 and so on, and summary.json")
+    seed: int = option(42, "seed of every random draw", "Training")
+    seeds: str | None = option(
+        None, "one student for each seed, as in 1,2,3: in OUT/seed-1 and so on, with summary.json", "Output", "SEEDS"
+    )
 
     @property
     def weights(self) -> dict[str, float]:
@@ -110,18 +156,14 @@ class DistillConfig(Config):
         return weights | _weights(self.loss or "")
 
     def problems(self) -> Iterator[str]:
-        """Each fault in words."""
+        """List each problem in words."""
         yield from training_problems(self)
-        for name in ("intermediate_epochs", "prediction_epochs"):
-            if (value := getattr(self, name)) is not None:
-                yield from at_least(0, **{name: value})
-        for name in ("intermediate_lr", "prediction_lr"):
-            if (value := getattr(self, name)) is not None:
-                yield from positive(**{name: value})
+        yield from at_least(0, intermediate_epochs=self.intermediate_epochs, prediction_epochs=self.prediction_epochs)
+        yield from positive(intermediate_lr=self.intermediate_lr, prediction_lr=self.prediction_lr)
         yield from positive(temperature=self.temperature)
         yield from fraction(dropout=self.dropout)
         yield from self._loss_problems()
-        yield from self._stage_problems()
+        yield from self._general_problems() if self.general else self._task_problems()
         if self.student not in STUDENTS and not re.fullmatch(r"\d+/\d+/\d+/\d+", self.student):
             shapes = f"{', '.join(STUDENTS)} or LAYERS/HIDDEN/FFN/HEADS such as 4/312/1200/12"
             yield f"--student {self.student}: expected {shapes}"
@@ -129,77 +171,85 @@ class DistillConfig(Config):
             yield f"--layer-map {self.layer_map}: expected {', '.join(LAYER_MAPS)} or a list such as 3,6,9,12"
 
     def _loss_problems(self) -> Iterator[str]:
-        if self.relation_heads is not None:
-            yield from at_least(1, relation_heads=self.relation_heads)
+        yield from at_least(1, relation_heads=self.relation_heads)
         if self.objective not in OBJECTIVES:
             yield f"--objective {self.objective}: expected one of {', '.join(OBJECTIVES)}"
             return
-        faults = list(_loss_problems(self.loss or ""))
-        yield from faults
-        if faults:
+        problems = list(_weight_problems(self.loss or ""))
+        yield from problems
+        if problems:
             return
         weights = self.weights
         if not any(weights.values()):
             yield "every loss has weight 0: nothing would be learnt"
         if weights["label"] and self.augment:
             yield f"--loss label={weights['label']:g} with --augment: augmented rows have no labels to learn from"
-        answers = any(weights[name] for name in PREDICTION_LOSSES) and self.prediction_epochs != 0
-        if self.quantization_aware and not self.general and not answers:
+        predicts = any(weights[name] for name in PREDICTION_LOSSES) and self.prediction_epochs != 0
+        if self.quantization_aware and not self.general and not predicts:
             yield "--quantization-aware: expected a prediction stage, the one that it changes"
         if self.quantization_aware and self.precision not in ("auto", "fp32"):
             yield f"--precision {self.precision}: --quantization-aware needs fp32 or auto: int8's numbers fit in it"
 
-    def _stage_problems(self) -> Iterator[str]:
-        """Options of the one stage given to the other."""
-        if not self.general:
-            if self.task is None:
-                yield "no --task: expected a GLUE task, rotten-tomatoes, or auto with --data (or --general)"
-            if self.corpus:
-                yield "--corpus is what --general learns from; a task takes more text by --unlabelled"
-            if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
-                yield f"--seeds {self.seeds}: expected a list such as 1,2,3"
-            return
+    def _task_problems(self) -> Iterator[str]:
+        if self.task is None:
+            yield "no --task: expected a GLUE task, rotten-tomatoes, or auto with --data (or --general)"
+        if self.corpus:
+            yield "--corpus is what --general learns from; a task takes more text by --unlabelled"
+        if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
+            yield f"--seeds {self.seeds}: expected a list such as 1,2,3"
+
+    def _general_problems(self) -> Iterator[str]:
         defaults = {field.name: field.default for field in fields(self)} | {"task": None}
-        given = [name for name in TASK_OPTIONS if getattr(self, name) != defaults[name]]
-        if given or any(_weights(self.loss or "").get(name) for name in PREDICTION_LOSSES):
-            shown = [f"--{name.replace('_', '-')}" for name in given]
-            shown += [f"--loss {name}" for name in PREDICTION_LOSSES if _weights(self.loss or "").get(name)]
-            yield f"--general takes no {', '.join(shown)}: it has neither a task nor answers"
+        weights = _weights(self.loss or "")
+        options = [f"--{name.replace('_', '-')}" for name in TASK_OPTIONS if getattr(self, name) != defaults[name]]
+        options += [f"--loss {name}" for name in PREDICTION_LOSSES if weights.get(name)]
+        if options:
+            yield f"--general takes no {', '.join(options)}: it has neither a task nor answers"
         if not self.corpus:
             yield "--general without --corpus: expected text files, or the name of a dataset"
 
     def resolved(self) -> DistillConfig:
-        """With nothing left open that the task, the objective or another option decides."""
+        """Replace what the task, the objective or another option decides by its value."""
         task = TASKS.get(self.task or "", Task("auto", ()))
         projected = self.init == "teacher" and not self.general
-        defaults: dict[str, Any] = {
-            "loss": ",".join(f"{name}={weight:g}" for name, weight in self.weights.items()),
-            "intermediate_epochs": GENERAL_EPOCHS if self.general else task.intermediate_epochs,
-            "intermediate_lr": PROJECTED_LR if projected else FRESH_LR,
-            "accumulation": GENERAL_ACCUMULATION if self.general else 1,
-        }
-        if not self.general:
-            defaults |= {"prediction_epochs": task.prediction_epochs, "prediction_lr": PREDICTION_LR}
-        settled = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        settled |= {"loss": defaults["loss"], "student": STUDENTS.get(self.student, self.student)}
-        return replace(self, **settled)
+        config = replace(
+            self,
+            loss=",".join(f"{name}={weight:g}" for name, weight in self.weights.items()),
+            student=STUDENTS.get(self.student, self.student),
+            intermediate_epochs=_or(
+                self.intermediate_epochs, GENERAL_EPOCHS if self.general else task.intermediate_epochs
+            ),
+            intermediate_lr=_or(self.intermediate_lr, PROJECTED_LR if projected else FRESH_LR),
+            accumulation=_or(self.accumulation, GENERAL_ACCUMULATION if self.general else 1),
+        )
+        if self.general:
+            return config
+        return replace(
+            config, prediction_epochs=_or(self.prediction_epochs, task.prediction_epochs),
+            prediction_lr=_or(self.prediction_lr, PREDICTION_LR),
+        )  # fmt: skip
 
 
-def _loss_problems(text: str) -> Iterator[str]:
-    """What is wrong with a list such as attention=1,hidden=0.5."""
-    seen: set[str] = set()
+def _or(value: T | None, default: T) -> T:
+    """Give the default for None; 0 is a value."""
+    return default if value is None else value
+
+
+def _weight_problems(text: str) -> Iterator[str]:
+    """List the problems of weights such as attention=1,hidden=0.5."""
+    names: set[str] = set()
     for part in filter(None, text.split(",")):
-        name, _, number = (one.strip() for one in part.partition("="))
+        name, _, number = (word.strip() for word in part.partition("="))
         if name not in LOSSES:
             yield f"--loss {part}: expected NAME=WEIGHT, NAME one of {', '.join(LOSSES)}"
-        elif name in seen:
+        elif name in names:
             yield f"--loss {part}: {name} is given twice"
         elif not re.fullmatch(r"\d+\.?\d*(e[+-]?\d+)?|\.\d+", number):
             yield f"--loss {part}: expected a weight of 0 or more"
-        seen.add(name)
+        names.add(name)
 
 
 def _weights(text: str) -> dict[str, float]:
-    """The weights in such a list; faults are told of by `_loss_problems`."""
+    """Read such weights; `_weight_problems` names those that cannot be read."""
     pairs = (part.partition("=") for part in text.split(",") if part)
     return {name.strip(): float(number) for name, _, number in pairs}

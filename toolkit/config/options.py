@@ -1,4 +1,4 @@
-"""A command's line from its configuration class: an option for each field, `--config FILE.toml`, `--print-config`.
+"""The command line of a configuration class: an option for each field, `--config FILE.toml`, `--print-config`.
 
 Values come from the command line, then the file, then the defaults. The file's keys are the options' names; where
 one field has a flag for each choice (`--int8`, `--fp32`), the key is the field's (`precision = "int8"`).
@@ -12,44 +12,88 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from toolkit.config.base import Config
 from toolkit.console import echo
 from toolkit.errors import ToolkitError, raise_problems
 
-Field = dataclasses.Field[Any]
-WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text in quotes",
-}
+EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
+METAVARS = {int: "N", float: "NUMBER", str: "NAME"}
 
 
-def from_config(kind: type[Config]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One field of a configuration class, as the command line and a TOML file give it.
+
+    Attributes:
+        field: its name, its default and, in its metadata, its help.
+        kind: type of the value, or of each value if there may be several.
+        several: the option may be repeated; in a file its value is a list.
+        optional: the default may be None.
+    """
+
+    field: dataclasses.Field[Any]
+    kind: type
+    several: bool
+    optional: bool
+
+    @property
+    def key(self) -> str:
+        """Its name in a file."""
+        return _key(self.field.name)
+
+    @property
+    def flags(self) -> Mapping[str, str]:
+        """Help of the flag for each of its choices, by choice; empty if it is one option."""
+        return typing.cast("Mapping[str, str]", self.field.metadata.get("flags", {}))
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help lists options under the headings that their fields name."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write one section for each heading, in the order of the fields."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is None:
+                continue
+            name, text = record
+            heading = getattr(parameter, "rich_help_panel", None) or "Options"
+            if parameter.param_type_name == "argument":
+                heading, name = "Arguments", f"{parameter.metavar}{'...' if parameter.nargs != 1 else ''}"
+            elif parameter.secondary_opts and not parameter.default:
+                name = parameter.opts[0]  # its twin --no-x only undoes what a file says
+            sections.setdefault(heading, []).append((name, text))
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def from_config(config_class: type[Config]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
     """Make a command whose options are the fields of a configuration class, with their defaults and help."""
 
     def decorate(run: Callable[[Any], None]) -> Callable[..., None]:
-        """The command; its signature, which typer reads, has a parameter for each field."""
-        fields, hints = _fields(kind)
+        """Give the command a signature with a parameter for each field, which typer reads."""
+        settings = _settings(config_class)
 
         def command(context: typer.Context, config: str | None, print_config: bool, **options: Any) -> None:
-            del config  # read before all others, by its callback
-            given = context.default_map or {}
-            made = kind(**{field.name: _value(field, options, dict(given)) for field in fields})
+            del config  # its callback has read the file before typer reads any other option
+            stored = context.default_map or {}
+            made = config_class(**{setting.field.name: _value(setting, options, stored) for setting in settings})
             if not print_config:
                 run(made)
                 return
             made.check()
             echo(to_toml(made.resolved()))
 
-        parameters = [one for field in fields for one in _parameters(field, hints[field.name])]
-        parameters += [_keyword("context", typer.Context), *_file_parameters(kind)]
+        parameters = [parameter for setting in settings for parameter in _parameters(setting)]
+        parameters += [_keyword("context", typer.Context), *_file_parameters(config_class)]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         command.__doc__, command.__name__ = run.__doc__, run.__name__
@@ -59,16 +103,16 @@ def from_config(kind: type[Config]) -> Callable[[Callable[[Any], None]], Callabl
 
 
 def to_toml(config: Config) -> str:
-    """A configuration as a file that `--config` takes; what is left to be worked out stands there as a comment."""
+    """Write a configuration as a file that `--config` takes; an option that is None stands there as a comment."""
     lines = []
-    for field in _fields(type(config))[0]:
-        value, key = getattr(config, field.name), _key(field.name)
-        lines.append(f"# {key}: {field.metadata['help']}" if value is None else f"{key} = {_toml(value)}")
+    for setting in _settings(type(config)):
+        value, text = getattr(config, setting.field.name), setting.field.metadata.get("help")
+        lines.append(f"# {setting.key}: {text}" if value is None else f"{setting.key} = {_toml(value)}")
     return "\n".join(lines)
 
 
-def read_toml(kind: type[Config], path: Path) -> dict[str, Any]:
-    """The options in a file, by field name.
+def read_toml(config_class: type[Config], path: Path) -> dict[str, object]:
+    """Read the options in a file, by field name.
 
     Raises:
         ToolkitError: no such file, no TOML, or keys and values that no option has: all of them at once.
@@ -76,62 +120,60 @@ def read_toml(kind: type[Config], path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ToolkitError(f"--config {path}: {error.strerror}", expected="a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ToolkitError(f"--config {path} is not TOML: {error}", expected="lines such as seed = 7") from None
-    fields, hints = _fields(kind)
-    known = {_key(field.name): field for field in fields}
+    settings = {setting.key: setting for setting in _settings(config_class)}
     raise_problems(
-        (fault for key, value in found.items() for fault in _faults(key, value, known, hints)),
+        (problem for key, value in values.items() for problem in _problems(key, value, settings)),
         subject=f"--config {path}", fix="--print-config shows every key with its value",
     )  # fmt: skip
-    return {known[key].name: value for key, value in found.items()}
+    return {settings[key].field.name: value for key, value in values.items()}
 
 
-def _fields(kind: type[Config]) -> tuple[tuple[Field, ...], dict[str, Any]]:
-    return dataclasses.fields(kind), typing.get_type_hints(kind)  # type: ignore[arg-type]
+def _settings(config_class: type[Config]) -> list[Setting]:
+    hints = typing.get_type_hints(config_class)
+    return [_setting(field, hints[field.name]) for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
+
+
+def _setting(field: dataclasses.Field[Any], hint: Any) -> Setting:
+    """Read a type hint: `int` and `int | None` are an int, `tuple[int, ...]` is several."""
+    types_of = typing.get_args(hint)
+    kind = next((kind for kind in types_of if kind is not types.NoneType), hint)
+    return Setting(field, kind, typing.get_origin(hint) is tuple, types.NoneType in types_of)
 
 
 def _key(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _faults(key: str, value: Any, known: dict[str, Field], hints: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with one entry of a file."""
-    if key not in known:
-        near = difflib.get_close_matches(_key(key), known, 1)
+def _problems(key: str, value: object, settings: Mapping[str, Setting]) -> Iterator[str]:
+    """List the problems of one entry of a file."""
+    if key not in settings:
+        near = difflib.get_close_matches(_key(key), settings, 1)
         yield f"{key}: no such option" + (f"; did you mean {near[0]}?" if near else "")
         return
-    field = known[key]
-    if choices := field.metadata.get("flags"):
-        if value not in choices:
-            yield f"{key} = {json.dumps(value, default=str)}: expected one of {', '.join(choices)}"
-        return
-    several, wanted = _plain(hints[field.name])
-    values = value if several and isinstance(value, list) else [value]
-    if (several and not isinstance(value, list)) or not all(_fits(one, wanted) for one in values):
-        expected = f"a list of {WORDS[wanted]}" if several else WORDS[wanted]
+    setting = settings[key]
+    if setting.flags:
+        fits, expected = value in setting.flags, f"one of {', '.join(setting.flags)}"
+    elif setting.several:
+        fits = isinstance(value, list) and all(_fits(item, setting.kind) for item in value)
+        expected = f"a list of {EXPECTED[setting.kind]}"
+    else:
+        fits, expected = _fits(value, setting.kind), EXPECTED[setting.kind]
+    if not fits:
         yield f"{key} = {json.dumps(value, default=str)}: expected {expected}"
 
 
-def _fits(value: Any, wanted: type) -> bool:
-    if isinstance(value, bool) or wanted is bool:
-        return isinstance(value, bool) and wanted is bool
-    return isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
+def _fits(value: object, kind: type) -> bool:
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
 
 
-def _plain(hint: Any) -> tuple[bool, type]:
-    """Whether a hint stands for any number of values, and the type of one: int | None is an int."""
-    if typing.get_origin(hint) is tuple:
-        return True, typing.get_args(hint)[0]
-    if isinstance(hint, types.UnionType):
-        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
-    return False, hint
-
-
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, bool):
@@ -141,44 +183,49 @@ def _toml(value: Any) -> str:
     return repr(value)
 
 
-def _value(field: Field, options: dict[str, Any], given: dict[str, Any]) -> Any:
-    """A field's value from the command line or the file."""
-    if "flags" not in field.metadata:
-        return tuple(options[field.name]) if isinstance(options[field.name], list) else options[field.name]
-    chosen = [name for name in field.metadata["flags"] if options[name]]
+def _value(setting: Setting, options: Mapping[str, Any], stored: Mapping[str, Any]) -> Any:
+    """Give a field's value from the command line or the file."""
+    name = setting.field.name
+    if not setting.flags:
+        return tuple(options[name]) if setting.several else options[name]
+    chosen = [choice for choice in setting.flags if options[choice]]
     if len(chosen) > 1:
         raise ToolkitError(f"--{' and --'.join(chosen)} together", expected="one of them")
-    return chosen[0] if chosen else given.get(field.name, field.default)
+    return chosen[0] if chosen else stored.get(name, setting.field.default)
 
 
-def _parameters(field: Field, hint: Any) -> Iterator[inspect.Parameter]:
-    """The options of one field: itself, or a flag for each of its choices."""
-    if "flags" not in field.metadata:
-        yield _parameter(field, hint)
-        return
-    for name, text in field.metadata["flags"].items():
-        yield _keyword(name, Annotated[bool, typer.Option(f"--{name}", help=text, show_default=False)], False)
+def _parameters(setting: Setting) -> Iterator[inspect.Parameter]:
+    """Give the parameters of one field: itself, or a flag for each of its choices."""
+    if not setting.flags:
+        yield _parameter(setting)
+    for name, text in setting.flags.items():
+        flag = typer.Option(f"--{name}", help=text, show_default=False, rich_help_panel=setting.field.metadata["group"])
+        yield _keyword(name, Annotated[bool, flag], False)
 
 
-def _parameter(field: Field, hint: Any) -> inspect.Parameter:
-    several, wanted = _plain(hint)
-    asked: Any = wanted
-    if several:
-        asked = types.GenericAlias(list, (wanted,))  # typer's word for "any number of these"
-    elif wanted is not hint:
-        asked = typing.Optional[wanted]  # noqa: UP045
-    text, positional = field.metadata["help"], field.metadata.get("argument")
-    shown = typer.Argument(help=text, metavar="DIR") if positional else typer.Option(help=text)
-    default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
-    if "unless" in field.metadata:
-        default = None
-    return _keyword(field.name, Annotated[asked, shown], list(default) if isinstance(default, tuple) else default)
+def _parameter(setting: Setting) -> inspect.Parameter:
+    field, annotation = setting.field, typing.cast("Any", setting.kind)
+    if setting.several:
+        annotation = types.GenericAlias(list, (setting.kind,))  # typer's word for "any number of these"
+    elif setting.optional:
+        annotation = typing.Optional[setting.kind]  # noqa: UP045
+    metadata, default = field.metadata, field.default
+    if default is dataclasses.MISSING:
+        default = None if metadata.get("unless") else inspect.Parameter.empty
+    metavar = metadata["metavar"] or METAVARS.get(setting.kind)
+    shown: Any = typer.Argument(help=metadata["help"], metavar=metavar)
+    if not metadata.get("argument"):
+        shown = typer.Option(
+            help=metadata["help"], metavar=metavar, rich_help_panel=metadata["group"],
+            show_default=default is not False,
+        )  # fmt: skip
+    return _keyword(field.name, Annotated[annotation, shown], list(default) if isinstance(default, tuple) else default)
 
 
-def _file_parameters(kind: type[Config]) -> list[inspect.Parameter]:
+def _file_parameters(config_class: type[Config]) -> list[inspect.Parameter]:
     def read(context: typer.Context, path: str | None) -> str | None:
         if path is not None and not context.resilient_parsing:
-            context.default_map = read_toml(kind, Path(path))
+            context.default_map = read_toml(config_class, Path(path))
         return path
 
     from_file = typer.Option(

@@ -22,30 +22,44 @@ class ServeConfig(Config):
     bundles: tuple[str, ...] = argument(
         "ONNX bundles made by export, each as DIR or NAME=DIR; the first is the default"
     )
-    host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 is every IPv4 address of this machine")
-    port: int = option(8080, "port to listen on; 0 takes any free one")
-    max_concurrent_requests: int = option(512, "inputs accepted and not yet answered; more get 429")
-    max_batch_tokens: int = option(1024, "tokens of one batch, padding included; memory grows with it")
-    max_batch_requests: int = option(32, "inputs of one batch")
-    max_client_batch_size: int = option(32, "inputs of one request")
-    payload_limit: int = option(2_000_000, "bytes of one request body")
+    host: str = option(
+        "127.0.0.1", "address to listen on; 0.0.0.0 is every IPv4 address of this machine", "Network", "HOST"
+    )
+    port: int = option(8080, "port to listen on; 0 takes any free one", "Network")
+    max_concurrent_requests: int = option(512, "inputs accepted and not yet answered; more get 429", "Limits")
+    max_batch_tokens: int = option(1024, "tokens of one batch, padding included; memory grows with it", "Limits")
+    max_batch_requests: int = option(32, "inputs of one batch", "Limits")
+    max_client_batch_size: int = option(32, "inputs of one request", "Limits")
+    payload_limit: int = option(2_000_000, "bytes of one request body", "Limits")
     timeout_ms: int = option(
-        30_000, "milliseconds a request may take unless its own timeout_ms says otherwise; then 504"
+        30_000, "milliseconds a request may take unless its own timeout_ms says otherwise; then 504", "Limits"
     )
-    workers: int = option(0, "threads of a process that run the model; 0 takes one for each CPU")
-    processes: int = option(1, "processes that share the port and the CPUs; the limits above hold for each")
-    api_keys_file: str | None = option(None, "file of one API key a line, besides those in TOOLKIT_API_KEYS")
-    admin_keys_file: str | None = option(None, "file of one admin key a line, besides those in TOOLKIT_ADMIN_KEYS")
-    models_root: str | None = option(None, "directory under which admins may name a bundle to change to")
-    cors_origins: str = option("", "origins whose pages may call this server, separated by commas, or *")
-    log_format: str = option("text", "of the line a request on stderr: text, json, or none")
+    workers: int = option(0, "threads of a process that run the model; 0 takes one for each CPU", "Processes")
+    processes: int = option(
+        1, "processes that share the port and the CPUs; the limits above hold for each", "Processes"
+    )
+    api_keys_file: str | None = option(
+        None, "file of one API key a line, besides those in TOOLKIT_API_KEYS", "Access", "FILE"
+    )
+    admin_keys_file: str | None = option(
+        None, "file of one admin key a line, besides those in TOOLKIT_ADMIN_KEYS", "Access", "FILE"
+    )
+    models_root: str | None = option(
+        None, "directory under which admins may name a bundle to change to", "Access", "DIR"
+    )
+    cors_origins: str = option(
+        "", "origins whose pages may call this server, separated by commas, or *", "Access", "URLS"
+    )
+    log_format: str = option(
+        "text", "format of the line that each request leaves on stderr: text, json, or none", "Processes"
+    )
     shutdown_delay_s: float = option(
-        0.0, "seconds between SIGTERM, when readiness goes off, and the end of accepting requests"
+        0.0, "seconds between SIGTERM, when readiness goes off, and the end of accepting requests", "Processes"
     )
-    drain_s: int = option(30, "seconds that accepted requests then get to finish")
+    drain_s: int = option(30, "seconds that accepted requests then get to finish", "Processes")
 
     def problems(self) -> Iterator[str]:
-        """Each fault in words."""
+        """List each problem in words."""
         yield from at_least(0, workers=self.workers, drain_s=self.drain_s)
         yield from at_least(1, processes=self.processes)
         if self.processes > 1 and self.models_root is not None:

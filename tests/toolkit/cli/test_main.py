@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.support.command_line import refused, toolkit
 from toolkit.bundle.format import open_bundle
-from toolkit.cli.main import main
+from toolkit.cli.main import app, main
 
 
 def test_general_and_task_options_clash_in_one_error() -> None:
@@ -26,6 +27,15 @@ def test_general_and_task_options_clash_in_one_error() -> None:
 def test_no_command_shows_help_and_version_is_printed() -> None:
     assert "Commands" in toolkit().stdout + toolkit().stderr
     assert toolkit("--version").stdout.startswith("tinybert-toolkit 0.")
+
+
+def test_help_gives_each_command_one_whole_line() -> None:
+    text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
+    lines = text.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "demo", "finetune", "distill", "augment", "evaluate", "inspect", "export", "bench", "predict", "serve",
+    ]  # fmt: skip
+    assert all(line.endswith(".") and not line.endswith("...") and len(line) <= 78 for line in lines)
 
 
 def test_unknown_task() -> None:

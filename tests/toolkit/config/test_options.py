@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from pathlib import Path
 
@@ -31,6 +32,61 @@ def test_every_option_has_its_help_and_its_default(command: str) -> None:
                 assert f"--{name.replace('_', '-')}" in text
         if isinstance(field.default, float):
             assert f"[default:{field.default}]" in text
+
+
+LONG = ("distill", "finetune", "export", "bench", "serve", "augment")
+
+
+def help_of(command: str) -> str:
+    return CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80"}).output
+
+
+def sections(text: str) -> dict[str, list[str]]:
+    """Options and arguments by heading, each without what follows its name."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if re.fullmatch(r"[A-Z][a-z ]+:", line):
+            found[line[:-1]] = []
+        elif re.match(r"  \S", line) and found:
+            list(found.values())[-1].append(line.split()[0])
+    return found
+
+
+@pytest.mark.parametrize("command", LONG)
+def test_every_option_of_a_long_command_stands_in_its_group(command: str) -> None:
+    expected: dict[str, set[str]] = {}
+    for field in dataclasses.fields(COMMANDS[command]):
+        if not field.metadata.get("argument"):
+            names = field.metadata.get("flags", [field.name.replace("_", "-")])
+            expected.setdefault(field.metadata["group"], set()).update(f"--{name}" for name in names)
+    shown = {heading: set(names) for heading, names in sections(help_of(command)).items()}
+    assert shown.pop("Options") == {"--config", "--print-config", "--help"}
+    shown.pop("Arguments", None)
+    assert shown == expected
+    assert len(shown) >= 4
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "evaluate", "inspect", "predict"])
+def test_help_shows_words_for_values_and_no_twins(command: str) -> None:
+    text = help_of(command)
+    assert not re.search(r"<\w+(\[\w+\])?>|INTEGER|FLOAT", text)
+    assert "--no-" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_metavars_follow_the_type_and_the_field() -> None:
+    text = help_of("distill")
+    for part in ("--teacher DIR ", "--task TASK ", "--corpus FILE ", "--batch-size N ", "--warmup NUMBER "):
+        assert f"  {part}" in text
+    assert "  DIR...  ONNX bundles" in help_of("serve")
+    assert "  DIR  PyTorch bundle" in help_of("export")
+
+
+def test_a_flag_of_the_file_can_be_switched_off(tmp_path: Path) -> None:
+    path = tmp_path / "options.toml"
+    path.write_text('teacher = "t"\ntask = "sst2"\nout = "o"\nshared-projection = true\n')
+    assert "shared-projection = true" in shown("distill", "--config", path)
+    assert "shared-projection = false" in shown("distill", "--config", path, "--no-shared-projection")
 
 
 def test_options_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
