@@ -1,4 +1,4 @@
-"""What the terminal shows: bars that move on a terminal, plain lines when piped, tables in both."""
+"""Output for the user: progress bars on a terminal, plain lines in a pipe, tables in both."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.tree import Tree
 
-PLAIN_INTERVAL_S = 10.0  # between plain lines: a log stays readable, and a hang shows
-PIPE_WIDTH = 1000  # a file has no width; a table there takes what its cells need
-# brackets are text, not markup: labels, file names and user input hold them
-# of several processes the first speaks, and the first of each machine tells its errors; torchrun numbers them
+PLAIN_INTERVAL_S = 10.0  # between plain lines: a log stays readable, and shows a step that hangs
+PIPE_WIDTH = 1000  # a pipe has no width; a table takes what its cells need
+# Brackets are text, not markup: labels, file names and user input hold them. Of several processes, which torchrun
+# numbers, the first one prints, and the first one of each machine prints errors.
 console = Console(highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get("RANK", "0") != "0")
 stderr = Console(
     stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get("LOCAL_RANK", "0") != "0"
@@ -40,12 +40,12 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def echo(message: str) -> None:
-    """One line for the user."""
+    """Print one line for the user."""
     console.print(message)
 
 
 class Progress:
-    """A running step count with whatever figures the step has to show."""
+    """A running count of steps, with the figures of the last one."""
 
     def __init__(self, name: str, total: int, bar: RichProgress | None, done: int = 0) -> None:
         self.name, self.total, self.done, self._bar = name, total, done, bar
@@ -54,23 +54,23 @@ class Progress:
         self._task = bar.add_task(name, total=total, completed=done, figures="") if bar else None
 
     def advance(self, steps: int = 1, **figures: float | str) -> None:
-        """Count steps; figures such as loss=0.31 or speed="410 rows/s" stand beside the bar."""
+        """Count steps. Figures such as loss=0.31 or speed="410 rows/s" stand beside the bar."""
         self.done += steps
-        shown = " ".join(
-            f"{key} {value:.4g}" if isinstance(value, float) else str(value) for key, value in figures.items()
+        text = " ".join(
+            f"{name} {value:.4g}" if isinstance(value, float) else str(value) for name, value in figures.items()
         )
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=steps, figures=shown)
+            self._bar.update(self._task, advance=steps, figures=text)
         elif time.monotonic() - self._printed >= PLAIN_INTERVAL_S or self.done == self.total:
             self._printed = time.monotonic()
             elapsed = self._printed - self._start
             left = elapsed / max(self.done - self._first, 1) * (self.total - self.done)
-            echo(f"{self.name}: {self.done}/{self.total} {shown} elapsed {elapsed:.0f}s left {left:.0f}s")
+            echo(f"{self.name}: {self.done}/{self.total} {text} elapsed {elapsed:.0f}s left {left:.0f}s")
 
 
 @contextmanager
 def progress(name: str, total: int, done: int = 0) -> Iterator[Progress]:
-    """Show progress of `total` steps, `done` of them earlier: a bar on a terminal, else a line every ten seconds."""
+    """Show progress of `total` steps, `done` of them by an earlier run: a bar, or in a pipe a line every 10 s."""
     if not console.is_terminal:
         yield Progress(name, total, None, done)
         return
@@ -83,7 +83,7 @@ def progress(name: str, total: int, done: int = 0) -> Iterator[Progress]:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table; every column but the first is aligned to the right."""
+    """Print a table. Every column but the first is aligned to the right."""
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")
@@ -93,10 +93,10 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def show_tree(tree: Tree) -> None:
-    """A tree; its texts are plain, not markup."""
+    """Print a tree. Its texts are plain, not markup."""
     _show(tree)
 
 
-def _show(one: Table | Tree) -> None:
+def _show(figure: Table | Tree) -> None:
     wide = Console(file=console.file, width=PIPE_WIDTH, highlight=False, markup=False)
-    (console if console.is_terminal else wide).print(one, soft_wrap=False)
+    (console if console.is_terminal else wide).print(figure, soft_wrap=False)

@@ -1,4 +1,4 @@
-"""Errors written for the person who made the mistake: what was given, what was expected, what to do next."""
+"""Errors for the user: the problem, the accepted input, the next step; and a check of optional packages."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class ToolkitError(Exception):
     """Bad usage or input. The command line prints it on one screen and exits with 2.
 
     Args:
-        problem: what was given and why it cannot be used.
-        expected: what would have been accepted.
-        fix: what to do next, as a command where there is one.
+        problem: the input and why it cannot be used.
+        expected: input that is accepted.
+        fix: the next step, as a command if there is one.
     """
 
     exit_code = 2
@@ -53,29 +53,32 @@ class ToolkitError(Exception):
 
 
 class GateError(ToolkitError):
-    """A claim or a quality gate was not met: the command worked, the result is not good enough. Exit code 1."""
+    """A claim or a quality gate is missed: the command works, its result is not good enough. Exit code 1."""
 
     exit_code = 1
 
 
 def raise_problems(problems: Iterable[str], *, subject: str, fix: str = "") -> None:
-    """Raise one error that lists the first MAX_FAULTS problems found with `subject`; nothing when there is none."""
-    found = list(problems)
-    if not found:
+    """Raise one ToolkitError that lists the first MAX_PROBLEMS problems of `subject`; do nothing if there is none."""
+    lines = list(problems)
+    if not lines:
         return
-    count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
-    if len(found) > MAX_PROBLEMS:
-        found[MAX_PROBLEMS:] = [f"and {len(found) - MAX_PROBLEMS} more"]
-    raise ToolkitError(f"{subject}: {count}\n" + "\n".join(f"  - {p}" for p in found), fix=fix)
+    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    if len(lines) > MAX_PROBLEMS:
+        lines[MAX_PROBLEMS:] = [f"and {len(lines) - MAX_PROBLEMS} more"]
+    raise ToolkitError(f"{subject}: {count}\n" + "\n".join(f"  - {line}" for line in lines), fix=fix)
 
 
 def require_packages(*modules: str, purpose: str, extra: str = "") -> None:
-    """Check that optional packages are installed before the work that needs them starts.
+    """Check that optional packages are installed, before the work that needs them starts.
 
-    `extra` names the one that brings everything the purpose needs, where that is more than these packages.
+    Args:
+        modules: names to import.
+        purpose: what needs them, for the message.
+        extra: the extra to install if the purpose needs more than these packages; by default those of `EXTRAS`.
 
     Raises:
-        ToolkitError: names the missing packages and the extra that brings them.
+        ToolkitError: packages are missing; names them and the extra that brings them.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""GLUE's metrics, from logits [n, C] and labels, by scikit-learn and scipy (loaded when first used)."""
+"""Metrics of GLUE, from logits [n, C] and labels, by scikit-learn and scipy, which load at first use."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from toolkit.errors import ToolkitError
 from toolkit.tasks import Kind, Task
 
-Metric = Callable[[Task, np.ndarray, np.ndarray], float]  # labels and predictions to one number
+Metric = Callable[[Task, np.ndarray, np.ndarray], float]  # (task, labels, predictions) to a number
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """exp(z) / sum exp(z) over the last axis, [n, C] to [n, C], in float64."""
+    """Compute exp(z) / sum exp(z) over the last axis, [n, C] to [n, C], in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     exponentials = np.exp(shifted)
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
 def scores(logits: np.ndarray, kind: Kind) -> np.ndarray:
-    """What a user sees instead of logits: probabilities, independent probabilities, or the number itself."""
+    """Turn logits [n, C] into scores [n, C]: a softmax, a sigmoid for each label, or the number itself."""
     if kind == "classification":
         return softmax(logits)
     if kind == "multi_label":
@@ -30,7 +30,7 @@ def scores(logits: np.ndarray, kind: Kind) -> np.ndarray:
 
 
 def predictions(logits: np.ndarray, kind: Kind) -> np.ndarray:
-    """Decisions from logits [n, C]: class numbers [n], 0/1 [n, C] for multi_label, numbers [n] for regression."""
+    """Decide from logits [n, C]: class numbers [n], 0 or 1 [n, C] for multi_label, numbers [n] for regression."""
     if kind == "classification":
         return np.asarray(logits.argmax(axis=-1))
     if kind == "multi_label":
@@ -39,14 +39,14 @@ def predictions(logits: np.ndarray, kind: Kind) -> np.ndarray:
 
 
 def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """All of a task's metrics as fractions (0.83, not 83 %), in the task's order.
+    """Compute all metrics of a task as fractions (0.83, not 83 %), in the task's order.
 
-    F1 is that of class 1 for two classes, else the mean over classes; multi_label accuracy counts each decision.
+    F1 is that of class 1 for two classes, else the mean over classes. Accuracy of multi_label counts each decision.
 
     Args:
-        task: names the metrics and the kind of output.
+        task: with the names of the metrics and the kind of output.
         logits: [n, C].
-        labels: class numbers [n], 0/1 [n, C] for multi_label, numbers [n] for regression.
+        labels: class numbers [n], 0 or 1 [n, C] for multi_label, numbers [n] for regression.
 
     Raises:
         ToolkitError: logits that are not finite.
@@ -59,7 +59,7 @@ def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, fl
 
 
 def majority_baseline(task: Task, labels: np.ndarray) -> float:
-    """What the task's first metric gives a model that always answers the most frequent label (regression: 0)."""
+    """Score a model that always answers the most frequent label, by the task's first metric; 0 for regression."""
     if task.kind == "regression":
         return 0.0
     logits = np.zeros((len(labels), len(task.labels)))
@@ -72,7 +72,7 @@ def majority_baseline(task: Task, labels: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class LabelOrder:
-    """How predicted classes line up with the task's: `order[c]` is the class that output c behaves like."""
+    """The order of a model's outputs: `order[c]` is the class that output c behaves like."""
 
     order: tuple[int, ...]
     accuracy: float
@@ -80,15 +80,14 @@ class LabelOrder:
 
     @property
     def permuted(self) -> bool:
-        """Whether another order of the outputs explains the labels clearly better than the one stated."""
+        """Whether another order of the outputs fits the labels clearly better than the stated one."""
         return self.order != tuple(range(len(self.order))) and self.best_accuracy > self.accuracy + 0.1
 
 
 def label_order(logits: np.ndarray, labels: np.ndarray) -> LabelOrder:
     """Find the assignment of outputs to classes that agrees most with the labels (Hungarian algorithm).
 
-    A teacher whose label order differs from the task's scores far below chance here: reference code that
-    overlooked it saw about 10 % on MNLI.
+    A teacher with another order of labels than the task scores far below chance: about 10 % on MNLI.
     """
     from scipy.optimize import linear_sum_assignment
 

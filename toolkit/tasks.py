@@ -1,8 +1,8 @@
-"""The task table: GLUE's nine tasks, the embedded default, and the shape every task has.
+"""Tasks: GLUE's nine, the embedded default, and the fields that every task has.
 
 Labels stand in the order of the model's outputs, as the hub's `nyu-mll/glue` numbers them. Epochs of the
 intermediate stage, copies of augmentation (N_a) and lengths are the paper's (arXiv 1909.10351, section 4.2 and
-appendix); those of `rotten-tomatoes` are this project's, chosen so that two cores finish in minutes.
+appendix); those of `rotten-tomatoes` are this project's: two cores finish in minutes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Kind = Literal["classification", "regression", "multi_label"]
 
 @dataclass(frozen=True)
 class Task:
-    """What a classifier is for.
+    """One task of a classifier.
 
     Attributes:
         name: as on the command line.
         labels: class names in the order of the logits; one name ("score") for regression.
-        kind: how logits become scores: softmax, the number itself, or a sigmoid per label.
-        metrics: names from `toolkit.metrics`; the first one selects the best step.
+        kind: how logits become scores: softmax, the number itself, or a sigmoid for each label.
+        metrics: names that `toolkit.metrics` knows; the first one selects the best step.
         max_length: tokens, special ones included; longer inputs are truncated.
         text_column, pair_column, label_column: names in the hub's dataset.
-        tsv: the same three as named in the official TSV header, or as column numbers where there is no header.
+        tsv: the same three by their names in the official TSV header, or by number if it has no header.
         dev_split: the hub's name of the split that selects the best step (MNLI: matched).
         intermediate_epochs, prediction_epochs: of the two stages of task distillation.
         copies: N_a, augmented copies of each training row.
@@ -52,7 +52,7 @@ class Task:
         return self.metrics[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """What a bundle keeps of its task: enough to serve and to score, nothing about where data lay."""
+        """Give what serving and scoring need, as a bundle keeps it; nothing about where data lies."""
         return {
             "name": self.name, "kind": self.kind, "labels": list(self.labels), "metrics": list(self.metrics),
             "pair": self.pair_column is not None,
@@ -60,7 +60,7 @@ class Task:
 
     @staticmethod
     def from_dict(stored: dict[str, Any], max_length: int) -> Task:
-        """Rebuild a task from a bundle; a table task gets its columns back, anyone's own task the `auto` ones."""
+        """Rebuild a task from a bundle. A task of the table gets its own columns, any other one those of `auto`."""
         pair = "text_pair" if stored.get("pair") else None
         own = Task(name=stored["name"], labels=(), pair_column=pair, tsv=("text", pair, "label"))
         base = TASKS.get(stored["name"], own)
@@ -115,10 +115,10 @@ TASKS = {task.name: task for task in _TABLE}
 
 
 def get_task(name: str) -> Task:
-    """The task of that name.
+    """Look up a task of the table.
 
     Raises:
-        ToolkitError: the name is not in the table; lists those that are.
+        ToolkitError: the name is not in the table.
     """
     if name in TASKS:
         return TASKS[name]
