@@ -1,32 +1,32 @@
-"""A PyTorch classifier to a float32 ONNX graph, by optimum, with dynamic batch size and length."""
+"""The export of a PyTorch classifier to a float32 ONNX graph, and what is done with graph files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from toolkit.console import quiet_libraries
 from toolkit.errors import ToolkitError
 
-# The newest that PyTorch's exporter writes and the first in which both LayerNormalization and GELU are one operator.
+# The newest opset of PyTorch's exporter, and the first with LayerNormalization and Gelu as one operator each.
 OPSET = 20
 MODEL_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
-WEIGHTS_LIMIT = 2**31 - 2**20  # a protobuf file holds less than 2 GiB; beyond it weights go to a file of their own
+WEIGHTS_LIMIT = 2**31 - 2**20  # bytes; a protobuf file holds less than 2 GiB, larger weights go to a second file
 
 
 @dataclass(frozen=True)
 class LayerCount:
-    """How often a forward pass goes through an `nn.Linear` and an `nn.Embedding`."""
+    """The calls of `nn.Linear` and `nn.Embedding` modules in one forward pass."""
 
     linear: int
     embedding: int
 
 
 def load_classifier(path: Path) -> Any:
-    """Open a directory by `AutoModelForSequenceClassification`, from safetensors, without network.
+    """Load a classifier in float32 from a directory's safetensors, without network.
 
-    Attention is the plain one: its trace has the scale as a constant, where SDPA's works it out in every run.
+    Attention is eager: its trace holds the scale as a constant, while that of SDPA computes it in every run.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -37,7 +37,7 @@ def load_classifier(path: Path) -> Any:
 
 
 def count_layers(model: Any) -> LayerCount:
-    """Count, in PyTorch, the layers that one forward pass uses: what a quantized graph must have."""
+    """Count the layers that one forward pass uses in PyTorch, which a quantized graph must have too."""
     import torch
 
     calls = {torch.nn.Linear: 0, torch.nn.Embedding: 0}
@@ -50,18 +50,23 @@ def count_layers(model: Any) -> LayerCount:
         with torch.inference_mode():
             model(input_ids=torch.ones(1, 4, dtype=torch.long), attention_mask=torch.ones(1, 4, dtype=torch.long))
     finally:
-        for one in hooks:
-            one.remove()
+        for handle in hooks:
+            handle.remove()
     return LayerCount(linear=calls[torch.nn.Linear], embedding=calls[torch.nn.Embedding])
 
 
 def export_fp32(model: Any, path: Path) -> None:
-    """Write the float32 graph of a classifier: int64 [B, L] inputs by name to `logits` [B, C].
+    """Write the float32 ONNX graph of a classifier by optimum.
 
-    Weights beyond 2 GiB go to a file beside it, `model.onnx_data`.
+    Its inputs are int64 [B, L] by name, its output `logits` is float32 [B, C]; B and L are free. Weights beyond 2 GiB
+    go to `PATH_data` beside it.
+
+    Args:
+        model: a transformers classifier with eager attention, in float32.
+        path: the file to write.
 
     Raises:
-        ToolkitError: optimum cannot export this architecture, or the graph is not what the toolkit runs.
+        ToolkitError: optimum cannot export this architecture, or the graph fails `check_graph`.
     """
     from optimum.exporters.onnx import export
     from optimum.exporters.tasks import TasksManager
@@ -83,22 +88,22 @@ def export_fp32(model: Any, path: Path) -> None:
 
 
 def to_half(path: Path) -> Any:
-    """A float32 graph in half precision, for CUDA: inputs stay int64 and logits float32.
+    """Convert a float32 graph to half precision, for CUDA; inputs stay int64 and logits float32.
 
     The mask's most negative float32 becomes -10,000, which softmax turns to 0 as well.
     """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    with quiet_libraries():  # a warning for each number that half precision cannot hold; the gates judge them
+    with quiet_libraries():  # a warning for each number beyond half precision; the gates check the effect
         return convert_float_to_float16(onnx.load(path), keep_io_types=True)
 
 
 def check_graph(path: Path) -> None:
-    """Check a graph in full, its inputs and output by name, and that batch size and length are free.
+    """Check that a graph is valid ONNX, has the known inputs and output, and leaves batch size and length free.
 
     Raises:
-        ToolkitError: the file does not pass, and why.
+        ToolkitError: a check fails.
     """
     import onnx
 
@@ -107,20 +112,39 @@ def check_graph(path: Path) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ToolkitError(f"{path.name} is not a valid ONNX graph: {error}", fix="export the bundle again") from error
     graph = onnx.load(path, load_external_data=False).graph
-    names = {one.name for one in graph.input}
-    outputs = [one.name for one in graph.output]
+    names = {value.name for value in graph.input}
+    outputs = [value.name for value in graph.output]
     if not {"input_ids", "attention_mask"} <= names <= MODEL_INPUTS or outputs != ["logits"]:
         raise ToolkitError(
             f"the exported graph has inputs {sorted(names)} and outputs {outputs}",
             expected=f"inputs out of {sorted(MODEL_INPUTS)} and the output logits",
         )
-    fixed = [one.name for one in graph.input if any(not axis.dim_param for axis in one.type.tensor_type.shape.dim)]
+    fixed = [
+        value.name for value in graph.input if not all(axis.dim_param for axis in value.type.tensor_type.shape.dim)
+    ]
     if fixed:
         raise ToolkitError(f"the exported graph fixes batch size or length of {', '.join(fixed)}")
 
 
+class GraphDescription(TypedDict):
+    """What a runtime has to support to run a graph."""
+
+    ir_version: int
+    opsets: dict[str, int]
+    nodes: int
+
+
+def describe_graph(path: Path) -> GraphDescription:
+    """Read a graph's IR version, opsets by domain and number of nodes."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    opsets = {opset.domain or "ai.onnx": opset.version for opset in model.opset_import}
+    return {"ir_version": model.ir_version, "opsets": opsets, "nodes": len(model.graph.node)}
+
+
 def save_graph(model: Any, path: Path) -> None:
-    """Save a graph as one file, or with `model.onnx_data` beside it where one file cannot hold the weights."""
+    """Save a graph as one file, or with `PATH_data` beside it where one file cannot hold the weights."""
     import onnx
 
     external = model.ByteSize() > WEIGHTS_LIMIT

@@ -1,4 +1,4 @@
-"""A WordPiece vocabulary cut down to what a task's text needs, in tokenizer, configuration and model alike."""
+"""A WordPiece vocabulary trimmed to what a task's text needs, in the tokenizer, the configuration and the model."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ BATCH = 1000  # texts tokenized together
 
 @dataclass(frozen=True)
 class TrimmedVocabulary:
-    """Word pieces that stay.
+    """The word pieces that stay.
 
     Attributes:
-        kept: their old ids, ascending; a piece's new id is its place here.
-        size: pieces there were.
+        ids: their old ids, ascending; the new id of a piece is its index here.
+        old_size: pieces before trimming.
     """
 
-    kept: np.ndarray
-    size: int
+    ids: np.ndarray
+    old_size: int
 
     @property
     def renumbered(self) -> dict[int, int]:
-        """New ids by old ones."""
-        return {int(old): new for new, old in enumerate(self.kept)}
+        """Return new ids by old ones."""
+        return {int(old): new for new, old in enumerate(self.ids)}
 
 
 def select_pieces(directory: Path, *texts: Iterable[str], most: int | None = None) -> TrimmedVocabulary:
-    """Find the pieces that stay: those in the texts, special ones, single characters, and what these cannot spell.
+    """Select the pieces that stay: those of the texts, special ones, single characters, and pieces these cannot spell.
 
-    A word whose piece falls away is then written in smaller pieces, down to single characters.
+    A word whose piece is dropped is written in smaller pieces, down to single characters.
 
     Args:
         directory: holds tokenizer.json.
-        texts: the task's text, and more like it.
-        most: how many may stay; those most frequent then do, by their mean share in each of the texts: a large one
-            does not outvote the task's own.
+        texts: the task's texts, and further collections of texts.
+        most: how many pieces may stay: the most frequent, by the mean of their frequencies in the collections, so that
+            a large collection does not outweigh the task's own.
 
     Raises:
-        ToolkitError: the tokenizer is no WordPiece one, or more than `most` have to stay.
+        ToolkitError: the tokenizer is not WordPiece, or more than `most` pieces have to stay.
     """
     from tokenizers import Tokenizer
 
@@ -58,36 +58,36 @@ def select_pieces(directory: Path, *texts: Iterable[str], most: int | None = Non
         )
     vocabulary: dict[str, int] = stored["model"]["vocab"]
     prefix: str = stored["model"]["continuing_subword_prefix"]
-    kept = {token["id"] for token in stored["added_tokens"]} | {vocabulary[stored["model"]["unk_token"]]}
-    kept |= {i for piece, i in vocabulary.items() if not _spelled(piece, prefix, vocabulary)}
+    stay = {token["id"] for token in stored["added_tokens"]} | {vocabulary[stored["model"]["unk_token"]]}
+    stay |= {i for piece, i in vocabulary.items() if not _can_be_spelled(piece, prefix, vocabulary)}
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    shares: dict[int, float] = {}
-    for one in texts:
-        counts = _counts(tokenizer, list(one))
+    frequencies: dict[int, float] = {}
+    for collection in texts:
+        counts = _count_pieces(tokenizer, list(collection))
         for i, count in counts.items():
-            shares[i] = shares.get(i, 0.0) + count / counts.total()
-    needed = [i for i, _ in sorted(shares.items(), key=lambda one: (-one[1], one[0])) if i not in kept]
-    if most is not None and most < len(kept):
+            frequencies[i] = frequencies.get(i, 0.0) + count / counts.total()
+    needed = [i for i, _ in sorted(frequencies.items(), key=lambda item: (-item[1], item[0])) if i not in stay]
+    if most is not None and most < len(stay):
         raise ToolkitError(
-            f"--max-pieces {most}: special pieces, single characters and what these cannot spell are {len(kept)}",
-            expected=f"at least {len(kept)}, better several thousand",
+            f"--max-pieces {most}: special pieces, single characters and what these cannot spell are {len(stay)}",
+            expected=f"at least {len(stay)}, better several thousand",
         )
-    kept.update(needed if most is None else needed[: most - len(kept)])
-    return TrimmedVocabulary(np.array(sorted(kept), dtype=np.int64), len(vocabulary))
+    stay.update(needed if most is None else needed[: most - len(stay)])
+    return TrimmedVocabulary(np.array(sorted(stay), dtype=np.int64), len(vocabulary))
 
 
-def _counts(tokenizer: Any, texts: list[str]) -> Counter[int]:
+def _count_pieces(tokenizer: Any, texts: list[str]) -> Counter[int]:
     counts = Counter[int]()
     for start in range(0, len(texts), BATCH):
-        for one in tokenizer.encode_batch_fast(texts[start : start + BATCH]):
-            counts.update(one.ids)
+        for encoding in tokenizer.encode_batch_fast(texts[start : start + BATCH]):
+            counts.update(encoding.ids)
     return counts
 
 
-def _spelled(piece: str, prefix: str, vocabulary: dict[str, int]) -> bool:
-    """Whether a piece of several characters can be written in single ones that the vocabulary has."""
+def _can_be_spelled(piece: str, prefix: str, vocabulary: dict[str, int]) -> bool:
+    """Return whether a piece of several characters can be written in single characters of the vocabulary."""
     inside = piece.startswith(prefix)
     letters = piece.removeprefix(prefix)
     if len(letters) < 2:
@@ -97,7 +97,7 @@ def _spelled(piece: str, prefix: str, vocabulary: dict[str, int]) -> bool:
 
 
 def trim_files(trimmed: TrimmedVocabulary, directory: Path, positions: int | None = None) -> None:
-    """Rewrite the tokenizer's and the model's configuration in a directory to the new ids and longest input."""
+    """Rewrite the tokenizer and the configurations in a directory for the new ids and the longest input."""
     ids = trimmed.renumbered
     stored = _read(directory / "tokenizer.json")
     vocabulary = stored["model"]["vocab"]
@@ -126,14 +126,14 @@ def trim_files(trimmed: TrimmedVocabulary, directory: Path, positions: int | Non
     for name, value in config.items():
         if name.endswith("_token_id") and isinstance(value, int):
             config[name] = ids.get(value, value)
-    config["vocab_size"] = len(trimmed.kept)
+    config["vocab_size"] = len(trimmed.ids)
     if positions is not None:
         config["max_position_embeddings"] = positions
     _write(directory / "config.json", config)
 
 
 def trim_model(trimmed: TrimmedVocabulary, model: Any) -> None:
-    """Keep the rows of a classifier's word embeddings that stay.
+    """Cut a classifier's word embeddings to the rows of the pieces that stay.
 
     Raises:
         ToolkitError: the id of the padding would change, from which some models count positions.
@@ -147,17 +147,17 @@ def trim_model(trimmed: TrimmedVocabulary, model: Any) -> None:
             f"the padding has id {padding}, behind word pieces that could fall away",
             expected="padding among the first ids, as BERT, DistilBERT, ELECTRA and MPNet have it",
         )
-    old = model.get_input_embeddings()
-    rows = old.weight.detach()[torch.from_numpy(trimmed.kept)].clone()
-    model.set_input_embeddings(nn.Embedding(len(rows), rows.shape[1], padding_idx=old.padding_idx, _weight=rows))
+    embedding = model.get_input_embeddings()
+    rows = embedding.weight.detach()[torch.from_numpy(trimmed.ids)].clone()
+    model.set_input_embeddings(nn.Embedding(len(rows), rows.shape[1], padding_idx=embedding.padding_idx, _weight=rows))
     model.config.vocab_size = len(rows)
 
 
 def trim_positions(model: Any, longest: int) -> int | None:
-    """Keep the rows of a classifier's position embeddings that inputs of up to `longest` tokens need.
+    """Cut a classifier's position embeddings to the rows that inputs of up to `longest` tokens need.
 
     Returns:
-        How many there are now; None where the model counts positions in a way of its own, and all stay.
+        The number of rows that are left; None where the model does not count positions from 0, and all rows stay.
     """
     from torch import nn
 
@@ -174,7 +174,7 @@ def trim_positions(model: Any, longest: int) -> int | None:
 
 
 def _renumber_template(processor: Any, ids: dict[int, int]) -> None:
-    """Ids of special tokens in a TemplateProcessing, a BertProcessing, or a sequence of such."""
+    """Renumber the special tokens of a TemplateProcessing, a BertProcessing, or a sequence of these."""
     if not isinstance(processor, dict):
         return
     for token in processor.get("special_tokens", {}).values():

@@ -1,7 +1,7 @@
 """The layout of a Triton Inference Server model: REPOSITORY/NAME/config.pbtxt and REPOSITORY/NAME/1/model.onnx.
 
-The directory of a model is still a bundle: tokenizer, `bundle.json` and the rest lie beside config.pbtxt, where Triton
-leaves them alone. Its name is not written into config.pbtxt, so that it can be renamed. Format:
+The model's folder is still a bundle: Triton ignores the tokenizer, `bundle.json` and other files beside config.pbtxt.
+config.pbtxt does not hold the folder's name, so the folder can be renamed. Format:
 https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
 """
 
@@ -34,24 +34,25 @@ parameters {{ key: "inter_op_thread_count" value: {{ string_value: "1" }} }}
 
 
 def write_triton(folder: Path, task: Task, precision: str) -> None:
-    """Move a folder's model.onnx to 1/model.onnx and write config.pbtxt and labels.txt; the tensors are its graph's.
+    """Move a folder's model.onnx to 1/model.onnx, and write config.pbtxt and labels.txt.
 
     Args:
         folder: of the model, REPOSITORY/NAME.
-        task: names the labels that Triton's classification extension answers with.
-        precision: fp16 is for CUDA, all others for CPUs.
+        task: its labels are the answers of Triton's classification extension.
+        precision: fp16 runs on CUDA, every other one on CPUs.
     """
     import onnx
 
     graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
     (folder / VERSION).mkdir()
-    for path in folder.glob("model.onnx*"):  # with its external data
+    for path in folder.glob("model.onnx*"):  # external data too
         path.rename(folder / VERSION / path.name)
     labels = [] if task.kind == "regression" else list(task.labels)
     if labels:
         (folder / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
-    tensors = [_tensor("input", one) for one in graph.input]
-    tensors += [_tensor("output", one, f' label_filename: "{LABELS}"' if labels else "") for one in graph.output]
+    label_file = f' label_filename: "{LABELS}"' if labels else ""
+    tensors = [_tensor("input", value) for value in graph.input]
+    tensors += [_tensor("output", value, label_file) for value in graph.output]
     text = CONFIG.format(
         max_batch_size=MAX_BATCH_SIZE, tensors="\n".join(tensors), instances=INSTANCES,
         device="KIND_GPU" if precision == "fp16" else "KIND_CPU",
@@ -59,8 +60,8 @@ def write_triton(folder: Path, task: Task, precision: str) -> None:
     (folder / "config.pbtxt").write_text(text, encoding="utf-8")
 
 
-def _tensor(side: str, one: Any, more: str = "") -> str:
-    """One input or output; the batch, its first axis, is Triton's own."""
-    kind = one.type.tensor_type
-    dims = [axis.dim_value or -1 for axis in kind.shape.dim][1:]
-    return f'{side} {{ name: "{one.name}" data_type: {DATA_TYPES[kind.elem_type]} dims: {dims}{more} }}'
+def _tensor(side: str, value: Any, label_file: str = "") -> str:
+    """Write an input or output; Triton adds the batch axis itself."""
+    tensor = value.type.tensor_type
+    dims = [axis.dim_value or -1 for axis in tensor.shape.dim][1:]
+    return f'{side} {{ name: "{value.name}" data_type: {DATA_TYPES[tensor.elem_type]} dims: {dims}{label_file} }}'

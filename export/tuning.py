@@ -1,11 +1,10 @@
-"""Several graphs of one classifier, judged by the gates, timed on this CPU; the fastest that passes is kept."""
+"""Trials of candidate graphs: each is verified and timed on this CPU, and the fastest that passes wins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,44 +16,50 @@ from toolkit.errors import GateError
 from toolkit.inference.runtimes import OnnxRuntime, Runtime
 from toolkit.measurement.timing import measure_in_turn
 
-TEXTS = 16  # dev texts of one timed run, one request each
+TEXTS = 16  # dev texts of a timed run, as single requests
 ROUNDS = 15
-Judge = Callable[[Runtime, str], tuple[Measurement, list[Gate]]]
+Verify = Callable[[Runtime, str], tuple[Measurement, list[Gate]]]  # GraphVerifier.verify
 
 
 @dataclass
 class Trial:
-    """A candidate and what became of it.
+    """A candidate, and its results.
 
     Attributes:
-        path: its file; None when it could not be built or run here, for the reason in `fault`.
-        measured, gates: what it gave on the dev rows.
-        samples_ms: time of TEXTS requests of one text each, one for each round.
+        path: its file; None when it could not be built or run here.
+        problem: why it could not.
+        measured, gates: its verification on the dev rows.
+        samples_ms: of each round, the time of TEXTS requests with one text each.
     """
 
     candidate: Candidate
     path: Path | None = None
-    fault: str = ""
+    problem: str = ""
     measured: Measurement | None = None
     gates: list[Gate] = field(default_factory=list)
     samples_ms: list[float] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Whether it ran and held every gate."""
-        return self.measured is not None and all(gate.passed for gate in self.gates)
+        """Return whether it ran and passed every gate."""
+        return self.measured is not None and not self.missed
+
+    @property
+    def missed(self) -> list[Gate]:
+        """Return the gates that it missed."""
+        return [gate for gate in self.gates if not gate.passed]
 
     @property
     def latency_ms(self) -> float:
-        """Median time of one request."""
+        """Return the median time of a request."""
         return float(np.median(self.samples_ms)) / TEXTS if self.samples_ms else float("inf")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the bundle."""
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for the bundle."""
         measured = self.measured
         return {
-            "name": self.candidate.name, "precision": self.candidate.precision, "fault": self.fault,
-            "passed": self.passed, "missed": [str(gate) for gate in self.gates if not gate.passed],
+            "name": self.candidate.name, "precision": self.candidate.precision, "fault": self.problem,
+            "passed": self.passed, "missed": [str(gate) for gate in self.missed],
             "size_bytes": size_bytes(self.path) if self.path else None,
             "latency_ms": self.latency_ms if self.samples_ms else None, "samples_ms": self.samples_ms,
             "drop": measured.drop if measured else None, "agreement": measured.agreement if measured else None,
@@ -63,20 +68,20 @@ class Trial:
 
 
 def size_bytes(path: Path) -> int:
-    """Bytes of a graph with its external data."""
-    return sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
+    """Return the bytes of a graph with its external data."""
+    return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
 
 
-def try_all(found: Sequence[Candidate], folder: Path, judge: Judge, encoded: EncodedTexts) -> list[Trial]:
-    """Build, judge and time candidates, one thread each, in turn.
+def run_trials(candidates: Sequence[Candidate], folder: Path, verify: Verify, encoded: EncodedTexts) -> list[Trial]:
+    """Build and verify candidates, then time them in turn, on one thread.
 
     Args:
-        found: candidates.
-        folder: to build in, one subfolder each.
-        judge: a runtime and its precision to figures and gates.
+        candidates: the graphs to build.
+        folder: holds a subfolder for each graph.
+        verify: measures a runtime of a precision and returns its gates.
         encoded: dev texts; TEXTS of them, spread over their lengths, are timed.
     """
-    trials = [_try(candidate, folder / str(number), judge) for number, candidate in enumerate(found)]
+    trials = [_run_trial(candidate, folder / str(number), verify) for number, candidate in enumerate(candidates)]
     runtimes = {
         trial.candidate.name: OnnxRuntime(trial.path, threads=1, spinning="running")
         for trial in trials if trial.path is not None
@@ -95,30 +100,29 @@ def try_all(found: Sequence[Candidate], folder: Path, judge: Judge, encoded: Enc
 
 
 def fastest(trials: Sequence[Trial], source: str) -> Trial:
-    """The fastest trial that passed.
+    """Return the fastest trial that passed.
 
     Raises:
-        GateError: none did; lists what each missed.
+        GateError: no trial passed; lists the problem or the missed gates of each.
     """
     passed = [trial for trial in trials if trial.passed]
     if not passed:
         missed = [
-            f"  - {trial.candidate.name}: {trial.fault or '; '.join(str(g) for g in trial.gates if not g.passed)}"
-            for trial in trials
+            f"  - {trial.candidate.name}: {trial.problem or '; '.join(map(str, trial.missed))}" for trial in trials
         ]
         raise GateError(f"no graph of {source} holds its gates; nothing was written\n" + "\n".join(missed))
     return min(passed, key=lambda trial: trial.latency_ms)
 
 
-def _try(candidate: Candidate, folder: Path, judge: Judge) -> Trial:
+def _run_trial(candidate: Candidate, folder: Path, verify: Verify) -> Trial:
     folder.mkdir()
     path = folder / "model.onnx"
     try:
         candidate.build(path)
         check_graph(path)
         runtime = OnnxRuntime(path, threads=1)
-        measured, gates = judge(runtime, candidate.precision)
-    except Exception as error:  # builders and kernels are onnxruntime's, and versions lack some: no reason to stop
+        measured, gates = verify(runtime, candidate.precision)
+    except Exception as error:  # onnxruntime's versions lack some builders and kernels; other candidates go on
         reason = next(iter(str(error).splitlines()), "")
-        return Trial(candidate, fault=f"{type(error).__name__}: {reason}")
+        return Trial(candidate, problem=f"{type(error).__name__}: {reason}")
     return Trial(candidate, path, measured=measured, gates=gates)

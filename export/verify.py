@@ -1,34 +1,35 @@
-"""Proof that an exported graph still gives the answers of the PyTorch model, on real dev rows.
+"""The verification of an exported graph against its PyTorch model, on real dev rows.
 
-`measure` runs both and compares; `gates_for`, a pure function, holds the figures against the bounds; `require_gates`
-refuses.
+`GraphVerifier` runs a graph and compares it. `gates_for` turns the measurement into gates; `require_gates` raises for
+those that are missed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
+from toolkit.bundle.format import Bundle
 from toolkit.data.datasets import Split
-from toolkit.data.tokenization import EncodedTexts
+from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.errors import GateError
 from toolkit.inference.runtimes import Runtime, batched_logits
 from toolkit.metrics import evaluate, predictions
 from toolkit.tasks import Task
 
 BATCH_SIZE = 32
-ALONE_ROWS = 256  # rows that are also run one by one and padded: enough to show a dependence, quick on any dev set
+ALONE_ROWS = 256  # rows that are also run alone and padded: enough to show a dependence, quick on any dev set
 MAX_FP32_DIFFERENCE = 1e-4  # between two float32 implementations of one model
-MAX_FP16_DIFFERENCE = 0.05  # fp16 keeps 11 bits: some 5e-4 of each number, over a few dozen roundings one by another
+MAX_FP16_DIFFERENCE = 0.05  # fp16 has 11 bits: a relative error of 5e-4, over a few dozen roundings in a row
 MIN_FP16_AGREEMENT = 99.0
-# int8 errors are judged against how far the logits themselves spread; these bounds catch rows that broke, while the
-# metric and the agreement tell what was lost on all of them.
-MAX_P99_SHARE = 0.5
-MAX_SHARE = 2.0
-MIN_AGREEMENT = 97.0  # or what twice the drop that was accepted leaves
+# Bounds of int8 errors as multiples of the logits' own spread. They catch single broken rows; the metric and the label
+# agreement measure the loss over all rows.
+MAX_P99_SPREAD = 0.5
+MAX_SPREAD = 2.0
+MIN_AGREEMENT = 97.0  # or 100 - 2 max_drop, if that is lower
 MAX_BATCH_DIFFERENCE = 1e-5  # a text alone, in a batch, and padded to the full length
 
 
@@ -38,13 +39,13 @@ class Measurement:
 
     Attributes:
         rows: dev rows compared.
-        metric: the task's first metric, the one that gates are stated in.
+        metric: the task's first metric, which the gates use.
         metrics, reference_metrics: all of the task's metrics, as fractions, of the graph and of PyTorch.
-        agreement: share of rows with the same decision; None for regression.
+        agreement: fraction of rows with the same decision; None for regression.
         max_difference, p99_difference: of the largest |logit difference| of each row.
         max_batch_difference: largest |logit difference| of a row alone, or padded to the full length, against the
             same row in a batch of 32.
-        logit_spread: standard deviation of PyTorch's logits over the rows, the mean of the classes.
+        logit_spread: standard deviation of PyTorch's logits over the rows, averaged over the classes.
     """
 
     rows: int
@@ -59,14 +60,14 @@ class Measurement:
 
     @property
     def drop(self) -> float:
-        """Points (hundredths) of the metric lost against PyTorch; below 0 when the graph does better."""
-        # rounded, so that 83.2 - 82.0 is 1.2 and the bound that a refusal suggests is met
+        """Return the points (hundredths) of the metric lost against PyTorch; negative when the graph does better."""
+        # rounded, so that 83.2 - 82.0 is 1.2 and the graph meets the bound that an error message suggests
         return round(100.0 * (self.reference_metrics[self.metric] - self.metrics[self.metric]), 6)
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A figure and what it has to hold: at most `bound`, or at least where `lower` is set."""
+    """A measured value and its bound: the most that is allowed, or the least where `lower` is set."""
 
     name: str
     value: float
@@ -76,22 +77,50 @@ class Gate:
 
     @property
     def passed(self) -> bool:
-        """Whether it holds; a figure that is no number never does."""
+        """Return whether the value is within the bound; NaN never is."""
         return self.value >= self.bound if self.lower else self.value <= self.bound
 
     def __str__(self) -> str:
         return f"{self.name}: {self.value:.6g}, expected at {'least' if self.lower else 'most'} {self.bound:g}"
 
 
+class GraphVerifier:
+    """Compares the graphs of one export with their PyTorch model on the dev rows.
+
+    Args:
+        source: the PyTorch bundle.
+        dev: its rows.
+        reference: its model.
+        directory: holds the tokenizer of the graphs.
+        max_drop: points of the metric that int8 may lose.
+        trimmed: whether the graphs have a trimmed vocabulary.
+    """
+
+    def __init__(
+        self, source: Bundle, dev: Split, reference: Runtime, directory: Path, *, max_drop: float, trimmed: bool
+    ) -> None:
+        self.source, self.dev, self.max_drop, self.trimmed = source, dev, max_drop, trimmed
+        own, self.encoded = (
+            TextEncoder(folder, source.max_length).encode(dev.texts, dev.pairs) for folder in (source.path, directory)
+        )
+        self.reference_logits = batched_logits(reference, own, BATCH_SIZE)
+
+    def verify(self, runtime: Runtime, precision: str) -> tuple[Measurement, list[Gate]]:
+        """Measure a graph and return its gates."""
+        source = self.source
+        measured = measure(source.task, self.dev, self.reference_logits, self.encoded, runtime, source.max_length)
+        return measured, gates_for(measured, precision, self.max_drop, trimmed=self.trimmed)
+
+
 def measure(
-    task: Task, dev: Split, wanted: np.ndarray, encoded: EncodedTexts, exported: Runtime, width: int
+    task: Task, dev: Split, reference_logits: np.ndarray, encoded: EncodedTexts, exported: Runtime, width: int
 ) -> Measurement:
     """Run the exported graph over all dev rows and compare it with the PyTorch model.
 
     Args:
         task: names the metrics.
         dev: n labelled rows.
-        wanted: the PyTorch model's logits [n, C], from its own word pieces.
+        reference_logits: of the PyTorch model, from its own word pieces, [n, C].
         encoded: the rows as the exported graph's token ids.
         exported: the ONNX graph.
         width: tokens to pad to, for the check that padding changes nothing.
@@ -99,27 +128,27 @@ def measure(
     Raises:
         ToolkitError: logits that are not finite.
     """
-    found = batched_logits(exported, encoded, BATCH_SIZE)
-    difference = np.abs(wanted - found).max(axis=1)  # [n]
+    logits = batched_logits(exported, encoded, BATCH_SIZE)
+    difference = np.abs(reference_logits - logits).max(axis=1)  # [n]
     agreement = None
     if task.kind != "regression":
-        same = predictions(wanted, task.kind) == predictions(found, task.kind)
+        same = predictions(reference_logits, task.kind) == predictions(logits, task.kind)
         agreement = float(same.reshape(len(dev), -1).all(axis=1).mean())
     return Measurement(
         rows=len(dev),
         metric=task.metric,
-        metrics=evaluate(task, found, dev.labels),
-        reference_metrics=evaluate(task, wanted, dev.labels),
+        metrics=evaluate(task, logits, dev.labels),
+        reference_metrics=evaluate(task, reference_logits, dev.labels),
         agreement=agreement,
         max_difference=float(difference.max()),
         p99_difference=float(np.percentile(difference, 99)),
-        max_batch_difference=batch_difference(exported, encoded, found, width),
-        logit_spread=float(wanted.std(axis=0).mean()),
+        max_batch_difference=batch_difference(exported, encoded, logits, width),
+        logit_spread=float(reference_logits.std(axis=0).mean()),
     )
 
 
 def batch_difference(runtime: Runtime, encoded: EncodedTexts, batched: np.ndarray, width: int) -> float:
-    """Largest |logit difference| of rows run alone, and alone but padded to `width`, against `batched` [n, C]."""
+    """Return the largest |logit difference| of rows run alone, or alone and padded to `width`, to `batched` [n, C]."""
     chosen = np.linspace(0, len(encoded) - 1, min(ALONE_ROWS, len(encoded)), dtype=np.int64)
     largest = 0.0
     for row in chosen:
@@ -130,13 +159,14 @@ def batch_difference(runtime: Runtime, encoded: EncodedTexts, batched: np.ndarra
 
 
 def gates_for(measured: Measurement, precision: str, max_drop: float, trimmed: bool = False) -> list[Gate]:
-    """The gates of a precision.
+    """Return the gates of a precision.
 
-    fp32 has to be the same model and fp16 nearly so. int8, or a trimmed vocabulary in any precision, may lose
-    `max_drop` points of the metric; where words are cut into other pieces, single logits may move far.
+    fp32 has to give the same answers, and fp16 almost the same. int8 may lose `max_drop` points of the metric, and so
+    may a trimmed vocabulary in any precision. Single logits are not gated with a trimmed vocabulary: other word pieces
+    are another input.
     """
     if precision != "int8" and not trimmed:
-        return _same_model(measured, precision)
+        return _equality_gates(measured, precision)
     drop = (
         f"--max-drop {np.ceil(10 * measured.drop) / 10:g} to accept it; or finish the student for int8 by toolkit "
         "distill --init STUDENT_DIR --intermediate-epochs 0 --quantization-aware; or --fp32"
@@ -147,10 +177,10 @@ def gates_for(measured: Measurement, precision: str, max_drop: float, trimmed: b
         gates.append(Gate("label agreement, %", 100.0 * measured.agreement, least, lower=True, fix=drop))
     if not trimmed:
         gates += [
-            Gate(name, value, share * measured.logit_spread, fix="toolkit export --fp32")
-            for name, value, share in (
-                ("99th percentile of logit differences", measured.p99_difference, MAX_P99_SHARE),
-                ("largest logit difference", measured.max_difference, MAX_SHARE),
+            Gate(name, value, factor * measured.logit_spread, fix="toolkit export --fp32")
+            for name, value, factor in (
+                ("99th percentile of logit differences", measured.p99_difference, MAX_P99_SPREAD),
+                ("largest logit difference", measured.max_difference, MAX_SPREAD),
             )
         ]
     if precision == "int8":
@@ -159,7 +189,7 @@ def gates_for(measured: Measurement, precision: str, max_drop: float, trimmed: b
     return gates
 
 
-def _same_model(measured: Measurement, precision: str) -> list[Gate]:
+def _equality_gates(measured: Measurement, precision: str) -> list[Gate]:
     fp32 = precision == "fp32"
     retry = "export again with the versions in pyproject.toml: this graph is another model" if fp32 else "--fp32"
     bound = MAX_FP32_DIFFERENCE if fp32 else MAX_FP16_DIFFERENCE
@@ -171,10 +201,10 @@ def _same_model(measured: Measurement, precision: str) -> list[Gate]:
 
 
 def require_gates(gates: Sequence[Gate], source: str) -> None:
-    """Refuse a graph that misses a gate.
+    """Check that a graph passes all gates.
 
     Raises:
-        GateError: each gate missed, with its figure, its bound and the way out.
+        GateError: lists each missed gate with its value, its bound and a fix.
     """
     missed = [gate for gate in gates if not gate.passed]
     if missed:
@@ -185,9 +215,10 @@ def require_gates(gates: Sequence[Gate], source: str) -> None:
         )
 
 
-def gates_json(measured: Measurement, gates: Sequence[Gate]) -> dict[str, Any]:
-    """All figures and verdicts, for the bundle."""
+def gates_json(measured: Measurement, gates: Sequence[Gate]) -> dict[str, object]:
+    """Return the measurement and the verdict of each gate, for the bundle."""
     verdicts = [
-        {"name": g.name, "value": g.value, "bound": g.bound, "lower": g.lower, "passed": g.passed} for g in gates
+        {"name": gate.name, "value": gate.value, "bound": gate.bound, "lower": gate.lower, "passed": gate.passed}
+        for gate in gates
     ]
     return {**asdict(measured), "drop": measured.drop, "verdicts": verdicts}

@@ -1,4 +1,4 @@
-"""The float32 graph: every family, against PyTorch, with nothing said on the way."""
+"""The float32 graph: every family against PyTorch, without warnings; checks of graph files; half precision."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import numpy as np
 import onnx
 import pytest
 
-from export.onnx_export import check_graph, count_layers, export_fp32, load_classifier
+from export.onnx_export import check_graph, count_layers, describe_graph, export_fp32, load_classifier
+from export.pipeline import run_export
 from tests.support.families import FAMILIES, padded_batch, save_family
+from toolkit.config import ExportConfig
 from toolkit.errors import ToolkitError
+from toolkit.inference.predictor import open_predictor
 from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime
 
 
@@ -52,8 +55,8 @@ def test_a_graph_with_a_fixed_length_is_refused(tiny_student: Path, tmp_path: Pa
     path = tmp_path / "model.onnx"
     export_fp32(load_classifier(tiny_student), path)
     model = onnx.load(path)
-    for one in model.graph.input:
-        one.type.tensor_type.shape.dim[1].dim_value = 16
+    for value in model.graph.input:
+        value.type.tensor_type.shape.dim[1].dim_value = 16
     onnx.save(model, path)
     with pytest.raises(ToolkitError, match="fixes batch size or length of input_ids"):
         check_graph(path)
@@ -75,3 +78,23 @@ def test_an_architecture_that_optimum_lacks_is_named(tmp_path: Path, tiny_bert: 
     with pytest.raises(ToolkitError, match="cannot export a funnel classifier"):
         export_fp32(model, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_fp16(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
+    bundle = run_export(ExportConfig(str(tiny_student), str(tmp_path / "half"), precision="fp16", data=str(data_dir)))
+    fp32 = run_export(ExportConfig(str(tiny_student), str(tmp_path / "full"), precision="fp32", data=str(data_dir)))
+    assert bundle.precision == "fp16"
+    check_graph(bundle.weights)
+    logits = [open_predictor(out.path, threads=1).predict(["a good film", "dull"]) for out in (bundle, fp32)]
+    assert 0 < np.abs(logits[0] - logits[1]).max() < 0.01
+    model = onnx.load(bundle.weights)
+    assert {value.type.tensor_type.elem_type for value in model.graph.output} == {onnx.TensorProto.FLOAT}
+    weights = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 2]
+    assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.FLOAT16}
+
+
+def test_a_graph_is_described_by_its_versions(tiny_student: Path, tmp_path: Path) -> None:
+    export_fp32(load_classifier(tiny_student), tmp_path / "model.onnx")
+    description = describe_graph(tmp_path / "model.onnx")
+    assert description["opsets"] == {"ai.onnx": 20}
+    assert description["nodes"] == len(onnx.load(tmp_path / "model.onnx").graph.node)

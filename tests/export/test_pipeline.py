@@ -1,4 +1,4 @@
-"""From a bundle to a bundle: what is written, that others open it, and that nothing is written when a gate fails."""
+"""Exported bundles: their manifest, that Hugging Face opens them, and that a missed gate writes nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from export import onnx_export
-from export import onnx_export as graph
+from export import pipeline
 from export.pipeline import run_export
 from tests.support.data import write_csv
 from toolkit.bundle.format import Bundle, open_bundle, write_bundle
@@ -107,10 +106,10 @@ def test_hugging_face_opens_it_and_agrees(exported: Bundle, data_dir: Path) -> N
     model = ORTModelForSequenceClassification.from_pretrained(exported.path)
     tokenizer = AutoTokenizer.from_pretrained(exported.path)
     inputs = tokenizer(texts, padding=True, truncation=True, max_length=exported.max_length, return_tensors="pt")
-    theirs = torch.softmax(model(**inputs).logits, dim=-1).numpy()
+    reference = torch.softmax(model(**inputs).logits, dim=-1).numpy()
     ours = open_predictor(exported.path, threads=1).predict(texts)
-    assert np.abs(theirs - ours).max() < 1e-5
-    assert theirs.argmax(axis=1).tolist() == ours.argmax(axis=1).tolist()
+    assert np.abs(reference - ours).max() < 1e-5
+    assert reference.argmax(axis=1).tolist() == ours.argmax(axis=1).tolist()
     assert model.config.id2label == {0: "negative", 1: "positive"}
 
 
@@ -157,21 +156,21 @@ def refused(config: ExportConfig, error: type[ToolkitError], match: str) -> Tool
 
 def swap_classes(model: onnx.ModelProto) -> None:
     """Exchange the two outputs of the layer that gives the logits."""
-    for one in model.graph.initializer:
-        if one.name in ("classifier.weight", "classifier.bias"):
-            one.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(one)[::-1].copy(), one.name))
+    for tensor in model.graph.initializer:
+        if tensor.name in ("classifier.weight", "classifier.bias"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[::-1].copy(), tensor.name))
 
 
 def test_swapped_labels_trip_the_int8_gate(
     source: Path, own_answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = onnx_export.save_graph
+    save = pipeline.save_graph
 
     def swapped(model: onnx.ModelProto, path: Path) -> None:
         swap_classes(model)
         save(model, path)
 
-    monkeypatch.setattr(graph, "save_graph", swapped)
+    monkeypatch.setattr(pipeline, "save_graph", swapped)
     config = ExportConfig(str(source), str(tmp_path / "out"), data=str(own_answers), max_drop=20.0)
     error = refused(config, GateError, r"accuracy lost, points: \d+.*, expected at most 20")
     assert error.exit_code == 1
@@ -181,16 +180,16 @@ def test_swapped_labels_trip_the_int8_gate(
 def test_a_tampered_weight_trips_the_fp32_gate(
     source: Path, own_answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export = onnx_export.export_fp32
+    export = pipeline.export_fp32
 
     def tampered(model: object, path: Path) -> None:
         export(model, path)
-        found = onnx.load(path)
-        weight = next(one for one in found.graph.initializer if one.name == "classifier.weight")
+        graph = onnx.load(path)
+        weight = next(tensor for tensor in graph.graph.initializer if tensor.name == "classifier.weight")
         weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.001), weight.name))
-        onnx.save(found, path)
+        onnx.save(graph, path)
 
-    monkeypatch.setattr(graph, "export_fp32", tampered)
+    monkeypatch.setattr(pipeline, "export_fp32", tampered)
     config = ExportConfig(str(source), str(tmp_path / "out"), precision="fp32", data=str(own_answers))
     refused(config, GateError, "largest logit difference: .* expected at most 0.0001")
 
@@ -199,8 +198,8 @@ def test_a_missed_gate_leaves_an_earlier_bundle_alone(
     exported: Bundle, source: Path, own_answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = shutil.copytree(exported.path, tmp_path / "out")
-    save = onnx_export.save_graph
-    monkeypatch.setattr(graph, "save_graph", lambda model, path: (swap_classes(model), save(model, path)))
+    save = pipeline.save_graph
+    monkeypatch.setattr(pipeline, "save_graph", lambda model, path: (swap_classes(model), save(model, path)))
     refused(ExportConfig(str(source), str(out), data=str(own_answers)), GateError, "misses [1-4] of 5 gates")
     assert open_bundle(out).digest == exported.digest
 
@@ -240,3 +239,11 @@ def test_a_flipped_byte_in_source_or_result_is_named(
         (copy / name).write_bytes(raw)
         config = ExportConfig(str(copy), str(tmp_path / "out"), data=str(data_dir))
         refused(config, ToolkitError, f"{name} is damaged")
+
+
+def test_options_that_do_not_go_together(tiny_student: Path, tmp_path: Path) -> None:
+    config = ExportConfig(str(tiny_student), str(tmp_path / "out"), precision="fp16", embedding_bits=4, tune=True)
+    with pytest.raises(ToolkitError, match="2 problems"):
+        config.check()
+    with pytest.raises(ToolkitError, match="expected 8, 4 or 2"):
+        ExportConfig(str(tiny_student), str(tmp_path / "out"), embedding_bits=6).check()

@@ -1,4 +1,4 @@
-"""The Triton layout: config.pbtxt parsed by protobuf's own text format, against the graph; still a bundle."""
+"""The Triton layout: config.pbtxt, parsed by protobuf's text format, against the graph; the folder stays a bundle."""
 
 from __future__ import annotations
 
@@ -81,16 +81,16 @@ def test_the_configuration_is_that_of_the_graph(exported: Path) -> None:
     config, graph = parsed(exported), onnx.load(exported / "1" / "model.onnx").graph
     assert (config.backend, config.max_batch_size) == ("onnxruntime", 32)
     assert config.HasField("dynamic_batching")
-    assert [one.name for one in config.input] == [one.name for one in graph.input]
-    assert {one.name for one in config.input} == {"input_ids", "attention_mask", "token_type_ids"}
+    assert [tensor.name for tensor in config.input] == [value.name for value in graph.input]
+    assert {tensor.name for tensor in config.input} == {"input_ids", "attention_mask", "token_type_ids"}
     types = ENUMS["DataType"]
-    assert [(types[one.data_type], list(one.dims)) for one in config.input] == [("TYPE_INT64", [-1])] * 3
+    assert [(types[tensor.data_type], list(tensor.dims)) for tensor in config.input] == [("TYPE_INT64", [-1])] * 3
     (logits,) = config.output
     assert (logits.name, types[logits.data_type], list(logits.dims)) == ("logits", "TYPE_FP32", [2])
     assert (exported / logits.label_filename).read_text().splitlines() == ["negative", "positive"]
     (group,) = config.instance_group
     assert (ENUMS["Kind"][group.kind], group.count) == ("KIND_CPU", 2)
-    threads = {one.key: one.value.string_value for one in config.parameters}
+    threads = {parameter.key: parameter.value.string_value for parameter in config.parameters}
     assert threads == {"intra_op_thread_count": "1", "inter_op_thread_count": "1"}
     assert not config.name, "a name would forbid to rename the directory"
 
@@ -116,8 +116,8 @@ def test_it_is_a_bundle_with_nothing_lost(exported: Path, tiny_student: Path) ->
     files = {path.name for path in exported.iterdir()}
     assert files >= {"config.pbtxt", "labels.txt", "config.json", "tokenizer.json", "bundle.json"}
     texts = ["a lovely film", "a dull plot that is bad and very long"]
-    ours, theirs = (open_predictor(path, threads=1).predict(texts) for path in (exported, tiny_student))
-    assert ours == pytest.approx(theirs, abs=0.2)
+    answers, expected = (open_predictor(path, threads=1).predict(texts) for path in (exported, tiny_student))
+    assert answers == pytest.approx(expected, abs=0.2)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Gates: figures in, verdicts out, by hand; and measured on runtimes that misbehave in known ways."""
+"""Gates by hand, and measurements of runtimes that are wrong in known ways."""
 
 from __future__ import annotations
 
@@ -128,20 +128,20 @@ def compare(reference: Linear, exported: Linear, task: Task = TASK, split: Split
 
 
 def test_measured_by_hand() -> None:
-    found = compare(Linear(), Linear(error=-2.0))  # sums -1, -5, -8, 5
-    assert found.reference_metrics == {"accuracy": 0.75}
-    assert found.metrics == {"accuracy": 0.5}
-    assert found.drop == 25.0
-    assert found.agreement == 0.75
-    assert found.max_difference == 2.0
-    assert found.max_batch_difference == 0.0
+    measured = compare(Linear(), Linear(error=-2.0))  # sums -1, -5, -8, 5
+    assert measured.reference_metrics == {"accuracy": 0.75}
+    assert measured.metrics == {"accuracy": 0.5}
+    assert measured.drop == 25.0
+    assert measured.agreement == 0.75
+    assert measured.max_difference == 2.0
+    assert measured.max_batch_difference == 0.0
 
 
 def test_swapped_labels_are_caught() -> None:
-    found = compare(Linear(), Linear(swap=True))
-    assert found.agreement == 0.0
-    assert missed(found, "int8")[:2] == ["accuracy lost, points", "label agreement, %"]
-    assert missed(found, "fp32") == ["label agreement, %", "largest logit difference"]
+    measured = compare(Linear(), Linear(swap=True))
+    assert measured.agreement == 0.0
+    assert missed(measured, "int8")[:2] == ["accuracy lost, points", "label agreement, %"]
+    assert missed(measured, "fp32") == ["label agreement, %", "largest logit difference"]
 
 
 def test_dependence_on_padding_is_caught() -> None:
@@ -160,7 +160,7 @@ def test_regression_has_no_agreement() -> None:
             return super().run(batch)[:, :1]
 
     split = Split(["a", "b", "c", "d"], None, np.array([1.0, -3.0, -6.0, 7.0]), "here")
-    found = compare(Score(), Score(error=1.0), task, split)
-    assert found.agreement is None
-    assert found.drop == pytest.approx(0.0, abs=1e-9)
-    assert [gate.name for gate in gates_for(found, "fp32", 0.5)] == ["largest logit difference"]
+    measured = compare(Score(), Score(error=1.0), task, split)
+    assert measured.agreement is None
+    assert measured.drop == pytest.approx(0.0, abs=1e-9)
+    assert [gate.name for gate in gates_for(measured, "fp32", 0.5)] == ["largest logit difference"]

@@ -1,4 +1,4 @@
-"""The rewritten float32 graph: the same answers from less work, for every family, and nothing where it is not known."""
+"""Rewritten float32 graphs: the same answers with less work for every family, and unknown graphs left alone."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def test_the_answers_stay(family: tuple[str, Path]) -> None:
     plain, *rewritten = (OnnxRuntime(folder / f"{name}.onnx", threads=1) for name in ("plain", "first", "moved"))
     for rows, length in ((1, 3), (5, 17), (3, 64), (16, 9)):
         batch = padded_batch(rows, length)
-        wanted = plain.run(batch)
-        for one in rewritten:
-            np.testing.assert_allclose(one.run(batch), wanted, atol=1e-6)
+        expected = plain.run(batch)
+        for runtime in rewritten:
+            np.testing.assert_allclose(runtime.run(batch), expected, atol=1e-6)
 
 
 def test_the_last_layer_works_on_one_token(family: tuple[str, Path]) -> None:
@@ -44,14 +44,14 @@ def test_the_last_layer_works_on_one_token(family: tuple[str, Path]) -> None:
     name, folder = family
     check_graph(folder / "first.onnx")
     model = onnx.load(folder / "first.onnx")
-    weights = {one.name for one in model.graph.initializer if len(one.dims) == 2}
+    weights = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2}
     linear = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
     model.graph.output.extend(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None) for node in linear)
     onnx.save(model, folder / "watched.onnx")
     runtime = OnnxRuntime(folder / "watched.onnx", threads=1)
     feed = {key: values for key, values in padded_batch(2, 11).items() if key in runtime.inputs}
-    found = runtime.session.run([node.output[0] for node in linear], feed)
-    tokens = Counter(values.shape[1] for values in found)
+    outputs = runtime.session.run([node.output[0] for node in linear], feed)
+    tokens = Counter(values.shape[1] for values in outputs)
     layers = 2 * 6 + (name == "Electra")  # which has one more, behind its embeddings
     cut = 3 if name == "DistilBert" else 4  # its mask is spread over all scores, so queries are needed for these
     assert tokens == {11: layers - cut, 1: cut}
@@ -88,7 +88,7 @@ def test_what_mixes_tokens_sees_all_of_them(mixing: str, tmp_path: Path) -> None
     """A sum over tokens, a layer norm over tokens, and an addition of what another reader needs whole."""
     zero, ones = np.array(0), np.ones((1, 1), dtype=np.float32)
     node = {
-        "CumSum": helper.make_node("CumSum", ["x", "one"], ["y"], name="/mix", reverse=1),
+        "CumSum": helper.make_node("CumSum", ["x", "unit"], ["y"], name="/mix", reverse=1),
         "LayerNormalization": helper.make_node("LayerNormalization", ["x", "ones"], ["y"], name="/mix", axis=1),
         "Add": helper.make_node("Add", ["x", "x"], ["y"], name="/mix"),
     }[mixing]
@@ -103,15 +103,16 @@ def test_what_mixes_tokens_sees_all_of_them(mixing: str, tmp_path: Path) -> None
         ]
     else:
         nodes.append(helper.make_node("Identity", ["first"], ["logits"], name="/out"))
-    constants = {"zero": zero, "one": np.array(1), "axis": np.array([1]), "ones": ones}
-    model = graph(nodes, {key: value for key, value in constants.items() if any(key in one.input for one in nodes)})
+    constants = {"zero": zero, "unit": np.array(1), "axis": np.array([1]), "ones": ones}
+    read = {name for reader in nodes for name in reader.input}
+    model = graph(nodes, {name: value for name, value in constants.items() if name in read})
     cut = prune_to_first_token(model)
     assert [node.op_type for node in cut.graph.node].count("Slice") == 1  # behind what mixes, before Tanh
     assert tokens_first(cut) is cut  # no BERT
     onnx.save(model, tmp_path / "plain.onnx")
     onnx.save(cut, tmp_path / "cut.onnx")
     ids = np.array([[0, 1, 2, 2], [2, 0, 1, 0]])
-    wanted, found = (
+    expected, pruned = (
         OnnxRuntime(tmp_path / f"{key}.onnx", threads=1).run({"input_ids": ids}) for key in ("plain", "cut")
     )
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    np.testing.assert_allclose(pruned, expected, atol=1e-6)

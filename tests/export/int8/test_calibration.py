@@ -1,4 +1,4 @@
-"""Calibration: what is watched, fixed scales by hand, and graphs that stay independent of neighbours."""
+"""Calibration: which values are collected, fixed scales by hand, and graphs that do not depend on neighbours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from export.int8.calibration import Smoothing, choose_rows, collect_inputs, dequantized
 from export.int8.quantize import linear_inputs, quantize_graph
 from export.onnx_export import check_graph, count_layers, export_fp32, load_classifier, save_graph
-from tests.support.data import rows as made_up
+from tests.support.data import rows
 from tests.support.families import neighbour_difference
 from toolkit.data.tokenization import TextEncoder
 from toolkit.inference.runtimes import OnnxRuntime
@@ -30,9 +30,9 @@ def calibrated(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     model = load_classifier(tiny_student)
     export_fp32(model, folder / "fp32.onnx")
     graph = onnx.load(folder / "fp32.onnx")
-    encoded = TextEncoder(tiny_student, 32).encode([text for text, _ in made_up(200, seed=5)])
-    found = collect_inputs(folder / "fp32.onnx", linear_inputs(graph), encoded, np.arange(len(encoded)))
-    quantized, record = quantize_graph(graph, count_layers(model), found)
+    encoded = TextEncoder(tiny_student, 32).encode([text for text, _ in rows(200, seed=5)])
+    inputs = collect_inputs(folder / "fp32.onnx", linear_inputs(graph), encoded, np.arange(len(encoded)))
+    quantized, record = quantize_graph(graph, count_layers(model), inputs)
     save_graph(quantized, folder / "int8.onnx")
     assert record.calibrated
     assert all(layer["max_int16"] <= 32767 for layer in record.linear.values())
@@ -55,16 +55,15 @@ def test_only_real_tokens_are_seen(tiny_student: Path, tmp_path: Path) -> None:
     export_fp32(model, tmp_path / "fp32.onnx")
     encoded = TextEncoder(tiny_student, 32).encode(["good", "a very dull film and a bad plot", "the story was warm"])
     names = linear_inputs(onnx.load(tmp_path / "fp32.onnx"))
-    assert (
-        len(names) == 4 * 3 + 1
-    )  # query, key and value read one tensor; the pooler one whose other tokens are seen too
-    found = collect_inputs(tmp_path / "fp32.onnx", names, encoded, np.array([2, 0]))
-    wanted = []
+    # query, key and value read one tensor; the pooler reads one whose other tokens are collected too
+    assert len(names) == 4 * 3 + 1
+    inputs = collect_inputs(tmp_path / "fp32.onnx", names, encoded, np.array([2, 0]))
+    expected = []
     for row in (2, 0):  # longest first
         ids = torch.from_numpy(encoded.ids[row])[None]
-        wanted.append(model.bert.embeddings(ids)[0].detach().numpy())
-    np.testing.assert_allclose(found[names[0]], np.concatenate(wanted), atol=1e-5)
-    assert {len(values) for values in found.values()} == {len(encoded.ids[2]) + len(encoded.ids[0])}
+        expected.append(model.bert.embeddings(ids)[0].detach().numpy())
+    np.testing.assert_allclose(inputs[names[0]], np.concatenate(expected), atol=1e-5)
+    assert {len(values) for values in inputs.values()} == {len(encoded.ids[2]) + len(encoded.ids[0])}
 
 
 def test_smoothing_by_hand() -> None:
@@ -103,7 +102,7 @@ def test_what_is_calibrated(calibrated: Path) -> None:
 
 
 def test_it_is_close_to_fp32_on_other_sentences(calibrated: Path, tiny_student: Path) -> None:
-    encoded = TextEncoder(tiny_student, 32).encode([text for text, _ in made_up(64, seed=6)])
+    encoded = TextEncoder(tiny_student, 32).encode([text for text, _ in rows(64, seed=6)])
     batch = encoded.batch(range(64))
     fp32, int8 = (OnnxRuntime(calibrated / f"{name}.onnx", threads=1).run(batch) for name in ("fp32", "int8"))
     assert 0 < np.abs(int8 - fp32).mean() < 0.1 * fp32.std(axis=0).mean()

@@ -1,4 +1,4 @@
-"""int8: scales worked by hand, no saturation, no dependence on neighbours; onnxruntime's own int8 as the contrast."""
+"""int8 graphs: scales worked by hand, no saturation, no dependence on neighbours; onnxruntime's own int8 as control."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from export.int8 import quantize
 from export.int8.quantize import quantize_graph
 from export.onnx_export import LayerCount, check_graph, count_layers, export_fp32, load_classifier, save_graph
+from tests.support.exporting import export_loosely
 from tests.support.families import FAMILIES, neighbour_difference, padded_batch, save_family
-from toolkit.errors import ToolkitError
+from toolkit.errors import GateError, ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime
 
 finite = st.floats(-100, 100, width=32)
@@ -89,12 +91,16 @@ def test_what_is_quantized(graphs: Path, tiny_student: Path) -> None:
     assert count["FusedMatMul"] == 2 * layers  # scores and context: two activations
     assert "MatMul" not in count
     assert count["Gemm"] == 1  # gives the logits
-    matrices = [one for one in model.graph.initializer if len(one.dims) == 2 and not one.name.startswith("classifier")]
-    kinds = {one.data_type for one in matrices}
+    matrices = [
+        tensor
+        for tensor in model.graph.initializer
+        if len(tensor.dims) == 2 and not tensor.name.startswith("classifier")
+    ]
+    kinds = {tensor.data_type for tensor in matrices}
     assert kinds == {TensorProto.INT8, TensorProto.FLOAT16, TensorProto.INT64}  # the last are positions
-    halves = [one for one in matrices if one.data_type == TensorProto.FLOAT16]
-    assert [tuple(one.dims)[1] for one in halves] == [1, 1, 1]  # scales of the rows of three tables
-    weights = {one.name: one for one in model.graph.initializer}
+    halves = [tensor for tensor in matrices if tensor.data_type == TensorProto.FLOAT16]
+    assert [tuple(tensor.dims)[1] for tensor in halves] == [1, 1, 1]  # scales of the rows of three tables
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "MatMulIntegerToFloat":
             assert np.abs(numpy_helper.to_array(weights[node.input[1]]).astype(int)).max() == 63
@@ -117,9 +123,9 @@ def test_every_family_quantizes(family: str, tmp_path: Path) -> None:
     check_graph(tmp_path / "int8.onnx")
     assert len(record.linear) == FAMILIES[family][1].linear - 1
     batch = padded_batch(4, 12)
-    wanted = OnnxRuntime(tmp_path / "fp32.onnx", threads=1).run(batch)
-    found = OnnxRuntime(tmp_path / "int8.onnx", threads=1).run(batch)
-    assert 0 < np.abs(wanted - found).max() < 0.1 * np.abs(wanted).max()
+    fp32 = OnnxRuntime(tmp_path / "fp32.onnx", threads=1).run(batch)
+    int8 = OnnxRuntime(tmp_path / "int8.onnx", threads=1).run(batch)
+    assert 0 < np.abs(fp32 - int8).max() < 0.1 * np.abs(fp32).max()
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +143,9 @@ def test_neighbours_and_padding_change_nothing(
 
 
 def test_the_stock_graph_fails_the_same_check(sessions: Callable[[str], OnnxRuntime]) -> None:
-    found = [neighbour_difference(sessions("stock"), seed, neighbours=5, padding=10) for seed in range(10)]
-    assert min(found) > 1e-5
-    assert max(found) > 1e-3
+    differences = [neighbour_difference(sessions("stock"), seed, neighbours=5, padding=10) for seed in range(10)]
+    assert min(differences) > 1e-5
+    assert max(differences) > 1e-3
 
 
 def test_int8_is_close_to_fp32_and_smaller(graphs: Path) -> None:
@@ -147,3 +153,15 @@ def test_int8_is_close_to_fp32_and_smaller(graphs: Path) -> None:
     fp32, ours = (OnnxRuntime(graphs / f"{name}.onnx", threads=1).run(batch) for name in ("fp32", "int8"))
     assert 0 < np.abs(ours - fp32).mean() < 0.1 * fp32.std(axis=0).mean()
     assert (graphs / "int8.onnx").stat().st_size < 0.75 * (graphs / "fp32.onnx").stat().st_size
+
+
+def test_a_layer_left_out_trips_the_count(
+    tiny_student: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_linear = quantize._Quantizer.is_linear
+    monkeypatch.setattr(
+        quantize._Quantizer, "is_linear", lambda self, node: is_linear(self, node) and "layer.1/output" not in node.name
+    )
+    with pytest.raises(GateError, match="20 linear layers and 3 embedding tables, its graph 19 and 3"):
+        export_loosely(tiny_student, data_dir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
