@@ -1,4 +1,4 @@
-"""Where the benchmarks' results stand."""
+"""Paths of the stored results of the benchmarks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The pages' tables of results, made from report files and never typed.
+"""The tables of results in README.md and docs/, written from report files.
 
-python -m benchmarks.publish collect runs/demo    what a finished demo left, into benchmarks/results/demo.json
-python -m benchmarks.publish students DIR...      what students of a large teacher kept, into .../results/scale.json
-python -m benchmarks.publish render               every section of README.md and docs/ between its markers
+python -m benchmarks.publish collect runs/demo    writes the metrics of a finished demo to benchmarks/results/demo.json
+python -m benchmarks.publish students DIR...      writes those of students of a large teacher to .../results/scale.json
+python -m benchmarks.publish render               rewrites every section of README.md and docs/ between its markers
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from toolkit.bundle.format import open_bundle
 
 
 def collect(run: Path) -> dict[str, Any]:
-    """The figures of a demo: its bundles' manifests and its bench report, without raw samples."""
+    """Read the metrics of a demo from its bundles' manifests and its bench report, without raw samples."""
     report = json.loads((run / "bench" / "report.json").read_text(encoding="utf-8"))
     models = {}
     for name in ("teacher", "student", "int8"):
@@ -28,35 +28,35 @@ def collect(run: Path) -> dict[str, Any]:
             "metrics": bundle.manifest["metrics"], "size_bytes": bundle.weight_bytes, "digest": bundle.digest,
             "gates": bundle.manifest.get("gates"), "start_metrics": bundle.manifest.get("start_metrics"),
         }  # fmt: skip
-    kept = {key: report[key] for key in ("created", "threads", "environment", "claims")}
-    measured = {key: [_without_samples(one) for one in report[key]] for key in ("comparisons", "scenarios")}
-    return {**kept, **measured, "models": models, "measured": report["models"]}
+    entries = {key: report[key] for key in ("created", "threads", "environment", "claims")}
+    measured = {key: [_without_samples(row) for row in report[key]] for key in ("comparisons", "scenarios")}
+    return {**entries, **measured, "models": models, "measured": report["models"]}
 
 
-def student_figures(path: Path) -> dict[str, Any]:
-    """What a finished student says of its teacher, its start and itself; dev in %."""
+def student_metrics(path: Path) -> dict[str, Any]:
+    """Read the dev metrics in % of a finished student, of its start and of its teacher."""
     report = json.loads((path / "report.json").read_text(encoding="utf-8"))
     config, start, metric = report["config"], open_bundle(path).manifest["made_from"].get("start"), "accuracy"
     return {
         "init": f"a {start['kind']}" if start else config["init"], "task": config["task"], "seed": config["seed"],
         "epochs": [config["intermediate_epochs"], config["prediction_epochs"]], "metric": metric,
         **{name: 100 * report[f"{name}_metrics"][metric] for name in ("teacher", "start")},
-        "student": 100 * report["metrics"][metric], "shapes": {one: report[one] for one in ("teacher", "student")},
+        "student": 100 * report["metrics"][metric], "shapes": {name: report[name] for name in ("teacher", "student")},
     }  # fmt: skip
 
 
-def _without_samples(one: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in one.items() if "samples" not in key and key not in ("replicated", "trials")}
+def _without_samples(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if "samples" not in key and key not in ("replicated", "trials")}
 
 
 def sections() -> dict[str, str]:
-    """Text by the name of its markers, from the stored results."""
+    """Return the text of each section, by the name of its markers, from the stored results."""
 
     def load(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
 
     demo = load(DEMO)
-    base_mb = next(one["size_bytes"] for one in demo["measured"] if one["baseline"]) / 1e6
+    base_mb = next(model["size_bytes"] for model in demo["measured"] if model["baseline"]) / 1e6
     return {
         "results": tables.front(demo), "glue": tables.glue(load(GLUE)), "scale": tables.scale(load(SCALE)),
         "sizes": tables.sizes(load(SIZES), base_mb), "runtimes": tables.runtimes(load(SPEED)),
@@ -66,9 +66,9 @@ def sections() -> dict[str, str]:
     }  # fmt: skip
 
 
-def fill(page: str, found: dict[str, str]) -> str:
-    """A page with its sections, from <!-- NAME --> to <!-- /NAME -->, as they are now."""
-    for name, text in found.items():
+def fill(page: str, texts: dict[str, str]) -> str:
+    """Replace the sections of a page, each from <!-- NAME --> to <!-- /NAME -->."""
+    for name, text in texts.items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         page = marked.sub(lambda ends, text=text: ends[1] + text + ends[2], page)
     return page
@@ -79,12 +79,12 @@ def _store(path: Path, content: Any) -> None:
 
 
 def main() -> None:
-    """Collect or render, as the module says."""
+    """Run the command that the arguments name."""
     match sys.argv[1:]:
         case ["collect", run]:
             _store(DEMO, collect(Path(run)))
         case ["students", *runs] if runs:
-            _store(SCALE, [student_figures(Path(run)) for run in runs])
+            _store(SCALE, [student_metrics(Path(run)) for run in runs])
         case ["render"]:
             for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
                 path.write_text(fill(path.read_text(encoding="utf-8"), sections()), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Stored results as Markdown: the tables of README.md and docs/, one function each."""
+"""The tables of README.md and docs/ in Markdown, one function for each, from stored results."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ GAINS = {
 
 
 def front(demo: dict[str, Any]) -> str:
-    """README's results, from a demo's figures."""
-    base = next(one for one in demo["measured"] if one["baseline"])
+    """Write README's results from the metrics of a demo."""
+    base = next(model for model in demo["measured"] if model["baseline"])
     teacher = demo["models"]["teacher"]["metrics"]["accuracy"]
     lines = [
         "| model | dev accuracy | of the teacher | MB | smaller than BERT-base |",
@@ -31,14 +31,15 @@ def front(demo: dict[str, Any]) -> str:
             f"| {base['size_bytes'] / model['size_bytes']:.1f}x |"
         )
     lines += ["", "| claim or gain | claimed | measured [95 % interval] | verdict |", "|---|--:|--:|---|"]
-    for one in demo["claims"]:
-        interval = f" [{one['low']:.2f}, {one['high']:.2f}]" if one["low"] != one["high"] else ""
-        lines.append(f"| {one['claim']} | {one['required']:g}x | {one['measured']:.2f}x{interval} | {one['verdict']} |")
-    for one in demo["comparisons"]:
-        if one["kind"] in GAINS:
-            fixed = f", batch {one['batch_size']}, length {one['length']}" if one["length"] else ", own lengths"
-            name = GAINS[one["kind"]] + fixed
-            lines.append(f"| {name} | - | {one['ratio']:.2f}x [{one['low']:.2f}, {one['high']:.2f}] | - |")
+    for claim in demo["claims"]:
+        interval = f" [{claim['low']:.2f}, {claim['high']:.2f}]" if claim["low"] != claim["high"] else ""
+        cells = (claim["claim"], f"{claim['required']:g}x", f"{claim['measured']:.2f}x{interval}", claim["verdict"])
+        lines.append(f"| {' | '.join(cells)} |")
+    for gain in demo["comparisons"]:
+        if gain["kind"] in GAINS:
+            lengths = f", batch {gain['batch_size']}, length {gain['length']}" if gain["length"] else ", own lengths"
+            name = GAINS[gain["kind"]] + lengths
+            lines.append(f"| {name} | - | {gain['ratio']:.2f}x [{gain['low']:.2f}, {gain['high']:.2f}] | - |")
     if demo.get("scenarios"):
         lines += ["", *_scenarios(demo)]
     lines += ["", _machine(demo)]
@@ -46,22 +47,23 @@ def front(demo: dict[str, Any]) -> str:
 
 
 def _scenarios(demo: dict[str, Any]) -> list[str]:
-    """One text at a time, and all at once: a row for each model, the task's own lengths, tokenization included."""
-    names = [name for one in demo["measured"] if not one["baseline"] for name in (one["name"], one["architecture"])]
+    """Write the latency of single texts and the throughput of all, a row for each model, tokenization included."""
+    students = [model for model in demo["measured"] if not model["baseline"]]
+    names = [name for student in students for name in (student["name"], student["architecture"])]
     lines = [
         "| the dev texts, tokenization included | p50 ms | p90 ms | p99 ms | texts a second, all at once |",
         "|---|--:|--:|--:|--:|",
     ]
-    rows = [one for one in demo["scenarios"] if one["length"] is None]
-    for label in dict.fromkeys(one["model"] for one in rows if one["scenario"] != "server"):
+    rows = [row for row in demo["scenarios"] if row["length"] is None]
+    for label in dict.fromkeys(row["model"] for row in rows if row["scenario"] != "server"):
         single, offline = (
-            next(one for one in rows if (one["model"], one["scenario"]) == (label, kind))
+            next(row for row in rows if (row["model"], row["scenario"]) == (label, kind))
             for kind in ("single", "offline")
         )
         name, _, kind = label.partition(", ")
         shown = f"TinyBERT4, {kind}" if name in names else label
-        shares = " | ".join(f"{single[key]:.1f}" if single[key] else "-" for key in ("p50_ms", "p90_ms", "p99_ms"))
-        lines.append(f"| {shown} | {shares} | {offline['texts_per_s']:,.0f} |")
+        times = " | ".join(f"{single[key]:.1f}" if single[key] else "-" for key in ("p50_ms", "p90_ms", "p99_ms"))
+        lines.append(f"| {shown} | {times} | {offline['texts_per_s']:,.0f} |")
     return lines
 
 
@@ -78,45 +80,47 @@ def _spread(values: Sequence[float], sign: str = "") -> str:
 
 
 def glue(rows: Sequence[dict[str, Any]]) -> str:
-    """What students keep of their teachers, a line for each task; dev, by the task's own metric."""
+    """Write the fraction that students keep of their teachers on dev, by the task's own metric, a row for each task."""
     lines = [
         "| task, dev metric | seeds | teacher | student before training | student | kept |", "|---|--:|--:|--:|--:|--:|"
     ]  # fmt: skip
-    kept = []
+    retentions = []
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
         cells = [_spread([row[name] for row in of_task]) for name in ("teacher", "start", "student", "retention")]
-        kept.append(mean(row["retention"] for row in of_task))
+        retentions.append(mean(row["retention"] for row in of_task))
         lines.append(f"| {task}, {of_task[0]['metric'].replace('_', ' ')} | {len(of_task)} | {' | '.join(cells)} % |")
-    return "\n".join([*lines, "", f"Mean over {len(kept)} tasks: {mean(kept):.1f} % kept."]) + "\n"
+    return "\n".join([*lines, "", f"Mean over {len(retentions)} tasks: {mean(retentions):.1f} % kept."]) + "\n"
 
 
 def scale(rows: Sequence[dict[str, Any]]) -> str:
-    """Students of a teacher of BERT-base's size, a line for each way to start."""
+    """Write the students of a teacher of BERT-base's size, a row for each initialization."""
     lines = [
         "| `--init` | epochs of stages a, b | teacher | student before training | student | kept |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         cells = [f"{row[name]:.2f}" for name in ("teacher", "start", "student")]
-        kept = 100 * row["student"] / row["teacher"]
-        lines.append(f"| {row['init']} | {', '.join(map(str, row['epochs']))} | {' | '.join(cells)} | {kept:.1f} % |")
-    one, (teacher, student) = rows[0], (rows[0]["shapes"][name] for name in ("teacher", "student"))
-    told = (
-        f"{one['task']}, {one['metric']} on dev, seed {one['seed']}. Teacher {teacher['shape']}, "
+        retention = 100 * row["student"] / row["teacher"]
+        lines.append(
+            f"| {row['init']} | {', '.join(map(str, row['epochs']))} | {' | '.join(cells)} | {retention:.1f} % |"
+        )
+    first, (teacher, student) = rows[0], (rows[0]["shapes"][name] for name in ("teacher", "student"))
+    note = (
+        f"{first['task']}, {first['metric']} on dev, seed {first['seed']}. Teacher {teacher['shape']}, "
         f"{teacher['parameters'] / 1e6:.1f}M parameters; student {student['shape']}, "
         f"{student['parameters'] / 1e6:.2f}M: {teacher['parameters'] / student['parameters']:.1f}x smaller."
     )
-    return "\n".join([*lines, "", told]) + "\n"
+    return "\n".join([*lines, "", note]) + "\n"
 
 
-def whose(row: dict[str, Any]) -> str:
-    """The student of a row of `sizes`, by its task."""
+def student_label(row: dict[str, Any]) -> str:
+    """Return how a table of sizes names the student of a row."""
     return str(row["task"]) + (", finished" if row["finished"] else "")
 
 
 def sizes(rows: Sequence[dict[str, Any]], base_mb: float) -> str:
-    """What three sizes of int8 cost, a line for each student and size; BERT-base takes `base_mb`."""
+    """Write the loss of int8 in three sizes, a row for each student and size; BERT-base has `base_mb` MB."""
     lines = [
         "| student | export | MB | smaller than BERT-base | dev metric | lost | same label |",
         "|---|---|--:|--:|--:|--:|--:|",
@@ -124,30 +128,30 @@ def sizes(rows: Sequence[dict[str, Any]], base_mb: float) -> str:
     for row in rows:
         same = "-" if row["agreement"] is None else f"{100 * row['agreement']:.1f} %"
         lines.append(
-            f"| {whose(row)} | {row['size']} | {row['size_mb']:.2f} | {base_mb / row['size_mb']:.0f}x "
+            f"| {student_label(row)} | {row['size']} | {row['size_mb']:.2f} | {base_mb / row['size_mb']:.0f}x "
             f"| {row['int8']:.2f} | {row['drop']:.2f} | {same} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def runtimes(content: dict[str, Any]) -> str:
-    """What each runtime takes for one student, and how many times faster our int8 is."""
+    """Write the time of each runtime with the same student, and how many times faster our int8 is."""
     cells = list(next(iter(content["threads"].values()))["cells"])
     lines = [f"| threads | runtime | {' | '.join(cells)} | by batch |", "|--:|---|" + "--:|" * (len(cells) + 1)]
-    for threads, found in content["threads"].items():
-        for name, answers in found["answers"].items():
-            times = (found["cells"][cell][name] for cell in cells)
-            shown = " | ".join(f"{one['median_ms']:.2f} ({one['ours_is_faster']:.2f}x)" for one in times)
+    for threads, measured in content["threads"].items():
+        for name, answers in measured["answers"].items():
+            times = (measured["cells"][cell][name] for cell in cells)
+            shown = " | ".join(f"{time['median_ms']:.2f} ({time['ours_is_faster']:.2f}x)" for time in times)
             lines.append(f"| {threads} | {name} | {shown} | {answers['batch_difference']:.2g} |")
-    told = (
+    note = (
         f"ms a batch (how many times faster our int8 is); texts x tokens; {content['task']}'s dev texts one by one. "
         f"By batch: how far a logit moves when others share its batch. {content['environment']['cpu']}."
     )
-    return "\n".join([*lines, "", told]) + "\n"
+    return "\n".join([*lines, "", note]) + "\n"
 
 
 def ablation_rows(content: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A line for each variant: averages over tasks and seeds in %, and points against `full`, here and in the paper."""
+    """Return a row for each variant: averages over tasks and seeds in %, and points against `full`."""
     paper = content["paper"]
     full = {(row["task"], row["seed"]): row["student"] for row in content["rows"] if row["variant"] == "full"}
     rows = [row for row in content["rows"] if (row["task"], row["seed"]) in full]
@@ -156,92 +160,92 @@ def ablation_rows(content: dict[str, Any]) -> list[tuple[str, ...]]:
         of_name = [row for row in rows if row["variant"] == name]
         lost = [row["student"] - full[row["task"], row["seed"]] for row in of_name]
         cells = [f"{mean(row[figure] for row in of_name):.1f}" for figure in ("start", "student", "retention")]
-        known = f"{paper[name] - paper['full']:+.1f}" if name in paper else "-"
-        lines.append((name, str(len(of_name)), *cells, _spread(lost, "+"), known))
+        published = f"{paper[name] - paper['full']:+.1f}" if name in paper else "-"
+        lines.append((name, str(len(of_name)), *cells, _spread(lost, "+"), published))
     return lines
 
 
 def ablations(content: dict[str, Any]) -> str:
-    """What the parts of the distillation are worth."""
+    """Write the effect of each part of the distillation."""
     rows, settings = content["rows"], content["settings"]
-    tasks, seeds = (", ".join(str(one) for one in dict.fromkeys(row[key] for row in rows)) for key in ("task", "seed"))
+    tasks, seeds = (", ".join(map(str, dict.fromkeys(row[key] for row in rows))) for key in ("task", "seed"))
     lines = [f"| {' | '.join(ABLATIONS_HEAD)} |", "|---|" + "--:|" * (len(ABLATIONS_HEAD) - 1)]
     lines += [f"| {' | '.join(row)} |" for row in ablation_rows(content)]
     return "\n".join([*lines, "", f"{tasks}; seeds {seeds}; {settings['max_rows']:,} training rows."]) + "\n"
 
 
 def augmentation(content: dict[str, Any]) -> str:
-    """Speed of augmentation by a masked language model, a line for each way, and what the way does to candidates."""
-    speed, agreed = content["speed"], content["agreement"]
-    found = {(row["together"], row["precision"]): row for row in agreed["rows"]}
+    """Write the speed of augmentation by a masked language model and its effect on candidates."""
+    speed, agreement = content["speed"], content["agreement"]
+    agreements = {(row["together"], row["precision"]): row for row in agreement["rows"]}
     lines = [
         "| together | precision | over one word per forward | candidates kept | log-probability |",
         "|--:|---|--:|--:|--:|",
     ]
     for row in speed["rows"]:
-        same = found[row["together"], row["precision"]]
+        same = agreements[row["together"], row["precision"]]
         lines.append(
             f"| {row['together']} | {row['precision']} | {row['cpu_ratio']:.1f}x "
             f"| {100 * same['same']:.1f} % | {same['log_probability']:.2f} |"
         )
-    other, memory = agreed["of_another_word"], content.get("memory", [])
-    peaks = ", ".join(f"{one['peak_mb']:,} MB for {one['rows']:,} rows" for one in memory)
+    other, memory = agreement["of_another_word"], content.get("memory", [])
+    peaks = ", ".join(f"{peak['peak_mb']:,} MB for {peak['rows']:,} rows" for peak in memory)
     return "\n".join([
         *lines, "",
         f"Speed: {speed['model']}, {speed['sentences']} sentences, {speed['threads']} thread(s) of "
         f"{content['environment']['cpu']}, words per CPU second, median of {speed['repeats']} turns. Candidates: "
-        f"{agreed['model']}, {agreed['words']} words, against float32 and one word masked; candidates of another word "
-        f"instead: {100 * other['same']:.1f} % and {other['log_probability']:.2f}."
+        f"{agreement['model']}, {agreement['words']} words, against float32 and one word masked; candidates of another "
+        f"word instead: {100 * other['same']:.1f} % and {other['log_probability']:.2f}."
         + (f" Memory with GloVe alone, at its peak: {peaks}." if peaks else ""),
     ]) + "\n"  # fmt: skip
 
 
 def step_speed(content: dict[str, Any]) -> str:
-    """A step of stage a beside a plain rendition of the reference code's."""
-    found = content["measured"]
-    one = found[0]
+    """Write the speed of a step of stage a against a plain rendition of the reference code's step."""
+    rows = content["measured"]
+    first = rows[0]
     lines = [
         "| max_length | samples/s | tokens/s | plain rendition, samples/s | ratio [95 % interval] |",
         "|--:|--:|--:|--:|--:|",
         *(
-            f"| {one['max_length']} | {one['samples_per_s']} | {one['tokens_per_s']:,} | {one['plain_samples_per_s']} "
-            f"| {one['ratio']:.1f}x [{one['low']:.1f}, {one['high']:.1f}] |"
-            for one in found
+            f"| {row['max_length']} | {row['samples_per_s']} | {row['tokens_per_s']:,} | {row['plain_samples_per_s']} "
+            f"| {row['ratio']:.1f}x [{row['low']:.1f}, {row['high']:.1f}] |"
+            for row in rows
         ),
     ]
-    told = (
-        f"{one['data']}, {one['mean_tokens']} tokens a text; student {one['student']}; {one['precision']}; one process "
-        f"with {one['threads']} thread(s), {one['device'].upper()}: {content['environment']['cpu']}."
+    note = (
+        f"{first['data']}, {first['mean_tokens']} tokens a text; student {first['student']}; {first['precision']}; one "
+        f"process with {first['threads']} thread(s), {first['device'].upper()}: {content['environment']['cpu']}."
     )
-    return "\n".join([*lines, "", told]) + "\n"
+    return "\n".join([*lines, "", note]) + "\n"
 
 
 def serving(load: dict[str, Any]) -> str:
-    """Single texts over HTTP, a line for each server, and how many times its texts a second the best of ours took."""
+    """Write the throughput of single texts over HTTP, a row for each server, and the ratio of our best to it."""
     ratios = load["ratios"]
     lines = ["| server | texts/s | p50 ms | p99 ms | ours took |", "|---|--:|--:|--:|--:|"]
-    for name, found in sorted(load["contenders"].items(), key=lambda one: -one[1]["texts_per_s"]):
+    for name, server in sorted(load["contenders"].items(), key=lambda item: -item[1]["texts_per_s"]):
         ratio = f"{ratios[name]['rate_ratio']:.2f}x" if name in ratios else "-"
-        cells = f"{found['texts_per_s']:,.0f} | {found['p50_ms']:.1f} | {found['p99_ms']:.1f}"
+        cells = f"{server['texts_per_s']:,.0f} | {server['p50_ms']:.1f} | {server['p99_ms']:.1f}"
         lines.append(f"| {name} | {cells} | {ratio} |")
     rounds = len(next(iter(load["contenders"].values()))["rounds"])
     cores = f"{load['environment']['logical_cores']} of {load['environment']['cpu']}"
-    told = (
+    note = (
         f"{load['texts']:,} texts a round, {load['connections']} connections, medians of {rounds} interleaved rounds. "
         f"The load generator has the same cores, {cores}."
     )
-    return "\n".join([*lines, "", told]) + "\n"
+    return "\n".join([*lines, "", note]) + "\n"
 
 
 def promises(overload: dict[str, Any], chaos: dict[str, Any], flat: dict[str, Any], same: dict[str, Any]) -> str:
-    """What the server does when it is asked too much, badly, for long, and at any concurrency."""
-    answered, refused = (overload["statuses"].get(status, 0) for status in ("200", "429"))
-    others = sum(overload["statuses"].values()) - answered - refused
+    """Write the server's answers under overload, faults and long load, and its scores at any concurrency."""
+    answered, rejected = (overload["statuses"].get(status, 0) for status in ("200", "429"))
+    failed = sum(overload["statuses"].values()) - answered - rejected
     idle, ended, rows = overload["idle_first_answer_ms"], chaos["sigterm"], same["rows"]
     identical, asked = (sum(row[key] for row in rows) for key in ("identical", "texts"))
     return "\n".join([
         f"- {overload['times']} times what it takes, for {overload['seconds']:.0f} s: {answered:,} requests answered, "
-        f"{refused:,} refused by 429, {others} others; p99 of the answers {overload['answered_p99_ms']:.0f} ms at a "
+        f"{rejected:,} refused by 429, {failed} others; p99 of the answers {overload['answered_p99_ms']:.0f} ms at a "
         f"deadline of {overload['timeout_ms']:,} ms; as before {overload['after']['seconds']:.1f} s later.",
         f"- Idle: a text of {idle['tokens']} tokens is answered in {idle['median']:.1f} ms.",
         f"- {chaos['requests']:,} good, broken, slow and vanishing requests: {chaos['fault_count']} faults, memory "

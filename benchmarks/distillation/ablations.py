@@ -1,14 +1,14 @@
-"""What each part of the distillation is worth: the student without it, on two tasks cut to few rows.
+"""Ablations: students without one part of the distillation each, on few rows of two tasks.
 
     python -m benchmarks.distillation.ablations --data ../shared/data/glue \
         --corpus ../shared/data/corpus/public_domain.txt --seeds 1 2 3 --out runs/ablations
 
 The teacher is all-MiniLM-L6-v2 (extra `demo`), fine-tuned on the whole task, and the same for every variant. The
-student sees `--max-rows` training rows and `--copies` GloVe copies of each; without them it takes as many more epochs,
-so that every variant makes the same steps. The base is `full`: `--init teacher`, every loss, layer map uniform. The
-`short` variants start in different ways and then see the plain rows once in each stage: their column `start` is what
-each start is worth before any training. Finished steps are kept: give the same command again. Every run goes into
-benchmarks/results/ablations.json, in the place of the same task, seed and variant: they may come one command at a time.
+student is trained on `--max-rows` rows and `--copies` GloVe copies of each. Without copies it takes more epochs, for
+the same number of steps. The base is `full`: `--init teacher`, every loss, layer map uniform. The
+`short` variants start in different ways and pass over the plain rows once in each stage; their column `start` compares
+the starts before any training. Finished steps are reused by the same command. Each run replaces that of the same task,
+seed and variant in benchmarks/results/ablations.json, so runs may be made by separate commands.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from toolkit.distillation.general import run_general
 from toolkit.training.finetune import run_finetune
 
 TEACHER_EPOCHS = {"rotten-tomatoes": 2, "sst2": 2}
-# The paper's averages over MNLI-m, MNLI-mm, MRPC and CoLA (tables 2 and 3), to hold the order of effects against.
+# The paper's averages over MNLI-m, MNLI-mm, MRPC and CoLA (tables 2 and 3), for comparing the order of effects.
 PAPER = {
     "full": 75.6, "no attention": 71.0, "no hidden": 72.9, "no embedding": 74.1, "no prediction": 73.5,
     "no intermediate stage": 56.3, "no augmentation": 68.4, "init random": 72.5,
@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no attention": {"loss": "attention=0"},
     "no hidden": {"loss": "hidden=0"},
     "no embedding": {"loss": "embedding=0"},
-    "no prediction": {},  # the data's labels in its place, by a second run: the copies have none
+    "no prediction": {},  # a second run has the data's labels instead: the copies have none
     "no intermediate stage": {"intermediate_epochs": 0},
     "no augmentation": {"augment": None},
     "init random": {"init": "random", "intermediate_lr": 2e-4},
@@ -60,7 +60,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def general_student(options: argparse.Namespace, init: str) -> Path:
-    """A student distilled from the encoder itself on plain text, from a random or a projected start."""
+    """Distil a student from the encoder itself on plain text, and return its folder."""
     name = "general-teacher" if init == "teacher" else "general"
     config = DistillConfig(
         str(builtin.minilm()), None, str(options.out / name), general=True, corpus=(str(options.corpus),), init=init,
@@ -71,7 +71,7 @@ def general_student(options: argparse.Namespace, init: str) -> Path:
 
 
 def run_variant(options: argparse.Namespace, task: str, seed: int, name: str, teacher: Bundle) -> dict[str, Any]:
-    """One student; its figures."""
+    """Train the student of a variant and return its metrics."""
     folder, data = options.out / task / str(seed), _data(options, task)
     augmented = folder / "augmented.parquet"
     if options.copies and not augmented.exists():
@@ -100,11 +100,11 @@ def run_variant(options: argparse.Namespace, task: str, seed: int, name: str, te
     title = f"{task}, seed {seed}: {name}"
     if name == "no prediction":
         return _labels_instead(config, title, options, teacher)
-    return figures(run_or_reuse(title, config, run_distill, parent=teacher), name)
+    return metrics(run_or_reuse(title, config, run_distill, parent=teacher), name)
 
 
 def _labels_instead(config: DistillConfig, title: str, options: argparse.Namespace, teacher: Bundle) -> dict[str, Any]:
-    """Stage a on the copies, then stage b on the plain rows with their own labels, for as many steps."""
+    """Run stage a on the copies, then stage b on the plain rows with their labels, for as many steps."""
     first = run_or_reuse(
         f"{title}, stage a", replace(config, out=f"{config.out}-a", prediction_epochs=0), run_distill, parent=teacher
     )
@@ -113,25 +113,27 @@ def _labels_instead(config: DistillConfig, title: str, options: argparse.Namespa
         objective="prediction", loss="prediction=0,label=1", prediction_epochs=options.copies + 1,
     )  # fmt: skip
     student = run_or_reuse(f"{title}, stage b", second, run_distill, parent=teacher)
-    return figures(student, "no prediction") | {"start": figures(first, "no prediction")["start"]}
+    return metrics(student, "no prediction") | {"start": metrics(first, "no prediction")["start"]}
 
 
-def figures(student: Bundle, name: str) -> dict[str, Any]:
-    """The task's metric on dev in %."""
+def metrics(student: Bundle, name: str) -> dict[str, Any]:
+    """Return the task's metric on dev in %: of the teacher, and of the student before and after training."""
     metric, manifest = student.task.metric, student.manifest
     teacher, start, end = (100 * manifest[key][metric] for key in ("teacher_metrics", "start_metrics", "metrics"))
     return {
         "variant": name, "task": student.task.name, "metric": metric, "seed": manifest["seed"], "teacher": teacher,
         "start": start, "student": end, "retention": 100 * end / teacher if teacher > 0 else 0.0,
-        "steps": {stage: fitted["steps"] for stage, fitted in manifest["stages"].items()},
+        "steps": {name: stage["steps"] for name, stage in manifest["stages"].items()},
     }  # fmt: skip
 
 
 def store(row: dict[str, Any], settings: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Put a run into the results, and give all of them; those of other settings are left behind."""
+    """Put a row into the stored results and return all; rows of other settings are dropped."""
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"settings": None}
-    known = stored["rows"] if stored["settings"] == settings else []
-    rows = {(one["seed"], one["task"], list(VARIANTS).index(one["variant"])): one for one in (*known, row)}
+    stored_rows = stored["rows"] if stored["settings"] == settings else []
+    rows = {
+        (entry["seed"], entry["task"], list(VARIANTS).index(entry["variant"])): entry for entry in (*stored_rows, row)
+    }
     content = {"settings": settings, "paper": PAPER, "rows": [rows[key] for key in sorted(rows)]}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return content

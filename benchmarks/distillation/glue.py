@@ -1,11 +1,11 @@
-"""Teacher, student and what the student keeps, for GLUE tasks and Rotten Tomatoes: one command, resumable.
+"""Teachers and students of GLUE tasks and Rotten Tomatoes, and their metrics: one command, resumable.
 
     python -m benchmarks.distillation.glue --data ../shared/data/glue --tasks mrpc cola --seeds 42 --out runs/glue
 
 The teacher is all-MiniLM-L6-v2 (extra `demo`), fine-tuned on each task; the student is tinybert4. `--data` holds the
-folders of the official TSV files (MRPC, CoLA, SST-2, STS-B, RTE). Schedules are RECIPES below: shorter than the
-paper's, so that two cores finish. Steps that are there already are kept. What was measured goes to
-benchmarks/results/glue.json, in the place of the same task and seed: they may come one command at a time.
+folders of the official TSV files (MRPC, CoLA, SST-2, STS-B, RTE). RECIPES below are shorter than the paper's schedules,
+so that two cores finish. Finished steps are reused. Each result replaces that of the same task and seed in
+benchmarks/results/glue.json, so tasks and seeds may be run by separate commands.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from toolkit.distillation.seeds import summarize
 from toolkit.training.finetune import run_finetune
 
 FOLDERS = {"mrpc": "MRPC", "cola": "CoLA", "sst2": "SST-2", "stsb": "STS-B", "rte": "RTE"}
-FIGURES = ("teacher", "start", "student", "retention")
+METRICS = ("teacher", "start", "student", "retention")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long a task is taught; `copies` of each row are made with GloVe, 0 for none."""
+    """The epochs and rows of a task; `copies` is the number of GloVe augmentations of each row."""
 
     teacher_epochs: int
     intermediate_epochs: int
@@ -55,7 +55,7 @@ TASKS = ("rotten-tomatoes", *RECIPES)
 
 
 def run_task(task: str, data: Path, seed: int, out: Path) -> Bundle:
-    """Make one task's teacher and student with one seed."""
+    """Train a task's teacher and student with a seed, and return the student."""
     title, folder = f"{task}, seed {seed}", out / task / str(seed)
     if task == "rotten-tomatoes":
         plan = Plan.of(DemoConfig(str(folder), seed=seed))
@@ -64,12 +64,12 @@ def run_task(task: str, data: Path, seed: int, out: Path) -> Bundle:
         return run_or_reuse(f"{title}: student", plan.distill, run_distill, parent=teacher)
     recipe = RECIPES[task]
     rows = str(data / FOLDERS[task])
-    teaching = FinetuneConfig(
+    finetune = FinetuneConfig(
         str(builtin.minilm()), task, str(folder / "teacher"), data=rows, epochs=recipe.teacher_epochs,
         max_rows=recipe.max_rows, seed=seed,
     )  # fmt: skip
-    teacher = run_or_reuse(f"{title}: teacher", teaching, run_finetune)
-    learning = DistillConfig(
+    teacher = run_or_reuse(f"{title}: teacher", finetune, run_finetune)
+    distill = DistillConfig(
         str(folder / "teacher"), task, str(folder / "student"), data=rows, max_rows=recipe.max_rows, seed=seed,
         intermediate_epochs=recipe.intermediate_epochs, prediction_epochs=recipe.prediction_epochs,
     )  # fmt: skip
@@ -77,23 +77,23 @@ def run_task(task: str, data: Path, seed: int, out: Path) -> Bundle:
         augmented = folder / "augmented.parquet"
         if not augmented.exists():
             run_augment(AugmentConfig(task, str(augmented), data=rows, copies=recipe.copies, seed=seed))
-        learning = replace(learning, augment=str(augmented))
-    return run_or_reuse(f"{title}: student", learning, run_distill, parent=teacher)
+        distill = replace(distill, augment=str(augmented))
+    return run_or_reuse(f"{title}: student", distill, run_distill, parent=teacher)
 
 
-def figures(student: Bundle) -> dict[str, Any]:
-    """The task's own metric on dev in %: teacher, student before and after training, and the share kept."""
+def metrics(student: Bundle) -> dict[str, Any]:
+    """Return the task's metric on dev in %: teacher, student before and after training, and the fraction kept."""
     summary = summarize([student])
     return {"task": summary["task"], "metric": summary["metric"], **summary["seeds"][0]}
 
 
 def store(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Put a student's figures into the results, and give all of them by task and seed."""
+    """Put a row into the stored results and return all rows, by task and seed."""
     stored = json.loads(GLUE.read_text(encoding="utf-8")) if GLUE.exists() else []
-    rows = {(one["task"], one["seed"]): one for one in (*stored, row)}
-    found = sorted(rows.values(), key=lambda one: (TASKS.index(one["task"]), one["seed"]))
-    GLUE.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    return found
+    rows = {(entry["task"], entry["seed"]): entry for entry in (*stored, row)}
+    ordered = sorted(rows.values(), key=lambda entry: (TASKS.index(entry["task"]), entry["seed"]))
+    GLUE.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
+    return ordered
 
 
 def main() -> None:
@@ -106,13 +106,13 @@ def main() -> None:
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         for task in arguments.tasks:
-            rows = store(figures(run_task(task, arguments.data, seed, arguments.out)))
+            rows = store(metrics(run_task(task, arguments.data, seed, arguments.out)))
     table = []
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
-        cells = [_spread([row[name] for row in of_task]) for name in FIGURES]
+        cells = [_spread([row[name] for row in of_task]) for name in METRICS]
         table.append((task, of_task[0]["metric"], str(len(of_task)), *cells))
-    show_table("dev, %", ("task", "metric", "seeds", *FIGURES), table)
+    show_table("dev, %", ("task", "metric", "seeds", *METRICS), table)
     print(f"mean kept: {mean(row['retention'] for row in rows):.2f} %")
 
 

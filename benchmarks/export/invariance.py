@@ -1,10 +1,10 @@
-"""Whether a text's logits depend on its batch, its place in it, or padding: 1,000 dev texts, and a control.
+"""The dependence of a text's logits on its batch, its position in it, and padding: 1,000 dev texts, and a control.
 
     python -m benchmarks.export.invariance --student runs/demo/student
 
 Each text is run alone, then in random batches of 2 to 32 in random order, padded to the longest of the batch or to a
-random greater length; the largest |logit difference| from alone is kept. The control, onnxruntime's quantize_dynamic as
-it comes, goes through the same and fails. Writes benchmarks/results/export_invariance.json.
+random greater length. The result is the largest |logit difference| from alone. The control, onnxruntime's
+quantize_dynamic with its defaults, fails the same check. Writes benchmarks/results/export_invariance.json.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ TEXTS, PASSES, LIMIT = 1000, 3, 1e-5
 
 
 def largest_difference(runtime: OnnxRuntime, encoded: EncodedTexts, longest: int, seed: int) -> dict[str, Any]:
-    """Run texts alone and in random company; the figures of the difference."""
+    """Run texts alone and in random batches, and summarize their differences."""
     random = np.random.default_rng(seed)
     alone = np.concatenate([runtime.run(encoded.batch([row])) for row in range(len(encoded))])
-    found = []
+    differences = []
     for _ in range(PASSES):
         order, start = random.permutation(len(encoded)), 0
         while start < len(order):
@@ -44,27 +44,27 @@ def largest_difference(runtime: OnnxRuntime, encoded: EncodedTexts, longest: int
             width = int(encoded.lengths[rows].max())
             if random.random() < 0.5:
                 width = int(random.integers(width, longest + 1))
-            found.append(np.abs(runtime.run(encoded.batch(rows, width)) - alone[rows]).max(axis=1))
-    differences = np.concatenate(found)
+            differences.append(np.abs(runtime.run(encoded.batch(rows, width)) - alone[rows]).max(axis=1))
+    largest = np.concatenate(differences)
     return {
-        "texts": len(encoded), "passes": PASSES, "max_difference": float(differences.max()),
-        "changed": float((differences > 0).mean()), "over_limit": float((differences > LIMIT).mean()), "limit": LIMIT,
+        "texts": len(encoded), "passes": PASSES, "max_difference": float(largest.max()),
+        "changed": float((largest > 0).mean()), "over_limit": float((largest > LIMIT).mean()), "limit": LIMIT,
     }  # fmt: skip
 
 
 def graphs(student: Bundle, data: str | None, scratch: Path) -> dict[str, Path]:
-    """Ours, as `toolkit export` writes it, with and without 4-bit embeddings, and the control."""
-    found = {}
+    """Write the graphs of `toolkit export`, with 8-bit and 4-bit embeddings, and the control."""
+    paths = {}
     for name, bits in (("int8", 8), ("int8, 4-bit embeddings", 4)):
         config = ExportConfig(
             str(student.path), str(scratch / str(bits)), data=data, max_drop=100.0, embedding_bits=bits
         )
-        found[name] = run_export(config).weights
+        paths[name] = run_export(config).weights
     export_fp32(load_classifier(student.path), scratch / "fp32.onnx")
-    found["control: onnxruntime quantize_dynamic"] = scratch / "stock.onnx"
+    paths["control: onnxruntime quantize_dynamic"] = scratch / "stock.onnx"
     with quiet_libraries():
         quantize_dynamic(scratch / "fp32.onnx", scratch / "stock.onnx", weight_type=QuantType.QInt8)
-    return found
+    return paths
 
 
 def main() -> None:
@@ -86,12 +86,12 @@ def main() -> None:
             results[name] = largest_difference(runtime, encoded, student.max_length, arguments.seed)
     arguments.results.write_text(json.dumps({"student": student.digest, "graphs": results}, indent=2) + "\n")
     rows = [
-        (name, str(one["texts"]), f"{one['max_difference']:.3g}", f"{100 * one['changed']:.2f} %",
-         "yes" if one["max_difference"] <= LIMIT else "NO")
-        for name, one in results.items()
+        (name, str(row["texts"]), f"{row['max_difference']:.3g}", f"{100 * row['changed']:.2f} %",
+         "yes" if row["max_difference"] <= LIMIT else "NO")
+        for name, row in results.items()
     ]  # fmt: skip
     columns = ("graph", "texts", "largest difference", "texts that changed", f"within {LIMIT:g}")
-    show_table(f"alone against in company, {PASSES} passes", columns, rows)
+    show_table(f"alone against in a batch, {PASSES} passes", columns, rows)
 
 
 if __name__ == "__main__":

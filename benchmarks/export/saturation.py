@@ -1,12 +1,12 @@
-"""Do int8 products saturate on a CPU with AVX2 and no VNNI? With onnxruntime's default quantizer, and with ours.
+"""Saturation of int8 products on a CPU with AVX2 but no VNNI, for onnxruntime's default quantizer and ours.
 
     python -m benchmarks.export.saturation [STUDENT_DIR [--int8 DIR]] [--texts 64]
 
-There onnxruntime multiplies uint8 by int8 with VPMADDUBSW, which adds the products of two neighbours in a saturating
-int16. Three witnesses: a bag-of-words classifier built to saturate; onnx's reference evaluator, in which the integer
-products are made as VPMADDUBSW makes them; and, where qemu-x86_64 is installed (Debian: qemu-user), onnxruntime itself
-on an emulated Haswell. With a student, its own linear layers over real texts too: how many pairs saturate, and what
-that does to its answers. Writes benchmarks/results/export_saturation.json.
+On such a CPU onnxruntime multiplies uint8 by int8 with VPMADDUBSW, which adds the products of two neighbours in a
+saturating int16. A bag-of-words classifier built to saturate is run by onnx's reference evaluator, whose integer
+products are replaced by those of VPMADDUBSW, and, where qemu-x86_64 is installed (Debian: qemu-user), by onnxruntime on
+an emulated Haswell. With a student, its linear layers are run over real texts too: how many pairs saturate, and how
+many answers change. Writes benchmarks/results/export_saturation.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.paths import RESULTS
 from export.int8.quantize import quantize_graph
 from export.onnx_export import LayerCount, count_layers, export_fp32, load_classifier, save_graph
 from toolkit.bundle.format import open_bundle
-from toolkit.console import echo, show_table
+from toolkit.console import echo, quiet_libraries, show_table
 
 REPORT = RESULTS / "export_saturation.json"
 QUANTIZERS = ("default", "ours")
@@ -40,7 +40,7 @@ EMULATED = ("qemu-x86_64", "-cpu", "Haswell")
 
 
 def saturating_classifier() -> onnx.ModelProto:
-    """Words to two classes by y = mean(E[ids] W), logits = y H; E [2 * WORDS, WIDTH], W [WIDTH, 2], H [2, 2].
+    """Build a classifier of words: y = mean(E[ids] W), logits = y H; E [2 * WORDS, WIDTH], W [WIDTH, 2], H [2, 2].
 
     The first WORDS words are full rows of about 1, the others have every second place empty. Column 0 of W is all
     ones, so neighbours add up: 2 * 255 * 127 = 64,770 is cut to 32,767 and y_0 of a full row halves. Column 1 has
@@ -68,29 +68,27 @@ def saturating_classifier() -> onnx.ModelProto:
 
 
 def saturating_texts(count: int) -> np.ndarray:
-    """Word ids [count, 6]: texts of full rows and texts of the others in turn."""
+    """Draw word ids [count, 6]: texts of full rows and texts of half-empty rows in turn."""
     ids = np.random.default_rng(1).integers(0, WORDS, (count, 6))
     ids[1::2] += WORDS
     return ids
 
 
 def write_default(fp32: Path, out: Path) -> None:
-    """Onnxruntime's dynamic quantization as it comes: int8 weights over their full range."""
+    """Write onnxruntime's dynamic quantization with its defaults: int8 weights over their full range."""
     from onnxruntime.quantization import quantize_dynamic
-
-    from toolkit.console import quiet_libraries
 
     with quiet_libraries():
         quantize_dynamic(fp32, out)
 
 
 def avx2_product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """uint8 [..., K] by int8 [K, N] as VPMADDUBSW and VPADDD make it: pairs of products saturate in int16."""
+    """Multiply uint8 [..., K] by int8 [K, N] as VPMADDUBSW and VPADDD do: pairs of products saturate in int16."""
     return pair_sums(x, weight).clip(*INT16).sum(axis=-2)
 
 
 def pair_sums(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The sums of two neighbouring products before they are cut, [..., ceil(K / 2), N]."""
+    """Return the sums of two neighbouring products before they saturate, [..., ceil(K / 2), N]."""
     if weight.shape[0] % 2:
         x, weight = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)]), np.pad(weight, [(0, 1), (0, 0)])
     left, right = (x[..., i::2, None].astype(np.int32) * weight[i::2].astype(np.int32) for i in (0, 1))
@@ -98,7 +96,7 @@ def pair_sums(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 class FusedMatMul(OpRun):
-    """onnxruntime's operator, as far as our graphs use it: batch axes may stand behind the first one."""
+    """onnxruntime's operator, as far as our graphs use it, with batch axes behind the first one."""
 
     op_domain = "com.microsoft"
 
@@ -109,23 +107,23 @@ class FusedMatMul(OpRun):
 
 
 class Avx2:
-    """onnx's reference evaluator with the two integer products as AVX2 has them; counts what saturates."""
+    """onnx's reference evaluator with the integer products of AVX2, and counts of the pairs that saturate."""
 
     def __init__(self, path: Path) -> None:
         self.pairs = self.saturated = self.largest = 0
-        seen = self
+        counts = self
 
         def product(x: np.ndarray, weight: np.ndarray, x_zero: Any, weight_zero: Any = None) -> np.ndarray:
             assert weight_zero is None or not np.any(weight_zero), "symmetric weights"
             rows = x.reshape(-1, x.shape[-1])
-            made = []
+            products = []
             for row in rows:  # [K] at a time: all pairs of all rows would not fit
                 sums = pair_sums(row, weight)
-                seen.pairs += sums.size
-                seen.saturated += int(((sums < INT16[0]) | (sums > INT16[1])).sum())
-                seen.largest = max(seen.largest, int(np.abs(sums).max()))
-                made.append(sums.clip(*INT16).sum(axis=-2))
-            corrected = np.array(made) - int(x_zero or 0) * weight.astype(np.int32).sum(axis=0)
+                counts.pairs += sums.size
+                counts.saturated += int(((sums < INT16[0]) | (sums > INT16[1])).sum())
+                counts.largest = max(counts.largest, int(np.abs(sums).max()))
+                products.append(sums.clip(*INT16).sum(axis=-2))
+            corrected = np.array(products) - int(x_zero or 0) * weight.astype(np.int32).sum(axis=0)
             return corrected.reshape(*x.shape[:-1], weight.shape[1]).astype(np.int32)
 
         class MatMulInteger(OpRun):
@@ -137,19 +135,19 @@ class Avx2:
 
             def _run(self, a: Any, b: Any, a_scale: Any, b_scale: Any, a_zero: Any, *more: Any) -> Any:
                 b_zero, bias = (*more, None, None)[:2]
-                made = product(a, b, a_zero, b_zero).astype(np.float32) * (a_scale * b_scale)
-                return (made if bias is None else made + bias,)
+                scaled = product(a, b, a_zero, b_zero).astype(np.float32) * (a_scale * b_scale)
+                return (scaled if bias is None else scaled + bias,)
 
         self.evaluator = ReferenceEvaluator(onnx.load(path), new_ops=[MatMulInteger, MatMulIntegerToFloat, FusedMatMul])
 
     def run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
-        """Logits of one batch."""
+        """Return the logits of a batch."""
         names = set(self.evaluator.input_names)
         return np.asarray(self.evaluator.run(["logits"], {name: feed[name] for name in names})[0])
 
 
 def runtime_logits(path: Path, feeds: list[dict[str, np.ndarray]], command: tuple[str, ...] = ()) -> np.ndarray:
-    """Logits by onnxruntime in a process of its own, on this CPU or, by `command`, on an emulated one."""
+    """Run onnxruntime in a process of its own, on this CPU or, by `command`, on an emulated one; return the logits."""
     with tempfile.TemporaryDirectory() as scratch:
         for i, feed in enumerate(feeds):
             np.savez(Path(scratch) / f"{i:04}.npz", **feed)
@@ -159,44 +157,44 @@ def runtime_logits(path: Path, feeds: list[dict[str, np.ndarray]], command: tupl
 
 
 def child(path: str, folder: str) -> None:
-    """The process of `runtime_logits`."""
+    """Run the process of `runtime_logits`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    wanted = {one.name for one in session.get_inputs()}
-    found = []
+    names = {value.name for value in session.get_inputs()}
+    logits = []
     for file in sorted(Path(folder).glob("*.npz")):
         with np.load(file) as feed:
-            found.append(session.run(["logits"], {name: feed[name] for name in wanted})[0])
-    np.save(Path(folder) / "logits.npy", np.concatenate(found))
+            logits.append(session.run(["logits"], {name: feed[name] for name in names})[0])
+    np.save(Path(folder) / "logits.npy", np.concatenate(logits))
 
 
 def examine(folder: Path, feeds: list[dict[str, np.ndarray]]) -> dict[str, Any]:
-    """fp32.onnx against default.onnx and ours.onnx of a folder: on this CPU, with AVX2's products, on a Haswell."""
+    """Compare default.onnx and ours.onnx with fp32.onnx: on this CPU, with AVX2's products, and on a Haswell."""
     plain = runtime_logits(folder / "fp32.onnx", feeds)
-    found: dict[str, Any] = {"texts": len(plain)}
+    report: dict[str, Any] = {"texts": len(plain)}
     for name in QUANTIZERS:
         path, avx2 = folder / f"{name}.onnx", Avx2(folder / f"{name}.onnx")
         logits = {"here": runtime_logits(path, feeds), "avx2": np.concatenate([avx2.run(feed) for feed in feeds])}
         if shutil.which(EMULATED[0]):
             logits["haswell"] = runtime_logits(path, feeds, EMULATED)
-        found[name] = {
+        report[name] = {
             "pairs": avx2.pairs, "saturated_pairs": avx2.saturated, "largest_pair_sum": avx2.largest,
-            "wrong_answers": {where: wrong(one, plain) for where, one in logits.items()},
-            "largest_difference": {where: float(np.abs(one - plain).max()) for where, one in logits.items()},
+            "wrong_answers": {where: wrong_answers(answer, plain) for where, answer in logits.items()},
+            "largest_difference": {where: float(np.abs(answer - plain).max()) for where, answer in logits.items()},
         }  # fmt: skip
-    return found
+    return report
 
 
-def wrong(logits: np.ndarray, plain: np.ndarray) -> int:
-    """Texts with another label than fp32 gives them."""
+def wrong_answers(logits: np.ndarray, plain: np.ndarray) -> int:
+    """Count the texts with another label than that of fp32."""
     return int((logits.argmax(axis=1) != plain.argmax(axis=1)).sum())
 
 
 def write_built(folder: Path) -> None:
-    """The three graphs of the classifier that is built to saturate."""
+    """Write the three graphs of the classifier that is built to saturate."""
     model = saturating_classifier()
     onnx.save(model, folder / "fp32.onnx")
     write_default(folder / "fp32.onnx", folder / "default.onnx")
@@ -204,7 +202,7 @@ def write_built(folder: Path) -> None:
 
 
 def write_student(student: Path, folder: Path, int8: Path | None = None) -> None:
-    """The three graphs of a PyTorch bundle; ours is that of an exported bundle where given."""
+    """Write the three graphs of a PyTorch bundle; ours is that of the exported bundle `int8`, if any."""
     model = load_classifier(student)
     export_fp32(model, folder / "fp32.onnx")
     write_default(folder / "fp32.onnx", folder / "default.onnx")
@@ -215,7 +213,7 @@ def write_student(student: Path, folder: Path, int8: Path | None = None) -> None
 
 
 def student_feeds(student: Path, data: str | None, count: int) -> list[dict[str, np.ndarray]]:
-    """The first dev texts of a bundle's task, one a batch."""
+    """Encode the first dev texts of a bundle's task, each as a batch."""
     from toolkit.data.datasets import load_split
     from toolkit.data.tokenization import TextEncoder
 
@@ -227,10 +225,10 @@ def student_feeds(student: Path, data: str | None, count: int) -> list[dict[str,
 
 
 def main() -> None:
-    """Examine, show, write."""
+    """Compare the graphs, write the report and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("student", type=Path, nargs="?", help="a PyTorch bundle")
-    parser.add_argument("--int8", type=Path, help="what toolkit export made of it [default: made here]")
+    parser.add_argument("--int8", type=Path, help="the bundle that toolkit export wrote [default: exported here]")
     parser.add_argument("--data", help="folder with the dev file, for a task of your own")
     parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--out", type=Path, default=REPORT)
@@ -249,15 +247,14 @@ def main() -> None:
             feeds = student_feeds(arguments.student, arguments.data, arguments.texts)
             report[str(arguments.student)] = examine(Path(scratch), feeds)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
-    for model, found in report.items():
+    for model, graphs in report.items():
         rows = []
         for name in QUANTIZERS:
-            one = found[name]
-            answers = ", ".join(f"{where} {count}" for where, count in one["wrong_answers"].items())
-            rows.append(
-                (name, f"{one['largest_pair_sum']:,}", f"{one['saturated_pairs']:,} of {one['pairs']:,}", answers)
-            )
-        columns = ("quantizer", "largest pair sum", "beyond int16", f"other answers than fp32, of {found['texts']}")
+            graph = graphs[name]
+            answers = ", ".join(f"{where} {count}" for where, count in graph["wrong_answers"].items())
+            pairs = f"{graph['saturated_pairs']:,} of {graph['pairs']:,}"
+            rows.append((name, f"{graph['largest_pair_sum']:,}", pairs, answers))
+        columns = ("quantizer", "largest pair sum", "beyond int16", f"other answers than fp32, of {graphs['texts']}")
         show_table(model, columns, rows)
     if not shutil.which(EMULATED[0]):
         echo(f"{EMULATED[0]} is not installed: nothing was run on an emulated CPU")

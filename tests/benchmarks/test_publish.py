@@ -13,7 +13,7 @@ from benchmarks.tables import ablations, augmentation, front, promises, serving
 
 def test_scenarios_are_shown_without_their_samples() -> None:
     demo = json.loads(DEMO.read_text(encoding="utf-8"))
-    name = next(one["name"] for one in demo["measured"] if not one["baseline"])
+    name = next(model["name"] for model in demo["measured"] if not model["baseline"])
     rows = []
     for label, p50, rate in (
         ("BERT-base, fp32 ONNX", 40.0, 30.0),
@@ -27,7 +27,7 @@ def test_scenarios_are_shown_without_their_samples() -> None:
             shared | times | {"scenario": "single", "length": 128, "p50_ms": 999.0},
             shared | {"scenario": "offline", "length": None, "texts_per_s": rate, "samples_per_s": [rate]},
         ]
-    stored = [_without_samples(one) for one in rows]
+    stored = [_without_samples(row) for row in rows]
     assert "samples" not in json.dumps(stored)
     text = front(demo | {"scenarios": stored})
     assert "| BERT-base, fp32 ONNX | 40.0 | 80.0 | - | 30 |" in text

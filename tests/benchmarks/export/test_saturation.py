@@ -1,7 +1,7 @@
-"""A model built to saturate on AVX2: wrong answers by onnxruntime's default quantizer, right ones by ours.
+"""A model built to saturate on AVX2: wrong answers with onnxruntime's default quantizer, right answers with ours.
 
-The CPU that runs the tests may have VNNI, where nothing saturates. onnx's reference evaluator with AVX2's products
-stands in for one that has not; where qemu is installed, onnxruntime's own AVX2 kernels are run too.
+The CPU of the tests may have VNNI, where nothing saturates. onnx's reference evaluator with AVX2's products replaces a
+CPU without it; where qemu is installed, onnxruntime's own AVX2 kernels are run too.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def test_the_evaluator_without_saturation_is_onnxruntime(
     ids = np.random.default_rng(0).integers(5, 90, (3, 7))
     feed = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
     ours = Avx2(tmp_path / "ours.onnx")
-    wanted = OnnxRuntime(tmp_path / "ours.onnx", threads=1).run(feed)
-    np.testing.assert_allclose(ours.run(feed), wanted, atol=1e-3 * np.abs(wanted).max())
+    expected = OnnxRuntime(tmp_path / "ours.onnx", threads=1).run(feed)
+    np.testing.assert_allclose(ours.run(feed), expected, atol=1e-3 * np.abs(expected).max())
     # query, key, value and output of attention [24, 24], the FFN's two, for 21 tokens of 2 layers; of the last one keys
     # and values for all, the rest and the pooler for the 3 first ones
     attention, feed_forward = 12 * 24, 12 * 48 + 24 * 24
@@ -106,8 +106,8 @@ def test_onnxruntime_on_a_haswell_does_as_the_evaluator(built: Path) -> None:
 
 @pytest.mark.slow
 def test_the_report(built: Path) -> None:
-    found = json.loads(json.dumps(examine(built, FEEDS)))
-    assert found["texts"] == 40
-    assert set(found["ours"]["wrong_answers"].values()) == {0}
-    assert found["default"]["wrong_answers"]["avx2"] == 20
-    assert found["default"]["saturated_pairs"] > 0 == found["ours"]["saturated_pairs"]
+    report = json.loads(json.dumps(examine(built, FEEDS)))
+    assert report["texts"] == 40
+    assert set(report["ours"]["wrong_answers"].values()) == {0}
+    assert report["default"]["wrong_answers"]["avx2"] == 20
+    assert report["default"]["saturated_pairs"] > 0 == report["ours"]["saturated_pairs"]

@@ -14,12 +14,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.export.profile import by_operator, linear_shapes
-from benchmarks.export.speed import NAMES, OURS, compared, write_models
+from benchmarks.export.speed import NAMES, OURS, compare_times, write_models
 from tests.support.paths import ROOT
 
 
 def test_ratios_say_how_many_times_faster_ours_is() -> None:
-    row = compared({OURS: [1.0, 1.0, 1.0], "peer": [2.0, 3.0, 4.0]})
+    row = compare_times({OURS: [1.0, 1.0, 1.0], "peer": [2.0, 3.0, 4.0]})
     assert (row[OURS]["ours_is_faster"], row[OURS]["low"], row[OURS]["high"]) == (1.0, 1.0, 1.0)
     assert row["peer"]["ours_is_faster"] == row["peer"]["median_ms"] == 3.0
     assert 2.0 <= row["peer"]["low"] <= 3.0 <= row["peer"]["high"] <= 4.0
@@ -47,26 +47,18 @@ def test_shares_by_operator(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_small_run_of_the_whole(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.export.speed",
-        str(tiny_student),
-        "--data",
-        str(data_dir),
-        "--out",
-        str(out),
-    ]
+    paths = [str(tiny_student), "--data", str(data_dir), "--out", str(out)]
+    command = [sys.executable, "-m", "benchmarks.export.speed", *paths]
     small = ["--threads", "1", "--processes", "1", "--rounds", "2", "--shapes", "1x8", "2x16"]
     subprocess.run([*command, *small], check=True, cwd=ROOT)
     report = json.loads(out.read_text())
-    found = report["threads"]["1"]
-    assert list(found["cells"]) == ["1x8", "2x16", "real lengths"]
-    for row in found["cells"].values():
+    measured = report["threads"]["1"]
+    assert list(measured["cells"]) == ["1x8", "2x16", "real lengths"]
+    for row in measured["cells"].values():
         assert tuple(row) == NAMES
-        assert all(len(one["samples_ms"]) == 2 and one["median_ms"] > 0 for one in row.values())
-    assert found["answers"]["our fp32"]["largest_difference"] < 1e-4
-    assert found["answers"][OURS]["batch_difference"] <= 1e-5
-    assert found["answers"]["onnxruntime dynamic int8"]["batch_difference"] > 1e-5
+        assert all(len(times["samples_ms"]) == 2 and times["median_ms"] > 0 for times in row.values())
+    assert measured["answers"]["our fp32"]["largest_difference"] < 1e-4
+    assert measured["answers"][OURS]["batch_difference"] <= 1e-5
+    assert measured["answers"]["onnxruntime dynamic int8"]["batch_difference"] > 1e-5
     limits = report["profile"]["cells"]["2x16"]
     assert limits["int8_multiply_adds"] == 2 * 16 * 3 * (4 * 24 * 24 + 2 * 24 * 48)
