@@ -23,7 +23,7 @@ def test_exit_codes() -> None:
     assert issubclass(GateError, ToolkitError)
 
 
-def test_faults_come_all_at_once() -> None:
+def test_problems_come_all_at_once() -> None:
     with pytest.raises(ToolkitError) as caught:
         raise_problems((p for p in ["one", "two"]), subject="it", fix="mend")
     assert str(caught.value) == "it: 2 problems\n  - one\n  - two\ntry: mend"
@@ -31,7 +31,7 @@ def test_faults_come_all_at_once() -> None:
         raise_problems(["one"], subject="it")
 
 
-def test_no_faults_no_error() -> None:
+def test_no_problems_no_error() -> None:
     raise_problems([], subject="it")
 
 

@@ -36,20 +36,20 @@ def test_binary_metrics_by_hand() -> None:
 
 def test_three_classes_give_the_mean_f1() -> None:
     # predictions 0 0 1 2, labels 0 1 1 2: F1 of a, b, c is 2/3, 2/3, 1
-    found = evaluate(THREE, one_hot([0, 0, 1, 2], 3), np.array([0, 1, 1, 2]))
-    assert found == {"accuracy": 0.75, "f1": pytest.approx((2 / 3 + 2 / 3 + 1) / 3)}
+    metrics = evaluate(THREE, one_hot([0, 0, 1, 2], 3), np.array([0, 1, 1, 2]))
+    assert metrics == {"accuracy": 0.75, "f1": pytest.approx((2 / 3 + 2 / 3 + 1) / 3)}
 
 
 def test_f1_follows_the_task_and_not_the_rows_at_hand() -> None:
     # three classes of which the third happens not to occur: F1 of a is 2/3, of b 4/5; class 1 alone would give 4/5
-    found = evaluate(THREE, one_hot([0, 1, 1, 1], 3), np.array([0, 0, 1, 1]))
-    assert found["f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+    metrics = evaluate(THREE, one_hot([0, 1, 1, 1], 3), np.array([0, 0, 1, 1]))
+    assert metrics["f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
 def test_correlations_by_hand() -> None:
     # labels 1 2 3, numbers 1 2 6: covariance 5, variances 2 and 14; ranks agree wholly
-    found = evaluate(get_task("stsb"), np.array([[1.0], [2.0], [6.0]]), np.array([1.0, 2.0, 3.0]))
-    assert found == {"spearman": pytest.approx(1.0), "pearson": pytest.approx(5 / np.sqrt(28))}
+    metrics = evaluate(get_task("stsb"), np.array([[1.0], [2.0], [6.0]]), np.array([1.0, 2.0, 3.0]))
+    assert metrics == {"spearman": pytest.approx(1.0), "pearson": pytest.approx(5 / np.sqrt(28))}
 
 
 def test_a_single_class_correlates_with_nothing() -> None:
@@ -59,8 +59,8 @@ def test_a_single_class_correlates_with_nothing() -> None:
 
 
 def test_a_constant_correlates_with_nothing() -> None:
-    found = evaluate(get_task("stsb"), np.ones((4, 1)), np.array([1.0, 2.0, 3.0, 4.0]))
-    assert found == {"spearman": 0.0, "pearson": 0.0}
+    metrics = evaluate(get_task("stsb"), np.ones((4, 1)), np.array([1.0, 2.0, 3.0, 4.0]))
+    assert metrics == {"spearman": 0.0, "pearson": 0.0}
 
 
 def test_multi_label_counts_each_decision() -> None:
@@ -75,17 +75,17 @@ def test_agrees_with_scikit_learn_and_scipy(seed: int, classes: int, n: int) -> 
     random = np.random.default_rng(seed)
     logits, labels = random.normal(size=(n, classes)), random.integers(0, classes, n)
     names = ("accuracy", "f1", "matthews_correlation")
-    found = evaluate(Task("auto", tuple(map(str, range(classes))), metrics=names), logits, labels)
+    metrics = evaluate(Task("auto", tuple(map(str, range(classes))), metrics=names), logits, labels)
     guess = logits.argmax(1)
     average = "binary" if classes == 2 else "macro"
-    assert found["accuracy"] == pytest.approx(sk.accuracy_score(labels, guess))
-    assert found["f1"] == pytest.approx(sk.f1_score(labels, guess, average=average, zero_division=0.0))
+    assert metrics["accuracy"] == pytest.approx(sk.accuracy_score(labels, guess))
+    assert metrics["f1"] == pytest.approx(sk.f1_score(labels, guess, average=average, zero_division=0.0))
     if len(set(labels) | set(guess)) > 1:  # scikit-learn warns about a single class
-        assert found["matthews_correlation"] == pytest.approx(sk.matthews_corrcoef(labels, guess))
+        assert metrics["matthews_correlation"] == pytest.approx(sk.matthews_corrcoef(labels, guess))
     numbers = random.normal(size=n)
-    found = evaluate(get_task("stsb"), logits[:, :1], numbers)
-    assert found["pearson"] == pytest.approx(np.corrcoef(logits[:, 0], numbers)[0, 1])
-    assert found["spearman"] == pytest.approx(stats.spearmanr(logits[:, 0], numbers).statistic)
+    metrics = evaluate(get_task("stsb"), logits[:, :1], numbers)
+    assert metrics["pearson"] == pytest.approx(np.corrcoef(logits[:, 0], numbers)[0, 1])
+    assert metrics["spearman"] == pytest.approx(stats.spearmanr(logits[:, 0], numbers).statistic)
 
 
 def test_logits_that_are_not_finite_are_refused() -> None:
@@ -136,11 +136,11 @@ def test_a_swapped_label_order_is_found(order: tuple[int, ...]) -> None:
     labels = random.integers(0, 3, 300)
     right = np.where(random.random(300) < 0.8, labels, random.integers(0, 3, 300))  # about 87 % right
     outputs = np.argsort(order)[right]  # output c behaves like class order[c]
-    found = label_order(one_hot(outputs.tolist(), 3), labels)
-    assert found.order == order
-    assert found.best_accuracy == pytest.approx(np.mean(right == labels))
-    assert found.accuracy == pytest.approx(np.mean(outputs == labels))
-    assert found.permuted == (order != (0, 1, 2))
+    fit = label_order(one_hot(outputs.tolist(), 3), labels)
+    assert fit.order == order
+    assert fit.best_accuracy == pytest.approx(np.mean(right == labels))
+    assert fit.accuracy == pytest.approx(np.mean(outputs == labels))
+    assert fit.permuted == (order != (0, 1, 2))
 
 
 def test_a_weak_teacher_is_not_mistaken_for_a_swapped_one() -> None:

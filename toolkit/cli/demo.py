@@ -1,4 +1,4 @@
-"""`toolkit demo`: the whole way on the embedded default, by the commands' own code; what is done already is kept."""
+"""`toolkit demo`: every step on the embedded data set, by the code of the commands; finished steps are reused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNLABELLED = 7_676  # as many as there are labelled ones
 
 @dataclass(frozen=True)
 class Plan:
-    """The configurations of the four steps, each reading what the one before wrote."""
+    """The configurations of the four steps. Each step reads what the step before it writes."""
 
     finetune: FinetuneConfig
     distill: DistillConfig
@@ -39,7 +39,7 @@ class Plan:
 
     @classmethod
     def of(cls, config: DemoConfig) -> Plan:
-        """The full run, or with `quick` an eighth of the rows and few timings."""
+        """Plan the full run, or with `quick` an eighth of the rows and few timings."""
         out = Path(config.out)
         teacher, student, int8 = (str(out / name) for name in ("teacher", "student", "int8"))
         rows = QUICK_ROWS if config.quick else None
@@ -51,7 +51,7 @@ class Plan:
                 teacher, TASK, student, unlabelled=str(out / "unlabelled.txt"), intermediate_epochs=2,
                 max_rows=rows, seed=config.seed,
             ),
-            # a model trained on an eighth of the rows is unsure of many; the full run keeps the default gate
+            # after training on an eighth of the rows many scores are near 0.5; the full run keeps the default gate
             ExportConfig(student, int8, max_drop=3.0 if config.quick else ExportConfig.max_drop),
             BenchConfig(
                 (int8,), out=str(out / "bench"), batch_sizes=(1,) if config.quick else BenchConfig.batch_sizes,
@@ -62,11 +62,11 @@ class Plan:
 
 
 def run_demo(config: DemoConfig) -> None:
-    """Fine-tune, distil, export, bench, then start the real server and ask it; steps already done are kept.
+    """Fine-tune, distil, export, bench, then start the real server and ask it. Finished steps are reused.
 
     Raises:
         ToolkitError: an extra is missing, or a step cannot run.
-        GateError: a gate or a claim is not met; raised after the last step.
+        GateError: a gate is missed, or, after the last step, a claim.
     """
     config.check()
     require_packages(
@@ -97,7 +97,7 @@ def run_demo(config: DemoConfig) -> None:
 
 
 def write_unlabelled(plan: Plan, seed: int) -> None:
-    """IMDb sentences for the student to learn from beside the labelled ones: the teacher's answers label them."""
+    """Write IMDb sentences for the student, which learns the teacher's answers to them beside the labelled rows."""
     path = Path(str(plan.distill.unlabelled))
     if not path.exists():
         sentences = builtin.imdb_sentences(plan.distill.max_rows or UNLABELLED, seed)
@@ -118,30 +118,31 @@ def _stored_report(config: BenchConfig, int8: Bundle) -> BenchReport | None:
 
 
 def _summary(teacher: Bundle, student: Bundle, int8: Bundle, content: dict[str, Any]) -> None:
-    """One table: what was given up, what was gained; speeds on one real sentence, as each would be run."""
+    """Show quality, size and speed of each bundle in one table. The speed is that of one real sentence."""
     from toolkit.bench.report.tables import claim_table
     from toolkit.inference.predictor import open_predictor
     from toolkit.measurement.timing import measure_in_turn
 
     bundles = {"teacher, PyTorch": teacher, "student, PyTorch": student, "student, int8 ONNX": int8}
-    programs = {name: partial(open_predictor(one.path).predict, QUESTIONS[:1]) for name, one in bundles.items()}
-    times = {name: median(taken) for name, taken in measure_in_turn(programs, LATENCY_ROUNDS).items()}
+    programs = {name: partial(open_predictor(bundle.path).predict, QUESTIONS[:1]) for name, bundle in bundles.items()}
+    times = {name: median(times_ms) for name, times_ms in measure_in_turn(programs, LATENCY_ROUNDS).items()}
     base = next(model for model in content["models"] if model["baseline"])
     metric, first = teacher.task.metric, "teacher, PyTorch"
     rows = [
         (
-            name, f"{100 * one.manifest['metrics'][metric]:.2f}",
-            f"{100 * one.manifest['metrics'][metric] / teacher.manifest['metrics'][metric]:.1f} %",
-            f"{one.weight_bytes / 1e6:.1f}", f"{base['size_bytes'] / one.weight_bytes:.1f}x",
+            name, f"{100 * bundle.manifest['metrics'][metric]:.2f}",
+            f"{100 * bundle.manifest['metrics'][metric] / teacher.manifest['metrics'][metric]:.1f} %",
+            f"{bundle.weight_bytes / 1e6:.1f}", f"{base['size_bytes'] / bundle.weight_bytes:.1f}x",
             f"{times[name]:.2f}", f"{times[first] / times[name]:.1f}x",
         )
-        for name, one in bundles.items()
+        for name, bundle in bundles.items()
     ]  # fmt: skip
     columns = (metric, "of teacher", "MB", "smaller than BERT-base", "ms a sentence", "faster than teacher")
     show_table(f"{TASK}, {len(QUESTIONS[0].split())}-word sentence", ("model", *columns), rows)
     claims = claim_table(content)
     show_table(claims.title, claims.columns, claims.rows)
-    for one in content["comparisons"]:
-        if one["kind"] == "total":
-            against = f"{one['b']['label']} against {one['a']['label']}, batch {one['batch_size']}"
-            echo(f"total, {against}: {one['ratio']:.1f}x [{one['low']:.1f}, {one['high']:.1f}]")
+    for comparison in content["comparisons"]:
+        if comparison["kind"] == "total":
+            sides = f"{comparison['b']['label']} against {comparison['a']['label']}, batch {comparison['batch_size']}"
+            interval = f"[{comparison['low']:.1f}, {comparison['high']:.1f}]"
+            echo(f"total, {sides}: {comparison['ratio']:.1f}x {interval}")

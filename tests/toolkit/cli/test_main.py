@@ -41,7 +41,7 @@ def test_help_gives_each_command_one_whole_line() -> None:
 def test_unknown_task() -> None:
     message = refused(toolkit("finetune", "--model", "m", "--task", "sst3", "--out", "o", "--epochs", "0"))
     assert "--task sst3: expected one of cola, sst2" in message
-    assert "--epochs 0" in message, "told together with the other faults"
+    assert "--epochs 0" in message, "listed with the other problems"
     assert "--task sst3" in refused(toolkit("augment", "--task", "sst3", "--out", "o.parquet"))
 
 

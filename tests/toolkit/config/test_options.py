@@ -43,13 +43,13 @@ def help_of(command: str) -> str:
 
 def sections(text: str) -> dict[str, list[str]]:
     """Options and arguments by heading, each without what follows its name."""
-    found: dict[str, list[str]] = {}
+    headings: dict[str, list[str]] = {}
     for line in text.splitlines():
         if re.fullmatch(r"[A-Z][a-z ]+:", line):
-            found[line[:-1]] = []
-        elif re.match(r"  \S", line) and found:
-            list(found.values())[-1].append(line.split()[0])
-    return found
+            headings[line[:-1]] = []
+        elif re.match(r"  \S", line) and headings:
+            list(headings.values())[-1].append(line.split()[0])
+    return headings
 
 
 @pytest.mark.parametrize("command", LONG)
@@ -92,15 +92,15 @@ def test_a_flag_of_the_file_can_be_switched_off(tmp_path: Path) -> None:
 def test_options_reach_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     import toolkit.distillation.distill
 
-    seen: list[config.DistillConfig] = []
-    monkeypatch.setattr(toolkit.distillation.distill, "run_distill", seen.append)
+    configs: list[config.DistillConfig] = []
+    monkeypatch.setattr(toolkit.distillation.distill, "run_distill", configs.append)
     arguments = ["distill", "--teacher", "t", "--task", "sst2", "--out", "o", "--temperature", "2", "--seed", "7"]
     result = CliRunner().invoke(app, [*arguments, "--shared-projection", "--intermediate-epochs", "3"])
     assert result.exit_code == 0, result.output
     expected = config.DistillConfig(
         "t", "sst2", "o", temperature=2.0, seed=7, shared_projection=True, intermediate_epochs=3
     )
-    assert seen == [expected]
+    assert configs == [expected]
 
 
 def shown(command: str, *arguments: str | Path) -> str:
@@ -141,13 +141,13 @@ def test_the_printed_configuration_leaves_nothing_to_be_worked_out() -> None:
 def test_the_command_line_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import toolkit.distillation.distill
 
-    seen: list[config.DistillConfig] = []
-    monkeypatch.setattr(toolkit.distillation.distill, "run_distill", seen.append)
+    configs: list[config.DistillConfig] = []
+    monkeypatch.setattr(toolkit.distillation.distill, "run_distill", configs.append)
     path = tmp_path / "options.toml"
     path.write_text('teacher = "t"\ntask = "sst2"\nout = "o"\ntemperature = 2\nshared-projection = true\nseed = 3\n')
     result = CliRunner().invoke(app, ["distill", "--config", str(path), "--seed", "7"])
     assert result.exit_code == 0, result.output
-    assert seen == [config.DistillConfig("t", "sst2", "o", temperature=2.0, seed=7, shared_projection=True)]
+    assert configs == [config.DistillConfig("t", "sst2", "o", temperature=2.0, seed=7, shared_projection=True)]
 
 
 def test_a_flag_wins_over_the_files_choice(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_flag_wins_over_the_files_choice(tmp_path: Path) -> None:
     assert 'precision = "int8"' in shown("export", "--config", path)
 
 
-def test_every_fault_of_a_file_at_once(tmp_path: Path) -> None:
+def test_every_problem_of_a_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "options.toml"
     path.write_text(
         'temprature = 2\nmax_rows = 5\nseed = 7.5\nbatch-size = "8"\nshared-projection = 1\ncorpus = "c.txt"\n'
@@ -165,13 +165,13 @@ def test_every_fault_of_a_file_at_once(tmp_path: Path) -> None:
     )
     message = refused(toolkit("distill", "--config", path))
     assert "8 problems" in message
-    for fault in (
+    for problem in (
         "temprature: no such option; did you mean temperature?", "max_rows: no such option; did you mean max-rows?",
         "seed = 7.5: expected a whole number", 'batch-size = "8": expected a whole number',
         "shared-projection = 1: expected true or false", 'corpus = "c.txt": expected a list of text in quotes',
         "lr: no such option", "temperature = true: expected a number",
     ):  # fmt: skip
-        assert fault in message
+        assert problem in message
     path.write_text("seed =\n")
     assert "is not TOML" in refused(toolkit("distill", "--config", path))
     assert "No such file" in refused(toolkit("distill", "--config", tmp_path / "gone.toml"))
