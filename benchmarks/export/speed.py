@@ -237,7 +237,7 @@ def main() -> None:
     report = {
         "student": str(arguments.student), "digest": bundle.digest, "int8": str(arguments.int8 or "made here"),
         "task": bundle.task.name, "threads": measured, "profile": operators, "environment": environment(),
-        "other_programs_share": background.share(),
+        "other_programs_share": background.fraction(),
     }  # fmt: skip
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
     show(report)

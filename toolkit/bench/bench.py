@@ -132,7 +132,7 @@ def measure(config: BenchConfig) -> BenchReport:
             "options": config.to_dict(),
             "resolved": {"length": resolved.length, "device": device},
             "threads": threads,
-            "environment": environment(device) | {"others_share": others.share()},
+            "environment": {**environment(device), "others_share": others.fraction()},
         }
     write_report(content, out)
     for table in terminal_tables(content):

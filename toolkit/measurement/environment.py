@@ -1,4 +1,4 @@
-"""What a measurement was made on: CPU, cores this process may use, memory, versions."""
+"""The machine of a measurement: CPU, cores that this process may use, memory, load of other programs, versions."""
 
 from __future__ import annotations
 
@@ -9,21 +9,41 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 CPUINFO = Path("/proc/cpuinfo")
-CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 STAT = Path("/proc/stat")
 VECTOR_FLAGS = ("avx", "fma", "amx", "sse4", "f16c", "asimd", "sve", "bf16", "i8mm", "neon")  # what kernels choose by
 RECORDED_VERSIONS = ("tinybert-toolkit", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "optimum-onnx")
 CGROUP, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
-def environment(device: str = "cpu") -> dict[str, Any]:
-    """CPU model and flags, cores, memory, operating system, Python and package versions; plain values for JSON.
+class GpuRecord(TypedDict):
+    """A GPU and how PyTorch multiplies float32 on it ("highest": no TF32)."""
 
-    On "cuda" the GPU's name, memory and CUDA version too.
-    """
+    name: str
+    memory_bytes: int
+    cuda: str | None
+    fp32_matmul: str
+
+
+class EnvironmentRecord(TypedDict):
+    """The machine and the software of a measurement, as reports store them."""
+
+    cpu: str
+    cpu_flags: list[str]
+    vector_flags: list[str]
+    logical_cores: int
+    physical_cores: int
+    memory_bytes: int | None
+    platform: str
+    python: str
+    versions: dict[str, str]
+    gpu: GpuRecord | None
+
+
+def environment(device: str = "cpu") -> EnvironmentRecord:
+    """Describe the CPU, cores, memory, operating system, Python and packages, and on "cuda" the GPU."""
     processors = _processors()
     first = processors[0] if processors else {}
     flags = sorted((first.get("flags") or first.get("Features") or "").split())
@@ -31,7 +51,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "cpu": first.get("model name") or platform.processor() or platform.machine(),
         "cpu_flags": flags,
         "vector_flags": [flag for flag in flags if any(part in flag for part in VECTOR_FLAGS)],
-        "logical_cores": len(_allowed()),
+        "logical_cores": len(_allowed_cpus()),
         "physical_cores": physical_cores(),
         "memory_bytes": _memory_bytes(),
         "platform": platform.platform(),
@@ -41,61 +61,107 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def _gpu() -> dict[str, Any]:
-    import torch
-
-    about = torch.cuda.get_device_properties(0)
-    precision = torch.get_float32_matmul_precision()  # "highest": true float32, no TF32
-    return {
-        "name": about.name, "memory_bytes": about.total_memory, "cuda": torch.version.cuda, "fp32_matmul": precision,
-    }  # fmt: skip
+def tool_versions() -> dict[str, str]:
+    """Give the installed versions of the packages that can change a result."""
+    versions = {}
+    for name in RECORDED_VERSIONS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
 
 
 class BackgroundLoad:
-    """How much of the machine other programs used since this was made."""
+    """The load of other programs on the machine, from the object's creation on."""
 
     def __init__(self) -> None:
         self._start = time.monotonic(), _busy_seconds(), _own_seconds()
 
-    def share(self) -> float | None:
-        """Share of all cores, 0 to 1, other guests' steal included; None where the system does not tell."""
-        start, busy_then, own_then = self._start
+    def fraction(self) -> float | None:
+        """Give the load as a fraction of all cores, 0 to 1, other guests' steal included.
+
+        None where the system has no count.
+        """
+        start, busy_before, own_before = self._start
         busy = _busy_seconds()
-        if busy is None or busy_then is None:
+        if busy is None or busy_before is None:
             return None
-        others = (busy - busy_then) - (_own_seconds() - own_then)
-        return min(1.0, max(0.0, others / ((time.monotonic() - start) * (os.cpu_count() or 1))))
+        background = (busy - busy_before) - (_own_seconds() - own_before)
+        return min(1.0, max(0.0, background / ((time.monotonic() - start) * (os.cpu_count() or 1))))
 
 
-def physical_cores() -> int:
-    """Physical cores that this process may use: its CPU affinity and its container's quota bound them, 1 at least."""
-    allowed = _allowed()
+def cpu_limit(mount: Path = CGROUP, own: Path = OWN_CGROUP) -> float:
+    """Give the CPUs that this process may use, fractions included: its affinity and the limits of its control groups.
+
+    Args:
+        mount: root of the control groups, version 2 or 1.
+        own: file that names the control group of the process; the limits of the groups above it hold too.
+    """
+    limits = [limit for group in _control_groups(mount, own) if (limit := _group_limit(group)) is not None]
+    return min([len(_allowed_cpus()), *limits])
+
+
+def cpu_quota(mount: Path = CGROUP, own: Path = OWN_CGROUP) -> int:
+    """Give the threads that a server may keep busy: `cpu_limit` rounded down, at least 1.
+
+    The kernel stops a process that spends its quota early, and every request in it waits for the next period. A thread
+    for a part of a CPU causes that.
+    """
+    return max(1, math.floor(cpu_limit(mount, own)))
+
+
+def physical_cores(mount: Path = CGROUP, own: Path = OWN_CGROUP) -> int:
+    """Give the threads that a benchmark runs with: physical cores, at most `cpu_limit` rounded up, at least 1.
+
+    Both sides of a comparison get as many, so a thread that the kernel stops now and then slows both alike; rounding
+    down would measure a smaller machine than the one that is there.
+    """
+    allowed = _allowed_cpus()
     # kernels that know no topology (some virtual machines, ARM) list no core id: each CPU then counts as a core
     cores = {
-        (one.get("physical id", "0"), one.get("core id", one["processor"]))
-        for one in _processors()
-        if int(one["processor"]) in allowed
+        (processor.get("physical id", "0"), processor.get("core id", processor["processor"]))
+        for processor in _processors()
+        if int(processor["processor"]) in allowed
     }
-    return max(1, min(len(cores) or len(allowed), _quota()))
+    return max(1, min(len(cores) or len(allowed), math.ceil(cpu_limit(mount, own))))
 
 
-def _allowed() -> set[int]:
+def _allowed_cpus() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
 
 
-def _quota() -> int:
-    """CPUs that the container's cgroup grants, rounded up."""
+def _control_groups(mount: Path, own: Path) -> Iterator[Path]:
+    """Yield the directories that may limit this process. In a container its own group is usually the mounted root."""
+    yield from (mount, mount / "cpu")
     try:
-        quota, period = CGROUP_CPU_MAX.read_text().split()
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        root = mount if not controllers else mount / "cpu"
+        if not controllers or "cpu" in controllers.split(","):
+            group = root / path.lstrip("/")
+            yield from (folder for folder in (group, *group.parents) if folder != root and folder.is_relative_to(root))
+
+
+def _group_limit(group: Path) -> float | None:
+    """Read the CPUs that a control group allows; None where it sets no limit."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
     except (OSError, ValueError):
-        return len(_allowed())
-    return len(_allowed()) if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
+        return None
 
 
 def _processors() -> list[dict[str, str]]:
-    """One mapping for each block of /proc/cpuinfo that describes a processor."""
+    """Read /proc/cpuinfo: a mapping for each processor."""
     try:
         blocks = CPUINFO.read_text(errors="replace").split("\n\n")
     except OSError:
@@ -110,7 +176,7 @@ def _field(line: str) -> tuple[str, str]:
 
 
 def _busy_seconds() -> float | None:
-    """CPU time that all programs have used since the start of the machine, over all cores."""
+    """Read the CPU time that all programs have used since the start of the machine, over all cores."""
     try:
         fields = STAT.read_text().split("\n", 1)[0].split()[1:9]
     except OSError:
@@ -131,51 +197,11 @@ def _memory_bytes() -> int | None:
         return None
 
 
-def tool_versions() -> dict[str, str]:
-    """Installed versions of the packages that can change a result."""
-    found = {}
-    for name in RECORDED_VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def _gpu() -> GpuRecord:
+    import torch
 
-
-def cpu_quota(mount: Path = CGROUP, own: Path = OWN_CGROUP) -> int:
-    """Whole CPUs this process may use: its affinity, and a control group's limit where that is lower (at least 1).
-
-    Args:
-        mount: where the control groups are, version 2 or 1.
-        own: tells which one the process is in; the limits of those above it hold too.
-    """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = [limit for group in _groups(mount, own) if (limit := _limit(group)) is not None]
-    return max(1, math.floor(min([available, *limits])))
-
-
-def _groups(mount: Path, own: Path) -> Iterator[Path]:
-    """Directories that may limit this process. In a container its own group is usually the mounted root itself."""
-    yield from (mount, mount / "cpu")
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        root = mount if not controllers else mount / "cpu"
-        if not controllers or "cpu" in controllers.split(","):
-            here = root / path.lstrip("/")
-            yield from (one for one in (here, *here.parents) if one != root and one.is_relative_to(root))
-
-
-def _limit(group: Path) -> float | None:
-    """CPUs that a control group allows, or None where it sets no limit."""
-    try:
-        if (group / "cpu.max").exists():
-            quota, period = (group / "cpu.max").read_text().split()
-        else:
-            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return None if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
-    except (OSError, ValueError):
-        return None
+    gpu = torch.cuda.get_device_properties(0)
+    return {
+        "name": gpu.name, "memory_bytes": gpu.total_memory, "cuda": torch.version.cuda,
+        "fp32_matmul": torch.get_float32_matmul_precision(),
+    }  # fmt: skip
