@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from toolkit.bench.flops import BertShape
 from toolkit.bench.random_models import architecture_key, bert_base_config, build, cached_onnx, export_onnx
@@ -96,7 +96,8 @@ class BenchModel:
     @cached_property
     def parts(self) -> dict[str, int]:
         """Bytes of its weights by part of the model: as given where it is a bundle, else of the fp32 ONNX file."""
-        return weight_parts(self.bundle.weights if self.bundle else self.onnx)
+        parts = weight_parts(self.bundle.weights if self.bundle else self.onnx)
+        return {name: part.size_bytes for name, part in parts.items()}
 
     @property
     def score(self) -> float | None:
@@ -116,7 +117,7 @@ class BenchModel:
         found = (self.bundle.manifest.get("gates") or {}).get("reference_metrics") or {}
         return found.get(self.bundle.task.metric)
 
-    def _metric(self, entry: str) -> float | None:
+    def _metric(self, entry: Literal["metrics", "teacher_metrics"]) -> float | None:
         found = (self.bundle.manifest.get(entry) or {}).get(self.bundle.task.metric) if self.bundle else None
         return None if found is None else float(found)
 

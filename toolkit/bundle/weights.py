@@ -6,13 +6,14 @@ import json
 import math
 import re
 import struct
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import ToolkitError
 
-# what names of tensors and nodes say, the first that matches; "attention" before the layer's own "output"
+# patterns in the names of tensors and nodes, the first match decides: "attention" before the layer's own "output"
 PARTS = {
     "embeddings": r"embedding",
     "attention": r"attention|\battn\b",
@@ -22,83 +23,106 @@ PARTS = {
 }
 
 
+@dataclass
+class WeightPart:
+    """The share of one part of the model in a weight file.
+
+    Attributes:
+        size_bytes: bytes on disk.
+        parameters: numbers stored, constants of a graph included.
+    """
+
+    size_bytes: int = 0
+    parameters: int = 0
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A stored tensor. `label` is its name and, in ONNX, the names of the nodes that read it."""
+
+    label: str
+    size_bytes: int
+    parameters: int
+
+
+def weight_parts(path: Path) -> dict[str, WeightPart]:
+    """Split a weight file by part of the model, in the order of PARTS; the bytes add up to `file_bytes`.
+
+    A tensor belongs to the part that its name or, in ONNX, the nodes that read it name. "other" holds the graph, the
+    headers and the tensors that match no part.
+
+    Args:
+        path: model.onnx or model.safetensors.
+
+    Raises:
+        ToolkitError: not a file of its kind.
+    """
+    parts = {name: WeightPart() for name in PARTS}
+    for tensor in _safetensors_tensors(path) if path.suffix == ".safetensors" else _onnx_tensors(path):
+        part = parts[next(name for name, pattern in PARTS.items() if re.search(pattern, tensor.label))]
+        part.size_bytes += tensor.size_bytes
+        part.parameters += tensor.parameters
+    parts["other"].size_bytes += file_bytes(path) - sum(part.size_bytes for part in parts.values())
+    return parts
+
+
 def safetensors_parameters(path: Path) -> int:
-    """Numbers stored in a safetensors file, counted from its header alone.
+    """Count the numbers stored in a safetensors file, from its header alone.
 
     Raises:
         ToolkitError: not a safetensors file.
     """
+    return sum(tensor.parameters for tensor in _safetensors_tensors(path))
+
+
+def file_bytes(path: Path) -> int:
+    """Add up the bytes of a weight file and of the external data beside it (model.onnx.data, model.onnx_data)."""
+    siblings = (sibling for sibling in path.parent.iterdir() if sibling.name.startswith(path.name))
+    return sum(sibling.stat().st_size for sibling in siblings if sibling.is_file())
+
+
+def operators(path: Path) -> Counter[str]:
+    """Count the nodes of an ONNX graph by operator."""
+    return Counter(node.op_type for node in _read_graph(path).node)
+
+
+def _safetensors_tensors(path: Path) -> list[_Tensor]:
+    """Read a safetensors header: its length in 8 bytes, then JSON with shape and place of each tensor."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > path.stat().st_size - 8:
                 raise ValueError("its header is longer than the file")
             header = json.loads(file.read(length))
-        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    except (struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
+        return [
+            _Tensor(name, entry["data_offsets"][1] - entry["data_offsets"][0], math.prod(entry["shape"]))
+            for name, entry in header.items()
+            if name != "__metadata__"
+        ]
+    except (struct.error, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ToolkitError(f"{path} is not a safetensors file: {error}") from None
 
 
-def file_bytes(path: Path) -> int:
-    """Bytes of a weight file and of the external data beside it (model.onnx.data, model.onnx_data)."""
-    return sum(one.stat().st_size for one in path.parent.iterdir() if one.is_file() and one.name.startswith(path.name))
+def _onnx_tensors(path: Path) -> list[_Tensor]:
+    from onnx import TensorProto, helper
 
-
-def weight_parts(path: Path) -> dict[str, int]:
-    """Bytes of a weight file by part of the model, largest concern first: they add up to `file_bytes`.
-
-    A tensor belongs to the part that its name or, in ONNX, the nodes that read it name; "other" is the graph, headers
-    and tensors that nothing tells of.
-
-    Args:
-        path: model.onnx or model.safetensors.
-    """
-    parts = dict.fromkeys(PARTS, 0)
-    tensors = _safetensors_tensors(path) if path.suffix == ".safetensors" else _onnx_tensors(path)
-    for name, size in tensors:
-        parts[part_of(name)] += size
-    parts["other"] += file_bytes(path) - sum(parts.values())
-    return parts
-
-
-def part_of(name: str) -> str:
-    """The part of the model that a tensor's name, or the names around it, speak of."""
-    return next((part for part, pattern in PARTS.items() if re.search(pattern, name)), "other")
-
-
-def _safetensors_tensors(path: Path) -> list[tuple[str, int]]:
-    with path.open("rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-    found = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
-    return [(name, end - start) for name, (start, end) in found.items()]
-
-
-def _onnx_tensors(path: Path) -> list[tuple[str, int]]:
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
-    readers: dict[str, list[str]] = {}
+    graph = _read_graph(path)
+    readers: dict[str, list[str]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:
-            readers.setdefault(name, []).append(node.name)
-    bits = {onnx.TensorProto.INT4: 4, onnx.TensorProto.UINT4: 4}
-    return [
-        (
-            " ".join([one.name, *readers.get(one.name, [])]),
-            math.prod(one.dims)
-            * bits.get(one.data_type, 8 * onnx.helper.tensor_dtype_to_np_dtype(one.data_type).itemsize) // 8,
-        )
-        for one in graph.initializer
-    ]  # fmt: skip
+            readers[name].append(node.name)
+    four_bit = (TensorProto.INT4, TensorProto.UINT4)
+    tensors = []
+    for constant in graph.initializer:
+        parameters, kind = math.prod(constant.dims), constant.data_type
+        bits = 4 if kind in four_bit else 8 * helper.tensor_dtype_to_np_dtype(kind).itemsize
+        label = " ".join([constant.name, *readers[constant.name]])
+        tensors.append(_Tensor(label, parameters * bits // 8, parameters))
+    return tensors
 
 
-def operators(path: Path) -> Counter[str]:
-    """How often each operator stands in an ONNX graph."""
-    return Counter(node.op_type for node in read_graph(path).node)
-
-
-def read_graph(path: Path) -> Any:
-    """The graph of an ONNX file, without its external data.
+def _read_graph(path: Path) -> Any:
+    """Read the graph of an ONNX file without its external data.
 
     Raises:
         ToolkitError: not an ONNX file.

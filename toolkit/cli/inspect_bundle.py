@@ -8,48 +8,20 @@ its data. So the chain can be read when nothing but the last bundle is at hand.
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.tree import Tree
 
-from toolkit.bundle.format import Bundle, open_bundle
-from toolkit.bundle.weights import operators, read_graph
+from toolkit.bundle.format import Bundle, Manifest, Origin, open_bundle
+from toolkit.bundle.weights import operators, weight_parts
 from toolkit.config import Config, DistillConfig, ExportConfig, FinetuneConfig
 
 SHOWN_DIGITS = 12  # of a digest
 CONFIGS: dict[str, type[Config]] = {
     "teacher": FinetuneConfig, "student": DistillConfig, "general": DistillConfig, "onnx": ExportConfig,
 }  # fmt: skip
-# by words in a tensor's name or in that of the node that reads it; the first that fits
-GROUPS = {
-    "embeddings": ("embed",),
-    "attention": ("attention",),
-    "pooler and head": ("pooler", "classifier"),
-    "feed-forward and layer norms": ("layer", "intermediate", "ffn", "dense", "lin1", "lin2"),
-}
-REST = "constants"
-
-
-@dataclasses.dataclass
-class Group:
-    """Tensors of one part of a model: how many bytes they take and how many numbers they hold."""
-
-    size_bytes: int = 0
-    numbers: int = 0
-
-
-def tensor_groups(path: Path) -> dict[str, Group]:
-    """Sizes by part of the model, from a safetensors header or from an ONNX graph's constants."""
-    groups = {name: Group() for name in (*GROUPS, REST)}
-    for name, size_bytes, numbers in _onnx_tensors(path) if path.suffix == ".onnx" else _safetensors(path):
-        groups[name].size_bytes += size_bytes
-        groups[name].numbers += numbers
-    return {name: group for name, group in groups.items() if group.numbers}
 
 
 def inspect_bundle(path: str | Path) -> Tree:
@@ -65,7 +37,9 @@ def inspect_bundle(path: str | Path) -> Tree:
     tree.add(f"task: {_task(bundle)}, texts up to {bundle.max_length} tokens")
     _add_metrics(tree, manifest)
     _add_gates(tree, manifest.get("gates") or {})
-    _add_origins(tree.add("made from"), manifest)
+    _add_origins(made_from := tree.add("made from"), manifest)
+    if "made_from" not in manifest and (parent := manifest.get("parent")):
+        made_from.add(f"{parent[:SHOWN_DIGITS]}, by a toolkit that kept no more of it")
     _add_weights(tree, bundle)
     options = ", ".join(non_default_options(bundle.kind, manifest.get("config") or {}))
     tree.add(f"options other than the defaults: {options or 'none'}")
@@ -76,14 +50,14 @@ def inspect_bundle(path: str | Path) -> Tree:
     return tree
 
 
-def _add_metrics(tree: Tree, manifest: dict[str, Any]) -> None:
-    for key, name in (
-        ("metrics", "dev"),
-        ("start_metrics", "dev, before training"),
-        ("teacher_metrics", "its teacher"),
+def _add_metrics(tree: Tree, manifest: Manifest) -> None:
+    for name, metrics in (
+        ("dev", manifest.get("metrics")),
+        ("dev, before training", manifest.get("start_metrics")),
+        ("its teacher", manifest.get("teacher_metrics")),
     ):
-        if manifest.get(key):
-            tree.add(f"{name}: {_percentages(manifest[key])}")
+        if metrics:
+            tree.add(f"{name}: {_percentages(metrics)}")
 
 
 def _add_gates(tree: Tree, gates: dict[str, Any]) -> None:
@@ -95,7 +69,7 @@ def _add_gates(tree: Tree, gates: dict[str, Any]) -> None:
         branch.add(f"{one['name']}: {one['value']:.4g}, {bound}: {'held' if one['passed'] else 'MISSED'}")
 
 
-def _add_origins(branch: Tree, manifest: dict[str, Any]) -> None:
+def _add_origins(branch: Tree, manifest: Manifest | Origin) -> None:
     """The data of a bundle and what it was made from, each origin with its own below it."""
     for name, found in (manifest.get("data") or {}).items():
         for one in found if isinstance(found, list) else [found]:
@@ -110,21 +84,19 @@ def _add_origins(branch: Tree, manifest: dict[str, Any]) -> None:
         made_with = f"toolkit {one['versions']['tinybert-toolkit']}" if one.get("versions") else ""
         facts = ", ".join(str(fact) for fact in (digest, *told, made_with) if fact)
         _add_origins(branch.add(f"{role} {one['name']} ({one['kind']}): {facts}"), one)
-    if "made_from" not in manifest and manifest.get("parent"):
-        branch.add(f"{manifest['parent'][:SHOWN_DIGITS]}, by a toolkit that kept no more of it")
 
 
 def _add_weights(tree: Tree, bundle: Bundle) -> None:
     try:
-        groups = tensor_groups(bundle.weights)
+        parts = weight_parts(bundle.weights)
     except ImportError:
         tree.add("tensors and operators: pip install 'tinybert-toolkit[export]' to read the graph")
         return
-    total = sum(group.size_bytes for group in groups.values())
-    branch = tree.add(f"tensors: {_megabytes(total)}, {sum(group.numbers for group in groups.values()):,} numbers")
-    for name, group in groups.items():
-        share = f"{100 * group.size_bytes / total:.0f} %"
-        branch.add(f"{name}: {_megabytes(group.size_bytes)} ({share}), {group.numbers:,} numbers")
+    total = sum(part.size_bytes for part in parts.values())
+    branch = tree.add(f"weights: {_megabytes(total)}, {sum(part.parameters for part in parts.values()):,} numbers")
+    for name, part in parts.items():
+        percent = f"{100 * part.size_bytes / total:.0f} %"
+        branch.add(f"{name}: {_megabytes(part.size_bytes)} ({percent}), {part.parameters:,} numbers")
     if bundle.weights.suffix != ".onnx":
         return
     counted = operators(bundle.weights)
@@ -137,53 +109,13 @@ def _add_weights(tree: Tree, bundle: Bundle) -> None:
         )
 
 
-def non_default_options(kind: str, config: dict[str, Any]) -> Iterator[str]:
+def non_default_options(kind: str, config: Mapping[str, object]) -> Iterator[str]:
     """Options that were given or worked out, those with their default left out."""
     fields = {field.name: field.default for field in dataclasses.fields(CONFIGS[kind])} if kind in CONFIGS else {}  # type: ignore[arg-type]
     for name, value in config.items():
         default = fields.get(name, dataclasses.MISSING)
         if value != (list(default) if isinstance(default, tuple) else default):  # JSON has no tuples
             yield f"{name.replace('_', '-')} {value}"
-
-
-def _safetensors(path: Path) -> Iterator[tuple[str, int, int]]:
-    """(group, bytes, numbers) of each tensor: the file begins with the header's length and its JSON."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            begin, end = tensor["data_offsets"]
-            yield _group(name, {}), end - begin, math.prod(tensor["shape"])
-
-
-def _onnx_tensors(path: Path) -> Iterator[tuple[str, int, int]]:
-    """The same of each constant of a graph; what exporters named onnx::MatMul_42 is known by the node that reads it."""
-    from onnx import helper
-
-    graph = read_graph(path)
-    readers = {name: (node.name, node.output[0]) for node in reversed(graph.node) for name in node.input}
-    for one in graph.initializer:
-        numbers = math.prod(one.dims)
-        external = next((int(entry.value) for entry in one.external_data if entry.key == "length"), 0)
-        stored = len(one.raw_data) or external
-        yield (
-            _group(one.name, readers),
-            stored or numbers * helper.tensor_dtype_to_np_dtype(one.data_type).itemsize,
-            numbers,
-        )
-
-
-def _group(name: str, readers: dict[str, tuple[str, str]]) -> str:
-    """The part of the model that a tensor belongs to, by its own name, else by those of the nodes behind it in turn."""
-    label, output = name, name
-    for _ in range(5):
-        for group, words in GROUPS.items():
-            if any(word in label.lower() for word in words):
-                return group
-        if output not in readers:
-            break
-        label, output = readers[output]
-    return REST
 
 
 def _task(bundle: Bundle) -> str:
