@@ -29,7 +29,7 @@ from export.triton import write_triton
 from export.tuning import fastest, run_trials
 from export.tuning_candidates import TuningInputs, all_candidates, heads_and_hidden
 from export.verify import GraphVerifier, gates_json, require_gates
-from toolkit.bundle.format import Bundle, check_output_path, open_bundle, write_bundle
+from toolkit.bundle.format import Bundle, Manifest, check_output_path, new_manifest, open_bundle, write_bundle
 from toolkit.bundle.provenance import origin
 from toolkit.config import ExportConfig
 from toolkit.console import echo, show_table
@@ -54,7 +54,7 @@ class ExportJob:
     source: Bundle
     config: ExportConfig
     staging: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 def run_export(config: ExportConfig) -> Bundle:
@@ -68,12 +68,11 @@ def run_export(config: ExportConfig) -> Bundle:
     source = open_bundle(config.source)
     _check_source(source, Path(config.out))
     dev = load_dev(source.task, config.data)
-    manifest: dict[str, Any] = {
-        "kind": "onnx", "task": source.manifest["task"], "precision": config.precision,
-        "max_length": source.max_length, "parent": source.digest, "config": config.to_dict(),
-        "made_from": {source.kind: origin(config.source)},
-        "seed": source.manifest.get("seed"), "data": {"dev": dev.digest},
-    }  # fmt: skip
+    manifest = new_manifest(
+        "onnx", source.manifest["task"], precision=config.precision, max_length=source.max_length,
+        parent=source.digest, made_from={source.kind: origin(config.source)}, config=config.to_dict(),
+        seed=source.manifest.get("seed"), data={"dev": dev.digest},
+    )  # fmt: skip
     if "teacher_metrics" in source.manifest:
         manifest["teacher_metrics"] = source.manifest["teacher_metrics"]  # for reports of the fraction that is kept
     with write_bundle(config.out, manifest) as staging:
@@ -159,7 +158,7 @@ def _write_int8(job: ExportJob, verifier: GraphVerifier, model: Any, fp32: Path)
     """Write the int8 graph, calibrated where there is text; with --tune, the fastest candidate that passes."""
     graph, calibration, words, encoded, rows = onnx.load(fp32), None, None, None, np.empty(0, dtype=np.int64)
     if (split := calibration_text(job.source, job.config)) is not None:
-        job.manifest["data"]["calibration"] = split.digest
+        job.manifest["data"] = {**job.manifest["data"], "calibration": split.digest}
         encoded = TextEncoder(job.staging, job.source.max_length).encode(split.texts, split.pairs)
         rows = choose_rows(encoded.lengths, SEED)
         if not is_quantization_aware(job.source):
@@ -198,7 +197,7 @@ def _tune(job: ExportJob, verifier: GraphVerifier, inputs: TuningInputs) -> None
     assert best.path is not None
     for file in best.path.parent.glob(f"{MODEL}*"):
         shutil.move(file, job.staging / file.name)
-    job.manifest.update(precision=best.candidate.precision, quantization={"candidate": best.candidate.name})
+    job.manifest.update({"precision": best.candidate.precision, "quantization": {"candidate": best.candidate.name}})
     echo(f"fastest that passes: {best.candidate.name}, {best.latency_ms:.3f} ms a text")
 
 

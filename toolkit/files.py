@@ -1,4 +1,4 @@
-"""Hashes of files and canonical JSON, and writes that leave the old file or the new one, never a part."""
+"""File hashes, canonical JSON, and writes that leave the old file or folder or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -10,44 +10,94 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from toolkit.errors import ToolkitError
 
 
-@contextmanager
-def atomic_file(out: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of `out` on a clean exit, and is removed on any other."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent)
-        os.close(handle)
-    except OSError as error:
-        raise ToolkitError(f"cannot write in {out.parent}: {error.strerror}", fix="another --out") from error
-    partial = Path(name)
-    try:
-        yield partial
-        partial.chmod(0o644)  # mkstemp's own is for one user's eyes
-        partial.replace(out)
-    except OSError as error:
-        raise ToolkitError(f"cannot write {out}: {error.strerror or error}", fix="another --out") from error
-    finally:
-        partial.unlink(missing_ok=True)
+class FileRecord(TypedDict):
+    """Size and SHA-256 of a file, as manifests store them."""
+
+    size_bytes: int
+    sha256: str
 
 
-def file_record(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of one file, as `bundle.json` stores them."""
+def file_record(path: Path) -> FileRecord:
+    """Measure and hash one file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"size_bytes": path.stat().st_size, "sha256": digest}
 
 
 def canonical_json(value: Any) -> bytes:
-    """One spelling for one value, so that equal manifests are equal bytes."""
+    """Encode a value in the only spelling that it has, so that equal manifests are equal bytes."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def replace(staging: Path, target: Path) -> None:
-    """Rename a finished folder to `target`; what stood there stays until the new one is in its place."""
+@contextmanager
+def atomic_file(out: Path, *, fix: str = "another --out") -> Iterator[Path]:
+    """Yield a temporary sibling; on a clean exit flush it to the disk and rename it to `out`, else remove it.
+
+    Args:
+        out: the file to write; an older one is replaced.
+        fix: the advice in the error.
+
+    Raises:
+        ToolkitError: `out` cannot be written.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent)
+        os.close(handle)
+    except OSError as error:
+        raise ToolkitError(f"cannot write in {out.parent}: {error.strerror}", fix=fix) from error
+    partial = Path(name)
+    try:
+        yield partial
+        partial.chmod(0o644)  # mkstemp lets nobody but the owner read
+        _flush(partial)
+        partial.replace(out)
+    except OSError as error:
+        raise ToolkitError(f"cannot write {out}: {error.strerror or error}", fix=fix) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(out: Path) -> Iterator[Path]:
+    """Yield a temporary sibling; on a clean exit flush its files and rename it to `out`, else remove it.
+
+    Args:
+        out: the folder to write; an older one stays until the new one can take its place.
+
+    Raises:
+        ToolkitError: the folder around `out` cannot be written.
+    """
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    except OSError as error:
+        raise ToolkitError(f"cannot write in {out.parent}: {error.strerror}", fix="another --out") from error
+    try:
+        yield staging
+        staging.chmod(0o755)  # mkdtemp's 0700 locks out the user that a server runs as
+        flush_directory(staging)
+        _replace(staging, out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def flush_directory(folder: Path) -> None:
+    """Write every file of a folder through to the disk: a renamed folder must never point at unwritten bytes."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _flush(path)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _replace(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.rename(target)
         return

@@ -8,11 +8,21 @@ appendix); those of `rotten-tomatoes` are this project's: two cores finish in mi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from toolkit.errors import ToolkitError
 
 Kind = Literal["classification", "regression", "multi_label"]
+
+
+class TaskRecord(TypedDict):
+    """The entries of a task that a bundle keeps: enough to serve and to score."""
+
+    name: str
+    kind: Kind
+    labels: list[str]
+    metrics: list[str]
+    pair: bool
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Task:
         """The metric that selects the best step and that gates are stated in."""
         return self.metrics[0]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> TaskRecord:
         """Give what serving and scoring need, as a bundle keeps it; nothing about where data lies."""
         return {
             "name": self.name, "kind": self.kind, "labels": list(self.labels), "metrics": list(self.metrics),
@@ -59,7 +69,7 @@ class Task:
         }  # fmt: skip
 
     @staticmethod
-    def from_dict(stored: dict[str, Any], max_length: int) -> Task:
+    def from_dict(stored: TaskRecord, max_length: int) -> Task:
         """Rebuild a task from a bundle. A task of the table gets its own columns, any other one those of `auto`."""
         pair = "text_pair" if stored.get("pair") else None
         own = Task(name=stored["name"], labels=(), pair_column=pair, tsv=("text", pair, "label"))

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 from toolkit.console import quiet_libraries
 from toolkit.errors import ToolkitError
+from toolkit.files import atomic_file
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET = 17
@@ -84,15 +84,8 @@ def export_onnx(config: Mapping[str, Any], path: Path) -> None:
     }
     axes: dict[str, dict[int, str]] = {name: {0: "batch", 1: "length"} for name in names}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    try:
-        _trace(model, {name: sample[name] for name in names}, Path(partial), axes)
-        with open(partial, "rb") as file:  # a renamed file must never hold unwritten bytes: the cache is kept
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    with atomic_file(path, fix="set XDG_CACHE_HOME to a folder that can be written") as partial:
+        _trace(model, {name: sample[name] for name in names}, partial, axes)
 
 
 def cached_onnx(config: Mapping[str, Any]) -> Path:

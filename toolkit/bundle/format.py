@@ -1,9 +1,8 @@
-"""The bundle: the one thing that flows between commands.
+"""The bundle: a directory that Hugging Face's own classes open, plus `bundle.json`, its manifest.
 
-A bundle is a directory that Hugging Face's own classes open too, plus `bundle.json`, which says what it is and
-holds the SHA-256 and size of every other file. It is written to a temporary sibling and renamed into place, so a
-crash leaves the old bundle or none. `bundle.json` is written in one canonical form and holds the SHA-256 of its own
-other entries: the bundle's digest, by which a child names its parent.
+The manifest holds what the bundle is, and the SHA-256 and size of every other file. It is written in canonical JSON and
+holds the SHA-256 of its own other entries: the digest, by which a child names its parent. A bundle is written to a
+temporary sibling and renamed into place, so a crash leaves the old bundle or none.
 """
 
 from __future__ import annotations
@@ -11,52 +10,113 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Required, TypedDict, cast
 
 from toolkit.errors import ToolkitError
-from toolkit.files import canonical_json, file_record, replace
+from toolkit.files import FileRecord, atomic_directory, canonical_json, file_record
 from toolkit.measurement.environment import tool_versions
-from toolkit.tasks import Task
+from toolkit.tasks import Task, TaskRecord
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 WEIGHTS = ("model.onnx", "1/model.onnx", "model.safetensors")  # in 1/ where the bundle is laid out for Triton
-KINDS = ("teacher", "student", "general", "onnx")
 REQUIRED = ("config.json", "tokenizer.json")
+Kind = Literal["teacher", "student", "general", "onnx"]
+
+
+class Origin(TypedDict, total=False):
+    """A bundle or model that another bundle was made from, with its own origins.
+
+    A bundle keeps the entries of its manifest that matter; a model has kind "model" and its weights' SHA-256 or the
+    hub's commit.
+    """
+
+    kind: Required[str]
+    name: Required[str]
+    digest: str
+    precision: str
+    max_length: int
+    seed: int | None
+    metrics: dict[str, float]
+    data: Mapping[str, object]
+    versions: dict[str, str]
+    made_from: dict[str, Origin]
+    weights_sha256: str
+    revision: str
+
+
+class Manifest(TypedDict, total=False):
+    """The entries of `bundle.json`. `finalize` adds the last four; students and exports add those in the middle."""
+
+    kind: Required[Kind]
+    task: Required[TaskRecord | None]  # None: a general student
+    precision: Required[str]  # of the weights: fp32, fp16, int8, ...
+    max_length: Required[int]
+    parent: Required[str | None]  # digest of the bundle that it was made from
+    config: Required[Mapping[str, object]]  # options of the command
+    seed: Required[int | None]
+    metrics: Required[dict[str, float]]  # on dev
+    made_from: dict[str, Origin]  # by role
+    data: Mapping[str, object]  # digests of the splits, or the record of a corpus
+
+    start_metrics: dict[str, float]
+    teacher_metrics: dict[str, float]
+    layer_map: list[int]
+    stages: Mapping[str, object]
+    graph: Mapping[str, object]
+    vocabulary: Mapping[str, object]
+    quantization: dict[str, Any]
+    tuning: list[Any]
+    gates: dict[str, Any]
+
+    format_version: int
+    versions: dict[str, str]
+    files: dict[str, FileRecord]
+    digest: str
+
+
+def new_manifest(
+    kind: Kind, task: TaskRecord | None, *, max_length: int, parent: str | None, made_from: dict[str, Origin],
+    config: Mapping[str, object], seed: int | None, data: Mapping[str, object],
+    metrics: dict[str, float] | None = None, precision: str = "fp32",
+) -> Manifest:  # fmt: skip
+    """Make the entries that every command writes; the caller adds its own."""
+    return {
+        "kind": kind, "task": task, "precision": precision, "max_length": max_length, "parent": parent,
+        "made_from": made_from, "config": config, "seed": seed, "data": data, "metrics": metrics or {},
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle. `manifest` is `bundle.json` as it stands on disk; the properties read it."""
+    """A bundle that was opened and verified; its properties read the manifest."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the manifest, and through its file list of everything in the bundle."""
-        return str(self.manifest["digest"])
+        """SHA-256 of the manifest, and through its list of files of everything in the bundle."""
+        return self.manifest["digest"]
 
     @property
-    def kind(self) -> str:
-        """One of KINDS; a general bundle is not task-specific yet."""
-        return str(self.manifest["kind"])
+    def kind(self) -> Kind:
+        """The command's product: teacher, student, general student, or ONNX export."""
+        return self.manifest["kind"]
 
     @property
     def precision(self) -> str:
-        """Of the weights: fp32, fp16 or int8."""
-        return str(self.manifest["precision"])
+        """Precision of the weights: fp32, fp16 or int8."""
+        return self.manifest["precision"]
 
     @property
     def max_length(self) -> int:
         """Tokens at which inputs are truncated, special ones included."""
-        return int(self.manifest["max_length"])
+        return self.manifest["max_length"]
 
     @property
     def task(self) -> Task:
@@ -65,12 +125,12 @@ class Bundle:
         Raises:
             ToolkitError: a general student, which has learnt none yet.
         """
-        if self.manifest["task"] is None:
+        if (task := self.manifest["task"]) is None:
             raise ToolkitError(
                 f"{self.path} is a general student: it has not learnt a task yet",
                 fix=f"toolkit distill --teacher DIR --task TASK --init {self.path} --out DIR",
             )
-        return Task.from_dict(self.manifest["task"], self.max_length)
+        return Task.from_dict(task, self.max_length)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -85,13 +145,12 @@ class Bundle:
     @property
     def weight_bytes(self) -> int:
         """Bytes of every file the model itself needs, external ONNX data included (10^6 bytes are one MB)."""
-        return sum(
-            int(entry["size_bytes"]) for name, entry in self.manifest["files"].items() if name.startswith(WEIGHTS)
-        )
+        files = self.manifest["files"].items()
+        return sum(record["size_bytes"] for name, record in files if name.startswith(WEIGHTS))
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a directory claims to be a bundle; nothing is verified."""
+    """Return whether a directory holds a manifest; nothing is verified."""
     return (path / MANIFEST).is_file()
 
 
@@ -107,46 +166,37 @@ def open_bundle(path: str | Path) -> Bundle:
     for path in root.rglob("*"):
         _refuse_link_out(root, path)
     manifest = _parse_manifest(root, raw)
-    for name, entry in manifest["files"].items():
-        _check_file(root, name, entry)
+    for name, record in manifest["files"].items():
+        _check_file(root, name, record)
     return Bundle(root, manifest)
 
 
 @contextmanager
-def write_bundle(out: str | Path, manifest: dict[str, Any]) -> Iterator[Path]:
-    """Yield a staging directory; on a clean exit seal it with `bundle.json` and rename it to `out`.
+def write_bundle(out: str | Path, manifest: Manifest) -> Iterator[Path]:
+    """Yield a staging directory; on a clean exit add `bundle.json` and rename the directory to `out`.
 
-    The caller saves the model and tokenizer files there, and may add entries to `manifest` until the exit.
-    `format_version`, `versions` and `files` are filled in here. On an exception nothing is left behind.
+    The caller saves the model and tokenizer files there, and may add entries to `manifest` until the exit. After an
+    exception nothing is left behind.
 
     Raises:
         ToolkitError: `out` exists and is not a bundle (it is never overwritten), or its parent cannot be written.
     """
-    target = Path(out)
-    check_output_path(target)
-    try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    except OSError as error:
-        raise ToolkitError(f"cannot write in {target.parent}: {error.strerror}", fix="another --out") from error
-    try:
+    check_output_path(Path(out))
+    with atomic_directory(Path(out)) as staging:
         yield staging
-        staging.chmod(0o755)  # mkdtemp's 0700 would lock out the user a server runs as
         finalize(staging, manifest)
-        replace(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def check_output_path(target: Path, marker: str = MANIFEST, what: str = "bundle") -> None:
-    """Refuse early, before hours of training, a target that could not be written at the end.
+    """Refuse a target that cannot be written, before hours of training.
 
     Args:
         target: the folder to make.
-        marker: the file by which an earlier one of its kind, which may be replaced, is known.
-        what: its kind, in words.
+        marker: the file that marks an earlier folder of the same kind, which may be replaced.
+        what: the kind, in words.
 
     Raises:
-        ToolkitError: it exists and is something else, or cannot be written.
+        ToolkitError: the target exists and is something else, or cannot be written.
     """
     if target.name in ("", ".."):
         raise ToolkitError(f"--out {target} cannot be replaced as a whole", expected="the path of a folder to make")
@@ -164,14 +214,14 @@ def check_output_path(target: Path, marker: str = MANIFEST, what: str = "bundle"
         raise ToolkitError(f"{target.parent} is not writable", fix="another --out")
 
 
-def manifest_digest(manifest: dict[str, Any]) -> str:
-    """SHA-256 of a manifest's canonical form without its `digest` entry."""
+def manifest_digest(manifest: Mapping[str, object]) -> str:
+    """Hash a manifest's canonical form without its `digest` entry (SHA-256)."""
     rest = {key: value for key, value in manifest.items() if key != "digest"}
     return hashlib.sha256(canonical_json(rest)).hexdigest()
 
 
-def finalize(staging: Path, manifest: dict[str, Any]) -> None:
-    """Complete a manifest with versions, files and digest, and write it and all files through to the disk."""
+def finalize(staging: Path, manifest: Manifest) -> None:
+    """Complete a manifest with format, versions, files and digest, and write it beside the files."""
     manifest["format_version"] = FORMAT_VERSION
     manifest["versions"] = tool_versions()
     files = sorted(path for path in staging.rglob("*") if path.is_file())
@@ -180,9 +230,6 @@ def finalize(staging: Path, manifest: dict[str, Any]) -> None:
     assert not missing, f"a bundle needs {missing}"
     manifest["digest"] = manifest_digest(manifest)
     (staging / MANIFEST).write_bytes(canonical_json(manifest))
-    for path in [*files, staging / MANIFEST]:  # renamed names must never point at unwritten bytes
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def _read_manifest(root: Path) -> bytes:
@@ -198,7 +245,7 @@ def _read_manifest(root: Path) -> bytes:
         ) from None
 
 
-def _parse_manifest(root: Path, raw: bytes) -> dict[str, Any]:
+def _parse_manifest(root: Path, raw: bytes) -> Manifest:
     broken = ToolkitError(
         f"{root / MANIFEST} is damaged: it is not as it was written",
         fix=f"make {root} again, or restore it from a good copy",
@@ -221,23 +268,23 @@ def _parse_manifest(root: Path, raw: bytes) -> dict[str, Any]:
         raise broken
     if not any(name in manifest["files"] for name in WEIGHTS):
         raise ToolkitError(f"{root} holds no weights", expected=" or ".join(WEIGHTS), fix=f"make {root} again")
-    return manifest
+    return cast(Manifest, manifest)
 
 
 def _refuse_link_out(root: Path, path: Path) -> None:
-    """What a runtime opens by itself, listed or not, it would open through a link too."""
+    """Refuse a link that leaves the bundle, listed or not: a runtime may open the file by itself."""
     if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
         raise ToolkitError(f"{path} is a link out of the bundle", fix=f"make {root} again, or copy the file in")
 
 
-def _check_file(root: Path, name: str, entry: dict[str, Any]) -> None:
+def _check_file(root: Path, name: str, record: FileRecord) -> None:
     fix = f"make {root} again, or restore it from a good copy"
     path = root / name
     inside = path.resolve().is_relative_to(root.resolve())
     if not inside or not path.is_file():
         raise ToolkitError(f"{path} is missing: {MANIFEST} lists it", fix=fix)
     size = path.stat().st_size
-    if size != entry["size_bytes"]:
-        raise ToolkitError(f"{path} is damaged: {size:,} bytes, {MANIFEST} says {entry['size_bytes']:,}", fix=fix)
-    if file_record(path)["sha256"] != entry["sha256"]:
+    if size != record["size_bytes"]:
+        raise ToolkitError(f"{path} is damaged: {size:,} bytes, {MANIFEST} says {record['size_bytes']:,}", fix=fix)
+    if file_record(path)["sha256"] != record["sha256"]:
         raise ToolkitError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}", fix=fix)

@@ -1,17 +1,19 @@
-"""The chain from a bundle back to its teacher and data, and whether a bundle is what a command would make again."""
+"""Provenance: the origins that a bundle records, and results that a command reuses instead of making them again."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from toolkit.bundle.format import Bundle, is_bundle, open_bundle
+from toolkit.bundle.format import Bundle, Origin, is_bundle, open_bundle
 from toolkit.console import echo
 from toolkit.files import file_record
 
 Result = TypeVar("Result")
+# entries of a bundle's manifest that go into the manifests of its descendants
+ORIGIN_ENTRIES = ("kind", "digest", "precision", "max_length", "seed", "metrics", "data", "versions", "made_from")
 
 
 def was_made_with(bundle: Bundle, config: Any, parent: Bundle | None) -> bool:
@@ -53,14 +55,11 @@ def run_or_reuse(
     return stored
 
 
-KEPT = ("kind", "digest", "precision", "max_length", "seed", "metrics", "data", "versions", "made_from")
-
-
-def origin(name: str, revision: str | None = None) -> dict[str, Any]:
-    """What goes into the manifest of a bundle made from `name`: a bundle, a directory or a name on the hub.
+def origin(name: str, revision: str | None = None) -> Origin:
+    """Describe a source for the manifest of what is made from it.
 
     Args:
-        name: as given on the command line.
+        name: a bundle, a directory or a name on the hub, as on the command line.
         revision: the hub's commit, where the model comes from there.
 
     Raises:
@@ -68,10 +67,12 @@ def origin(name: str, revision: str | None = None) -> dict[str, Any]:
     """
     path = Path(name)
     if is_bundle(path):
-        manifest = open_bundle(path).manifest
-        kept = {key: manifest[key] for key in KEPT if manifest.get(key) is not None}
-        return {**kept, "name": name}
-    found: dict[str, Any] = {"kind": "model", "name": name}
+        entries = open_bundle(path).manifest.items()
+        kept = {key: value for key, value in entries if key in ORIGIN_ENTRIES and value is not None}
+        return cast(Origin, {**kept, "name": name})
+    source: Origin = {"kind": "model", "name": name}
     if (path / "model.safetensors").is_file():
-        found["weights_sha256"] = file_record(path / "model.safetensors")["sha256"]
-    return found if revision is None else {**found, "revision": revision}
+        source["weights_sha256"] = file_record(path / "model.safetensors")["sha256"]
+    if revision is not None:
+        source["revision"] = revision
+    return source

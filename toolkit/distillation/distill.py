@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toolkit.bundle.format import Bundle, check_output_path
+from toolkit.bundle.format import Bundle, Origin, check_output_path, new_manifest
 from toolkit.config import LAYER_LOSSES, DistillConfig
 from toolkit.console import echo
 from toolkit.distillation.data import DistillationData
@@ -46,7 +46,7 @@ class Distillation:
     data: DistillationData
     teacher_metrics: Metrics
     start_metrics: Metrics
-    made_from: dict[str, Any]
+    made_from: dict[str, Origin]
 
 
 def run_distill(config: DistillConfig) -> Bundle:
@@ -138,12 +138,13 @@ def write(
 ) -> Bundle:
     """Write the student with its manifest and report as a bundle to `config.out`."""
     source, models, data = prepared.source, prepared.models, prepared.data
-    manifest = {
-        "kind": "student", "task": data.task.to_dict(), "precision": "fp32", "max_length": data.task.max_length,
-        "parent": source.digest, "config": config.to_dict(), "made_from": prepared.made_from, "seed": config.seed,
-        "metrics": metrics, "start_metrics": prepared.start_metrics, "teacher_metrics": prepared.teacher_metrics,
-        "layer_map": list(models.mapping), "data": data.digests,
-        "stages": {name: result.to_dict() for name, result in stages.items()},
+    manifest = new_manifest(
+        "student", data.task.to_dict(), max_length=data.task.max_length, parent=source.digest,
+        made_from=prepared.made_from, config=config.to_dict(), seed=config.seed, data=data.digests, metrics=metrics,
+    )  # fmt: skip
+    manifest |= {
+        "start_metrics": prepared.start_metrics, "teacher_metrics": prepared.teacher_metrics,
+        "layer_map": list(models.mapping), "stages": {name: result.to_dict() for name, result in stages.items()},
     }  # fmt: skip
     report = partial(write_run_report, manifest, phases, models, data.dev_encoded, data.encoder)
     bundle = write_model(config.out, manifest, models.student, source, report)

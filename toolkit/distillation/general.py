@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from toolkit.bundle.format import Bundle, check_output_path
+from toolkit.bundle.format import Bundle, check_output_path, new_manifest
 from toolkit.config import DistillConfig
 from toolkit.console import echo
 from toolkit.data.corpus import PackedCorpus, pack_corpus
@@ -53,12 +53,11 @@ def run_general(config: DistillConfig) -> Bundle:
                     "general", models, corpus, schedule, checkpoints, weights=config.weights,
                     relation_heads=config.relation_heads,
                 )  # fmt: skip
-            manifest = {
-                "kind": "general", "task": None, "precision": "fp32", "max_length": corpus.length,
-                "parent": source.digest, "made_from": made_from, "config": config.to_dict(), "seed": config.seed,
-                "metrics": {}, "layer_map": list(models.mapping), "stages": {"general": result.to_dict()},
-                "data": corpus.record,
-            }  # fmt: skip
+            manifest = new_manifest(
+                "general", None, max_length=corpus.length, parent=source.digest, made_from=made_from,
+                config=config.to_dict(), seed=config.seed, data=corpus.record,
+            )  # fmt: skip
+            manifest |= {"layer_map": list(models.mapping), "stages": {"general": result.to_dict()}}
 
             def write_more(staging: Path) -> None:
                 save_projections(models.projections, staging)

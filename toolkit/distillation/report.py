@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
+from toolkit.bundle.format import Manifest
 from toolkit.data.tokenization import TextEncoder, TokenizedInputs
 from toolkit.distillation import plots
 from toolkit.distillation.attention_maps import AttentionMap, ModelSize, attention_maps, describe
@@ -78,7 +79,7 @@ class PhaseTimer:
 
 
 def write_run_report(
-    manifest: dict[str, Any], phases: PhaseTimer, models: ModelPair, texts: TokenizedInputs, encoder: TextEncoder,
+    manifest: Manifest, phases: PhaseTimer, models: ModelPair, texts: TokenizedInputs, encoder: TextEncoder,
     staging: Path,
 ) -> None:  # fmt: skip
     """Write report.json and report.html beside the student's weights.
@@ -94,7 +95,7 @@ def write_run_report(
     content = {
         "schema_version": SCHEMA_VERSION, "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "phases": {name: round(seconds, 2) for name, seconds in phases.seconds.items()}, "versions": tool_versions(),
-        **{name: manifest[name] for name in FROM_MANIFEST if name in manifest},
+        **{name: value for name, value in manifest.items() if name in FROM_MANIFEST},
         "student": describe(models.student), "teacher": describe(models.teacher),
         "attention": attention_maps(models.student, models.teacher, models.mapping, texts, encoder.tokens),
     }  # fmt: skip

@@ -15,10 +15,11 @@ from toolkit.config import DistillConfig
 from toolkit.console import echo, show_table
 from toolkit.distillation.distill import run_distill
 from toolkit.errors import ToolkitError
-from toolkit.files import canonical_json
+from toolkit.files import atomic_file, canonical_json
 from toolkit.training.distributed import distributed_state
 
 FIGURES = ("teacher", "start", "student", "retention")
+SEED_FILES = ("seed-", "summary.json")  # with a dot before them while they are written
 
 
 def run_seeds(config: DistillConfig) -> dict[str, Any]:
@@ -38,7 +39,8 @@ def run_seeds(config: DistillConfig) -> dict[str, Any]:
         raise ToolkitError(f"the seeds in {out} learnt from different data", fix=f"remove {out} and run again")
     summary = summarize(bundles)
     if distributed_state().is_main_process:
-        (out / "summary.json").write_bytes(canonical_json(summary))
+        with atomic_file(out / "summary.json") as partial:
+            partial.write_bytes(canonical_json(summary))
     metric = summary["metric"]
     rows = [[str(one["seed"]), *(f"{one[name]:.2f}" for name in FIGURES)] for one in summary["seeds"]]
     rows.append(["mean", *(f"{summary['mean'][name]:.2f}" for name in FIGURES)])
@@ -50,10 +52,12 @@ def run_seeds(config: DistillConfig) -> dict[str, Any]:
 
 def summarize(bundles: Sequence[Bundle]) -> dict[str, Any]:
     """The task's metric in % of teacher, start and student, the share kept; mean and sample deviation over seeds."""
-    metric, rows = bundles[0].task.metric, []
+    metric = bundles[0].task.metric
+    rows: list[dict[str, Any]] = []
     for bundle in bundles:
-        names = {"teacher": "teacher_metrics", "start": "start_metrics", "student": "metrics"}
-        row = {name: 100 * bundle.manifest[key][metric] for name, key in names.items()}
+        manifest = bundle.manifest
+        scores = (manifest["teacher_metrics"], manifest["start_metrics"], manifest["metrics"])
+        row = {name: 100 * metrics[metric] for name, metrics in zip(FIGURES, scores, strict=False)}
         kept = 100 * row["student"] / row["teacher"] if row["teacher"] > 0 else 0.0
         rows.append({"seed": bundle.manifest["seed"], "digest": bundle.digest, **row, "retention": kept})
     columns = {name: [row[name] for row in rows] for name in FIGURES}
@@ -66,8 +70,10 @@ def summarize(bundles: Sequence[Bundle]) -> dict[str, Any]:
 
 def _check_folder(out: Path) -> None:
     """Seeds lie side by side in a folder of their own."""
-    strange = [] if not out.is_dir() else [p.name for p in out.iterdir() if not p.name.lstrip(".").startswith("seed-")]
-    if out.is_file() or set(strange) - {"summary.json"}:
+    strange = (
+        [] if not out.is_dir() else [p.name for p in out.iterdir() if not p.name.lstrip(".").startswith(SEED_FILES)]
+    )
+    if out.is_file() or strange:
         raise ToolkitError(
             f"--out {out} holds something else than seeds" + (f": {sorted(strange)[0]}" if strange else ""),
             expected="a new path, or the folder of an earlier --seeds", fix="another --out",

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from toolkit.bundle.format import Bundle, is_bundle, open_bundle
+from toolkit.bundle.format import Bundle, Origin, is_bundle, open_bundle
 from toolkit.bundle.provenance import origin
 from toolkit.errors import ToolkitError, require_packages
 from toolkit.tasks import Task
@@ -55,7 +55,7 @@ class Source:
         return self.bundle.digest if self.bundle else None
 
     @property
-    def origin(self) -> dict[str, Any]:
+    def origin(self) -> Origin:
         """For the manifest of what is made from it."""
         return origin(self.name, getattr(self.config, "_commit_hash", None))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from toolkit.errors import ToolkitError
-from toolkit.files import canonical_json
+from toolkit.files import atomic_file, canonical_json, flush_directory
 from toolkit.training.distributed import distributed_state
 
 COMMAND, PROGRESS = "command.json", "progress.json"
@@ -88,7 +87,7 @@ class Checkpoints:
             self._wait()
             if self._main:
                 _write(staging / PROGRESS, progress)
-                _sync(staging)
+                flush_directory(staging)
                 older = self._whole(stage)
                 staging.rename(self.path / f"{stage}-{step}")
                 for path in older:
@@ -97,6 +96,7 @@ class Checkpoints:
             OSError,
             RuntimeError,
             SafetensorError,
+            ToolkitError,
         ) as error:  # torch and safetensors raise their own
             self._give_up(staging, stage, error)
         self._wait()
@@ -165,16 +165,8 @@ def _step(path: Path) -> int:
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}")
-    partial.write_bytes(canonical_json(value))
-    partial.rename(path)
-
-
-def _sync(folder: Path) -> None:
-    """A renamed directory must never point at unwritten bytes."""
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    with atomic_file(path) as partial:
+        partial.write_bytes(canonical_json(value))
 
 
 def _short(value: Any) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from toolkit.bundle.format import Bundle, check_output_path
+from toolkit.bundle.format import Bundle, check_output_path, new_manifest
 from toolkit.config import FinetuneConfig
 from toolkit.console import echo
 from toolkit.data.datasets import load_split, resolve_task
@@ -57,12 +57,12 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
                 evaluate=dev_metric, checkpoints=checkpoints,
             )  # fmt: skip
             metrics = evaluate(task, model_logits(model, dev_encoded), dev.labels)
-            manifest = {
-                "kind": "teacher", "task": task.to_dict(), "precision": "fp32", "max_length": task.max_length,
-                "parent": source.digest, "made_from": {"encoder": source.origin},
-                "config": config.to_dict(), "seed": config.seed, "metrics": metrics,
-                "data": inputs, "stages": {"finetune": fitted.to_dict()},
-            }  # fmt: skip
+            manifest = new_manifest(
+                "teacher", task.to_dict(), max_length=task.max_length, parent=source.digest,
+                made_from={"encoder": source.origin}, config=config.to_dict(), seed=config.seed, data=inputs,
+                metrics=metrics,
+            )  # fmt: skip
+            manifest["stages"] = {"finetune": fitted.to_dict()}
             bundle = write_model(config.out, manifest, model, source)
     baseline = majority_baseline(task, dev.labels)
     echo(f"teacher: dev {task.metric} {100 * metrics[task.metric]:.2f} (always the same answer: {100 * baseline:.2f})")

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from toolkit.bundle.format import Bundle, open_bundle, write_bundle
+from toolkit.bundle.format import Bundle, Manifest, open_bundle, write_bundle
 from toolkit.models.loading import Source
 from toolkit.training.distributed import distributed_state
 
 
 def write_model(
-    out: str, manifest: dict[str, Any], model: Any, source: Source, more: Callable[[Path], None] | None = None
+    out: str, manifest: Manifest, model: Any, source: Source, more: Callable[[Path], None] | None = None
 ) -> Bundle:
     """Write a model with its source's tokenizer as a bundle; of several processes the first writes, the others wait.
 

@@ -54,7 +54,7 @@ def test_no_token_is_lost_added_or_padded(documents: list[list[str]], length: in
         if not expected:
             with pytest.raises(ToolkitError, match="holds no text"):
                 pack_corpus([str(path / "text.txt")], path / "tokenizer.json", length=length, stem=path / "out")
-            assert sorted(one.name for one in path.iterdir()) == ["text.txt", "tokenizer.json"]
+            assert sorted(file.name for file in path.iterdir()) == ["text.txt", "tokenizer.json"]
             return
         found = bodies(pack_corpus([str(path / "text.txt")], path / "tokenizer.json", length=length, stem=path / "out"))
     assert found[: len(expected)] == expected
@@ -64,7 +64,7 @@ def test_no_token_is_lost_added_or_padded(documents: list[list[str]], length: in
 
 
 def test_files_of_every_form_give_the_same_tokens(tokenizer_file: Path, tmp_path: Path) -> None:
-    lines = [one for one, _ in rows(60, seed=3)]
+    lines = [text for text, _ in rows(60, seed=3)]
     (tmp_path / "whole.txt").write_text("\n".join(lines))
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(lines[:20]).encode())
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress("\n".join(lines[20:]).encode()))
@@ -72,11 +72,11 @@ def test_files_of_every_form_give_the_same_tokens(tokenizer_file: Path, tmp_path
     (tmp_path / "set" / "train.txt").write_text("\n".join(lines) + "\n")
     forms = (["whole.txt"], ["a.txt", "b.txt.gz"], ["[ab].txt*"], ["set"])
     packed = [
-        pack_corpus([str(tmp_path / one) for one in names], tokenizer_file, length=16, stem=tmp_path / f"out{i}")
+        pack_corpus([str(tmp_path / name) for name in names], tokenizer_file, length=16, stem=tmp_path / f"out{i}")
         for i, names in enumerate(forms)
     ]
-    assert all(one.record["sha256"] == packed[0].record["sha256"] for one in packed)
-    assert {one.record["documents"] for one in packed} == {60}
+    assert all(form.record["sha256"] == packed[0].record["sha256"] for form in packed)
+    assert {form.record["documents"] for form in packed} == {60}
     few = pack_corpus([str(tmp_path / "whole.txt")], tokenizer_file, length=16, stem=tmp_path / "few", max_rows=3)
     assert len(few) == 3
     assert bodies(few) == bodies(packed[0])[: 3 * 14]
@@ -86,8 +86,8 @@ def test_a_line_of_any_length_is_read_in_pieces(
     tokenizer_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corpus_module, "LONGEST_PIECE", 50)
-    (tmp_path / "one.txt").write_text("film " * 1000)
-    packed = pack_corpus([str(tmp_path / "one.txt")], tokenizer_file, length=16, stem=tmp_path / "out")
+    (tmp_path / "long.txt").write_text("film " * 1000)
+    packed = pack_corpus([str(tmp_path / "long.txt")], tokenizer_file, length=16, stem=tmp_path / "out")
     assert packed.record["documents"] == 100
     film = Tokenizer.from_file(str(tokenizer_file)).token_to_id("film")
     assert bodies(packed).count(film) >= 1000
@@ -100,7 +100,7 @@ def test_tokens_are_kept_for_the_same_text_only(
     path.write_text("a fine film\n")
     first = pack_corpus([str(path)], tokenizer_file, length=8, stem=out)
     with monkeypatch.context() as patch:
-        patch.delattr(corpus_module, "_write")  # what is there is taken: nothing is tokenized
+        patch.delattr(corpus_module, "_tokenize")  # the ids on disk are reused
         assert pack_corpus([str(path)], tokenizer_file, length=12, stem=out).record == first.record
     path.write_text("a dull film\n")
     changed = pack_corpus([str(path)], tokenizer_file, length=8, stem=out)
@@ -109,7 +109,7 @@ def test_tokens_are_kept_for_the_same_text_only(
     damaged[0] ^= 1
     (tmp_path / "out.tokens").write_bytes(damaged)
     assert pack_corpus([str(path)], tokenizer_file, length=8, stem=out).record == changed.record
-    assert sorted(one.name for one in tmp_path.iterdir()) == [
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
         "out.tokens", "out.tokens.json", "text.txt", "tokenizer.json",
     ]  # fmt: skip
 

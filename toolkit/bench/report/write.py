@@ -6,14 +6,12 @@ reader's light or dark setting.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from toolkit.bench.report import plots, tables
 from toolkit.bundle.format import check_output_path
-from toolkit.files import canonical_json, replace
+from toolkit.files import atomic_directory, canonical_json
 from toolkit.reports.html_page import Figure, Page, Section
 
 REPORT = "report.json"
@@ -23,15 +21,10 @@ FOLDED = ("Environment", "Files")  # sections that a reader opens
 def write_report(content: dict[str, Any], out: Path) -> None:
     """Write report.json, report.md and report.html to a temporary sibling and rename it to `out`."""
     check_output_path(out, REPORT, "bench report")
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    try:
+    with atomic_directory(out) as staging:
         (staging / REPORT).write_bytes(canonical_json(content))
         (staging / "report.md").write_text(markdown(content), encoding="utf-8")
         (staging / "report.html").write_text(page(content), encoding="utf-8")
-        staging.chmod(0o755)
-        replace(staging, out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def markdown(content: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from toolkit.bundle.format import Origin
 from toolkit.bundle.provenance import origin
 from toolkit.console import echo
 from toolkit.data.batching import sorted_batches
@@ -99,7 +100,7 @@ def initialize_student(
     return ModelPair(student, teacher, projections, plan.mapping, plan.init)
 
 
-def provenance_of(source: Source, init: str) -> dict[str, Any]:
+def provenance_of(source: Source, init: str) -> dict[str, Origin]:
     """Return, for the manifest, the origins of the teacher and of the directory that training starts from, if any."""
     start = {} if init in COMPUTED else {"start": origin(init)}
     return {"teacher": source.origin, **start}
