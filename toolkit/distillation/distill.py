@@ -10,7 +10,6 @@ import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from toolkit.bundle.format import Bundle, Origin, check_output_path, new_manifest
 from toolkit.config import LAYER_LOSSES, DistillConfig
