@@ -39,7 +39,7 @@ def calibration_text(source: Bundle, config: ExportConfig) -> Split | None:
     else:
         echo(f"{config.data} has no train file to calibrate on: one scale a token, and each weight to its nearest")
         return None
-    return texts.head(CALIBRATION_ROWS, SEED)
+    return texts.subsample(CALIBRATION_ROWS, SEED)
 
 
 def is_quantization_aware(source: Bundle) -> bool:

@@ -71,7 +71,7 @@ class PlainStep:
 def measure(arguments: argparse.Namespace, source: Source, max_length: int) -> dict[str, Any]:
     """Measure rows and tokens a second of both steps, and their ratio over the same rows."""
     task = get_task("sst2" if arguments.data else "rotten-tomatoes")
-    texts = load_split(task, "train", arguments.data).head(arguments.rows, 0).texts
+    texts = load_split(task, "train", arguments.data).subsample(arguments.rows, 0).texts
     encoded = source.encoder(task, max_length).encode(texts)
     rows = EncodedDataset(encoded)
     torch.manual_seed(0)

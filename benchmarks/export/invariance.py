@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=REPORT)
     arguments = parser.parse_args()
     student = open_bundle(arguments.student)
-    dev = load_dev(student.task, arguments.data).head(arguments.texts, arguments.seed)
+    dev = load_dev(student.task, arguments.data).subsample(arguments.texts, arguments.seed)
     encoded = TextEncoder(student.path, student.max_length).encode(dev.texts, dev.pairs)
     results = {}
     with tempfile.TemporaryDirectory() as scratch:

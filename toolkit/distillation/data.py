@@ -65,7 +65,7 @@ class DistillationData:
         task = resolve_task(task_name, folder)
         train = load_texts(task, augment) if augment else load_split(task, "train", folder)
         dev = load_split(task, "dev", folder)
-        train = train.head(max_rows or len(train), seed)
+        train = train.subsample(max_rows or len(train), seed)
         teacher_length = source.bundle.max_length if source.bundle else None
         encoder = source.encoder(task, max_length or teacher_length)
         texts, pairs = train.texts, train.pairs

@@ -30,7 +30,7 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
     check_output_path(Path(config.out))
     task = resolve_task(config.task, config.data)
     train, dev = (load_split(task, split, config.data) for split in ("train", "dev"))
-    train = train.head(config.max_rows or len(train), config.seed)
+    train = train.subsample(config.max_rows or len(train), config.seed)
     with tempfile.TemporaryDirectory() as workdir:
         source = Source(config.model, Path(workdir))
         encoder = source.encoder(task, config.max_length)

@@ -41,7 +41,7 @@ def setting(
     export_onnx(config, folder / "baseline.onnx")
     baseline = BenchModel("baseline", config, folder / "baseline.onnx")
     assert subject.bundle is not None
-    texts = load_split(subject.bundle.task, "dev", data_dir).head(CONFIG.queries, CONFIG.seed)
+    texts = load_split(subject.bundle.task, "dev", data_dir).subsample(CONFIG.queries, CONFIG.seed)
     return BenchContext(CONFIG.on("cpu"), RunnerCache(1, "cpu"), baseline, [subject], {subject.name: texts})
 
 

@@ -374,11 +374,11 @@ def test_the_digest_sees_every_part() -> None:
 
 
 @given(st.integers(1, 60), st.integers(1, 70), st.integers(0, 1000))
-def test_a_head_is_a_random_subset_in_order(n: int, rows: int, seed: int) -> None:
+def test_a_subsample_is_a_random_subset_in_order(n: int, rows: int, seed: int) -> None:
     split = Split([str(i) for i in range(n)], [f"p{i}" for i in range(n)], np.arange(n), "here")
-    head = split.head(rows, seed)
-    kept = [int(text) for text in head.texts]
-    assert len(head) == min(n, rows)
-    assert kept == sorted(set(kept)) == head.labels.tolist()
-    assert head.pairs == [f"p{i}" for i in kept]
-    assert head.digest == split.head(rows, seed).digest
+    subset = split.subsample(rows, seed)
+    kept = [int(text) for text in subset.texts]
+    assert len(subset) == min(n, rows)
+    assert kept == sorted(set(kept)) == subset.labels.tolist()
+    assert subset.pairs == [f"p{i}" for i in kept]
+    assert subset.digest == split.subsample(rows, seed).digest

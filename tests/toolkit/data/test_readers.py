@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.data.readers import read_texts
+from toolkit.data.readers import is_text, read_texts
 from toolkit.errors import ToolkitError
 
 
@@ -56,3 +56,27 @@ def test_what_does_not_fit_is_refused(
         path.write_bytes(content)
     with pytest.raises(ToolkitError, match=message):
         read_texts(path, pairs=pairs)
+
+
+@pytest.mark.parametrize("side", ["text", "text_pair"])
+def test_half_a_surrogate_pair_is_named_by_its_line(side: str, tmp_path: Path) -> None:
+    """JSON can hold it, no tokenizer takes it: a whole pair is text, its halves are not."""
+    path = tmp_path / "halves.jsonl"
+    whole = {"text": "a \U0001f600", "text_pair": "b"}
+    half = {"text": "a", "text_pair": "b"} | {side: "c \ud83d"}
+    path.write_text("\n".join(map(json.dumps, [whole, half])))
+    with pytest.raises(ToolkitError) as caught:
+        read_texts(path, pairs=True)
+    assert caught.value.problem.splitlines() == [
+        f"{path}: 1 problem", f"  - line 2, column {side!r}: 'c \\ud83d', expected text",
+    ]  # fmt: skip
+    path.write_text(json.dumps(whole))
+    assert read_texts(path, pairs=True) == (["a \U0001f600"], ["b"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("a", True), (" a ", True), ("", False), (" \n", False), (None, False), (3, False), ("\udc00", False)],
+)
+def test_text_is_a_string_that_is_not_blank(value: object, text: bool) -> None:
+    assert is_text(value) is text
