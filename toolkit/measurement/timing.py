@@ -1,4 +1,4 @@
-"""Interleaved timing of two or more programs, each left alone with the caches and cores while its clock runs."""
+"""Interleaved timing of two or more programs, of which only one runs at a time."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ MIN_PAIRS = 10  # before the interval may decide
 MIN_PAIRS_LATE = 5  # before time may end it
 LOOK_EVERY = 5  # pairs between two looks at the interval
 PRECISION = 0.03  # half-width that is narrow enough where nothing is claimed
-WARM_WINDOW = 3  # runs; warm-up is over when one window is not faster than the one before; 1 for slow programs
-WARM_GAIN = 0.05  # as a share of the window before: less is noise
+WARM_WINDOW = 3  # runs; warm-up ends when a window is no faster than the last; 1 for slow programs
+WARM_GAIN = 0.05  # as a fraction of the last window: less is noise
 WARM_UP_S = 3.0  # at most, but never less than two runs
-# A program that runs for less than this is first run once without the clock: the other side has just filled the
-# caches. For a longer one that is a fraction of a percent, and the second run would only cost time.
+# A program that runs for less than this runs once without the clock first, because the other side has filled the
+# caches. For a longer program that is a fraction of a percent, and the second run would only cost time.
 SETTLE_MS = 100.0
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What ran before the first timed run.
+    """The runs before the first timed run.
 
     Attributes:
-        runs: how many.
-        last_ms: the time of the last one.
-        steady: whether they had stopped getting faster; False when time ended the warm-up first.
+        runs: their number.
+        last_ms: time of the last run.
+        steady: the runs stopped getting faster; False where time ended the warm-up first.
     """
 
     runs: int
@@ -46,8 +46,8 @@ class Pairs:
     """Times of A and B, measured in turn.
 
     Attributes:
-        a_ms, b_ms: n times each, raw; a_ms[i] and b_ms[i] stood next to each other.
-        stopped: the interval had decided, all pairs were in, or time was up.
+        a_ms, b_ms: n times each, raw; a_ms[i] and b_ms[i] are neighbours in time.
+        stopped: the reason: the interval decided, all pairs were in, or time was up.
         warm_up: of A and of B.
     """
 
@@ -58,11 +58,11 @@ class Pairs:
 
     @property
     def ratio(self) -> Ratio:
-        """How many times faster B is than A."""
+        """The speed ratio: how many times faster B is than A."""
         return paired_ratio(self.a_ms, self.b_ms)
 
     def to_dict(self) -> dict[str, Any]:
-        """Raw samples, medians, their noise, and the ratio with its interval."""
+        """Give the samples, medians, their noise, and the ratio with its interval, as reports store them."""
         ratio = self.ratio
         return {
             "a_samples_ms": self.a_ms,
@@ -76,8 +76,8 @@ class Pairs:
             "high": ratio.high,
             "pairs": ratio.pairs,
             "stopped": self.stopped,
-            "warm_up_runs": [one.runs for one in self.warm_up],
-            "steady": all(one.steady for one in self.warm_up),
+            "warm_up_runs": [side.runs for side in self.warm_up],
+            "steady": all(side.steady for side in self.warm_up),
         }
 
 
@@ -95,17 +95,17 @@ def measure_pairs(
     """Time A and B in turn, A B B A A B ..., until the interval decides, all pairs are in or time is up.
 
     Args:
-        a, b: run the programs once, to the end: whatever runs on a GPU has its answer back in host memory.
-        max_pairs: stop here. The interval is first looked at after MIN_PAIRS.
-        claim: the ratio that is claimed: stop when it is settled. Without one, stop when the interval is narrow.
-        budget_s: stop when this much time has passed, but not before MIN_PAIRS_LATE pairs.
-        pause_s: rest before each side's turn, for runtimes whose idle threads go on spinning for a while.
+        a, b: run the programs once, to the end; the answer of a GPU is in host memory.
+        max_pairs: the most pairs. The first look at the interval comes after MIN_PAIRS.
+        claim: the ratio that is claimed; its verdict ends the timing. Without a claim a narrow interval does.
+        budget_s: seconds after which the timing ends, but not before MIN_PAIRS_LATE pairs.
+        pause_s: seconds of rest before each side's turn, for runtimes whose idle threads spin for a while.
         on_pair: called after each pair.
-        clock: tells the time.
+        clock: gives the time in nanoseconds.
     """
     started = clock()
     warm = warm_up(a, clock), warm_up(b, clock)
-    settle = [one.last_ms < SETTLE_MS for one in warm]
+    settle = [side.last_ms < SETTLE_MS for side in warm]
     times: tuple[list[float], list[float]] = ([], [])
     stopped: Stop = "all pairs"
     for pair in range(max_pairs):
@@ -128,7 +128,7 @@ def measure_pairs(
 def measure_in_turn(
     programs: Mapping[str, Program], rounds: int, clock: Clock = time.perf_counter_ns
 ) -> dict[str, list[float]]:
-    """Times in ms of several programs, in rounds that run forwards and backwards in turn."""
+    """Time several programs, in ms, in rounds that run forwards and backwards in turn."""
     settle = {name: warm_up(program, clock).last_ms < SETTLE_MS for name, program in programs.items()}
     times: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(rounds):
@@ -138,7 +138,7 @@ def measure_in_turn(
 
 
 def warm_up(program: Program, clock: Clock = time.perf_counter_ns) -> WarmUp:
-    """Run it until it stops getting faster: until a window of runs is not faster than the one before it."""
+    """Run a program until it stops getting faster: until a window of runs is no faster than the last window."""
     times: list[float] = []
     while True:
         times.append(timed_ms(program, settle=False, clock=clock))
@@ -151,7 +151,7 @@ def warm_up(program: Program, clock: Clock = time.perf_counter_ns) -> WarmUp:
 
 
 def timed_ms(program: Program, *, settle: bool, clock: Clock = time.perf_counter_ns) -> float:
-    """Wall time of one run in ms, after an untimed one where asked."""
+    """Measure the wall time of a run in ms, after an untimed run where `settle` asks for it."""
     if settle:
         program()
     start = clock()

@@ -119,17 +119,17 @@ def test_samples_that_are_none(a: list[float], b: list[float]) -> None:
 
 
 def test_the_number_that_would_decide() -> None:
-    assert Ratio(10.0, 9.0, 12.0, 25).needed(9.5) == 100  # half as far as wide: four times as many
-    assert Ratio(9.0, 8.0, 11.0, 25).needed(10.0) == 100  # below the claim, its upper side counts
-    assert Ratio(10.0, 9.9, 10.1, 25).needed(5.0) == 25  # decided already
-    assert Ratio(9.4, 9.0, 10.0, 25).needed(9.4) is None
+    assert Ratio(10.0, 9.0, 12.0, 25).required_samples(9.5) == 100  # half as far as wide: four times as many
+    assert Ratio(9.0, 8.0, 11.0, 25).required_samples(10.0) == 100  # below the claim, its upper side counts
+    assert Ratio(10.0, 9.9, 10.1, 25).required_samples(5.0) == 25  # decided already
+    assert Ratio(9.4, 9.0, 10.0, 25).required_samples(9.4) is None
 
 
 def test_that_number_does_decide_more_often_than_not() -> None:
     random, verdicts = np.random.default_rng(7), []
     for _ in range(40):
         first = paired_ratio(*noisy(random, 20, ratio=10.0, spread=0.2))
-        needed = first.needed(9.4)
+        needed = first.required_samples(9.4)
         if first.verdict(9.4) == "INCONCLUSIVE" and needed and needed < 200:
             verdicts.append(paired_ratio(*noisy(random, 2 * needed, ratio=10.0, spread=0.2)).verdict(9.4))
     assert len(verdicts) >= 8

@@ -85,7 +85,7 @@ def required_samples(ratio: Ratio, required: float, factor: float) -> int | None
     above = ratio.value >= required
     bound = required * factor if above else required / factor
     decidable = ratio.value > bound if above else ratio.value < bound
-    return ratio.needed(bound) if decidable else None
+    return ratio.required_samples(bound) if decidable else None
 
 
 def missed_claims(claims: Sequence[dict[str, Any]]) -> list[str]:
