@@ -127,7 +127,7 @@ def check_graph(path: Path) -> None:
 
 
 class GraphDescription(TypedDict):
-    """What a runtime has to support to run a graph."""
+    """The versions that a graph needs, and its number of nodes."""
 
     ir_version: int
     opsets: dict[str, int]

@@ -130,7 +130,7 @@ class Activations:
             smooth=None if source == name else source,
         )  # fmt: skip
 
-    def restored(self, name: str) -> tuple[str, np.ndarray] | None:
+    def restore(self, name: str) -> tuple[str, np.ndarray] | None:
         """Add d ((x - c) / d) for a tensor x that was quantized centred and divided.
 
         Returns:
@@ -144,7 +144,7 @@ class Activations:
         divisor = self.editor.constant(f"{self.all_tokens(name)}_divisor", whole.smoothing.divisor.astype(np.float32))
         return self.editor.add("Mul", [source, divisor], f"{name}_restored"), whole.smoothing.centre
 
-    def biased(self, name: str, bias: np.ndarray) -> str | None:
+    def with_bias(self, name: str, bias: np.ndarray) -> str | None:
         """Add a second layer norm that gives the output of the first one plus a bias [K].
 
         Returns:

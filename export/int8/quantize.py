@@ -216,12 +216,12 @@ class _Quantizer:
         position = 1 - list(following.input).index(out)
         residual = following.input[position]
         if fixed:
-            restored = self.activations.restored(residual)
+            restored = self.activations.restore(residual)
             if restored is None:
                 return bias
             following.input[position], centre = restored
             return np.asarray(bias + centre)
-        biased = self.activations.biased(residual, bias)
+        biased = self.activations.with_bias(residual, bias)
         if biased is None:
             return bias
         following.input[position] = biased

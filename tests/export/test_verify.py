@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from export.verify import Measurement, batch_difference, gates_for, gates_json, measure, require_gates
+from export.verify import GraphVerifier, Measurement, batch_difference, gates_for, gates_json, measure, require_gates
+from toolkit.bundle.format import open_bundle
 from toolkit.data.datasets import Split
 from toolkit.data.tokenization import Batch, EncodedTexts
 from toolkit.errors import GateError
-from toolkit.inference.runtimes import batched_logits
+from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime, batched_logits
 from toolkit.tasks import Task
 
 TASK = Task("auto", ("negative", "positive"), metrics=("accuracy",))
@@ -53,15 +55,15 @@ def test_int8_gates_on_labels_and_logits() -> None:
 def test_gates_of_a_trimmed_vocabulary() -> None:
     far = replace(GOOD, max_difference=9.0, p99_difference=3.0)  # a word in other pieces is another input
     for precision in ("fp32", "fp16", "int8"):
-        assert judged(far, precision) == []
-        assert judged(replace(far, agreement=0.9), precision) == ["label agreement, %"]
-        assert judged(replace(far, metrics={"accuracy": 0.82}), precision) == ["accuracy lost, points"]
+        assert missed_when_trimmed(far, precision) == []
+        assert missed_when_trimmed(replace(far, agreement=0.9), precision) == ["label agreement, %"]
+        assert missed_when_trimmed(replace(far, metrics={"accuracy": 0.82}), precision) == ["accuracy lost, points"]
     batch = replace(far, max_batch_difference=1e-3)
-    assert judged(batch, "int8") == ["largest difference by batch or padding"]
-    assert judged(batch, "fp32") == []
+    assert missed_when_trimmed(batch, "int8") == ["largest difference by batch or padding"]
+    assert missed_when_trimmed(batch, "fp32") == []
 
 
-def judged(measured: Measurement, precision: str) -> list[str]:
+def missed_when_trimmed(measured: Measurement, precision: str) -> list[str]:
     return [gate.name for gate in gates_for(measured, precision, 0.5, trimmed=True) if not gate.passed]
 
 
@@ -90,8 +92,8 @@ def test_a_missed_gate_names_figure_bound_and_way_out() -> None:
 
 
 def test_the_suggested_drop_is_enough() -> None:
-    for share in (0.8, 0.8123, 0.7999):
-        measured = replace(GOOD, metrics={"accuracy": share})
+    for accuracy in (0.8, 0.8123, 0.7999):
+        measured = replace(GOOD, metrics={"accuracy": accuracy})
         with pytest.raises(GateError) as caught:
             require_gates(gates_for(measured, "int8", 0.5), "model")
         assert missed(measured, "int8", float(caught.value.fix.split()[1])) == []
@@ -164,3 +166,19 @@ def test_regression_has_no_agreement() -> None:
     assert measured.agreement is None
     assert measured.drop == pytest.approx(0.0, abs=1e-9)
     assert [gate.name for gate in gates_for(measured, "fp32", 0.5)] == ["largest logit difference"]
+
+
+def test_the_verifier_reads_each_side_with_its_own_tokenizer(tiny_student: Path, tiny_onnx: Path) -> None:
+    """The reference logits come from the source's tokenizer, those of the graph from the tokenizer beside it."""
+    source = open_bundle(tiny_student)
+    split = Split(["a good film", "a dull plot", "good"], None, np.array([1, 0, 1]), "here")
+    verifier = GraphVerifier(
+        source, split, TorchRuntime.load(tiny_student), tiny_onnx, max_drop=0.5, trimmed=False
+    )  # fmt: skip
+    measured, gates = verifier.verify(OnnxRuntime(tiny_onnx / "model.onnx", threads=1), "fp32")
+    assert measured.rows == 3
+    assert measured.max_difference < 1e-5
+    assert [gate.name for gate in gates] == ["label agreement, %", "largest logit difference"]
+    trimmed = GraphVerifier(source, split, TorchRuntime.load(tiny_student), tiny_onnx, max_drop=7.0, trimmed=True)
+    _, gates = trimmed.verify(OnnxRuntime(tiny_onnx / "model.onnx", threads=1), "fp32")
+    assert [(gate.name, gate.bound) for gate in gates] == [("accuracy lost, points", 7.0), ("label agreement, %", 86.0)]

@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.export.profile import by_operator, linear_shapes
-from benchmarks.export.speed import NAMES, OURS, compare_times, write_models
+from benchmarks.export.speed import NAMES, OURS, compare_times
 from tests.support.paths import ROOT
 
 
@@ -23,25 +18,6 @@ def test_ratios_say_how_many_times_faster_ours_is() -> None:
     assert (row[OURS]["ours_is_faster"], row[OURS]["low"], row[OURS]["high"]) == (1.0, 1.0, 1.0)
     assert row["peer"]["ours_is_faster"] == row["peer"]["median_ms"] == 3.0
     assert 2.0 <= row["peer"]["low"] <= 3.0 <= row["peer"]["high"] <= 4.0
-
-
-def test_the_integer_products_of_a_graph(tiny_student: Path, tmp_path: Path) -> None:
-    write_models(tiny_student, None, tmp_path)
-    assert linear_shapes(tmp_path / "int8.onnx") == Counter({(24, 24): 12, (24, 48): 3, (48, 24): 3})
-
-
-def test_shares_by_operator(tmp_path: Path) -> None:
-    """A large product and a small sum: the product takes more, shares sum to one."""
-    weight = numpy_helper.from_array(np.ones((512, 512), dtype=np.float32), "w")
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("ReduceMax", ["y"], ["z"], keepdims=0)]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 512])
-    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, [])
-    graph = helper.make_graph(nodes, "two", [x], [z], [weight])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
-    ms, shares = by_operator(tmp_path / "m.onnx", {"x": np.ones((256, 512), dtype=np.float32)}, tmp_path)
-    assert ms > 0
-    assert list(shares) == ["MatMul", "ReduceMax"]
-    assert sum(shares.values()) == pytest.approx(1)
 
 
 @pytest.mark.slow

@@ -98,8 +98,8 @@ def test_behind_a_layer_norm_channels_are_centred_and_divided() -> None:
     assert activation.smoothing is not None
     assert activation.smoothing.centre.tolist() == [0, 0, 0, 5]
     assert activation.smooth is not None
-    restored = activations.restored("y")
-    biased = activations.biased("y", np.array([1, 2, 3, 4]))
+    restored = activations.restore("y")
+    biased = activations.with_bias("y", np.array([1, 2, 3, 4]))
     assert restored is not None
     assert biased is not None
     x = np.random.default_rng(0).normal(size=(2, 3, 4))
@@ -113,8 +113,8 @@ def test_only_a_calibrated_layer_norm_takes_a_bias_or_is_restored() -> None:
     for operator, calibration in (("Identity", {"y": np.ones((2, 4), np.float32)}), ("LayerNormalization", None)):
         activations = Activations(editor_of(operator), calibration)
         activations.quantize("y", 3, WEIGHTS)
-        assert activations.restored("y") is None
-        assert activations.biased("y", np.ones(4)) is None
+        assert activations.restore("y") is None
+        assert activations.with_bias("y", np.ones(4)) is None
 
 
 def test_the_first_token_shares_the_integers_of_all() -> None:
