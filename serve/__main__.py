@@ -1,66 +1,79 @@
-"""`python -m serve DIR...`: bundles on one port, by one process or several, until SIGTERM or Ctrl-C."""
+"""The command `python -m serve DIR...`: bundles on one port, by one process or several, until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
-import argparse
 import errno
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import typer
 import uvicorn
 
 from serve.http.connection import Connection
 from serve.log_format import configure
 from serve.supervisor import HUNG_SECONDS, Supervisor, build_app, shared_metrics, worker_app
 from toolkit.config import ServeConfig
+from toolkit.config.options import from_config
 from toolkit.console import echo, stderr
 from toolkit.errors import ToolkitError
+from toolkit.inference.predictor import Predictor
 
-KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection, so that it is never ours that closes one in use
+KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection, so that the server never closes one in use
 
 
 def run(config: ServeConfig) -> None:
     """Serve bundles until SIGTERM or SIGINT, then answer what was accepted and return.
 
     Raises:
-        ToolkitError: a bundle is missing or damaged (found before anything listens), limits that cannot work,
-            keys that cannot be read, or an address or port that cannot be had.
+        ToolkitError: a bundle is missing or damaged (checked before anything listens), limits that cannot work,
+            keys that cannot be read, or an address or port that is not available.
     """
     predictors, app = build_app(config)
     with listen(config.host, config.port) as listener:
-        shown, bound = listener.getsockname()[:2]
-        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"
-        served = ", ".join(
-            f"{one.bundle.path} as {name} ({one.task.name}, {one.bundle.precision})" for name, one in predictors.items()
-        )
-        ready = f"serving {served}: POST {url}/predict, try it at {url}/"
+        ready = _ready_message(predictors, listener)
         configure(config.log_format)
-        settings: dict[str, Any] = {
-            "log_level": "warning", "log_config": None, "access_log": False, "lifespan": "on", "server_header": False,
-            "timeout_graceful_shutdown": config.drain_s, "timeout_keep_alive": KEEP_ALIVE_SECONDS, "http": Connection,
-            "ws": "none",
-        }  # fmt: skip
         with _stop_signals_end_quietly():
             if config.processes == 1:
-                _Server(uvicorn.Config(app, **settings), ready).run(sockets=[listener])
+                _Server(_uvicorn_config(app, config), ready).run(sockets=[listener])
                 return
-            del predictors, app  # checked; each process loads its own
-            settings |= {"factory": True, "workers": config.processes, "timeout_worker_healthcheck": HUNG_SECONDS}
+            del predictors, app  # they are valid; each process loads its own
+            uvicorn_config = _uvicorn_config(
+                partial(worker_app, config), config, factory=True, workers=config.processes,
+                timeout_worker_healthcheck=HUNG_SECONDS,
+            )  # fmt: skip
             with shared_metrics():
-                Supervisor(uvicorn.Config(partial(worker_app, config), **settings), [listener], ready).run()
+                Supervisor(uvicorn_config, [listener], ready).run()
+
+
+def _ready_message(predictors: Mapping[str, Predictor], listener: socket.socket) -> str:
+    """Say which bundles answer, and at which address."""
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    models = ", ".join(
+        f"{predictor.bundle.path} as {name} ({predictor.task.name}, {predictor.bundle.precision})"
+        for name, predictor in predictors.items()
+    )
+    return f"serving {models}: POST {url}/predict, try it at {url}/"
+
+
+def _uvicorn_config(app: Any, config: ServeConfig, **more: Any) -> uvicorn.Config:
+    """Settings of uvicorn for an application or a factory of it."""
+    return uvicorn.Config(
+        app, log_level="warning", log_config=None, access_log=False, lifespan="on", server_header=False, ws="none",
+        http=Connection, timeout_graceful_shutdown=config.drain_s, timeout_keep_alive=KEEP_ALIVE_SECONDS, **more,
+    )  # fmt: skip
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket.
+    """Open a listening TCP socket.
 
     Raises:
-        ToolkitError: the port is taken or not ours to take, or the host is not an address of this machine.
+        ToolkitError: the port is taken or not permitted, or the host is not an address of this machine.
     """
     if not 0 <= port <= 65535:
         raise ToolkitError(f"--port {port}", expected="0 (any free port) to 65535")
@@ -79,8 +92,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             with listen(host, 0) as free:
-                other = free.getsockname()[1]
-            raise ToolkitError(f"port {port} on {host} is in use", fix=f"--port {other}, which is free") from error
+                free_port = free.getsockname()[1]
+            raise ToolkitError(f"port {port} on {host} is in use", fix=f"--port {free_port}, which is free") from error
         raise ToolkitError(
             f"cannot listen on {host} port {port}: {error.strerror}", fix="--host 127.0.0.1 and a --port above 1023"
         ) from error
@@ -88,7 +101,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Says when requests are answered, which uvicorn's own log does at a level that says much else too."""
+    """A server that says when it is ready; uvicorn's own log would say much else at that level."""
 
     def __init__(self, config: uvicorn.Config, ready: str) -> None:
         super().__init__(config)
@@ -102,7 +115,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _stop_signals_end_quietly() -> Iterator[None]:
-    """After draining, uvicorn raises the signal again for whoever handled it before: here that is the end of `run`."""
+    """Ignore the stop signal that uvicorn raises again after it has drained, so that `run` returns."""
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
@@ -113,21 +126,16 @@ def _stop_signals_end_quietly() -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; the exit code is 0 after a stop signal and 2 for bad usage or input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m serve", description="Serve exported bundles over HTTP.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )  # fmt: skip
-    for one in fields(ServeConfig):
-        text = one.metadata["help"]
-        if one.metadata.get("argument"):
-            parser.add_argument(one.name, nargs="+", metavar="DIR", help=text)
-        else:
-            kind = str if one.default is None else type(one.default)
-            flag = f"--{one.name.replace('_', '-')}"
-            parser.add_argument(flag, type=kind, default=one.default, help=text)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+    @app.command()
+    @from_config(ServeConfig)
+    def serve(options: ServeConfig) -> None:
+        """Serve exported bundles over HTTP."""
+        run(options)
+
     try:
-        given = vars(parser.parse_args(arguments))
-        run(ServeConfig(**{**given, "bundles": tuple(given["bundles"])}))
+        app(arguments, prog_name="python -m serve")
     except ToolkitError as error:
         stderr.print(str(error), markup=False)
         return error.exit_code
@@ -135,5 +143,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        sys.exit(main())
+    sys.exit(main())

@@ -78,17 +78,17 @@ def deployed(application: Any) -> Any:
 
 
 def test_options_reach_the_deployment(build: Callable[[dict[str, str]], Any]) -> None:
-    given = {
+    options = {
         "bundle": "x",
         "workers": "2",
         "max_concurrent_requests": "64",
         "max_replicas": "7",
         "target_requests": "5",
     }
-    found = deployed(build(given))
-    assert found.ray_actor_options["num_cpus"] == 2
-    assert found.max_ongoing_requests == 64
-    scaling = found._deployment_config.autoscaling_config
+    deployment = deployed(build(options))
+    assert deployment.ray_actor_options["num_cpus"] == 2
+    assert deployment.max_ongoing_requests == 64
+    scaling = deployment._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (1, 7, 5)
     assert deployed(build({"bundle": "x"})).ray_actor_options["num_cpus"] == 1
 
@@ -98,7 +98,7 @@ def test_options_reach_the_deployment(build: Callable[[dict[str, str]], Any]) ->
     [
         ({"bundle": "x", "port": "80"}, "port: no such option"),
         ({"bundle": "x", "replicas": "2"}, "replicas: no such option"),
-        ({"bundle": "x", "timeout_ms": "soon"}, "timeout_ms: Input should be a valid integer"),
+        ({"bundle": "x", "timeout_ms": "soon"}, "timeout_ms=soon"),
         ({"bundle": "x", "log_format": "xml"}, "--log-format xml"),
         ({"bundle": "x", "max_replicas": "0"}, "max_replicas 0: expected min_replicas, 1, or more"),
         ({"bundle": "x", "models_root": "."}, "models_root: no such option"),

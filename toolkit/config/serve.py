@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -70,23 +70,45 @@ class ServeConfig(Config):
             yield f"--log-format {self.log_format}: expected one of {', '.join(LOG_FORMATS)}"
 
     @classmethod
-    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> ServeConfig:
-        """Options of the application from TOOLKIT_<OPTION>, for servers that are only told its name.
+    def from_strings(cls, texts: Mapping[str, str], shown_as: Callable[[str], str] = str) -> ServeConfig:
+        """Read options from text by name; `bundle` holds the bundles, several separated as directories in PATH are.
 
-        Bundles come from TOOLKIT_BUNDLE, several separated as directories in PATH are.
+        Args:
+            texts: values by the options' names; names of no option are ignored.
+            shown_as: makes an option's name in messages.
+
+        Raises:
+            ToolkitError: a value that is not of its option's type.
+        """
+        bundles = tuple(filter(None, texts.get("bundle", "").split(os.pathsep)))
+        options = {
+            field.name: parse_value(texts[field.name], field.default, shown_as(field.name))
+            for field in fields(cls)
+            if field.name in texts and field.name != "bundles"
+        }
+        return cls(bundles, **options)
+
+    @classmethod
+    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> ServeConfig:
+        """Read the application's options from TOOLKIT_<OPTION>, for servers that know only the application's name.
 
         Raises:
             ToolkitError: a variable that is not of its option's type.
         """
-        given = environment.get(f"{PREFIX}BUNDLE", "")
-        found: dict[str, Any] = {"bundles": tuple(one for one in given.split(os.pathsep) if one)}
-        for one in fields(cls):
-            name = f"{PREFIX}{one.name.upper()}"
-            if one.name in OUTSIDE or name not in environment:
-                continue
-            kind: Any = str if one.default is None else type(one.default)
-            try:
-                found[one.name] = kind(environment[name])
-            except ValueError:
-                raise ToolkitError(f"{name}={environment[name]}", expected=f"a number, as {one.default}") from None
-        return cls(**found)
+        names = ({field.name for field in fields(cls)} | {"bundle"}) - OUTSIDE
+        variables = {name: f"{PREFIX}{name.upper()}" for name in names}
+        texts = {name: environment[variable] for name, variable in variables.items() if variable in environment}
+        return cls.from_strings(texts, variables.__getitem__)
+
+
+def parse_value(text: str, default: Any, name: str) -> Any:
+    """Read a value of its default's type from text; without a default it is a text.
+
+    Raises:
+        ToolkitError: the text is not of that type.
+    """
+    kind = str if default is None else type(default)
+    try:
+        return kind(text)
+    except ValueError:
+        raise ToolkitError(f"{name}={text}", expected=f"a number, as {default}") from None
