@@ -1,6 +1,6 @@
-"""The application, put together: models, routes, and what every request passes on its way.
+"""The factory of the application: models, routes, and the middleware around them.
 
-`create_app` is a factory, so `TOOLKIT_BUNDLE=DIR uvicorn serve.app:create_app --factory` works too.
+`TOOLKIT_BUNDLE=DIR uvicorn serve.app:create_app --factory` starts it without the command line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from serve.http import tracing
 from serve.http.access_log import AccessLogMiddleware
 from serve.http.api_keys import ADMIN_KEYS_VARIABLE, ApiKeyMiddleware, ApiKeySet, cors
 from serve.http.error_handlers import BodyLimit, handle_errors
-from serve.lifecycle import drain_on_sigterm, freeze_startup_objects
+from serve.http.security_headers import SecurityHeadersMiddleware
+from serve.lifecycle import drain_on_sigterm
 from serve.metrics import Metrics
 from serve.models.loading import load_predictor, parse_model_names
 from serve.models.registry import Models
@@ -30,7 +31,7 @@ from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
 
 Source = str | Path | Predictor
-# FastAPI's own, of its newer versions, would log what users send when a request is wrong; serve.http.tracing never does
+# FastAPI's own telemetry would log what users send when a request is wrong; serve.http.tracing never does
 NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
@@ -38,17 +39,17 @@ def create_app(
     source: Source | Mapping[str, Source] | None = None, *, config: ServeConfig | None = None,
     limits: Limits | None = None, keys: ApiKeySet | None = None, admin_keys: ApiKeySet | None = None,
 ) -> FastAPI:  # fmt: skip
-    """An application that serves bundles, loaded when the application starts.
+    """Create an application that loads its bundles when it starts.
 
     Args:
         source: a bundle's directory, a predictor made by `load_predictor`, or several of them by name, the default
-            first; None for those of `config`.
+            first; None for the bundles of `config`.
         config: the options of `toolkit serve`; None reads each from TOOLKIT_<OPTION>, and the bundles from
             TOOLKIT_BUNDLE.
-        limits: how much to take on, else as `config` says.
-        keys: one of which a request must bring, else those of TOOLKIT_API_KEYS and of `config`'s file.
-        admin_keys: those that open /admin, else those of TOOLKIT_ADMIN_KEYS and of `config`'s file; with none there
-            is no /admin.
+        limits: how much to accept; None for the limits of `config`.
+        keys: every request must bring one of them; None for those of TOOLKIT_API_KEYS and of `config`'s file.
+        admin_keys: open /admin, which does not exist without them; None for those of TOOLKIT_ADMIN_KEYS and of
+            `config`'s file.
 
     Raises:
         ToolkitError: no bundle is named, options that cannot be used, or keys that cannot be read.
@@ -64,11 +65,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         predictors = {
-            name: one if isinstance(one, Predictor) else await asyncio.to_thread(load_predictor, one)
-            for name, one in sources.items()
+            name: bundle if isinstance(bundle, Predictor) else await asyncio.to_thread(load_predictor, bundle)
+            for name, bundle in sources.items()
         }
         app.state.models = models = Models(predictors, accepted, app.state.metrics, remember=bool(admins))
-        with drain_on_sigterm(models, config.shutdown_delay_s), freeze_startup_objects():
+        with drain_on_sigterm(models, config.shutdown_delay_s):
             yield
         await models.close()
         if traces is not None:
@@ -80,16 +81,16 @@ def create_app(
     )  # fmt: skip
     app.state.metrics, app.state.models = Metrics(), None
     app.state.admin_keys, app.state.models_root = admins, root
-    routers = (routes.router, hugging_face.router, open_inference.router, *((admin.router,) if admins else ()))
-    # flat, since a router inside another is searched twice for each request, and /predict before the pages of /docs
-    app.router.routes[:0] = [route for router in routers for route in router.routes]
-    app.add_middleware(BodyLimit, limit=accepted.payload_limit)  # innermost; what is added later is asked earlier
+    for router in (routes.router, hugging_face.router, open_inference.router, *((admin.router,) if admins else ())):
+        app.include_router(router)
+    app.add_middleware(BodyLimit, limit=accepted.payload_limit)  # innermost: each middleware wraps those before it
     if needed:
         app.add_middleware(ApiKeyMiddleware, keys=needed, elsewhere=f"{admin.ADMIN}/" if admins else "")
-    origins = [one.strip() for one in config.cors_origins.split(",") if one.strip()]
+    origins = [origin.strip() for origin in config.cors_origins.split(",") if origin.strip()]
     if origins:
         app.add_middleware(CORSMiddleware, **cors(origins))
     app.add_middleware(AccessLogMiddleware)
+    app.add_middleware(SecurityHeadersMiddleware)
     if traces is not None:
         app.add_middleware(tracing.TracingMiddleware, provider=traces)
     handle_errors(app)
@@ -110,16 +111,16 @@ def _admin_keys(config: ServeConfig) -> ApiKeySet:
 
 
 def _models_root(config: ServeConfig, admins: ApiKeySet, users: ApiKeySet) -> Path:
-    """Where admins may take bundles from. Nothing is implied: a bundle mounted at /bundle has / beside it.
+    """Resolve the directory that admins may take bundles from; it has no default, since a bundle may lie at /bundle.
 
     Raises:
-        ToolkitError: one of admin keys and --models-root without the other, a key that is both an admin's and a
-            user's, or a root that is no directory.
+        ToolkitError: admin keys without --models-root or the reverse, a key that is both an admin's and a user's, or a
+            root that is no directory.
     """
     if bool(admins) != (config.models_root is not None):
-        given, missing = ("admin keys", "--models-root") if admins else ("--models-root", "admin keys")
+        present, missing = ("admin keys", "--models-root") if admins else ("--models-root", "admin keys")
         raise ToolkitError(
-            f"{given} without {missing}: nobody could change a model",
+            f"{present} without {missing}: nobody could change a model",
             fix=f"--models-root DIR together with --admin-keys-file or {ADMIN_KEYS_VARIABLE}",
         )
     if admins.shares(users):

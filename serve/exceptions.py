@@ -1,4 +1,4 @@
-"""The error that a request gets instead of an answer, its types and their HTTP statuses."""
+"""Errors that a request gets instead of an answer: their types, HTTP statuses and shape."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ServeError(Exception):
     Args:
         error_type: decides the status, see STATUS.
         message: for the person who sent the request.
-        status: another status than the type's own, for errors of HTTP itself such as 413.
-        retry_after: seconds after which it makes sense to try again.
+        status: in place of the type's own, for errors of HTTP itself such as 413.
+        retry_after: seconds after which another attempt makes sense.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
-"""SIGTERM: readiness goes off first, and what is still sent meanwhile is answered."""
+"""The start and end of the application: SIGTERM turns readiness off before the server stops accepting."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,15 +11,13 @@ from types import FrameType
 
 from serve.models.registry import Models
 
-YOUNG_OBJECTS = 20_000  # between two collections of them; Python's own 700 are those of one or two requests
-
 
 @contextmanager
 def drain_on_sigterm(models: Models, delay_s: float) -> Iterator[None]:
-    """On SIGTERM, /health/ready says no; the server's own handler, which stops accepting, runs `delay_s` later.
+    """On SIGTERM turn /health/ready off; the server's own handler, which stops accepting, runs `delay_s` later.
 
-    A load balancer notices in between and sends requests elsewhere, so none meets a closed door. Where the server has
-    no handler, or runs outside the main thread, SIGTERM is left alone.
+    In between a load balancer notices and sends requests elsewhere, so that no request meets a closed port. Where the
+    server has no handler, or runs outside the main thread, SIGTERM is left alone.
     """
     before = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -40,21 +37,3 @@ def drain_on_sigterm(models: Models, delay_s: float) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def freeze_startup_objects() -> Iterator[None]:
-    """Keep Python's garbage collector from walking, over and over, all that was made at the start and stays.
-
-    Requests make enough objects that it would do so several times a second, each time for tens of milliseconds. What
-    they make is nearly all gone before it is walked, if that is put off for some tens of requests.
-    """
-    thresholds = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, *thresholds[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime
-from typing import Any
 
 faults = logging.getLogger("serve")
 requests = logging.getLogger("serve.requests")
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object a line: time, level, message, the fields of a request, and the traceback of a fault."""
+    """A JSON object for each line: time, level, message, the fields of a request, and the traceback of a fault."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; what is not ASCII is escaped, so that nothing can start a line of its own."""
-        line: dict[str, Any] = {
+        """Format a record as one line; JSON escapes all but ASCII, so that no text can start a line of its own."""
+        line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage(),
             **getattr(record, "fields", {}),
@@ -27,13 +26,13 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """The same for people: `12:30:01 POST /predict 200 3.1 ms tokens=9 ...`."""
+    """A line of text for people: `12:30:01 POST /predict 200 3.1 ms tokens=9 ...`."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line for a request; the usual form for everything else."""
+        """Format a request as one line, any other record in the usual form."""
         if record.name != requests.name:
             return super().format(record)
         fields = dict(getattr(record, "fields", {}))
@@ -44,7 +43,7 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(log_format: str) -> None:
-    """Send the server's and uvicorn's log to stderr: as "json" or "text", or with "none" only what goes wrong."""
+    """Send the server's and uvicorn's log to stderr: as "json" or "text"; "none" leaves only warnings and errors."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     for name in ("serve", "uvicorn"):

@@ -1,4 +1,4 @@
-"""What /metrics shows: names and buckets are text-embeddings-inference's, so that its dashboards fit."""
+"""The metrics of a server; names and buckets are text-embeddings-inference's, so that its dashboards fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from serve.exceptions import ErrorType
 
 SECONDS = [0.00001 * 1.5**power for power in range(1, 36)]  # 15 microseconds to 15 seconds
-SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own: where processes of one server add up
+SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own: the directory in which processes add up
 COUNTER = re.compile(rb"^((?:# (?:HELP|TYPE) )?te_request_(?:count|success|failure))_total\b", re.MULTILINE)
 FAILURES: dict[ErrorType, str] = {
     "Empty": "validation", "Validation": "validation", "Tokenizer": "tokenization", "Backend": "inference",
@@ -21,11 +21,11 @@ FAILURES: dict[ErrorType, str] = {
 
 
 class Metrics:
-    """One server's counts, in a registry of its own. Every request counts once, and once more as what became of it.
+    """The metrics of one server, in a registry of its own. Every request counts once, and once more by its outcome.
 
-    Durations are of answered requests: in total, and of their slowest input in tokenization, queue and model. They and
-    the sizes of batches are told apart by model; the counts are not, since many a refused request names none.
-    Where PROMETHEUS_MULTIPROC_DIR is set, what is shown is the sum over all processes that share that directory.
+    Durations are of answered requests: in total, and of their slowest input in tokenization, queue and model. Durations
+    and batch sizes have a label for the model; counts have none, since many refused requests name no model.
+    Where PROMETHEUS_MULTIPROC_DIR is set, `render` shows the sum over all processes that share that directory.
     """
 
     def __init__(self) -> None:
@@ -47,23 +47,24 @@ class Metrics:
         self.batch_tokens = self._by_model("te_batch_next_tokens", "Tokens of a batch, padding included", powers)
 
     def durations(self, model: str) -> list[Histogram]:
-        """A model's histograms: in total, tokenization, queue, inference."""
-        return [one.labels(model) for one in (self.duration, self.tokenization, self.queue, self.inference)]
+        """Return a model's histograms: in total, tokenization, queue, inference."""
+        histograms = (self.duration, self.tokenization, self.queue, self.inference)
+        return [histogram.labels(model) for histogram in histograms]
 
     def render(self) -> bytes:
-        """The text that Prometheus scrapes; the client library's `_total` is not in the names dashboards ask for."""
+        """Render the text that Prometheus scrapes, without the `_total` that dashboards do not expect in names."""
         registry = self.registry
         if SHARED_VARIABLE in os.environ:
             MultiProcessCollector(registry := CollectorRegistry())  # type: ignore[no-untyped-call]
         return COUNTER.sub(rb"\1", generate_latest(registry))
 
-    def _counters(self, name: str, what: str, label: str, values: Sequence[str]) -> dict[str, Counter]:
-        """A counter for each value of its label, looked up once and not at every request."""
-        counter = Counter(name, what, [label], registry=self.registry)
+    def _counters(self, name: str, description: str, label: str, values: Sequence[str]) -> dict[str, Counter]:
+        """Make a counter for each value of its label; a lookup at every request would cost more."""
+        counter = Counter(name, description, [label], registry=self.registry)
         return {value: counter.labels(value) for value in values}
 
-    def _seconds(self, name: str, what: str) -> Histogram:
-        return self._by_model(name, f"{what}, seconds", SECONDS)
+    def _seconds(self, name: str, description: str) -> Histogram:
+        return self._by_model(name, f"{description}, seconds", SECONDS)
 
-    def _by_model(self, name: str, what: str, buckets: list[float]) -> Histogram:
-        return Histogram(name, what, ["model"], buckets=buckets, registry=self.registry)
+    def _by_model(self, name: str, description: str, buckets: list[float]) -> Histogram:
+        return Histogram(name, description, ["model"], buckets=buckets, registry=self.registry)

@@ -1,4 +1,4 @@
-"""Several server processes on one port: started and replaced by uvicorn's supervisor, counted as one server."""
+"""The supervisor of several server processes on one port, whose counts add up to those of one server."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ HUNG_SECONDS = 10  # a process that answers no ping for so long is replaced; als
 
 
 class Supervisor(Multiprocess):
-    """Keeps `config.workers` processes answering on the sockets, until SIGTERM or SIGINT; SIGHUP renews them in turn.
+    """uvicorn's supervisor: keeps `config.workers` processes running until SIGTERM or SIGINT; SIGHUP renews them.
 
     Args:
-        config: uvicorn's; its app is a picklable factory, since each process makes its own.
+        config: uvicorn's; its app is a picklable factory, since each process makes its own application.
         sockets: listening; every process accepts from them, so a process that dies takes only its own connections.
-        ready: what is said once, when all processes answer.
+        ready: a message for the moment at which all processes answer.
     """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], ready: str) -> None:
@@ -49,13 +49,13 @@ class Supervisor(Multiprocess):
         self._pids: set[int] = set()
 
     def keep_subprocess_alive(self) -> None:
-        """Replace what died, twice a second; what the dead counted stays, what they held is forgotten."""
+        """Replace dead processes, twice a second; their counters stay in the sum, their gauges leave it."""
         super().keep_subprocess_alive()
         pids = {process.pid for process in self.processes if process.pid is not None}
         for pid in self._pids - pids:
             log.warning("server process %d ended; another one takes its place", pid)
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
-            if self._ready:  # the others would end the same way
+            if self._ready:  # its successors would end the same way
                 self._failed = True
                 self.should_exit.set()
         self._pids = pids
@@ -64,10 +64,10 @@ class Supervisor(Multiprocess):
             self._ready = None
 
     def run(self) -> None:
-        """Supervise until told to stop, then wait until every process has answered what it accepted.
+        """Supervise until a stop signal, then wait until every process has answered its accepted requests.
 
         Raises:
-            ToolkitError: a process failed to start; its log tells why.
+            ToolkitError: a process failed to start; its log says why.
         """
         super().run()
         if self._failed or any(process.exitcode == STARTUP_FAILURE for process in self.processes):
@@ -76,7 +76,7 @@ class Supervisor(Multiprocess):
 
 @contextmanager
 def shared_metrics() -> Iterator[None]:
-    """A directory where the processes started inside add up what they count."""
+    """Provide a directory in which processes that start meanwhile add up their counts."""
     with TemporaryDirectory(prefix="toolkit-metrics-") as directory:
         os.environ[SHARED_VARIABLE] = directory
         try:
@@ -86,7 +86,7 @@ def shared_metrics() -> Iterator[None]:
 
 
 def build_app(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
-    """What a configuration serves, by name, loaded and checked, and the application that does.
+    """Load and check the predictors of a configuration, by name, and create the application that serves them.
 
     Raises:
         ToolkitError: a bundle is missing or damaged, limits that cannot work, or keys that cannot be read.
@@ -99,7 +99,7 @@ def build_app(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
 
 
 def worker_app(config: ServeConfig) -> FastAPI:
-    """The application inside a process of a Supervisor's."""
+    """Create the application inside a process of a `Supervisor`."""
     configure(config.log_format)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -108,6 +108,6 @@ def worker_app(config: ServeConfig) -> FastAPI:
 
 
 def _end_with(sentinel: int) -> None:
-    """Drain and exit, as on SIGTERM, when the supervisor is gone: without it nobody would stop this process."""
+    """Drain and exit, as on SIGTERM, when the supervisor is gone: nobody else would stop this process."""
     wait([sentinel])
     os.kill(os.getpid(), signal.SIGTERM)

@@ -41,7 +41,7 @@ def ranked(predictor: Predictor, texts: list[str]) -> list[list[dict[str, Any]]]
     return [
         sorted(
             ({"score": float(s), "label": label} for s, label in zip(row, predictor.task.labels, strict=True)),
-            key=lambda one: -float(one["score"]),
+            key=lambda entry: -float(entry["score"]),
         )
         for row in scores
     ]
@@ -56,7 +56,7 @@ def control(bundle: str, port: int) -> None:
 
     @app.post("/predict")
     def predict(body: Body) -> list[Label]:
-        return [Label(**one) for one in ranked(predictor, [body.inputs])[0]]
+        return [Label(**entry) for entry in ranked(predictor, [body.inputs])[0]]
 
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 

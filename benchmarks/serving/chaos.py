@@ -88,8 +88,8 @@ class Chaos:
     async def _pipelined(self) -> str | None:
         both, connection = self.random.choices(self.samples, k=2), await Connection.open(self.address)
         replies = [connection.reply() for _ in both]
-        connection.write(b"".join(post(one.body) for one in both))
-        problems = [self.verdict(one, await reply) for one, reply in zip(both, replies, strict=True)]
+        connection.write(b"".join(post(sample.body) for sample in both))
+        problems = [self.verdict(sample, await reply) for sample, reply in zip(both, replies, strict=True)]
         connection.close()
         return next(filter(None, problems), None)
 
@@ -165,12 +165,12 @@ async def stop(chaos: Chaos, process: subprocess.Popen[str], clients: int) -> di
     """SIGTERM under load: what was answered must be right, and the process must end by itself with 0."""
     chosen = chaos.random.choices(chaos.samples, k=clients)
     connections = [await Connection.open(chaos.address) for _ in chosen]
-    asked = [asyncio.create_task(c.ask(post(one.body))) for c, one in zip(connections, chosen, strict=True)]
+    asked = [asyncio.create_task(c.ask(post(sample.body))) for c, sample in zip(connections, chosen, strict=True)]
     await asyncio.sleep(0.005)
     process.send_signal(signal.SIGTERM)
     replies = await asyncio.wait_for(asyncio.gather(*asked), HANG_SECONDS)
-    for one, reply in zip(chosen, replies, strict=True):
-        problem = chaos.verdict(one, reply) if reply.status == 200 else None
+    for sample, reply in zip(chosen, replies, strict=True):
+        problem = chaos.verdict(sample, reply) if reply.status == 200 else None
         if problem or reply.status not in (0, 200, 503):
             chaos.faults.append(f"SIGTERM: {problem or reply}")
     return {
@@ -183,13 +183,13 @@ def settled(address: Address, seconds: float = 5.0) -> dict[str, float]:
     """The gauge and the balance of requests, once both are zero or the time is over."""
     end = time.monotonic() + seconds
     while True:
-        found = {
+        gauges = {
             "queue_size": address.metric("te_queue_size"),
             "unaccounted": address.metric("te_request_count")
             - address.metric("te_request_success") - address.metric("te_request_failure"),
         }  # fmt: skip
-        if not any(found.values()) or time.monotonic() > end:
-            return found
+        if not any(gauges.values()) or time.monotonic() > end:
+            return gauges
         time.sleep(0.05)
 
 

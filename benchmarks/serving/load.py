@@ -34,8 +34,8 @@ class Load:
 
     def milliseconds(self, *quantiles: float, status: int = 200) -> list[float]:
         """Quantiles of the latency of the answers with a status; NaN when there are none."""
-        found = [1000 * reply.seconds for reply in self.replies.values() if reply.status == status]
-        return [round(float(one), 3) for one in np.quantile(found or [np.nan], quantiles)]
+        latencies = [1000 * reply.seconds for reply in self.replies.values() if reply.status == status]
+        return [round(float(value), 3) for value in np.quantile(latencies or [np.nan], quantiles)]
 
 
 async def closed_loop(address: Address, requests: Sequence[bytes], connections: int) -> Load:
@@ -68,8 +68,8 @@ async def open_loop(address: Address, requests: Sequence[bytes], rate: float, se
         due = time.perf_counter()
         connection = None
         while idle and connection is None:
-            since, found = idle.pop()
-            connection = None if found.closed or due - since > IDLE_SECONDS else found
+            since, idle_connection = idle.pop()
+            connection = None if idle_connection.closed or due - since > IDLE_SECONDS else idle_connection
         connection = connection or await Connection.open(address)
         reply = await connection.ask(requests[number % len(requests)])
         load.replies[number] = Reply(reply.status, reply.body, time.perf_counter() - due)

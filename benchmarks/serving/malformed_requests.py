@@ -33,26 +33,26 @@ class Sample:
         if answers and isinstance(answers[0], dict):
             answers = [answers]
         try:
-            found = np.array([scores_of(one, labels) for one in answers])
+            scores = np.array([scores_of(answer, labels) for answer in answers])
         except KeyError:
             return False
-        return found.shape == self.expected.shape and bool(np.abs(found - self.expected).max() <= TOLERANCE)
+        return scores.shape == self.expected.shape and bool(np.abs(scores - self.expected).max() <= TOLERANCE)
 
 
 def samples(predictor: Predictor, texts: Sequence[str]) -> list[Sample]:
     """Every shape of a good request over some texts, odd ones among them."""
     odd = ["good\x00film", "\x00", "été 🎬 \u202eabc\u202c a\u0301", "word " * 3000, "\t\n", "x" * 500, "<b>&amp;</b>"]
     many = [*texts, *odd]
-    found = [Sample({"inputs": one}, predictor.predict([one])) for one in many]
+    good = [Sample({"inputs": text}, predictor.predict([text])) for text in many]
     for first, second in pairwise(many):
         pair = predictor.predict([first], [second])
-        found += [
+        good += [
             Sample({"inputs": [first, second]}, pair),
             Sample({"inputs": {"text": first, "text_pair": second}}, pair),
         ]
         both = np.concatenate([predictor.predict([first]), pair])
-        found.append(Sample({"inputs": [[first], [first, second]]}, both))
-    return [one for one in found if len(json.dumps(one.body)) < PAYLOAD_LIMIT]
+        good.append(Sample({"inputs": [[first], [first, second]]}, both))
+    return [sample for sample in good if len(json.dumps(sample.body)) < PAYLOAD_LIMIT]
 
 
 JSON = "Content-Type: application/json\r\n"

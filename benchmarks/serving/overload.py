@@ -44,12 +44,12 @@ def first_answers(address: Address, text: str, times: int = 30) -> list[float]:
     """Milliseconds to the answer for one text, each after a pause, on a connection that stays open."""
 
     async def ask() -> list[float]:
-        connection, found = await Connection.open(address), []
+        connection, latencies = await Connection.open(address), []
         for _ in range(times):
             await asyncio.sleep(IDLE_SECONDS)
-            found.append(1000 * (await connection.ask(post({"inputs": text}))).seconds)
+            latencies.append(1000 * (await connection.ask(post({"inputs": text}))).seconds)
         connection.close()
-        return found
+        return latencies
 
     return asyncio.run(ask())
 
@@ -62,9 +62,9 @@ def of_length(bundle: str, texts: Sequence[str], tokens: int = LENGTH) -> str:
     opened = open_bundle(bundle)
     encoder, words = TextEncoder(opened.path, opened.max_length), " ".join(texts).split()
     for end in range(1, len(words)):
-        found = " ".join(words[:end])
-        if encoder.count(found) == tokens:
-            return found
+        text = " ".join(words[:end])
+        if encoder.count(text) == tokens:
+            return text
     raise SystemExit(f"no text of {tokens} tokens among the words")
 
 
@@ -74,8 +74,8 @@ def measure(
     """Idle, capacity, overload, and how long until the server is as before."""
     body = [[text] for text in texts]
     slices = [body[i : i + TEXTS] for i in range(0, len(body) - TEXTS + 1, TEXTS)]
-    plain = [post({"inputs": one}) for one in slices]
-    limited = [post({"inputs": one, "timeout_ms": timeout_ms}) for one in slices]
+    plain = [post({"inputs": texts_of_request}) for texts_of_request in slices]
+    limited = [post({"inputs": texts_of_request, "timeout_ms": timeout_ms}) for texts_of_request in slices]
     with serving(bundle, "--log-format", "none", **VARIABLES) as address:
         asyncio.run(closed_loop(address, plain[:20], CONNECTIONS))
         idle = first_answers(address, of_length(bundle, texts))

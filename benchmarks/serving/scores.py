@@ -22,7 +22,7 @@ from toolkit.inference.predictor import Predictor, open_predictor
 
 def scores_of(answer: list[dict[str, Any]], labels: Sequence[str]) -> list[float]:
     """The scores of one input's answer in the order of the labels."""
-    by_label = {one["label"]: one["score"] for one in answer}
+    by_label = {entry["label"]: entry["score"] for entry in answer}
     return [by_label[label] for label in labels]
 
 
@@ -33,11 +33,11 @@ def one_by_one(predictor: Predictor, texts: Sequence[str]) -> np.ndarray:
 
 def differences(load: Load, expected: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     """The largest absolute difference of each text's scores; infinite where there is no answer."""
-    found = np.full(len(expected), np.inf)
+    largest = np.full(len(expected), np.inf)
     for number, reply in load.replies.items():
         if reply.status == 200:
-            found[number] = np.abs(np.subtract(scores_of(json.loads(reply.body), labels), expected[number])).max()
-    return found
+            largest[number] = np.abs(np.subtract(scores_of(json.loads(reply.body), labels), expected[number])).max()
+    return largest
 
 
 def compare(
@@ -48,10 +48,10 @@ def compare(
     requests = [post({"inputs": text}) for text in texts]
     rows = []
     for count in connections:
-        found = differences(asyncio.run(closed_loop(address, requests, count)), expected, predictor.task.labels)
+        largest = differences(asyncio.run(closed_loop(address, requests, count)), expected, predictor.task.labels)
         rows.append({
-            "connections": count, "texts": len(texts), "identical": int((found == 0).sum()),
-            "unanswered": int(np.isinf(found).sum()), "largest_difference": float(found.max()),
+            "connections": count, "texts": len(texts), "identical": int((largest == 0).sum()),
+            "unanswered": int(np.isinf(largest).sum()), "largest_difference": float(largest.max()),
         })  # fmt: skip
     return rows
 

@@ -109,7 +109,7 @@ def running(group: int) -> Iterator[None]:
 def contenders(arguments: argparse.Namespace, stack: ExitStack, texts: Sequence[str]) -> dict[str, Callable[[], Round]]:
     """What is measured, by name; every server is up, warm and stopped."""
     bundle, python = arguments.bundle, (sys.executable, "-m", "benchmarks.serving.baseline_fastapi")
-    found: dict[str, Callable[[], Round]] = {
+    measures: dict[str, Callable[[], Round]] = {
         "engine, 32 single texts under way": lambda: engine_rate(bundle, texts, 1, CONNECTIONS),
         "engine, requests of 32 texts": lambda: engine_rate(bundle, texts, 32, 4),
     }
@@ -123,7 +123,7 @@ def contenders(arguments: argparse.Namespace, stack: ExitStack, texts: Sequence[
             with running(group):
                 return http_rate(address, requests)
 
-        found[name] = measure
+        measures[name] = measure
 
     plain = [post({"inputs": text}) for text in texts]
     for processes in arguments.processes:
@@ -143,22 +143,22 @@ def contenders(arguments: argparse.Namespace, stack: ExitStack, texts: Sequence[
             "--device", "cpu", "--port", "8953", "--host", "127.0.0.1", "--no-bettertransformer", "--no-model-warmup",
         )  # fmt: skip
         add("infinity-emb", *stack.enter_context(peer(*command, port=8953)), own)
-    return found
+    return measures
 
 
 def verdicts(rows: dict[str, list[Round]]) -> dict[str, Any]:
     """Medians over rounds of what the aims speak of; ratios are of the same round."""
     names = [name for name in rows if name.startswith("toolkit serve")]
     best = max(names, key=lambda name: median(rate for rate, *_ in rows[name]))
-    found: dict[str, Any] = {"server": best}
+    ratios: dict[str, Any] = {"server": best}
     for name, measured in rows.items():
         if name in names:
             continue
         pairs = list(zip(rows[best], measured, strict=True))
-        found[name] = {"rate_ratio": round(median(ours[0] / other[0] for ours, other in pairs), 3)}
+        ratios[name] = {"rate_ratio": round(median(ours[0] / other[0] for ours, other in pairs), 3)}
         if not name.startswith("engine"):
-            found[name]["p99_ratio"] = round(median(ours[2] / other[2] for ours, other in pairs), 3)
-    return found
+            ratios[name]["p99_ratio"] = round(median(ours[2] / other[2] for ours, other in pairs), 3)
+    return ratios
 
 
 def main() -> None:

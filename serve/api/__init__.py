@@ -1,1 +1,1 @@
-"""The endpoints and what goes over the wire."""
+"""The endpoints and the schemas of their requests and answers."""

@@ -1,4 +1,4 @@
-"""For those with an admin key: exchange a model while it serves, and take that back."""
+"""Endpoints behind the admin keys: exchange a model while it serves, and take that back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIN_AGREEMENT = 0.9
 
 
 class AdminRoute(JsonRoute):
-    """A route behind the admin keys, however its path was reached, before a body is read."""
+    """A route that checks the admin keys itself, before a body is read, by whatever path it was reached."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check the key, then answer."""
@@ -77,13 +77,13 @@ async def swap(http: Request, name: str, request: SwapRequest) -> JSONResponse:
         except (ToolkitError, OSError) as error:
             raise ServeError("Validation", str(error)) from error
         _check_same_task(before, predictor)
-        found = await _compared(models, before, predictor)
+        comparison = await _compared(models, before, predictor)
         if not request.force:
-            _check_agreement(found, request)
+            _check_agreement(comparison, request)
         after = models.switch(name, predictor)
     changed = Changed(
-        model=name, digest=after.digest, previous_digest=before.digest, compared=found.compared,
-        agreement=found.agreement, max_score_difference=found.max_score_difference,
+        model=name, digest=after.digest, previous_digest=before.digest, compared=comparison.compared,
+        agreement=comparison.agreement, max_score_difference=comparison.max_score_difference,
     )  # fmt: skip
     return JSONResponse(changed.model_dump())
 
@@ -98,14 +98,14 @@ async def rollback(http: Request, name: str) -> Changed:
     return Changed(model=name, digest=after.digest, previous_digest=before.digest)
 
 
-def resolve_below(root: Path, given: str) -> Path:
-    """The directory of that name below `root`, links followed; whether one outside exists is not told.
+def resolve_below(root: Path, name: str) -> Path:
+    """Resolve a directory below `root`, links followed.
 
     Raises:
-        ServeError: it lies elsewhere.
+        ServeError: it lies elsewhere or does not exist; the message does not say which.
     """
     try:
-        path = (root / given).resolve()
+        path = (root / name).resolve()
         below = path.is_relative_to(root) and path != root and path.is_dir()
     except (OSError, ValueError):  # a loop of links, a name too long, a NUL
         below = False
@@ -115,7 +115,7 @@ def resolve_below(root: Path, given: str) -> Path:
 
 
 def _check_same_task(before: Model, predictor: Predictor) -> None:
-    """Clients keep what they know of the model: its kind and its labels in their order."""
+    """Check that clients need not change: task, kind and labels in their order are the same, and the bundle is not."""
     old, new = before.task, predictor.task
     if (old.name, old.kind, old.labels) != (new.name, new.kind, new.labels):
         raise ServeError(
@@ -128,12 +128,13 @@ def _check_same_task(before: Model, predictor: Predictor) -> None:
 
 
 async def _compared(models: Models, before: Model, predictor: Predictor) -> Comparison:
+    """Compare the new model with the current one on recent inputs."""
     recent, limits = models.recent(before.name), models.limits
     try:
         limits.check(predictor.bundle.max_length)
     except ToolkitError as error:
         raise ServeError("Validation", str(error)) from error
-    longest = max(one.bundle.max_length for one in (before.predictor, predictor))
+    longest = max(before.predictor.bundle.max_length, predictor.bundle.max_length)
     texts = [] if recent is None else recent.texts()
     try:
         return await asyncio.to_thread(
@@ -143,20 +144,21 @@ async def _compared(models: Models, before: Model, predictor: Predictor) -> Comp
         raise ServeError("Validation", f"not changed; the new model fails: {error}", status=409) from error
 
 
-def _check_agreement(found: Comparison, request: SwapRequest) -> None:
+def _check_agreement(comparison: Comparison, request: SwapRequest) -> None:
     """Refuse a model that answers too differently.
 
     Raises:
-        ServeError: 409, with the figures and what was asked for.
+        ServeError: 409, with what was measured and what was required.
     """
-    share, difference, most = found.agreement, found.max_score_difference, request.max_score_difference
+    agreement, difference = comparison.agreement, comparison.max_score_difference
+    most = request.max_score_difference
     problems = []
-    if share is not None and share < request.min_agreement:
-        problems.append(f"labels agree on {share:.4f} of them, below min_agreement {request.min_agreement}")
+    if agreement is not None and agreement < request.min_agreement:
+        problems.append(f"labels agree on {agreement:.4f} of them, below min_agreement {request.min_agreement}")
     if difference is not None and most is not None and difference > most:
         problems.append(f"a score differs by {difference:.4f}, more than max_score_difference {most}")
-    if found.failed:
-        problems.append(f"the new model gives no finite score to {found.failed}")
+    if comparison.failed:
+        problems.append(f"the new model gives no finite score to {comparison.failed}")
     if problems:
-        told = f"not changed; of {found.compared} recent inputs: {'; '.join(problems)}"
-        raise ServeError("Validation", f'{told}. {{"force": true}} changes all the same', status=409)
+        refusal = f"not changed; of {comparison.compared} recent inputs: {'; '.join(problems)}"
+        raise ServeError("Validation", f'{refusal}. {{"force": true}} changes all the same', status=409)

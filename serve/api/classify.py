@@ -1,11 +1,11 @@
-"""From a parsed request to its response: what the model gave, as the client gets it, and what it cost."""
+"""The path of a classification: from a parsed request through the engine to the response with its usage headers."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from fastapi import Request
@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from serve.api.schemas import Inputs
 from serve.engine.engine import EngineResult
 from serve.exceptions import ServeError
-from serve.http.connection import DISCONNECTED
+from serve.http.request_record import record_of
 from serve.metrics import Metrics
 from serve.models.registry import Model, Models
 from toolkit.data.tokenization import Direction
@@ -25,8 +25,15 @@ from toolkit.tasks import Task
 CLIENT_GONE = 499  # nginx's status for a request whose client left; nobody receives it
 
 
+class LabelScore(TypedDict):
+    """One entry of an answer."""
+
+    score: float
+    label: str
+
+
 def get_models(http: Request) -> Models:
-    """The server's models.
+    """Return the server's models.
 
     Raises:
         ServeError: Unhealthy, they are still being loaded.
@@ -41,43 +48,44 @@ async def classify(
     http: Request, name: str | None, inputs: Inputs, render: Callable[[Model, EngineResult], Any], *,
     truncate: bool = True, direction: Direction = "right", timeout_ms: int | None = None,
 ) -> Response:  # fmt: skip
-    """Classify, counted, timed and logged; the body is what `render` makes of the answer.
+    """Classify, count, time and log a request; `render` turns the engine's result into the body.
 
     Raises:
-        ServeError: no such model, more inputs than one request may have, or what the engine raises.
+        ServeError: no such model, more inputs than a request may have, or an error of the engine.
     """
     started = time.perf_counter()
     metrics: Metrics = http.app.state.metrics
     method = "batch" if inputs.batch else "single"
     metrics.requests[method].inc()
-    http.state.counted = True
+    record = record_of(http.scope)
+    record.counted = True
     models = get_models(http)
     model = models.get(name)
-    http.state.headers = model.headers
+    record.model_headers = model.headers
     _check_batch_size(inputs, models.limits.max_client_batch_size)
     work = model.engine.predict(inputs.texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
-    answer = await cancel_on_disconnect(http, work)
-    if answer is None:
+    result = await cancel_on_disconnect(http, work)
+    if result is None:
         metrics.failures["dropped"].inc()
         return Response(status_code=CLIENT_GONE)
-    body = render(model, answer)
+    body = render(model, result)
     recent = models.recent(model.name)
     if recent is not None:
         recent.add(inputs.texts)
     total = time.perf_counter() - started
-    http.state.log, http.state.stages = _log_fields(inputs, model, answer), answer.stages()
+    record.log_fields, record.stage_seconds = _log_fields(inputs, model, result), result.stages()
     metrics.successes[method].inc()
-    for histogram, seconds in zip(model.engine.durations, (total, *answer.stages().values()), strict=True):
+    for histogram, seconds in zip(model.engine.durations, (total, *result.stages().values()), strict=True):
         histogram.observe(seconds)
     response = Response(to_json(body), media_type="application/json")
-    response.raw_headers += usage_headers(inputs, answer, total)
+    response.raw_headers += usage_headers(inputs, result, total)
     return response
 
 
 def ranked_labels(
     logits: np.ndarray, task: Task, *, raw_scores: bool = False, top_k: int | None = None
-) -> list[list[dict[str, Any]]]:
-    """Logits [n, C] to n lists of {"score", "label"}, best first, equal scores in the order of the labels."""
+) -> list[list[LabelScore]]:
+    """Turn logits [n, C] into n lists of scores and labels, best first, equal scores in the order of the labels."""
     values: list[list[float]] = (logits if raw_scores else scores(logits, task.kind)).tolist()
     return [
         [{"score": row[c], "label": task.labels[c]} for c in sorted(range(len(row)), key=lambda c: -row[c])[:top_k]]
@@ -85,27 +93,27 @@ def ranked_labels(
     ]
 
 
-def usage_headers(inputs: Inputs, answer: EngineResult, total_s: float) -> list[tuple[bytes, bytes]]:
-    """The headers that text-embeddings-inference sends: characters, tokens, and whole milliseconds.
+def usage_headers(inputs: Inputs, result: EngineResult, total_s: float) -> list[tuple[bytes, bytes]]:
+    """Make the headers that text-embeddings-inference sends: characters, tokens, and whole milliseconds.
 
-    Beyond it: Server-Timing with fractions of milliseconds, which browsers show, and x-truncated when any was cut.
+    Beyond it: Server-Timing with fractions of milliseconds, which browsers show, and x-truncated when an input was cut.
     """
     characters = sum(len(text) + len(pair or "") for text, pair in inputs.texts)
-    timing = [(name, 1000 * seconds) for name, seconds in (*answer.stages().items(), ("total", total_s))]
+    timing = [(name, 1000 * seconds) for name, seconds in (*result.stages().items(), ("total", total_s))]
     return [
         (b"x-compute-type", b"cpu"), (b"x-compute-characters", b"%d" % characters),
-        (b"x-compute-tokens", b"%d" % answer.tokens), (b"x-compute-time", b"%d" % (1000 * total_s)),
+        (b"x-compute-tokens", b"%d" % result.tokens), (b"x-compute-time", b"%d" % (1000 * total_s)),
         *((f"x-{name}-time".encode(), b"%d" % ms) for name, ms in timing),
         (b"server-timing", ", ".join(f"{name};dur={ms:.3f}" for name, ms in timing).encode()),
-        *([(b"x-truncated", b"true")] if answer.truncated else []),
+        *([(b"x-truncated", b"true")] if result.truncated else []),
     ]  # fmt: skip
 
 
-def _log_fields(inputs: Inputs, model: Model, answer: EngineResult) -> dict[str, Any]:
-    """What the log tells of an answered request: counts and times, nothing that was sent."""
+def _log_fields(inputs: Inputs, model: Model, result: EngineResult) -> dict[str, str | float]:
+    """Collect counts and times of an answered request for the log, and nothing that was sent."""
     return {
-        "model": model.name, "inputs": len(inputs.texts), "tokens": answer.tokens, "truncated": answer.truncated,
-        **{f"{name}_ms": round(value * 1000, 3) for name, value in answer.stages().items()},
+        "model": model.name, "inputs": len(inputs.texts), "tokens": result.tokens, "truncated": result.truncated,
+        **{f"{name}_ms": round(value * 1000, 3) for name, value in result.stages().items()},
     }  # fmt: skip
 
 
@@ -115,29 +123,30 @@ def _check_batch_size(inputs: Inputs, most: int) -> None:
 
 
 async def cancel_on_disconnect(http: Request, work: Coroutine[Any, Any, EngineResult]) -> EngineResult | None:
-    """The answer, or None when the client left first; its work is then cancelled."""
-    task, left = asyncio.current_task(), False
+    """Await the work; when the client leaves first, cancel it and return None."""
+    task, client_left = asyncio.current_task(), False
     assert task is not None
 
-    def leave(_: asyncio.Future[None]) -> None:
-        nonlocal left
-        left = True
+    def cancel(_: asyncio.Future[None]) -> None:
+        nonlocal client_left
+        client_left = True
         task.cancel()
 
-    leaving = getattr(http.state, DISCONNECTED, None) or asyncio.ensure_future(_disconnect(http))
-    leaving.add_done_callback(leave)
+    disconnected = record_of(http.scope).disconnected or asyncio.ensure_future(_disconnect(http))
+    disconnected.add_done_callback(cancel)
     try:
         return await work
     except asyncio.CancelledError:
-        if not left:
+        if not client_left:
             raise
         task.uncancel()
         return None
     finally:
-        leaving.remove_done_callback(leave)
-        leaving.cancel()
+        disconnected.remove_done_callback(cancel)
+        disconnected.cancel()
 
 
 async def _disconnect(http: Request) -> None:
+    """Wait until the server says that the client has left."""
     while (await http.receive())["type"] != "http.disconnect":
         continue

@@ -1,6 +1,6 @@
-"""POST /: what Hugging Face's `InferenceClient(...).text_classification(text, model="http://...")` sends.
+"""POST / for Hugging Face's `InferenceClient(...).text_classification(text, model="http://...")`.
 
-Its inputs are texts, one or several, never a pair; the answer always has a list of labels for each.
+The inputs are a text or several, never a pair; the answer always has a list of labels for each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ router = APIRouter(route_class=JsonRoute)
 
 
 def _each_a_text(value: str | list[str]) -> str | list[str]:
-    parse_inputs([[one] for one in ([value] if isinstance(value, str) else value)])  # empty, or no text
+    parse_inputs([[text] for text in ([value] if isinstance(value, str) else value)])  # refuses empty texts
     return value
 
 
@@ -52,12 +52,12 @@ class PipelineRequest(BaseModel):
 async def pipeline(http: Request, request: PipelineRequest) -> Response:
     """Classify texts by the server's first model, for Hugging Face's InferenceClient."""
     texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
-    wanted, top_k = request.parameters.function_to_apply, request.parameters.top_k
+    function, top_k = request.parameters.function_to_apply, request.parameters.top_k
 
-    def render(model: Model, answer: EngineResult) -> Any:
-        return ranked_labels(answer.logits, model.task, raw_scores=wanted == "none", top_k=top_k)
+    def render(model: Model, result: EngineResult) -> Any:
+        return ranked_labels(result.logits, model.task, raw_scores=function == "none", top_k=top_k)
 
     own = {"classification": "softmax", "multi_label": "sigmoid"}.get(get_models(http).get().task.kind, "none")
-    if wanted not in (None, "none", own):
-        raise ServeError("Validation", f"`function_to_apply` is {wanted}: this model's is {own}")
+    if function not in (None, "none", own):
+        raise ServeError("Validation", f"`function_to_apply` is {function}: this model's is {own}")
     return await classify(http, None, Inputs(tuple((text, None) for text in texts), batch=len(texts) > 1), render)

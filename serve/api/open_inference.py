@@ -1,8 +1,8 @@
 """The Open Inference Protocol, version 2, over the same engine: texts go in as BYTES, labels and scores come out.
 
-Inputs `text` and, for pairs, `text_pair`, shape [n] or [n, 1]; outputs `label` (BYTES) and `score` (FP32), shape
-[n, C]: every input's labels, best first, or [n, k] with the parameter `top_k`. Tensors are JSON; the binary extension
-is not spoken. https://github.com/kserve/open-inference-protocol
+Inputs are `text` and, for pairs, `text_pair`, shape [n] or [n, 1]; outputs are `label` (BYTES) and `score` (FP32),
+shape [n, C]: every input's labels, best first, or [n, k] with the parameter `top_k`. Tensors are JSON; there is no
+binary extension. https://github.com/kserve/open-inference-protocol
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, PrivateAttr, StrictBool, StrictInt, model_validator
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
 
 from serve.api.classify import classify, get_models, ranked_labels
@@ -23,7 +24,8 @@ from serve.models.registry import Model
 from toolkit import __version__
 
 FAILURES = (400, 401, 404, 413, 415, 422, 424, 429, 500, 503, 504)
-INPUTS, OUTPUTS = ("text", "text_pair"), ("label", "score")
+INPUTS = ("text", "text_pair")
+OUTPUTS: dict[str, str] = {"label": "BYTES", "score": "FP32"}  # to their datatypes
 router = APIRouter(prefix="/v2", route_class=JsonRoute)
 
 
@@ -43,8 +45,8 @@ class Tensor(BaseModel):
     parameters: dict[str, Any] | None = None
 
     def strings(self) -> list[str]:
-        """The data, flat."""
-        flat = [one for row in self.data for one in ([row] if isinstance(row, str) else row)]
+        """Return the data, flat."""
+        flat = [text for row in self.data for text in ([row] if isinstance(row, str) else row)]
         if self.shape not in ([len(flat)], [len(flat), 1]):
             problem = f"`{self.name}` has shape {self.shape} and {len(flat)} strings"
             raise PydanticCustomError("inputs", f"{problem}: expected shape [n] or [n, 1] and n strings")
@@ -83,12 +85,12 @@ class InferRequest(BaseModel):
             raise PydanticCustomError("inputs", "expected one input `text` and, for pairs, one `text_pair`")
         if len({len(strings) for strings in tensors.values()}) > 1:
             raise PydanticCustomError("inputs", "`text` and `text_pair` are not equally many")
-        columns = [tensors[one] for one in INPUTS if one in tensors]
+        columns = [tensors[name] for name in INPUTS if name in tensors]
         self._texts = parse_inputs([list(row) for row in zip(*columns, strict=True)])
         return self
 
     def texts(self) -> Inputs:
-        """What to classify."""
+        """Return the inputs to classify."""
         return self._texts
 
 
@@ -110,13 +112,13 @@ class InferResponse(BaseModel):
     outputs: list[OutputTensor]
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI entries for errors in the protocol's shape."""
-    found = error_responses(*statuses)
-    for entry in found.values():
+def _errors(*statuses: int) -> dict[int | str, JsonSchemaValue]:
+    """Make the OpenAPI entries of errors in the protocol's shape."""
+    entries = error_responses(*statuses)
+    for entry in entries.values():
         example = entry["content"]["application/json"]["example"]
         entry |= {"model": V2Error, "content": {"application/json": {"example": {"error": example["error"]}}}}
-    return found
+    return entries
 
 
 @router.get("", responses=_errors(401))
@@ -143,11 +145,8 @@ async def metadata(http: Request, name: str) -> dict[str, Any]:
     """A model's inputs and outputs; -1 is any number of them."""
     model = get_models(http).get(name)
     width = len(model.task.labels)
-    inputs = [{"name": one, "datatype": "BYTES", "shape": [-1]} for one in INPUTS]
-    outputs = [
-        {"name": one, "datatype": kind, "shape": [-1, width]}
-        for one, kind in zip(OUTPUTS, ("BYTES", "FP32"), strict=True)
-    ]
+    inputs = [{"name": tensor, "datatype": "BYTES", "shape": [-1]} for tensor in INPUTS]
+    outputs = [{"name": tensor, "datatype": datatype, "shape": [-1, width]} for tensor, datatype in OUTPUTS.items()]
     return {"name": name, "platform": "onnxruntime_onnx", "inputs": inputs, "outputs": outputs}
 
 
@@ -162,22 +161,22 @@ async def model_ready(http: Request, name: str) -> dict[str, Any]:
 @router.post("/models/{name}/infer", response_model=InferResponse, responses=_errors(*FAILURES))
 async def infer(http: Request, name: str, request: InferRequest) -> Response:
     """Classify texts or pairs of texts."""
-    given = request.parameters
+    options = request.parameters
+    names = OUTPUTS if request.outputs is None else dict.fromkeys(output.name for output in request.outputs)
 
-    def render(model: Model, answer: EngineResult) -> dict[str, Any]:
-        found = ranked_labels(answer.logits, model.task, raw_scores=given.raw_scores, top_k=given.top_k)
-        shape = [len(found), len(found[0])]
-        tensors: dict[str, dict[str, Any]] = {
-            one: {"name": one, "shape": shape, "datatype": kind, "data": [cell[one] for row in found for cell in row]}
-            for one, kind in zip(OUTPUTS, ("BYTES", "FP32"), strict=True)
-        }
-        wanted = OUTPUTS if request.outputs is None else dict.fromkeys(one.name for one in request.outputs)
+    def render(model: Model, result: EngineResult) -> Any:
+        rows = ranked_labels(result.logits, model.task, raw_scores=options.raw_scores, top_k=options.top_k)
+        shape, cells = [len(rows), len(rows[0])], [cell for row in rows for cell in row]
+        data = {"label": [cell["label"] for cell in cells], "score": [cell["score"] for cell in cells]}
         return {
             "model_name": model.name, "model_version": model.version,
-            **({} if request.id is None else {"id": request.id}), "outputs": [tensors[one] for one in wanted],
+            **({} if request.id is None else {"id": request.id}),
+            "outputs": [
+                {"name": name, "shape": shape, "datatype": OUTPUTS[name], "data": data[name]} for name in names
+            ],
         }  # fmt: skip
 
-    return await classify(http, name, request.texts(), render, truncate=given.truncate, timeout_ms=given.timeout_ms)
+    return await classify(http, name, request.texts(), render, truncate=options.truncate, timeout_ms=options.timeout_ms)
 
 
 async def _check_ready(http: Request) -> None:

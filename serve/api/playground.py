@@ -1,4 +1,4 @@
-"""The page at /, for a person: one file that asks this server and nobody else."""
+"""The page at / for people: one file that calls this server and no other."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ PAGE = (Path(__file__).parent / "playground.html").read_text(encoding="utf-8")
 
 
 def _allowed(tag: str) -> str:
-    """The Content-Security-Policy source that allows the page's own inline block and no other."""
+    """Make the Content-Security-Policy sources that allow the page's own inline blocks and no others."""
     blocks = re.findall(rf"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)
-    return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in blocks)
+    digests = [base64.b64encode(hashlib.sha256(block.encode()).digest()).decode() for block in blocks]
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
 
 
 POLICY = (

@@ -1,4 +1,4 @@
-"""What clients, probes and people ask: /predict, /info, /health, /metrics, and the page at /."""
+"""The endpoints for clients, probes and people: /predict, /info, /health, /metrics, and the page at /."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ async def predict_by(http: Request, name: str, request: Request_) -> Response:
 
 
 async def _predict(http: Request, name: str | None, request: PredictRequest) -> Response:
-    def render(model: Model, answer: EngineResult) -> Any:
-        found = ranked_labels(answer.logits, model.task, raw_scores=request.raw_scores, top_k=request.top_k)
-        return found if request.inputs.batch else found[0]
+    def render(model: Model, result: EngineResult) -> Any:
+        rows = ranked_labels(result.logits, model.task, raw_scores=request.raw_scores, top_k=request.top_k)
+        return rows if request.inputs.batch else rows[0]
 
     direction: Direction = "left" if request.truncation_direction.lower() == "left" else "right"
     truncate = request.truncate is not False
@@ -69,7 +69,7 @@ async def info(http: Request) -> Info:
 
 
 def _info(models: Models) -> Info:
-    """text-embeddings-inference's fields speak of the first model."""
+    """Describe the server; text-embeddings-inference's fields describe its first model."""
     limits, first = models.limits, _card(models.get())
     classifier = Classifier(
         id2label={str(i): label for i, label in enumerate(first.labels)},

@@ -1,4 +1,4 @@
-"""What goes over the wire: /predict as text-embeddings-inference has it, and one shape for every error.
+"""Schemas of requests and answers: /predict as text-embeddings-inference has it, and one shape for every error.
 
 Beyond text-embeddings-inference, an input may be a {"text", "text_pair"} object, alone or in a batch.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from fastapi.openapi.models import Example
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
 
 from serve.engine.tokenization import Text
@@ -16,9 +18,7 @@ from serve.exceptions import NO_KEY, ErrorResponse, ErrorType
 
 MAX_TIMEOUT_MS = 600_000
 BATCH_HINT = 'a batch is a list of lists: [["first text"], ["second text"], ["a text", "its pair"]]'
-_whole = BeforeValidator(
-    lambda one: int(one) if type(one) is float and one.is_integer() else one
-)  # 5.0, as JSON has it
+_whole = BeforeValidator(lambda value: int(value) if type(value) is float and value.is_integer() else value)  # 5.0
 TopK = Annotated[StrictInt, Field(ge=1), _whole]
 Milliseconds = Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS), _whole]
 
@@ -40,18 +40,19 @@ def parse_inputs(value: Any) -> Inputs:
     if isinstance(value, list) and not value:
         raise PydanticCustomError("empty", "`inputs` cannot be empty")
     if not isinstance(value, list) or isinstance(value[0], str):
-        return Inputs((_one(value, "inputs"),), batch=False)
-    return Inputs(tuple(_member(one, f"inputs[{i}]") for i, one in enumerate(value)), batch=True)
+        return Inputs((_parse_input(value, "inputs"),), batch=False)
+    return Inputs(tuple(_parse_member(member, f"inputs[{i}]") for i, member in enumerate(value)), batch=True)
 
 
-def _member(value: Any, where: str) -> Text:
+def _parse_member(value: Any, where: str) -> Text:
+    """Read an input of a batch."""
     if isinstance(value, str):
         raise PydanticCustomError("inputs", f"`{where}` is a string among lists: {BATCH_HINT}")
-    return _one(value, where)
+    return _parse_input(value, where)
 
 
-def _one(value: Any, where: str) -> Text:
-    """A string, a list of one or two strings, or an object with `text` and perhaps `text_pair`."""
+def _parse_input(value: Any, where: str) -> Text:
+    """Read a string, a list of one or two strings, or an object with `text` and perhaps `text_pair`."""
     if isinstance(value, dict):
         unknown = next(iter(value.keys() - {"text", "text_pair"}), None)
         if unknown is not None or "text" not in value:
@@ -73,16 +74,15 @@ def _one(value: Any, where: str) -> Text:
 def _check_string(part: Any, where: str) -> None:
     if not isinstance(part, str):
         names = {dict: "an object", list: "a list", bool: "a boolean", type(None): "null"}
-        found = names.get(type(part), "a number")
         expected = f"a string, a pair of strings [string, string] or a batch; {BATCH_HINT}"
-        raise PydanticCustomError("inputs", f"`{where}` holds {found}: expected {expected}")
+        raise PydanticCustomError("inputs", f"`{where}` holds {names.get(type(part), 'a number')}: expected {expected}")
     try:
         part.encode()
     except UnicodeEncodeError:
         raise PydanticCustomError("inputs", f"`{where}` holds half of a surrogate pair, which is no text") from None
 
 
-def _array(items: dict[str, Any], least: int, most: int | None = None, **rest: Any) -> dict[str, Any]:
+def _array(items: JsonSchemaValue, least: int, most: int | None = None, **rest: Any) -> JsonSchemaValue:
     return {"type": "array", "items": items, "minItems": least} | ({"maxItems": most} if most else {}) | rest
 
 
@@ -223,19 +223,19 @@ _EXAMPLES: dict[int, tuple[str, ErrorType, str]] = {
 }
 
 
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI entries for the errors a path can answer with."""
-    found: dict[int | str, dict[str, Any]] = {}
+def error_responses(*statuses: int) -> dict[int | str, JsonSchemaValue]:
+    """Make the OpenAPI entries of the errors that a path can answer with."""
+    entries: dict[int | str, JsonSchemaValue] = {}
     for status in statuses:
         description, error_type, message = _EXAMPLES[status]
         content = {"application/json": {"example": {"error": message, "error_type": error_type}}}
-        found[status] = {"model": ErrorResponse, "description": description, "content": content}
+        entries[status] = {"model": ErrorResponse, "description": description, "content": content}
         if status == 429:
-            found[status]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
-    return found
+            entries[status]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+    return entries
 
 
-PREDICT_EXAMPLES: dict[str, Any] = {
+PREDICT_EXAMPLES: dict[str, Example] = {
     "text": {"summary": "One text", "value": {"inputs": "a warm and funny film"}},
     "pair": {"summary": "One pair", "value": {"inputs": ["A man is eating.", "Someone eats."]}},
     "batch": {"summary": "A batch", "value": {"inputs": [["a warm film"], ["dull"], ["a text", "its pair"]]}},

@@ -1,1 +1,1 @@
-"""From an accepted text to its logits: the queue, the batches, the worker threads."""
+"""The engine: from an accepted text to its logits, by queue, batches and worker threads."""

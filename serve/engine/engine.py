@@ -1,6 +1,6 @@
-"""Requests in flight, batched: inputs of like length go through the model together, each answer to its own request.
+"""The engine of a model: inputs of like length run together, and each answer goes to its own request.
 
-A batch forms from whatever is queued at the moment a worker is free, so an idle server never waits for company.
+A batch forms from the inputs that are queued when a worker becomes free, so an idle server never waits for more.
 """
 
 from __future__ import annotations
@@ -27,23 +27,30 @@ NOT_FINITE = "the model gave scores that are not finite"
 
 @dataclass(frozen=True)
 class EngineResult:
-    """Logits [n, C] float32 of a request's n inputs, in their order, and what they cost."""
+    """The answer to a request.
+
+    Attributes:
+        logits: [n, C] float32 of its n inputs, in their order.
+        tokens: of all inputs together, special ones included.
+        truncated: an input was cut.
+        tokenization_s, queue_s, inference_s: seconds of the slowest input.
+    """
 
     logits: np.ndarray
     tokens: int
-    truncated: bool  # whether any input was cut
+    truncated: bool
     tokenization_s: float
     queue_s: float
     inference_s: float
 
     def stages(self) -> dict[str, float]:
-        """Seconds by stage."""
+        """Return seconds by stage."""
         return {"tokenization": self.tokenization_s, "queue": self.queue_s, "inference": self.inference_s}
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Inputs on their way through the model, and the tokens that go with them, padding included."""
+    """Inputs that run together, and the number of their tokens, padding included."""
 
     engine: Engine
     entries: list[QueuedInput]
@@ -51,19 +58,19 @@ class _Batch:
 
     @property
     def expected_s(self) -> float:
-        return self.engine.cost.seconds(self.tokens)
+        return self.engine.latency.seconds(self.tokens)
 
-    def infer(self) -> list[np.ndarray | ServeError]:
-        return self.engine.infer(self.entries)
+    def run(self) -> list[np.ndarray | ServeError]:
+        return self.engine.run(self.entries)
 
-    def settle(self, outcomes: list[np.ndarray | ServeError], started: float, ended: float) -> None:
+    def deliver(self, outcomes: list[np.ndarray | ServeError], started: float, ended: float) -> None:
         with self.engine.workers.lock:
-            self.engine.cost.observe(self.tokens, ended - started)
+            self.engine.latency.observe(self.tokens, ended - started)
         for entry, outcome in zip(self.entries, outcomes, strict=True):
             request = entry.request
             request.queue_s = max(request.queue_s, started - entry.queued)
             request.inference_s = max(request.inference_s, ended - started)
-            request.settle(entry.row, outcome)
+            request.deliver(entry.row, outcome)
 
 
 def _overloaded(problem: str, wait_s: float) -> ServeError:
@@ -74,11 +81,11 @@ class Engine:
     """Batches requests through one predictor on threads that it may share with other engines.
 
     Args:
-        predictor: what answers; its session must run on its caller's thread.
-        limits: how much to take on.
-        metrics: where batches are counted.
-        workers: the threads; one event loop's, in which the engine is used too.
-        name: the model's, in the metrics.
+        predictor: the model; its session must run on its caller's thread.
+        limits: how much to accept.
+        metrics: the counters of batches and durations.
+        workers: the threads; they and the engine belong to one event loop.
+        name: the model's label in the metrics.
 
     Raises:
         ToolkitError: limits that could not work.
@@ -89,9 +96,9 @@ class Engine:
     ) -> None:
         limits.check(predictor.bundle.max_length)
         self.predictor, self.limits, self.workers = predictor, limits, workers
-        self.failing = False  # whether the model itself failed in the latest batch
+        self.failing = False  # the model itself failed in the latest batch
         self.in_flight = 0
-        self.cost = LatencyModel()
+        self.latency = LatencyModel()
         self._tokenization = Tokenization(predictor.encoder, workers.tokenizing)
         self._closing = False
         self._queue = Queue()
@@ -104,9 +111,9 @@ class Engine:
         self, texts: Sequence[Text], *, truncate: bool = True, direction: Direction = "right",
         timeout_ms: int | None = None,
     ) -> EngineResult:  # fmt: skip
-        """Logits of texts and pairs within `timeout_ms` (the limits' own by default).
+        """Classify texts and pairs within `timeout_ms` (by default the limits' own).
 
-        What is still queued when the time is over, or when the caller is cancelled, is dropped and never runs.
+        Inputs that are still queued when the time is over, or when the caller is cancelled, are dropped and never run.
 
         Raises:
             ServeError: Overloaded or Unhealthy before any work, also when the work ahead would outlast the time;
@@ -122,11 +129,11 @@ class Engine:
             async with asyncio.timeout(allowed / 1000) as limit:
                 encoded = await self._tokenization.encode(texts, truncate, direction)
                 now = self.workers.clock()
-                lengths = [len(one.ids) for one in encoded]
+                lengths = [len(tokens.ids) for tokens in encoded]
                 if self.workers.in_flight > len(texts):
                     self._check_deadline(deadline, lengths)
                 with self.workers.lock:
-                    self._queue.add(QueuedInput(request, row, one, now) for row, one in enumerate(encoded))
+                    self._queue.add(QueuedInput(request, row, tokens, now) for row, tokens in enumerate(encoded))
                 self.workers.dispatch()
                 await request.done
         except TimeoutError:
@@ -135,12 +142,12 @@ class Engine:
             raise ServeError("Timeout", f"no answer within {allowed} ms") from None
         finally:
             self._release(request, len(texts))
-        logits = np.array([one for one in request.logits if one is not None])
-        cut = any(one.cut for one in encoded)
-        return EngineResult(logits, sum(lengths), cut, now - started, request.queue_s, request.inference_s)
+        logits = np.array([row for row in request.logits if row is not None])
+        truncated = any(tokens.cut for tokens in encoded)
+        return EngineResult(logits, sum(lengths), truncated, now - started, request.queue_s, request.inference_s)
 
     async def close(self) -> None:
-        """Refuse new requests, finish the accepted ones, give up the threads."""
+        """Refuse new requests, finish the accepted ones, and leave the worker pool."""
         self._closing = True
         while self.in_flight:
             self._drained.clear()
@@ -149,7 +156,7 @@ class Engine:
 
     @property
     def closing(self) -> bool:
-        """Whether the engine no longer accepts requests."""
+        """The engine no longer accepts requests."""
         return self._closing
 
     def _accept(self, count: int, deadline: float) -> None:
@@ -163,42 +170,43 @@ class Engine:
         self.in_flight += count
 
     def _check_deadline(self, deadline: float, lengths: Sequence[int] = ()) -> None:
-        """Refuse what would end too late, by its lengths or, before they are known, by the work ahead of it alone.
+        """Refuse a request that would end too late, judged by its lengths and the work ahead of it.
 
-        An idle engine is not asked, so that an estimate that was wrong gets measured again.
+        Before the lengths are known the work ahead alone decides. An idle engine refuses nothing, so that a wrong
+        estimate is measured again.
         """
-        own = self._seconds(len(lengths), sum(lengths)) / self.workers.count
+        own = self._expected_s(len(lengths), sum(lengths)) / self.workers.count
         if lengths:
-            own = max(own, self._seconds(1, max(lengths)))
+            own = max(own, self._expected_s(1, max(lengths)))
         late = self.workers.clock() + self.workers.wait_s() + own - deadline
         if late > 0:
             raise _overloaded(f"the answer would come about {max(1, round(late * 1000))} ms after the deadline", late)
 
     def queued(self) -> int:
-        """Inputs that wait."""
+        """Return the number of waiting inputs."""
         return len(self._queue)
 
     def oldest(self) -> float:
-        """When the one that waits longest was queued."""
+        """Return when the oldest waiting input was queued."""
         return self._queue.entries[0].queued
 
     def queued_s(self) -> float:
-        """Seconds that what waits takes on one worker."""
-        return self._seconds(len(self._queue), self._queue.tokens)
+        """Estimate the seconds that the waiting inputs take on one worker."""
+        return self._expected_s(len(self._queue), self._queue.tokens)
 
     def next_batch(self, share: int) -> _Batch:
-        """At most `share` inputs, taken off the queue."""
+        """Take at most `share` inputs off the queue."""
         entries = self._queue.take(share, self.limits)
         tokens = max(map(len, entries)) * len(entries)
         self._batch_size.observe(len(entries))
         self._batch_tokens.observe(tokens)
         return _Batch(self, entries, tokens)
 
-    def _seconds(self, inputs: int, tokens: int) -> float:
-        """What so many inputs take on one worker, in as few batches as the limits allow."""
+    def _expected_s(self, inputs: int, tokens: int) -> float:
+        """Estimate the seconds of so many inputs on one worker, in as few batches as the limits allow."""
         limits = self.limits
         batches = max(-(-inputs // limits.max_batch_requests), -(-tokens // limits.max_batch_tokens))
-        return self.cost.seconds(tokens, batches)
+        return self.latency.seconds(tokens, batches)
 
     def _release(self, request: PendingRequest, count: int) -> None:
         self.in_flight -= count
@@ -210,8 +218,8 @@ class Engine:
         if not self.in_flight:
             self._drained.set()
 
-    def infer(self, batch: list[QueuedInput]) -> list[np.ndarray | ServeError]:
-        """Logits [C] per entry, or what went wrong with it; one bad input must not fail its neighbours."""
+    def run(self, batch: list[QueuedInput]) -> list[np.ndarray | ServeError]:
+        """Run a batch: logits [C] or an error for each entry. A bad input does not fail its neighbours."""
         encoded = EncodedTexts(
             [entry.tokens.ids for entry in batch],
             [entry.tokens.type_ids for entry in batch],
@@ -221,9 +229,9 @@ class Engine:
         try:
             logits = self.predictor.logits(encoded, batch_size=len(batch))
             finite = np.isfinite(logits).all(axis=1)
-        except BaseException as error:  # whatever it is, the requests get an answer and the thread goes on
+        except BaseException as error:  # of any kind: the requests get an answer and the thread goes on
             if len(batch) > 1:
-                return [self.infer([entry])[0] for entry in batch]
+                return [self.run([entry])[0] for entry in batch]
             self.failing = True
             return [ServeError("Backend", f"the model failed: {error}")]
         self.failing = False

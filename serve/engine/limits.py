@@ -1,4 +1,4 @@
-"""How much a server takes on, and how many CPUs it may use."""
+"""Limits of a server: how much it accepts, and how many threads run the models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toolkit.measurement.environment import cpu_quota
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a server takes on; the names are text-embeddings-inference's.
+    """How much a server accepts; the names are text-embeddings-inference's.
 
     Attributes:
         max_concurrent_requests: inputs accepted and not yet answered; more are refused before any work.
@@ -33,13 +33,16 @@ class Limits:
 
     @classmethod
     def of(cls, config: ServeConfig) -> Limits:
-        """The limits of each process of a configuration: the CPUs are shared out among them, all else is each one's."""
+        """Derive the limits of each process from a configuration; the processes share the CPUs and nothing else."""
         config.check()
-        given = {name: getattr(config, name) for name in cls.__dataclass_fields__}
-        return cls(**{**given, "workers": config.workers or max(1, cpu_quota() // config.processes)})
+        return cls(
+            config.max_concurrent_requests, config.max_batch_tokens, config.max_batch_requests,
+            config.max_client_batch_size, config.payload_limit, config.timeout_ms,
+            workers=config.workers or max(1, cpu_quota() // config.processes),
+        )  # fmt: skip
 
     def check(self, max_length: int) -> None:
-        """Raise one ToolkitError with every limit that could not work for inputs of up to `max_length` tokens."""
+        """Raise one ToolkitError with every limit that cannot work for inputs of up to `max_length` tokens."""
         problems = [f"{name} {value}: expected 1 or more" for name, value in vars(self).items() if value < 1]
         if 0 < self.max_batch_tokens < max_length:
             problems.append(f"max_batch_tokens {self.max_batch_tokens}: expected at least max_length, {max_length}")

@@ -1,4 +1,4 @@
-"""Inputs that wait for a model, and which of them run together."""
+"""The queue of a model: inputs that wait, and the choice of those that run together."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from serve.engine.tokenization import Tokens
 from serve.exceptions import ServeError
 
 WINDOW = 128  # queued inputs looked at for a batch: enough to find like lengths, few enough to scan each time
-MAX_PADDING = 0.125  # share of a batch that may be padding; beyond it a second batch is cheaper
+MAX_PADDING = 0.125  # fraction of a batch that may be padding; beyond it a second batch is cheaper
 
 
 @dataclass(eq=False)
 class PendingRequest:
-    """A request whose inputs are queued or running: done when every row has its logits, or one has failed.
+    """A request whose inputs are queued or running: done when every row has its logits, or a row has failed.
 
     Attributes:
         done: resolved in the event loop, or failed with the ServeError of a row.
         logits: [C] float32 of each input, in the request's order; None while it waits or runs.
-        queue_s, inference_s: seconds of its slowest input.
+        queue_s, inference_s: seconds of the slowest input.
     """
 
     done: asyncio.Future[None]
@@ -33,15 +33,15 @@ class PendingRequest:
     queue_s: float = 0.0
     inference_s: float = 0.0
 
-    def settle(self, row: int, outcome: np.ndarray | ServeError) -> None:
-        """Give a row its logits, or what went wrong with it."""
+    def deliver(self, row: int, outcome: np.ndarray | ServeError) -> None:
+        """Give a row its logits or its error."""
         if self.done.done():
             return
         if isinstance(outcome, ServeError):
             self.done.set_exception(outcome)
             return
         self.logits[row] = outcome
-        if all(one is not None for one in self.logits):
+        if all(logits is not None for logits in self.logits):
             self.done.set_result(None)
 
 
@@ -50,9 +50,9 @@ class QueuedInput:
     """One tokenized input of a request.
 
     Attributes:
-        request, row: whose it is, and which of its inputs.
-        tokens: L ids; its len() is L.
-        queued: when it was queued, seconds by the workers' clock.
+        request, row: the request, and the position among its inputs.
+        tokens: L ids; the len() of the input is L.
+        queued: when the input was queued, seconds by the workers' clock.
     """
 
     request: PendingRequest
@@ -65,7 +65,7 @@ class QueuedInput:
 
 
 class Queue:
-    """Inputs that wait, the oldest first, and the tokens they have together."""
+    """Waiting inputs, the oldest first, and the sum of their tokens."""
 
     def __init__(self) -> None:
         self.entries: deque[QueuedInput] = deque()
@@ -81,16 +81,15 @@ class Queue:
             self.tokens += len(entry)
 
     def drop(self, request: PendingRequest) -> None:
-        """Take the inputs of a request off."""
+        """Take off the inputs of a request."""
         self._remove({entry for entry in self.entries if entry.request is request})
 
     def take(self, share: int, limits: Limits) -> list[QueuedInput]:
-        """Take off the oldest input and up to `share` - 1 of like length, within the limits on tokens, inputs and
-        padding."""
-        oldest, *others = islice(self.entries, WINDOW)
+        """Take off the oldest input and up to `share` - 1 of like length, within the limits on a batch."""
+        oldest, *candidates = islice(self.entries, WINDOW)
         most = min(share, limits.max_batch_requests)
         batch, longest, real = [oldest], len(oldest), len(oldest)
-        for entry in sorted(others, key=lambda one: abs(len(one) - len(oldest))):
+        for entry in sorted(candidates, key=lambda candidate: abs(len(candidate) - len(oldest))):
             if len(batch) == most:
                 break
             width = max(longest, len(entry))

@@ -1,4 +1,4 @@
-"""Inputs to token ids: short ones at once, long ones on a thread, so that the event loop never stands still for long.
+"""Tokenization of requests: short ones in the event loop, long ones on a thread, so that the loop is never held long.
 
 A trip to a thread and back costs more than the tokens of a short text.
 """
@@ -15,13 +15,18 @@ import numpy as np
 from serve.exceptions import ServeError
 from toolkit.data.tokenization import Direction, TextEncoder
 
-AT_ONCE = 1000  # characters of a request, some 200 words: a third of a millisecond
+INLINE_CHARACTERS = 1000  # of a request, some 200 words: a third of a millisecond
 Text = tuple[str, str | None]  # a text and, for a pair, the second one
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """One input: ids and type_ids [L] int64, and whether it was cut."""
+    """The tokens of an input.
+
+    Attributes:
+        ids, type_ids: [L] int64.
+        cut: the input had more tokens than the model takes.
+    """
 
     ids: np.ndarray
     type_ids: np.ndarray
@@ -30,45 +35,45 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Tokenization:
-    """Tokenizes for one model.
+    """The tokenization of one model's requests.
 
     Args:
-        encoder: the model's.
-        threads: for what is long, perhaps shared with other models.
+        encoder: the model's own.
+        threads: run long requests; other models may share them.
     """
 
     encoder: TextEncoder
     threads: Executor
 
     async def encode(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[Tokens]:
-        """Tokens of each input of a request.
+        """Tokenize each input of a request.
 
         Raises:
             ServeError: Tokenizer when it fails; Validation for an input that is too long when not truncating.
         """
-        short = sum(len(text) + len(pair or "") for text, pair in texts) <= AT_ONCE
+        short = sum(len(text) + len(pair or "") for text, pair in texts) <= INLINE_CHARACTERS
         if short and direction == "right":  # the first "left" loads a tokenizer of its own
             return self._encode(texts, truncate, direction)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, self._encode, texts, truncate, direction)
 
     def _encode(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[Tokens]:
-        found: dict[int, Tokens] = {}
+        by_row: dict[int, Tokens] = {}
         try:
-            for paired in {pair is not None for _, pair in texts}:  # told to the tokenizer apart
+            for paired in {pair is not None for _, pair in texts}:  # the tokenizer takes texts or pairs, never both
                 rows = [row for row, (_, pair) in enumerate(texts) if (pair is not None) == paired]
                 pairs = [texts[row][1] or "" for row in rows] if paired else None
                 encoded = self.encoder.encode([texts[row][0] for row in rows], pairs, direction)
-                each = zip(encoded.ids, encoded.type_ids, map(bool, encoded.truncated), strict=True)
-                found.update(zip(rows, (Tokens(*one) for one in each), strict=True))
-        except BaseException as error:  # a bare Exception, and for a panic in Rust not even that
+                cut = map(bool, encoded.truncated)
+                by_row.update(zip(rows, map(Tokens, encoded.ids, encoded.type_ids, cut), strict=True))
+        except BaseException as error:  # the library raises a bare Exception, and for a panic in Rust not even that
             raise ServeError("Tokenizer", f"the tokenizer failed: {error}") from error
         if not truncate:
-            self._check_lengths(texts, found)
-        return [found[row] for row in range(len(texts))]
+            self._check_lengths(texts, by_row)
+        return [by_row[row] for row in range(len(texts))]
 
-    def _check_lengths(self, texts: Sequence[Text], found: dict[int, Tokens]) -> None:
-        too_long = next((row for row in range(len(texts)) if found[row].cut), None)
+    def _check_lengths(self, texts: Sequence[Text], by_row: dict[int, Tokens]) -> None:
+        too_long = next((row for row in range(len(texts)) if by_row[row].cut), None)
         if too_long is not None:
             raise ServeError(
                 "Validation",

@@ -1,1 +1,1 @@
-"""What surrounds every endpoint: errors, keys, the access log, traces."""
+"""The transport around every endpoint: errors, API keys, the access log, traces."""

@@ -1,7 +1,4 @@
-"""Every error in one shape, {"error", "error_type"}: of a request, of HTTP itself, and of the server.
-
-Under /v2 the shape is the Open Inference Protocol's: {"error"} alone.
-"""
+"""Handlers that give every error one shape, {"error", "error_type"}; under /v2 the protocol's own, {"error"}."""
 
 from __future__ import annotations
 
@@ -15,22 +12,22 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.exceptions import ErrorResponse, ErrorType, ServeError
-from serve.metrics import FAILURES
+from serve.http.request_record import record_of
+from serve.metrics import FAILURES, Metrics
 
 PROTOCOL = "/v2"
-CLASSIFYING = re.compile(
-    rf"/(?:predict)?|/models/[^/]+/predict|{PROTOCOL}/models/[^/]+/infer"
-)  # what te_request_* count
+# the paths that te_request_* count
+CLASSIFYING = re.compile(rf"/(?:predict)?|/models/[^/]+/predict|{PROTOCOL}/models/[^/]+/infer")
 
 
 class BodyLimit:
-    """ASGI middleware: a body larger than `limit` bytes is refused, announced or not, before it is held in memory."""
+    """ASGI middleware: refuses a body larger than `limit` bytes, announced or not, before it is held in memory."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app, self.limit = app, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse by Content-Length at once; otherwise count what arrives."""
+        """Refuse by Content-Length at once; otherwise count the bytes that arrive."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -53,7 +50,7 @@ class BodyLimit:
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Answer every exception that says something about the request in the one shape."""
+    """Register the handlers of every exception that tells of the request."""
     app.add_exception_handler(ServeError, _on_serve_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -62,7 +59,7 @@ def handle_errors(app: FastAPI) -> None:
 def error_response(
     scope: Scope, error_type: ErrorType, message: str, status: int, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """An error as every one is answered, counted where it is a classification's and told to the log."""
+    """Make the response of an error, count it where the request is to classify, and record it for the log."""
     return _answer(Request(scope), error_type, message, status, headers)
 
 
@@ -70,11 +67,12 @@ def _answer(
     http: Request, error_type: ErrorType, message: str, status: int, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     path = http.url.path
-    http.state.log = {"error_type": error_type}
+    record = record_of(http.scope)
+    record.log_fields = {"error_type": error_type}
     if CLASSIFYING.fullmatch(path):
-        metrics = http.app.state.metrics
+        metrics: Metrics = http.app.state.metrics
         metrics.failures[FAILURES[error_type]].inc()
-        if not getattr(http.state, "counted", False):  # it failed before the endpoint could tell its method
+        if not record.counted:  # it failed before the endpoint could tell its method
             metrics.requests["invalid"].inc()
     if path.startswith(PROTOCOL):
         return JSONResponse({"error": message}, status, headers)
@@ -87,7 +85,7 @@ def _on_serve_error(http: Request, error: Exception) -> JSONResponse:
 
 
 def _on_invalid(http: Request, error: Exception) -> JSONResponse:
-    """JSON that is no request. Its first problem is told."""
+    """Answer JSON that is no request with its first problem."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "empty":
@@ -98,7 +96,7 @@ def _on_invalid(http: Request, error: Exception) -> JSONResponse:
 
 
 def _on_http(http: Request, error: Exception) -> JSONResponse:
-    """Errors of routing (404, 405) and of a body that is too large (413)."""
+    """Answer errors of routing (404, 405) and of a body that is too large (413)."""
     assert isinstance(error, HTTPException)
     message = error.detail
     if error.status_code in (404, 405):

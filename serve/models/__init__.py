@@ -1,1 +1,1 @@
-"""The models of a server: loading, the registry, exchange, and replay."""
+"""The models of a server: loading, the registry, the exchange of a model, and the replay of recent inputs."""

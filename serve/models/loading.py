@@ -19,34 +19,34 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # safe in a path, a heade
 
 
 def parse_model_names(bundles: Sequence[str]) -> dict[str, str]:
-    """Directories by the name they are served under: their own, or the one given as NAME=DIR.
+    """Parse DIR and NAME=DIR into directories by name; without NAME a model has its directory's name.
 
     Raises:
-        ToolkitError: none is given, two share a name, or a name that does not fit into a path.
+        ToolkitError: there is no bundle, two share a name, or a name does not fit into a path.
     """
-    found: dict[str, str] = {}
-    for given in bundles:
-        name, equals, directory = given.partition("=")
-        if not equals or Path(given).is_dir():  # a directory may have = in its name
-            directory = given
-            name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(given).resolve().name).strip("-._")[:64] or "model"
+    directories: dict[str, str] = {}
+    for bundle in bundles:
+        name, equals, directory = bundle.partition("=")
+        if not equals or Path(bundle).is_dir():  # a directory may have = in its name
+            directory = bundle
+            name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(bundle).resolve().name).strip("-._")[:64] or "model"
         if not NAME.fullmatch(name):
-            raise ToolkitError(f"{given}: {name!r} is no name for a model", expected="letters, digits, and . _ -")
-        if name in found:
+            raise ToolkitError(f"{bundle}: {name!r} is no name for a model", expected="letters, digits, and . _ -")
+        if name in directories:
             raise ToolkitError(
-                f"{found[name]} and {directory} would both be {name}", fix=f"another name: {name}-2={directory}"
+                f"{directories[name]} and {directory} would both be {name}", fix=f"another name: {name}-2={directory}"
             )
-        found[name] = directory
-    if not found:
+        directories[name] = directory
+    if not directories:
         raise ToolkitError(
             "no bundle to serve", expected="one or more directories made by toolkit export",
             fix="name them, or where there is no command line set TOOLKIT_BUNDLE",
         )  # fmt: skip
-    return found
+    return directories
 
 
 def load_predictor(path: str | Path) -> Predictor:
-    """Verify an exported bundle, load it, and run it on a short input and on one as long as it takes.
+    """Verify an exported bundle, load it, and run it on a short input and on one of its full length.
 
     Raises:
         ToolkitError: the bundle is damaged, is not exported, its model does not fit its labels or its length, or this
@@ -59,7 +59,7 @@ def load_predictor(path: str | Path) -> Predictor:
             expected="a bundle made by toolkit export",
             fix=f"export it first: toolkit export {bundle.path} --int8 --out {bundle.path}-int8",
         )
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its own threads spin on the CPUs that models run on
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the tokenizer's threads would spin on the models' CPUs
     predictor = Predictor(bundle, OnnxRuntime(bundle.weights, threads=1, spinning=False, memory_pattern=False))
     _check_model(predictor)
     check_batch_invariance(predictor)

@@ -1,4 +1,4 @@
-"""The models of a server by name: loaded and checked, exchanged as a whole, and the one before kept to go back to."""
+"""The models of a server by name: a swap exchanges a model as a whole and keeps the one before for a rollback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Model:
 
     @property
     def task(self) -> Task:
-        """What its logits stand for."""
+        """The task, which gives the logits their meaning."""
         return self.predictor.task
 
     @property
@@ -39,25 +39,25 @@ class Model:
 
     @cached_property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """What says of an answer which model gave it."""
+        """Headers of an answer that name the model."""
         return [(b"x-model", self.name.encode()), (b"x-model-digest", self.version.encode())]
 
     @property
     def version(self) -> str:
-        """What tells it from others of its name: the first 12 hex digits of the bundle's digest."""
+        """The first 12 hex digits of the bundle's digest, which tell the model from others of its name."""
         return self.digest[:12]
 
 
 class Models:
-    """Everything that is served. A request takes a model once and is answered by it wholly, whatever happens since.
+    """The served models. A request takes a model once, and this model alone answers it, whatever is swapped meanwhile.
 
     Create and use it inside one event loop.
 
     Args:
-        predictors: by name; the first is the one that requests without a name go to.
-        limits: how much to take on, all models together.
-        metrics: where batches are counted.
-        remember: keep recent inputs, to compare a new model by.
+        predictors: by name; requests without a name go to the first.
+        limits: how much to accept, all models together.
+        metrics: the counters of batches and durations.
+        remember: keep recent inputs, on which a swap compares the old and the new model.
     """
 
     def __init__(
@@ -65,22 +65,22 @@ class Models:
     ) -> None:
         self.limits, self._metrics = limits, metrics
         self.workers = WorkerPool(limits.workers, metrics)
-        self.changing = asyncio.Lock()  # one change at a time
-        self.draining = False  # whether requests should go elsewhere from now on
+        self.changing = asyncio.Lock()  # held during a swap or a rollback
+        self.draining = False  # load balancers should send requests elsewhere
         self._current = {name: self._model(name, predictor) for name, predictor in predictors.items()}
         self._previous: dict[str, Model] = {}
         self._recent = {name: RecentInputs() for name in predictors} if remember else {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     def all(self) -> list[Model]:
-        """The model of each name, the default first."""
+        """Return the model of each name, the default first."""
         return list(self._current.values())
 
     def get(self, name: str | None = None) -> Model:
-        """The model of that name, or the default.
+        """Return the model of that name, or the default.
 
         Raises:
-            ServeError: 404, there is none.
+            ServeError: 404, no model has that name.
         """
         if name is None:
             return next(iter(self._current.values()))
@@ -90,13 +90,13 @@ class Models:
         return self._current[name]
 
     def recent(self, name: str) -> RecentInputs | None:
-        """What was asked lately of the model of that name, where it is remembered."""
+        """Return the recent inputs of the model of that name, or None where they are not kept."""
         return self._recent.get(name)
 
     def switch(self, name: str, predictor: Predictor) -> Model:
-        """Let another model answer from the next request on; the one until now finishes its requests and stays loaded.
+        """Let another model answer from the next request on; the old one finishes its requests and stays loaded.
 
-        The model before that one is let go of once its last request is answered.
+        The model before the old one is closed once its last request is answered.
         """
         before = self._current[name]
         model = self._model(name, predictor)
@@ -106,20 +106,20 @@ class Models:
         return model
 
     def rollback(self, name: str) -> Model:
-        """Let the model before the latest switch answer again; the one given up finishes its requests.
+        """Let the model before the latest switch answer again; the current one finishes its requests.
 
         Raises:
-            ServeError: 409, there is none; so asking twice does not undo the first time.
+            ServeError: 409, there is no earlier model; so a second rollback does not undo the first.
         """
-        given_up = self.get(name)
+        current = self.get(name)
         if name not in self._previous:
             raise ServeError("Validation", f"{name} has no earlier model to go back to", status=409)
         self._current[name] = self._previous.pop(name)
-        self._retire(given_up)
+        self._retire(current)
         return self._current[name]
 
     async def healthy(self) -> bool:
-        """Whether requests are answered; a model whose latest batch failed is asked again."""
+        """Return whether requests are answered; a model whose latest batch failed runs again on a probe."""
         if self.draining:
             return False
         for engine in (model.engine for model in self.all()):
@@ -141,7 +141,7 @@ class Models:
         return Model(name, predictor, Engine(predictor, self.limits, self._metrics, self.workers, name))
 
     def _retire(self, model: Model) -> None:
-        """Close it. A request that took it just now starts before the task made here does, and is still accepted."""
+        """Close a model in a task of its own; a request that has just taken the model starts before and is accepted."""
         task = asyncio.get_running_loop().create_task(model.engine.close())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
