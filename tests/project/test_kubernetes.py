@@ -29,9 +29,9 @@ VERSIONS = ("1.30", kubernetes_validate.utils.major_minor(kubernetes_validate.ut
 
 def documents() -> dict[str, dict[str, Any]]:
     """Every manifest by its kind."""
-    found = [one for file in FILES for one in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
-    assert len({one["kind"] for one in found}) == len(found)
-    return {one["kind"]: one for one in found}
+    manifests = [document for file in FILES for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
+    assert len({manifest["kind"] for manifest in manifests}) == len(manifests)
+    return {manifest["kind"]: manifest for manifest in manifests}
 
 
 MANIFESTS = documents()
@@ -75,9 +75,11 @@ def test_it_runs_what_the_image_runs() -> None:
     assert "args" not in CONTAINER
     (port,) = CONTAINER["ports"]
     assert str(port["containerPort"]) == IMAGE["EXPOSE"] == COMMAND[COMMAND.index("--port") + 1]
-    mounts = {one["mountPath"]: one for one in CONTAINER["volumeMounts"]}
+    mounts = {mount["mountPath"]: mount for mount in CONTAINER["volumeMounts"]}
     assert mounts[COMMAND[3]]["readOnly"] is True
-    assert {one["name"] for one in CONTAINER["volumeMounts"]} == {one["name"] for one in POD["spec"]["volumes"]}
+    assert {volume["name"] for volume in CONTAINER["volumeMounts"]} == {
+        volume["name"] for volume in POD["spec"]["volumes"]
+    }
     assert CONTAINER["image"].partition(":")[0] in (ROOT / "Dockerfile").read_text()
 
 
@@ -124,7 +126,7 @@ def test_it_scales_on_a_metric_that_is_shown() -> None:
 
 
 def test_the_environment_is_what_the_server_reads() -> None:
-    assert [one["name"] for one in CONTAINER["env"]] == [KEYS_VARIABLE]
+    assert [variable["name"] for variable in CONTAINER["env"]] == [KEYS_VARIABLE]
 
 
 def test_it_is_given_the_time_that_draining_takes() -> None:
@@ -141,10 +143,10 @@ def test_the_server_writes_no_file(tiny_onnx: Path) -> None:
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        found = re.search(r"http://[\d.]+:\d+", process.stdout.readline())
-        assert found
-        assert ask(found.group(), "/predict", {"inputs": "good film"})[0] == 200
-        assert ask(found.group(), "/metrics")[0] == 200
+        url = re.search(r"http://[\d.]+:\d+", process.stdout.readline())
+        assert url
+        assert ask(url.group(), "/predict", {"inputs": "good film"})[0] == 200
+        assert ask(url.group(), "/metrics")[0] == 200
     finally:
         process.terminate()
         _, err = process.communicate(timeout=WAIT)

@@ -15,13 +15,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from benchmarks.serving.load import Load
-from serve.engine.limits import Limits
 from tests.support.arithmetic_bundles import SLOW, save_arithmetic
 from tests.support.server import WAIT, ask, exit_of, serving, until
 from toolkit.bench.server.http_client import Address, Connection, post
-from toolkit.config import ServeConfig
 from toolkit.inference.predictor import open_predictor
-from toolkit.measurement.environment import cpu_quota
 
 TWO = ("--processes", "2", "--port", "0", "--log-format", "none")
 CONNECTIONS = 16
@@ -29,8 +26,8 @@ CONNECTIONS = 16
 
 def children(process: subprocess.Popen[str]) -> set[int]:
     """Server processes; multiprocessing's own resource tracker is none."""
-    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return {int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return {int(pid) for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
 
 def wait_for(met: Callable[[], bool]) -> None:
@@ -124,12 +121,12 @@ def test_sigterm_lets_every_process_answer_what_it_accepted(tokenizer: Tokenizer
 
         async def stop_under_load() -> list[tuple[int, bytes]]:
             connections = [await Connection.open(address) for _ in range(6)]
-            asked = [asyncio.create_task(one.ask(post({"inputs": "a"}))) for one in connections]
+            asked = [asyncio.create_task(connection.ask(post({"inputs": "a"}))) for connection in connections]
             await asyncio.to_thread(until, url, r'^te_request_count{method="single"} 6\.0$')
             process.send_signal(signal.SIGTERM)
             replies = await asyncio.wait_for(asyncio.gather(*asked), WAIT)
-            for one in connections:
-                one.close()
+            for connection in connections:
+                connection.close()
             return [(reply.status, reply.body) for reply in replies]
 
         assert asyncio.run(stop_under_load()) == [(200, b'[{"score":10.0,"label":"score"}]')] * 6
@@ -152,14 +149,6 @@ def test_the_processes_end_when_their_supervisor_is_killed(tiny_onnx: Path) -> N
         pids = children(process)
         process.kill()
         wait_for(lambda: all(map(gone, pids)))
-
-
-def test_the_cpus_are_shared_out() -> None:
-    cpus = cpu_quota()
-    assert Limits.of(ServeConfig("x", processes=1)).workers == cpus
-    assert Limits.of(ServeConfig("x", processes=cpus)).workers == 1
-    assert Limits.of(ServeConfig("x", processes=4 * cpus)).workers == 1
-    assert Limits.of(ServeConfig("x", processes=2, workers=3)).workers == 3
 
 
 def test_no_process_is_no_server(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,9 +72,9 @@ def rewritten(source: Path, out: Path, **changes: Callable[[np.ndarray], np.ndar
     parent = open_bundle(source)
     model = onnx.load(parent.weights)
     for end, change in changes.items():
-        (tensor,) = [one for one in model.graph.initializer if one.name.endswith(end.replace("__", "."))]
-        found = onnx.numpy_helper.to_array(tensor)
-        tensor.CopyFrom(onnx.numpy_helper.from_array(change(found).astype(found.dtype), tensor.name))
+        (tensor,) = [weight for weight in model.graph.initializer if weight.name.endswith(end.replace("__", "."))]
+        values = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(change(values).astype(values.dtype), tensor.name))
     manifest = {key: value for key, value in parent.manifest.items() if key not in ("files", "digest")}
     with write_bundle(out, manifest) as staging:
         for name in parent.manifest["files"]:

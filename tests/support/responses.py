@@ -25,22 +25,22 @@ def error_of(response: Any) -> tuple[int, str, str]:
 def sample(client: TestClient, name: str, **labels: str) -> float:
     shown = client.get("/metrics").text
     pairs = ",".join(f'{key}="{value}"' for key, value in labels.items())
-    found = re.search(rf"^{re.escape(name + (f'{{{pairs}}}' if pairs else ''))} (\S+)$", shown, re.MULTILINE)
-    return float(found.group(1)) if found else 0.0
+    value = re.search(rf"^{re.escape(name + (f'{{{pairs}}}' if pairs else ''))} (\S+)$", shown, re.MULTILINE)
+    return float(value.group(1)) if value else 0.0
 
 
 @contextmanager
 def log_lines(formatter: logging.Formatter) -> Iterator[list[str]]:
     """What the server logs meanwhile, a line each."""
-    logger, stream, found = logging.getLogger("serve"), io.StringIO(), list[str]()
+    logger, stream, lines = logging.getLogger("serve"), io.StringIO(), list[str]()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     before = (logger.handlers, logger.level, logger.propagate)
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.INFO)
     try:
-        yield found
+        yield lines
     finally:
         logger.handlers, logger.propagate = before[0], before[2]
         logger.setLevel(before[1])
-        found.extend(stream.getvalue().splitlines())
+        lines.extend(stream.getvalue().splitlines())

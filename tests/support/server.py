@@ -32,9 +32,9 @@ def serving(*command: str, **environment: str) -> Iterator[tuple[subprocess.Pope
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        found = re.search(r"http://[\d.]+:\d+", line)
-        assert found, line + process.communicate(timeout=WAIT)[1]
-        yield process, found.group()
+        url = re.search(r"http://[\d.]+:\d+", line)
+        assert url, line + process.communicate(timeout=WAIT)[1]
+        yield process, url.group()
     finally:
         process.kill()
         process.communicate(timeout=WAIT)

@@ -26,30 +26,30 @@ TEXTS = [text for text, _ in rows(20, seed=5)]
 
 
 def test_no_bad_client_harms_a_good_one(tiny_onnx: Path) -> None:
-    found = run(str(tiny_onnx), TEXTS, 300)
-    assert found["faults"] == []
-    assert sum(found["moves"].values()) == 300
-    assert len(found["moves"]) == 9
-    assert found["gauges"] == {"queue_size": 0.0, "unaccounted": 0.0}
-    assert found["sigterm"]["exit_code"] == 0
-    assert found["sigterm"]["answered"] > 0
+    result = run(str(tiny_onnx), TEXTS, 300)
+    assert result["faults"] == []
+    assert sum(result["moves"].values()) == 300
+    assert len(result["moves"]) == 9
+    assert result["gauges"] == {"queue_size": 0.0, "unaccounted": 0.0}
+    assert result["sigterm"]["exit_code"] == 0
+    assert result["sigterm"]["answered"] > 0
 
 
 def test_every_malformed_request_gets_its_own_error_and_wrong_answers_are_noticed(tiny_onnx: Path) -> None:
     predictor = open_predictor(tiny_onnx, threads=1)
     good = samples(predictor, TEXTS[:2])
-    wrong = [replace(one, expected=one.expected + 0.01) for one in good]
+    wrong = [replace(sample, expected=sample.expected + 0.01) for sample in good]
     with serving("-m", "serve", str(tiny_onnx), *OPTIONS) as (_, url):
         host, port = re.fullmatch(r"http://(.+):(\d+)", url).groups()  # type: ignore[union-attr]
         address = Address(host, int(port))
 
         async def ask_all() -> dict[str, Reply]:
-            found = {}
+            replies = {}
             for name, (request, _) in MALFORMED.items():
                 connection = await Connection.open(address)
-                found[name] = await connection.ask(request)
+                replies[name] = await connection.ask(request)
                 connection.close()
-            return found
+            return replies
 
         replies = asyncio.run(ask_all())
         assert {name: reply.status for name, reply in replies.items() if {reply.status} != MALFORMED[name][1]} == {}
@@ -65,9 +65,9 @@ def test_scores_over_http_are_the_predictors_whatever_the_concurrency(tiny_onnx:
         host, port = re.fullmatch(r"http://(.+):(\d+)", url).groups()  # type: ignore[union-attr]
         predictor = open_predictor(tiny_onnx, threads=1)
         texts = [text for text, _ in rows(150, seed=6)]
-        found = compare(Address(host, int(port)), predictor, texts, [1, 8, 40])
-        assert [row["connections"] for row in found] == [1, 8, 40]
-        assert all(row["largest_difference"] < 1e-6 for row in found)
+        result = compare(Address(host, int(port)), predictor, texts, [1, 8, 40])
+        assert [row["connections"] for row in result] == [1, 8, 40]
+        assert all(row["largest_difference"] < 1e-6 for row in result)
         requests = [post({"inputs": text}) for text in texts]
         load = asyncio.run(closed_loop(Address(host, int(port)), requests, 4))
         assert sorted(load.replies) == list(range(150))
@@ -87,9 +87,9 @@ def test_a_wrong_score_a_missing_one_and_one_too_many_are_wrong(body: bytes) -> 
 
 
 def test_memory_is_read_ten_times(tiny_onnx: Path) -> None:
-    found = flat(str(tiny_onnx), TEXTS, 200, connections=4)
-    assert len(found["resident_bytes"]) == 10
-    assert all(1e7 < one < 1e9 for one in found["resident_bytes"])
+    result = flat(str(tiny_onnx), TEXTS, 200, connections=4)
+    assert len(result["resident_bytes"]) == 10
+    assert all(1e7 < size < 1e9 for size in result["resident_bytes"])
 
 
 ENDLESS = {

@@ -74,9 +74,9 @@ def test_a_model_is_exchanged_and_taken_back(root: Path) -> None:
     texts = [text for text, _ in rows(20, seed=4)]
     with administered(root, "old") as client:
         before = [client.post("/predict", json={"inputs": text}).json() for text in texts]
-        found = swap(client, "old", "near")
-        assert found.status_code == 200
-        body = found.json()
+        response = swap(client, "old", "near")
+        assert response.status_code == 200
+        body = response.json()
         old, new = (open_predictor(root / name, threads=1).predict(texts) for name in ("old", "near"))
         assert body.pop("max_score_difference") == pytest.approx(np.abs(old - new).max(), abs=1e-6)
         assert np.abs(old - new).max() > 1e-4
@@ -115,8 +115,8 @@ def test_a_regression_is_compared_by_its_number(root: Path) -> None:
     with administered(root, "sum") as client:
         client.post("/predict", json={"inputs": "a"})  # its ids sum to 10
         assert "differs by 10.0000" in error_of(swap(client, "sum", "twice", max_score_difference=9.5))[2]
-        found = swap(client, "sum", "twice", max_score_difference=10).json()
-        assert (found["agreement"], found["max_score_difference"]) == (None, 10.0)
+        changed = swap(client, "sum", "twice", max_score_difference=10).json()
+        assert (changed["agreement"], changed["max_score_difference"]) == (None, 10.0)
         assert client.post("/predict", json={"inputs": "a"}).json() == [{"score": 20.0, "label": "score"}]
 
 
@@ -125,16 +125,16 @@ def test_scores_that_are_not_finite_agree_with_nothing(root: Path, tokenizer: To
     from serve.models.replay import compare
 
     log = save_arithmetic(tmp_path / "log", tokenizer, LOG)
-    one, two = open_predictor(root / "sum", threads=1), open_predictor(log, threads=1)
-    found = compare(one, two, [("a", None), ("the", None)], batch_size=2)
-    assert (found.compared, found.failed) == (2, 1)
-    assert found.max_score_difference == pytest.approx(10 - np.log(50), abs=1e-5)
+    first, second = open_predictor(root / "sum", threads=1), open_predictor(log, threads=1)
+    comparison = compare(first, second, [("a", None), ("the", None)], batch_size=2)
+    assert (comparison.compared, comparison.failed) == (2, 1)
+    assert comparison.max_score_difference == pytest.approx(10 - np.log(50), abs=1e-5)
 
 
 def test_before_any_request_there_is_nothing_to_compare(root: Path) -> None:
     with administered(root, "old") as client:
-        found = swap(client, "old", "opposite").json()
-        assert (found["compared"], found["agreement"]) == (0, None)
+        changed = swap(client, "old", "opposite").json()
+        assert (changed["compared"], changed["agreement"]) == (0, None)
 
 
 @pytest.mark.parametrize(
@@ -170,11 +170,11 @@ def test_what_cannot_be_changed_to_is_told_and_changes_nothing(
         shutil.copytree(root / "near", root / "damaged")
         (root / "damaged" / "model.onnx").write_bytes(b"x")
     with administered(root, "old") as client:
-        found = error_of(client.post(f"/admin/models/{name}", json=body, headers=ADMIN))
-        assert found[:2] == (status, "Validation")
-        assert re.search(message, found[2]), found[2]
+        error = error_of(client.post(f"/admin/models/{name}", json=body, headers=ADMIN))
+        assert error[:2] == (status, "Validation")
+        assert re.search(message, error[2]), error[2]
         if "outside" in json.dumps(body) or "link" in json.dumps(body):
-            assert str(outside) not in found[2]
+            assert str(outside) not in error[2]
         answer = client.post("/predict", json={"inputs": "a"})
         assert answer.headers["x-model-digest"] == digest(root / "old")[:12]
         assert client.post("/admin/models/old/rollback", headers=ADMIN).status_code == 409
@@ -315,7 +315,7 @@ def test_models_that_were_let_go_leave_nothing_behind(root: Path) -> None:
         for _ in range(3):
             await asyncio.sleep(0)
         gc.collect()
-        assert [one() is not None for one in seen] == [False] * 19 + [True, True]
+        assert [reference() is not None for reference in seen] == [False] * 19 + [True, True]
         await models.close()
 
     asyncio.run(asyncio.wait_for(main(), 60))
@@ -353,8 +353,8 @@ def test_changing_under_load_over_http(root: Path, tmp_path: Path) -> None:
                 answers.append((text, post("/models/sum/predict", {"inputs": text}, {})))
 
     def change(post: Callable[..., tuple[int, str, Any]], path: str, body: Any) -> None:
-        status, _, found = post(f"/admin/models/sum{path}", body, ADMIN)
-        assert status == 200, found
+        status, _, changed = post(f"/admin/models/sum{path}", body, ADMIN)
+        assert status == 200, changed
         reached = len(answers)
         while len(answers) < reached + 30:
             threading.Event().wait(0.01)
@@ -373,9 +373,9 @@ def test_changing_under_load_over_http(root: Path, tmp_path: Path) -> None:
             for thread in threads:
                 thread.join(30)
         assert "te_queue_size 0.0" in ask(address, "/metrics")[1]
-    assert {found for _, (_, found, _) in answers} == set(factor)  # both were met
-    for text, (status, found, answer) in answers:
-        assert (status, answer) == (200, [{"label": "score", "score": sums[text] * factor[found]}])
+    assert {model for _, (_, model, _) in answers} == set(factor)  # both were met
+    for text, (status, model, answer) in answers:
+        assert (status, answer) == (200, [{"label": "score", "score": sums[text] * factor[model]}])
 
 
 def test_log_lines_reach_the_logger() -> None:

@@ -33,15 +33,15 @@ LABELS = ("negative", "positive")
 @pytest.fixture(scope="module")
 def address(tiny_onnx: Path) -> Iterator[str]:
     options = ("--workers", "1", "--log-format", "none", "--cors-origins", "*")
-    with serving("-m", "serve", str(tiny_onnx), "--port", "0", *options) as (_, found):
-        yield found
+    with serving("-m", "serve", str(tiny_onnx), "--port", "0", *options) as (_, url):
+        yield url
 
 
 @pytest.fixture(scope="module")
 def lines(tiny_onnx: Path) -> list[str]:
     """What the Python and JavaScript examples print for their text."""
     scores = open_predictor(tiny_onnx, threads=1).predict([TEXT])[0]
-    ranked = sorted(zip(LABELS, scores, strict=True), key=lambda one: -one[1])
+    ranked = sorted(zip(LABELS, scores, strict=True), key=lambda pair: -pair[1])
     return [f"{label}: {score:.3f}" for label, score in ranked]
 
 
@@ -116,10 +116,10 @@ print(json.dumps([found, [one.score for one in raw], len(own), refused]))
 
 def test_hugging_face_s_client_gets_what_the_predictor_says(address: str, tiny_onnx: Path) -> None:
     texts = [TEXT, "an awful plot", "x"]
-    found, raw, count, refused = json.loads(printed(sys.executable, "-c", HUGGING_FACE, address, *texts))
+    answers, raw, count, refused = json.loads(printed(sys.executable, "-c", HUGGING_FACE, address, *texts))
     predictor = open_predictor(tiny_onnx, threads=1)
-    for answer, expected in zip(found, predictor.predict(texts), strict=True):
-        scores = {one["label"]: one["score"] for one in answer}
+    for answer, expected in zip(answers, predictor.predict(texts), strict=True):
+        scores = {entry["label"]: entry["score"] for entry in answer}
         assert [scores[label] for label in LABELS] == pytest.approx(list(expected), abs=1e-6)
     assert raw == pytest.approx([predictor.logits(predictor.encoder.encode([TEXT]))[0].max()], abs=1e-5)
     assert (count, refused) == (2, [422, 400])

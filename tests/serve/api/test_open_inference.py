@@ -78,7 +78,7 @@ def test_before_the_models_are_loaded_it_is_alive_and_not_ready(tiny_onnx: Path)
 @pytest.mark.parametrize("nested", [False, True])
 def test_texts_get_the_answers_of_predict(client: TestClient, shape: list[int], nested: bool) -> None:
     texts = ["good film", "a dull plot", "awful"]
-    data = [[one] for one in texts] if nested else texts
+    data = [[text] for text in texts] if nested else texts
     body = {"id": "r-1", "inputs": [text(*data, shape=shape)]}
     response = client.post(INFER, json=body)
     assert response.status_code == 200
@@ -88,9 +88,9 @@ def test_texts_get_the_answers_of_predict(client: TestClient, shape: list[int], 
     label, score = answer.outputs
     assert (label.name, label.datatype, label.shape) == ("label", "BYTES", [3, 2])
     assert (score.name, score.datatype, score.shape) == ("score", "FP32", [3, 2])
-    same = client.post("/models/films/predict", json={"inputs": [[one] for one in texts]}).json()
-    assert label.data == [one["label"] for row in same for one in row]
-    assert score.data == pytest.approx([one["score"] for row in same for one in row], abs=1e-6)
+    same = client.post("/models/films/predict", json={"inputs": [[text] for text in texts]}).json()
+    assert label.data == [entry["label"] for row in same for entry in row]
+    assert score.data == pytest.approx([entry["score"] for row in same for entry in row], abs=1e-6)
     assert response.headers["x-compute-tokens"] == "12"
 
 
@@ -99,9 +99,9 @@ def test_pairs_parameters_and_a_choice_of_outputs(client: TestClient) -> None:
         "inputs": [text("awful", "good", name="text_pair"), text("a film", "a plot")],
         "outputs": [{"name": "score"}], "parameters": {"top_k": 1, "raw_scores": True, "anything": 1},
     }  # fmt: skip
-    found = client.post(INFER, json=body).json()
-    assert "id" not in found
-    (score,) = found["outputs"]
+    answer = client.post(INFER, json=body).json()
+    assert "id" not in answer
+    (score,) = answer["outputs"]
     assert (score["name"], score["shape"]) == ("score", [2, 1])
     same = {"inputs": [["a film", "awful"], ["a plot", "good"]], "raw_scores": True, "top_k": 1}
     expected = [row[0]["score"] for row in client.post("/models/films/predict", json=same).json()]
@@ -110,7 +110,10 @@ def test_pairs_parameters_and_a_choice_of_outputs(client: TestClient) -> None:
 
 def test_regression_and_what_is_not_finite(client: TestClient) -> None:
     outputs = client.post("/v2/models/sum/infer", json={"inputs": [text("a", "a a")]}).json()["outputs"]
-    assert [(one["shape"], one["data"]) for one in outputs] == [([2, 1], ["score", "score"]), ([2, 1], [10.0, 15.0])]
+    assert [(output["shape"], output["data"]) for output in outputs] == [
+        ([2, 1], ["score", "score"]),
+        ([2, 1], [10.0, 15.0]),
+    ]
     log = client.post("/v2/models/log/infer", json={"inputs": [text("a")]}).json()["outputs"][1]["data"]
     assert log == pytest.approx([np.log(50)], abs=1e-5)
     failed = client.post("/v2/models/log/infer", json={"inputs": [text("a", "the")]})
@@ -144,9 +147,9 @@ def test_regression_and_what_is_not_finite(client: TestClient) -> None:
 def test_errors_have_the_protocols_shape(client: TestClient, body: Any, status: int, message: str) -> None:
     import json
 
-    found = error_of(client.post(INFER, content=json.dumps(body), headers=JSON))
-    assert found[0] == status
-    assert message in found[1]
+    error = error_of(client.post(INFER, content=json.dumps(body), headers=JSON))
+    assert error[0] == status
+    assert message in error[1]
 
 
 def test_errors_of_http_have_it_too(client: TestClient, tiny_onnx: Path) -> None:
@@ -168,7 +171,7 @@ def test_it_is_counted_like_predict(tiny_onnx: Path) -> None:
     with TestClient(create_app(tiny_onnx, limits=Limits(workers=1))) as client:
         client.post("/v2/models/onnx/infer", json={"inputs": [text("a", "b")]})
         client.post("/v2/models/onnx/infer", json={})
-        assert {one: sample(client, "te_request_count", method=one) for one in ("batch", "invalid")} == {
+        assert {method: sample(client, "te_request_count", method=method) for method in ("batch", "invalid")} == {
             "batch": 1, "invalid": 1,
         }  # fmt: skip
         assert sample(client, "te_request_failure", err="validation") == 1

@@ -46,18 +46,18 @@ def ask(schema: Any, method: str, path: str, mode: GenerationMode) -> None:
 
     @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), deadline=None)
     @given(case=schema[path][method].as_strategy(generation_mode=mode))
-    def one(case: Any) -> None:
+    def check(case: Any) -> None:
         if method == "POST" and "{name}" in path:  # hardly any made-up name would be a model's
             case.path_parameters["name"] = "tiny"
         give_time(case.body)
         case.call_and_validate(excluded_checks=left_out)
 
-    one()
+    check()
 
 
 def test_every_operation_is_listed_here(schema: Any) -> None:
-    found = {(one.ok().method.upper(), one.ok().path) for one in schema.get_all_operations()}
-    assert found == {("GET", path) for path in GETS} | {("POST", path) for path in POSTS}
+    operations = {(operation.ok().method.upper(), operation.ok().path) for operation in schema.get_all_operations()}
+    assert operations == {("GET", path) for path in GETS} | {("POST", path) for path in POSTS}
 
 
 @pytest.mark.parametrize("path", GETS)
@@ -65,7 +65,7 @@ def test_every_answer_to_a_get_is_documented(schema: Any, path: str) -> None:
     ask(schema, "GET", path, GenerationMode.POSITIVE)
 
 
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda one: one.value)
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize("path", POSTS)
 def test_every_answer_to_a_post_is_documented(schema: Any, path: str, mode: GenerationMode) -> None:
     ask(schema, "POST", path, mode)
@@ -74,10 +74,10 @@ def test_every_answer_to_a_post_is_documented(schema: Any, path: str, mode: Gene
 def test_an_answer_that_is_not_documented_is_noticed(schema: Any) -> None:
     raw = {**schema.raw_schema, "paths": {"/predict": schema.raw_schema["paths"]["/predict"].copy()}}
     post = raw["paths"]["/predict"]["post"]
-    responses = {status: one for status, one in post["responses"].items() if status != "422"}
+    responses = {status: response for status, response in post["responses"].items() if status != "422"}
     raw["paths"]["/predict"] = {"post": {**post, "responses": responses}}
     wrong = schemathesis.openapi.from_dict(raw)
     wrong.config.update(base_url=schema.get_base_url())
     with pytest.raises(FailureGroup) as caught:
         ask(wrong, "POST", "/predict", GenerationMode.NEGATIVE)
-    assert {type(one) for one in caught.value.exceptions} == {UndefinedStatusCode}
+    assert {type(error) for error in caught.value.exceptions} == {UndefinedStatusCode}

@@ -28,8 +28,8 @@ NASTY = 'it\'s <b>"good"</b> & $HOME `ls`\nbad'
 @pytest.fixture(scope="module")
 def address(tiny_onnx: Path) -> Iterator[str]:
     options = ("--workers", "1", "--log-format", "none", "--payload-limit", "2000")
-    with serving("-m", "serve", str(tiny_onnx), "--port", "0", *options) as (_, found):
-        yield found
+    with serving("-m", "serve", str(tiny_onnx), "--port", "0", *options) as (_, url):
+        yield url
 
 
 def visit(browser: str, profile: Path, url: str, *arguments: str) -> str:
@@ -41,9 +41,9 @@ def visit(browser: str, profile: Path, url: str, *arguments: str) -> str:
 
 def shown(dom: str, name: str) -> str:
     """The text of the element with an id."""
-    found = re.search(rf'<(\w+)[^>]* id="{name}"[^>]*>(.*?)</\1>', dom, re.DOTALL)
-    assert found, name
-    return html.unescape(re.sub(r"<[^>]+>", " ", found.group(2))).strip()
+    element = re.search(rf'<(\w+)[^>]* id="{name}"[^>]*>(.*?)</\1>', dom, re.DOTALL)
+    assert element, name
+    return html.unescape(re.sub(r"<[^>]+>", " ", element.group(2))).strip()
 
 
 def test_the_page_shows_what_predict_answers(browser: str, address: str, tiny_onnx: Path, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_page_shows_what_predict_answers(browser: str, address: str, tiny_on
         (label, f"{100 * score:.1f}")
         for score, label in sorted(zip(scores, ("negative", "positive"), strict=True), reverse=True)
     ]
-    widths = [float(one) for one in re.findall(r'class="fill" style="width: ([\d.]+)%', dom)]
+    widths = [float(width) for width in re.findall(r'class="fill" style="width: ([\d.]+)%', dom)]
     assert widths == pytest.approx(sorted(100 * scores, reverse=True), abs=0.01)
     assert shown(dom, "truncated") == "Too long: only the first 32 tokens were read."
     facts = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", dom)
@@ -128,8 +128,8 @@ def test_it_fits_a_phone_and_a_desk_light_and_dark(
     assert pixels.shape[1] == width
 
     def share(colour: str) -> float:
-        wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-        return float((np.abs(pixels - wanted).max(axis=2) <= 2).mean())
+        expected = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        return float((np.abs(pixels - expected).max(axis=2) <= 2).mean())
 
     paper, accent = ("#14171c", "#6cb0ff") if dark else ("#ffffff", "#0b63ce")
     assert share(paper) > 0.3
@@ -150,17 +150,23 @@ class Outline(HTMLParser):
 def test_every_control_has_a_name_and_nothing_comes_from_elsewhere() -> None:
     outline = Outline()
     outline.feed(PAGE)
-    ids = [one["id"] for _, one in outline.seen if "id" in one]
+    ids = [attributes["id"] for _, attributes in outline.seen if "id" in attributes]
     assert len(ids) == len(set(ids))
-    labelled = {one["for"] for tag, one in outline.seen if tag == "label"}
-    assert {one["id"] for tag, one in outline.seen if tag in ("textarea", "input", "select")} == labelled
-    assert [one for tag, one in outline.seen if one.get("aria-live")] == [
+    labelled = {attributes["for"] for tag, attributes in outline.seen if tag == "label"}
+    assert {attributes["id"] for tag, attributes in outline.seen if tag in ("textarea", "input", "select")} == labelled
+    assert [attributes for tag, attributes in outline.seen if attributes.get("aria-live")] == [
         {"id": "output", "aria-label": "Answer", "aria-live": "polite"}
     ]
-    assert {one["aria-labelledby"] for _, one in outline.seen if "aria-labelledby" in one} <= set(ids)
+    assert {attributes["aria-labelledby"] for _, attributes in outline.seen if "aria-labelledby" in attributes} <= set(
+        ids
+    )
     assert not re.search(r"https?://|//\w", re.sub(r"^\s*//.*$", "", PAGE, flags=re.MULTILINE))
     assert "innerHTML" not in PAGE
-    assert not [one for _, one in outline.seen if "style" in one or any(name.startswith("on") for name in one)]
+    assert not [
+        attributes
+        for _, attributes in outline.seen
+        if "style" in attributes or any(name.startswith("on") for name in attributes)
+    ]
     defined = set(re.findall(r"(--[\w-]+):", PAGE))
     assert set(re.findall(r"var\((--[\w-]+)\)", PAGE)) == defined
 
@@ -181,12 +187,12 @@ def test_texts_can_be_read_light_and_dark() -> None:
         dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", PAGE, re.DOTALL)
     ]
     assert len(schemes) == 2
-    for one in schemes:
-        for ground in (one["paper"], one["panel"]):
+    for scheme in schemes:
+        for ground in (scheme["paper"], scheme["panel"]):
             for text in ("ink", "muted", "accent", "fail", "warn"):
-                assert contrast(one[text], ground) >= 4.5, text
-        assert contrast(one["on-accent"], one["accent"]) >= 4.5
-        assert contrast(one["rest"], one["paper"]) >= 3
+                assert contrast(scheme[text], ground) >= 4.5, text
+        assert contrast(scheme["on-accent"], scheme["accent"]) >= 4.5
+        assert contrast(scheme["rest"], scheme["paper"]) >= 3
 
 
 def test_the_policy_lets_only_the_pages_own_blocks_run(address: str) -> None:

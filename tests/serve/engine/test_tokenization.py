@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from serve.engine.tokenization import AT_ONCE, Text, Tokenization
+from serve.engine.tokenization import INLINE_CHARACTERS, Text, Tokenization
 from serve.exceptions import ServeError
 from tests.support.arithmetic_bundles import SUM, save_arithmetic
 from toolkit.data.tokenization import Direction, EncodedTexts, TextEncoder
 
 BROKEN = "breaks"
-LONG = "word " * (AT_ONCE // 5 + 1)
+LONG = "word " * (INLINE_CHARACTERS // 5 + 1)
 
 
 class Gated:
@@ -86,20 +86,20 @@ def test_every_request_gets_its_own_tokens(
 
     async def work(tokenization: Tokenization, gated: Gated) -> None:
         gated.gate.set()
-        found = await asyncio.gather(*(tokenization.encode(texts, True, side) for texts, side in asked))
-        for (texts, side), tokens in zip(asked, found, strict=True):
+        results = await asyncio.gather(*(tokenization.encode(texts, True, side) for texts, side in asked))
+        for (texts, side), tokens in zip(asked, results, strict=True):
             assert len(tokens) == len(texts)
-            for (text, pair), one in zip(texts, tokens, strict=True):
+            for (text, pair), encoded in zip(texts, tokens, strict=True):
                 alone = encoder.encode([text], None if pair is None else [pair], side)
-                assert one.ids.tolist() == alone.ids[0].tolist()
-                assert one.type_ids.tolist() == alone.type_ids[0].tolist()
-                assert one.cut == alone.truncated[0]
+                assert encoded.ids.tolist() == alone.ids[0].tolist()
+                assert encoded.type_ids.tolist() == alone.type_ids[0].tolist()
+                assert encoded.cut == alone.truncated[0]
 
     run(encoder, work)
 
 
 def test_what_is_short_waits_for_no_thread_and_what_is_long_does_not_hold_it_up(encoder: TextEncoder) -> None:
-    half = "a" * (AT_ONCE // 2)
+    half = "a" * (INLINE_CHARACTERS // 2)
 
     async def work(tokenization: Tokenization, gated: Gated) -> None:
         long = asyncio.ensure_future(tokenization.encode([(LONG, None)], True, "right"))
@@ -109,7 +109,7 @@ def test_what_is_short_waits_for_no_thread_and_what_is_long_does_not_hold_it_up(
         left = asyncio.ensure_future(tokenization.encode([("a", None)], True, "left"))
         await asyncio.sleep(0.01)
         assert gated.at_once == [False, True]
-        assert not any(one.done() for one in (long, together, left))
+        assert not any(task.done() for task in (long, together, left))
         gated.gate.set()
         await asyncio.gather(long, together, left)
         assert gated.at_once == [False, True, False, False, False]  # texts and pairs are told apart
@@ -124,11 +124,11 @@ def test_a_fault_is_of_its_own_request_alone(encoder: TextEncoder, company: list
     async def work(tokenization: Tokenization, gated: Gated) -> None:
         gated.gate.set()
         texts: list[list[Text]] = [[("a", None)], [(BROKEN, None)], [("a", "b"), (long, None)], [(long, None)]]
-        asked = [tokenization.encode([*one, *company], i != 3, "right") for i, one in enumerate(texts)]
+        asked = [tokenization.encode([*text, *company], i != 3, "right") for i, text in enumerate(texts)]
         good, broken, cut, refused = await asyncio.gather(*asked, return_exceptions=True)
         assert isinstance(good, list)
         assert isinstance(cut, list)
-        assert [one.cut for one in cut][:2] == [False, True]
+        assert [tokens.cut for tokens in cut][:2] == [False, True]
         assert isinstance(broken, ServeError)
         assert (broken.error_type, broken.message) == ("Tokenizer", "the tokenizer failed: as told")
         assert isinstance(refused, ServeError)

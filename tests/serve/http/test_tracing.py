@@ -55,12 +55,12 @@ def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
 
 
 def attributes(of: Span) -> dict[str, str | int]:
-    found: dict[str, str | int] = {}
-    for one in of.attributes:
-        kind = one.value.WhichOneof("value")
+    values: dict[str, str | int] = {}
+    for attribute in of.attributes:
+        kind = attribute.value.WhichOneof("value")
         assert kind
-        found[one.key] = getattr(one.value, kind)
-    return found
+        values[attribute.key] = getattr(attribute.value, kind)
+    return values
 
 
 def test_a_collector_gets_each_request_with_its_stages(tiny_onnx: Path) -> None:
@@ -80,10 +80,10 @@ def test_a_collector_gets_each_request_with_its_stages(tiny_onnx: Path) -> None:
             _, err = process.communicate(timeout=WAIT)  # what is not sent yet is sent before it ends
             assert process.returncode == 0
     assert "Traceback" not in err
-    (resource,) = {one.resource.SerializeToString() for request in received for one in request.resource_spans}
+    (resource,) = {spans.resource.SerializeToString() for request in received for spans in request.resource_spans}
     assert b"tinybert-toolkit" in resource
     spans = [
-        span for request in received for one in request.resource_spans for scope in one.scope_spans
+        span for request in received for spans in request.resource_spans for scope in spans.scope_spans
         for span in scope.spans
     ]  # fmt: skip
     by_name = {span.name: span for span in spans}
@@ -91,9 +91,9 @@ def test_a_collector_gets_each_request_with_its_stages(tiny_onnx: Path) -> None:
     whole = by_name["POST /predict"]
     assert (whole.trace_id.hex(), whole.parent_span_id.hex()) == tuple(PARENT.split("-")[1:3])
     assert whole.kind == Span.SPAN_KIND_SERVER
-    told = attributes(whole)
-    assert told["http.response.status_code"] == 200
-    assert (told["toolkit.model"], told["toolkit.inputs"]) == ("films", 1)
+    values = attributes(whole)
+    assert values["http.response.status_code"] == 200
+    assert (values["toolkit.model"], values["toolkit.inputs"]) == ("films", 1)
     stages = [by_name[name] for name in ("tokenization", "queue", "inference")]
     for stage in stages:
         assert (stage.trace_id, stage.parent_span_id) == (whole.trace_id, whole.span_id)
@@ -129,13 +129,13 @@ def test_a_fault_of_the_server_is_an_error_and_ends_its_span(tiny_onnx: Path, mo
     from serve.app import create_app
     from serve.engine.engine import Engine
 
-    kept, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(kept))
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(tracing, "provider", lambda: provider)
     monkeypatch.setattr(Engine, "predict", lambda *_, **__: 1 / 0)
     with TestClient(create_app(tiny_onnx), raise_server_exceptions=False) as client:
         assert client.post("/predict", json={"inputs": "a"}, headers={"traceparent": "nonsense"}).status_code == 500
-        (span,) = kept.get_finished_spans()
+        (span,) = exporter.get_finished_spans()
     assert span.status.status_code.value == Status.STATUS_CODE_ERROR
     assert span.attributes is not None
     assert span.attributes["http.response.status_code"] == 500

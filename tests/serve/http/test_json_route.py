@@ -1,0 +1,55 @@
+"""Bodies that are JSON, and bodies that are none."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.support.responses import error_of
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "message"),
+    [
+        (b'{"inputs": "a"', JSON, 422, "not JSON: .* at character 14"),
+        (b"\xff\xfe{", JSON, 422, "not JSON in UTF-8"),
+        (b'{"inputs": "\xe9"}', JSON, 422, "not JSON in UTF-8"),
+        (b'{"inputs": "\\ud800"}', JSON, 422, "half of a surrogate pair"),
+        (b'{"inputs": {"text": "a", "\\ud800": 1}}', JSON, 422, r"unknown field '\\ud800'"),
+        (b"[" * 4900, JSON, 422, "not JSON"),
+        (b'{"inputs": ' + b"1" * 4800 + b"}", JSON, 422, "not JSON"),
+        (b'{"inputs": ' + b"[" * 2000 + b'"a"' + b"]" * 2000 + b"}", JSON, 422, "holds a list|not JSON"),
+        (b'{"inputs": "a", "x": ' + b'{"a":' * 800 + b"1" + b"}" * 800 + b"}", JSON, 200, ""),
+        (b'{"inputs": "a", "top_k": 1e999}', JSON, 422, "top_k"),
+        (b'{"inputs": "a", "top_k": NaN}', JSON, 422, "top_k"),
+        (b'{"inputs": "a", "timeout_ms": ' + b"9" * 400 + b"}", JSON, 422, "timeout_ms"),
+        (b'{"inputs": -Infinity}', JSON, 422, "holds a number"),
+        (b'{"inputs": "a"}\0', JSON, 422, "not JSON"),
+        (b"\0" * 100, JSON, 422, "not JSON"),
+        (b'\xef\xbb\xbf{"inputs": "a"}', JSON, 200, ""),  # a byte order mark, as some editors write it
+        (b"", JSON, 422, "Field required"),
+        (b'{"inputs": "a"}', {}, 415, "Content-Type is missing: expected application/json"),
+        (b'{"inputs": "a"}', {"content-type": "text/plain; charset=utf-8"}, 415, "is text/plain"),
+        (b"inputs=a", {"content-type": "application/x-www-form-urlencoded"}, 415, "urlencoded"),
+        (b'{"inputs": "a"}', {"content-type": "text/x+json"}, 415, r"is text/x\+json"),
+        (b"null", JSON, 422, "body"),
+        (b'{"inputs": "' + b"a" * 5000 + b'"}', JSON, 413, "larger than 5000 bytes"),
+    ],
+)
+def test_bodies_that_are_no_request(
+    content: bytes, headers: dict[str, str], status: int, message: str, client: TestClient
+) -> None:
+    response = client.post("/predict", content=content, headers=headers)
+    assert response.status_code == status
+    if status != 200:
+        assert error_of(response)[1] == "Validation"
+        assert re.search(message, error_of(response)[2]), error_of(response)[2]
+
+
+def test_a_json_suffix_and_a_charset_are_json_too(client: TestClient) -> None:
+    for kind in ("application/json; charset=utf-8", "application/vnd.api+json"):
+        assert client.post("/predict", content=b'{"inputs": "a"}', headers={"content-type": kind}).status_code == 200

@@ -1,0 +1,106 @@
+"""Names of models, and bundles that cannot be served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from tokenizers import Tokenizer
+
+from serve.app import create_app
+from serve.engine.limits import Limits
+from serve.models.loading import load_predictor, parse_model_names
+from tests.support.arithmetic_bundles import LOG, SMALL_TABLE, rewritten, save_arithmetic
+from tests.support.responses import error_of
+from toolkit.errors import ToolkitError
+
+
+def test_bundles_that_cannot_be_served(
+    tiny_student: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ToolkitError, match=r"(?s)PyTorch bundle.*export it first: toolkit export .* --int8"):
+        load_predictor(tiny_student)
+    with pytest.raises(ToolkitError, match="no such directory"):
+        load_predictor(tmp_path / "none")
+    with pytest.raises(ToolkitError, match="does not run"):
+        load_predictor(save_arithmetic(tmp_path / "fails", tokenizer, SMALL_TABLE))
+    with pytest.raises(ToolkitError, match="not finite"):
+        load_predictor(save_arithmetic(tmp_path / "nan", tokenizer, LOG))
+    monkeypatch.delenv("TOOLKIT_BUNDLE", raising=False)
+    with pytest.raises(ToolkitError, match="TOOLKIT_BUNDLE"):
+        create_app()
+
+
+def test_tokenizers_start_no_threads_of_their_own(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for before, after in ((None, "false"), ("true", "true")):
+        if before is None:
+            monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+        else:
+            monkeypatch.setenv("TOKENIZERS_PARALLELISM", before)
+        load_predictor(tiny_onnx)
+        assert os.environ["TOKENIZERS_PARALLELISM"] == after
+
+
+ONE = Limits(workers=1)
+
+
+def test_names_come_from_directories_or_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_model_names(["runs/int8", "b=x/y=z", "runs/fp32/"]) == {
+        "int8": "runs/int8",
+        "b": "x/y=z",
+        "fp32": "runs/fp32/",
+    }
+    (tmp_path / "a=b c").mkdir()
+    assert parse_model_names([str(tmp_path / "a=b c")]) == {"a-b-c": str(tmp_path / "a=b c")}
+    monkeypatch.chdir(tmp_path / "a=b c")
+    assert parse_model_names(["."]) == {"a-b-c": "."}
+    assert parse_model_names(["/"]) == {"model": "/"}
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (["a/int8", "b/int8"], "(?s)a/int8 and b/int8 would both be int8.*int8-2=b/int8"),
+        (["x=a", "x=b"], "would both be x"),
+        (["/x=a"], "'/x' is no name"),
+        ([".x=a"], "is no name"),
+        (["=a"], "'' is no name"),
+        ([f"{'x' * 65}=a"], "is no name"),
+        ([], "no bundle to serve"),
+    ],
+)
+def test_names_that_will_not_do(given: list[str], problem: str) -> None:
+    with pytest.raises(ToolkitError, match=problem):
+        parse_model_names(given)
+
+
+def test_one_row_of_nan_fails_its_own_requests_with_424(tiny_onnx: Path, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """A real model with NaN in the embedding of one word, as a broken disk or training run leaves it."""
+
+    def spoil(weights: np.ndarray) -> np.ndarray:
+        spoilt = weights.copy()
+        spoilt[tokenizer.token_to_id("film")] = np.nan
+        spoilt[tokenizer.token_to_id("plot")] = np.inf
+        return spoilt
+
+    broken = rewritten(tiny_onnx, tmp_path / "broken", word_embeddings__weight=spoil)
+    with TestClient(create_app(broken, limits=ONE)) as client:
+        for bad in ("a good film", "a good plot"):
+            response = client.post("/predict", json={"inputs": bad})
+            assert error_of(response)[:2] == (424, "Backend")
+            assert error_of(client.post("/predict", json={"inputs": [["good"], [bad]]}))[:2] == (424, "Backend")
+            assert client.post("/predict", json={"inputs": "a good story"}).status_code == 200
+    whole = rewritten(tiny_onnx, tmp_path / "whole", classifier__bias=lambda weights: weights * np.nan)
+    with pytest.raises(ToolkitError, match="not finite"):
+        load_predictor(whole)
+
+
+def test_a_bundle_that_fails_at_its_full_length_is_not_served(tiny_onnx: Path, tmp_path: Path) -> None:
+    """Its table of positions is shorter than its max_length: short texts would work, long ones fail one day."""
+    short = rewritten(tiny_onnx, tmp_path / "short", position_embeddings__weight=lambda weights: weights[:16])
+    with pytest.raises(ToolkitError, match="does not run"):
+        load_predictor(short)

@@ -1,0 +1,55 @@
+"""Formats of the log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serve.log_format import JsonFormatter, TextFormatter, configure, faults, requests
+from tests.support.responses import log_lines
+
+
+def test_a_record_is_one_line_of_json_whatever_it_holds() -> None:
+    record = logging.LogRecord("serve", logging.ERROR, "x.py", 1, "a\nb \u00e9 %s", ("\u2028",), None)
+    record.fields = {"request_id": "r-1"}
+    line = JsonFormatter().format(record)
+    assert line.isascii()
+    assert "\n" not in line
+    entry = json.loads(line)
+    assert (entry["message"], entry["level"], entry["request_id"]) == ("a\nb \u00e9 \u2028", "error", "r-1")
+    assert "traceback" not in entry
+
+
+@pytest.mark.parametrize(("log_format", "requests_too"), [("text", True), ("json", True), ("none", False)])
+def test_none_leaves_out_requests_but_not_faults(
+    log_format: str, requests_too: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("serve", "serve.requests", "uvicorn")
+    before = [(log, log.handlers, log.propagate, log.level) for log in map(logging.getLogger, names)]
+    try:
+        configure(log_format)
+        fields = {"method": "GET", "path": "/x", "status": 200, "total_ms": 1.0}
+        requests.info("request", extra={"fields": fields})
+        faults.warning("broken")
+    finally:
+        for log, handlers, propagate, level in before:
+            log.handlers, log.propagate = handlers, propagate
+            log.setLevel(level)
+    shown = capsys.readouterr().err
+    assert "broken" in shown
+    assert ("/x" in shown) == requests_too
+
+
+def test_people_get_a_line_they_can_read(client: TestClient) -> None:
+    with log_lines(TextFormatter()) as lines:
+        client.post("/predict", json={"inputs": "good"}, headers={"x-request-id": "r-1"})
+        client.get("/nowhere%0Ainjected")
+    assert re.fullmatch(
+        r"[\d:]{8} POST /predict 200 \d+\.\d ms request_id=r-1 model=onnx inputs=1 tokens=3 .*", lines[0]
+    )
+    assert len(lines) == 2
+    assert "/nowhere%0Ainjected 404" in lines[1]
