@@ -1,4 +1,4 @@
-"""What one writes first: FastAPI and a handler that runs the model on the one text it got. A control for serve_load.
+"""The simplest server: FastAPI and a handler that runs the model on one text. A control for serve_load.
 
 python -m benchmarks.serving.baseline_fastapi DIR PORT
 """
@@ -21,14 +21,14 @@ class Body(BaseModel):
 
 
 class Label(BaseModel):
-    """One of a list, best first."""
+    """An entry of a list, best first."""
 
     score: float
     label: str
 
 
 def load(bundle: str) -> Predictor:
-    """A predictor as the server has it: one session, on its caller's thread, without spinning."""
+    """Load a predictor as the server does: one session, on its caller's thread, without spinning."""
     from toolkit.bundle.format import open_bundle
 
     opened = open_bundle(bundle)
@@ -36,7 +36,7 @@ def load(bundle: str) -> Predictor:
 
 
 def ranked(predictor: Predictor, texts: list[str]) -> list[list[dict[str, Any]]]:
-    """Labels and scores of each text, best first."""
+    """Compute labels and scores of each text, best first."""
     scores = predictor.predict(texts)
     return [
         sorted(

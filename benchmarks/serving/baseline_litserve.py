@@ -28,15 +28,15 @@ class Api(litserve.LitAPI):
         self.predictor = load(self.bundle)
 
     def decode_request(self, request) -> str:  # type: ignore[no-untyped-def]  # LitServe reads the annotation
-        """The text of a request."""
+        """Return the text of a request."""
         return str(request["inputs"])
 
     def predict(self, texts: list[str]) -> list[list[dict[str, Any]]]:
-        """A batch of texts."""
+        """Classify a batch of texts."""
         return ranked(self.predictor, texts)
 
     def encode_response(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The answer as it is."""
+        """Return the answer as it is."""
         return output
 
 

@@ -1,4 +1,4 @@
-"""Every bad manner of a client at once, between good requests whose answers are known; SIGTERM at the end.
+"""Misbehaving clients of every kind at once, between good requests with known answers; SIGTERM at the end.
 
 python -m benchmarks.serving.chaos DIR [--requests 10000] [--data SST-2]       exit 1 on a wrong answer, a hang, ...
 python -m benchmarks.serving.chaos DIR --flat 100000                           good requests only: is memory flat?
@@ -57,7 +57,7 @@ class Chaos:
                 self.faults.append(f"{names[which]}: {problem}")
 
     def moves(self) -> dict[str, tuple[int, Callable[[], Awaitable[str | None]]]]:
-        """What a client may do, and how often of a hundred times."""
+        """Return the moves of a client, each with how often of a hundred times."""
         return {
             "good": (45, self._good), "good, slowly": (8, self._slow), "two at once": (5, self._pipelined),
             "no time": (5, self._hurried), "malformed": (20, self._malformed), "not HTTP": (4, self._not_http),
@@ -141,13 +141,13 @@ class Chaos:
         return None if got.status == 0 else self.verdict(sample, got)
 
     def verdict(self, sample: Sample, reply: Reply) -> str | None:
-        """What is wrong with the answer to a good request."""
+        """Describe what is wrong with the answer to a good request, or return None."""
         if sample.right(reply, self.labels):
             return None
         return f"{str(sample.body)[:80]} got {reply.status} {reply.body[:200]!r}, not {sample.expected.tolist()}"
 
     def error(self, reply: Reply, statuses: set[int]) -> str | None:
-        """What is wrong with the answer to a bad request: another status, or not the shape of our errors."""
+        """Describe what is wrong with the answer to a bad request: another status, or not the shape of our errors."""
         try:
             shaped = set(json.loads(reply.body)) == {"error", "error_type"}
         except ValueError:
@@ -156,13 +156,13 @@ class Chaos:
 
 
 async def rounds(chaos: Chaos, requests: int, clients: int) -> None:
-    """So many moves by so many clients."""
+    """Run so many moves by so many clients."""
     numbers = iter(range(requests))
     await asyncio.gather(*(chaos.client(numbers) for _ in range(clients)))
 
 
 async def stop(chaos: Chaos, process: subprocess.Popen[str], clients: int) -> dict[str, int]:
-    """SIGTERM under load: what was answered must be right, and the process must end by itself with 0."""
+    """Send SIGTERM under load: every answer must be right, and the process must end by itself with 0."""
     chosen = chaos.random.choices(chaos.samples, k=clients)
     connections = [await Connection.open(chaos.address) for _ in chosen]
     asked = [asyncio.create_task(c.ask(post(sample.body))) for c, sample in zip(connections, chosen, strict=True)]
@@ -180,7 +180,7 @@ async def stop(chaos: Chaos, process: subprocess.Popen[str], clients: int) -> di
 
 
 def settled(address: Address, seconds: float = 5.0) -> dict[str, float]:
-    """The gauge and the balance of requests, once both are zero or the time is over."""
+    """Read the gauge and the balance of requests, once both are zero or the time is over."""
     end = time.monotonic() + seconds
     while True:
         gauges = {
@@ -196,7 +196,7 @@ def settled(address: Address, seconds: float = 5.0) -> dict[str, float]:
 def run(
     bundle: str, texts: Sequence[str], requests: int, *, clients: int = 32, seed: int = 0, warm: float = 0.2
 ) -> dict[str, Any]:
-    """Chaos against a server of its own. Memory is compared from when the first `warm` of the requests are over."""
+    """Run chaos against a server of its own. Memory counts from when the first `warm` of the requests are over."""
     predictor = open_predictor(bundle, threads=1)
     labels, known = predictor.task.labels, samples(predictor, texts)
     with serving(bundle, *OPTIONS, **VARIABLES) as server:
@@ -214,7 +214,7 @@ def run(
 
 
 def flat(bundle: str, texts: Sequence[str], requests: int, connections: int = 32) -> dict[str, Any]:
-    """Memory after each tenth of so many good requests; growth is from the first tenth to the last."""
+    """Measure memory after each tenth of so many good requests; growth is from the first tenth to the last."""
     bodies = [post({"inputs": text}) for text in texts]
     with serving(bundle, *OPTIONS, **VARIABLES) as server:
         resident = []

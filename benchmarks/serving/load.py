@@ -29,11 +29,11 @@ class Load:
     seconds: float = 0.0
 
     def count(self, *statuses: int) -> int:
-        """How many answers had one of these statuses."""
+        """Count the answers with these statuses."""
         return sum(reply.status in statuses for reply in self.replies.values())
 
     def milliseconds(self, *quantiles: float, status: int = 200) -> list[float]:
-        """Quantiles of the latency of the answers with a status; NaN when there are none."""
+        """Compute quantiles of the latency of the answers with a status; NaN when there are none."""
         latencies = [1000 * reply.seconds for reply in self.replies.values() if reply.status == status]
         return [round(float(value), 3) for value in np.quantile(latencies or [np.nan], quantiles)]
 
@@ -57,7 +57,7 @@ async def closed_loop(address: Address, requests: Sequence[bytes], connections: 
 
 
 async def open_loop(address: Address, requests: Sequence[bytes], rate: float, seconds: float) -> Load:
-    """Send requests at a rate whatever comes back, as many users who know nothing of each other would.
+    """Send requests at a rate that does not depend on the answers, as many independent users do.
 
     Latency counts from when a request is due. A connection idle for `IDLE_SECONDS` is not used again: the server may
     be about to close it.
@@ -92,7 +92,7 @@ async def open_loop(address: Address, requests: Sequence[bytes], rate: float, se
 
 
 def dev_texts(data: str | None, count: int) -> list[str]:
-    """Sentences to classify: SST-2's dev set in a folder, or without one the embedded Rotten Tomatoes'."""
+    """Read sentences to classify: SST-2's dev set in a folder, or without one the embedded Rotten Tomatoes'."""
     from toolkit.data.datasets import load_split
     from toolkit.tasks import get_task
 
@@ -101,7 +101,7 @@ def dev_texts(data: str | None, count: int) -> list[str]:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory that a process holds now."""
+    """Return the memory that a process holds now."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

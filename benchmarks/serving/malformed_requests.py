@@ -1,4 +1,4 @@
-"""What clients send: good requests with the answers they must get, and every kind of bad one."""
+"""Requests of clients: good ones with the answers that they must get, and bad ones of every kind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sample:
     expected: np.ndarray
 
     def right(self, reply: Reply, labels: Sequence[str]) -> bool:
-        """Whether an answer holds these scores, in order."""
+        """Return whether an answer holds these scores, in order."""
         if reply.status != 200:
             return False
         answers = json.loads(reply.body)
@@ -40,7 +40,7 @@ class Sample:
 
 
 def samples(predictor: Predictor, texts: Sequence[str]) -> list[Sample]:
-    """Every shape of a good request over some texts, odd ones among them."""
+    """Make good requests of every shape over some texts, odd ones among them."""
     odd = ["good\x00film", "\x00", "été 🎬 \u202eabc\u202c a\u0301", "word " * 3000, "\t\n", "x" * 500, "<b>&amp;</b>"]
     many = [*texts, *odd]
     good = [Sample({"inputs": text}, predictor.predict([text])) for text in many]

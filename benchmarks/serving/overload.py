@@ -27,7 +27,7 @@ IDLE_SECONDS = 0.2
 
 
 def capacity(address: Address, requests: Sequence[bytes], seconds: float) -> float:
-    """Requests a second that the server answers when no more are sent than it takes."""
+    """Measure the requests a second that the server answers when no more are sent than it takes."""
     load, count = Load(), 64
     while load.seconds < seconds:
         load = asyncio.run(closed_loop(address, [requests[i % len(requests)] for i in range(count)], CONNECTIONS))
@@ -36,12 +36,12 @@ def capacity(address: Address, requests: Sequence[bytes], seconds: float) -> flo
 
 
 def statuses(load: Load) -> dict[str, int]:
-    """How often each status came; 0 is a connection that ended without an answer."""
+    """Count each status; 0 is a connection that ended without an answer."""
     return dict(sorted(Counter(str(reply.status) for reply in load.replies.values()).items()))
 
 
 def first_answers(address: Address, text: str, times: int = 30) -> list[float]:
-    """Milliseconds to the answer for one text, each after a pause, on a connection that stays open."""
+    """Measure milliseconds to the answer for a text, each after a pause, on a connection that stays open."""
 
     async def ask() -> list[float]:
         connection, latencies = await Connection.open(address), []
@@ -55,7 +55,7 @@ def first_answers(address: Address, text: str, times: int = 30) -> list[float]:
 
 
 def of_length(bundle: str, texts: Sequence[str], tokens: int = LENGTH) -> str:
-    """A text of so many tokens, special ones included."""
+    """Find a text of so many tokens, special ones included."""
     from toolkit.bundle.format import open_bundle
     from toolkit.data.tokenization import TextEncoder
 
@@ -71,7 +71,7 @@ def of_length(bundle: str, texts: Sequence[str], tokens: int = LENGTH) -> str:
 def measure(
     bundle: str, texts: Sequence[str], *, seconds: float, times: float, timeout_ms: int, calm: float = 5.0
 ) -> dict[str, Any]:
-    """Idle, capacity, overload, and how long until the server is as before."""
+    """Measure the idle server, its capacity, overload, and the time until the server is as before."""
     body = [[text] for text in texts]
     slices = [body[i : i + TEXTS] for i in range(0, len(body) - TEXTS + 1, TEXTS)]
     plain = [post({"inputs": texts_of_request}) for texts_of_request in slices]
@@ -100,7 +100,7 @@ def measure(
 
 
 def met(result: dict[str, Any]) -> dict[str, bool]:
-    """Each aim, and whether it was reached."""
+    """Judge each aim."""
     return {
         "only 200, 429 and 504": set(result["statuses"]) <= {"200", "429", "504"},
         "answered p99 within the deadline": result["answered_p99_ms"] <= result["timeout_ms"],

@@ -1,4 +1,4 @@
-"""Whether scores over HTTP are those of `toolkit predict`, whatever shares a batch with a text.
+"""The check that scores over HTTP are those of `toolkit predict`, whatever shares a batch with a text.
 
 python -m benchmarks.serving.scores DIR [--data SST-2] [--texts 1000] [--connections 1 8 64] [--processes 1]
 """
@@ -21,18 +21,18 @@ from toolkit.inference.predictor import Predictor, open_predictor
 
 
 def scores_of(answer: list[dict[str, Any]], labels: Sequence[str]) -> list[float]:
-    """The scores of one input's answer in the order of the labels."""
+    """Read the scores of an input's answer in the order of the labels."""
     by_label = {entry["label"]: entry["score"] for entry in answer}
     return [by_label[label] for label in labels]
 
 
 def one_by_one(predictor: Predictor, texts: Sequence[str]) -> np.ndarray:
-    """Scores [n, C] as `toolkit predict` gives them: each text alone."""
+    """Compute scores [n, C] as `toolkit predict` does: each text alone."""
     return np.concatenate([predictor.predict([text]) for text in texts])
 
 
 def differences(load: Load, expected: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    """The largest absolute difference of each text's scores; infinite where there is no answer."""
+    """Compute the largest absolute difference of each text's scores; infinite where there is no answer."""
     largest = np.full(len(expected), np.inf)
     for number, reply in load.replies.items():
         if reply.status == 200:
@@ -43,7 +43,7 @@ def differences(load: Load, expected: np.ndarray, labels: Sequence[str]) -> np.n
 def compare(
     address: Address, predictor: Predictor, texts: Sequence[str], connections: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Ask for every text at each concurrency, and tell how far the scores are from the predictor's."""
+    """Classify every text at each concurrency, and measure how far the scores are from the predictor's."""
     expected = one_by_one(predictor, texts)
     requests = [post({"inputs": text}) for text in texts]
     rows = []

@@ -36,7 +36,7 @@ Round = tuple[float, float, float]  # texts a second, p50 and p99 in millisecond
 
 
 def engine_rate(bundle: str, texts: Sequence[str], inputs: int, under_way: int) -> Round:
-    """The engine without HTTP: requests of so many inputs, so many under way, in this process."""
+    """Measure the engine without HTTP: requests of so many inputs, so many under way, in this process."""
     from serve.engine.engine import Engine
     from serve.engine.limits import Limits
     from serve.engine.workers import WorkerPool
@@ -70,7 +70,7 @@ def engine_rate(bundle: str, texts: Sequence[str], inputs: int, under_way: int) 
 
 
 def http_rate(address: Address, requests: Sequence[bytes]) -> Round:
-    """All requests over HTTP, 32 connections."""
+    """Measure all requests over HTTP, on 32 connections."""
     load = uvloop.run(closed_loop(address, requests, CONNECTIONS))
     if load.count(200) != len(requests):
         wrong = next(reply for reply in load.replies.values() if reply.status != 200)
@@ -80,7 +80,7 @@ def http_rate(address: Address, requests: Sequence[bytes]) -> Round:
 
 @contextmanager
 def peer(*command: str, port: int) -> Iterator[tuple[int, Address]]:
-    """Another server on a port of ours, once it listens."""
+    """Run another server on a port of ours; yield once it listens."""
     with launch(command, **VARIABLES) as process:
         end = time.monotonic() + 180
         while True:
@@ -107,7 +107,7 @@ def running(group: int) -> Iterator[None]:
 
 
 def contenders(arguments: argparse.Namespace, stack: ExitStack, texts: Sequence[str]) -> dict[str, Callable[[], Round]]:
-    """What is measured, by name; every server is up, warm and stopped."""
+    """Return the measurements by name; every server is up, warm and stopped."""
     bundle, python = arguments.bundle, (sys.executable, "-m", "benchmarks.serving.baseline_fastapi")
     measures: dict[str, Callable[[], Round]] = {
         "engine, 32 single texts under way": lambda: engine_rate(bundle, texts, 1, CONNECTIONS),
@@ -147,7 +147,7 @@ def contenders(arguments: argparse.Namespace, stack: ExitStack, texts: Sequence[
 
 
 def verdicts(rows: dict[str, list[Round]]) -> dict[str, Any]:
-    """Medians over rounds of what the aims speak of; ratios are of the same round."""
+    """Compute the ratios of the aims: medians over rounds, each ratio of the same round."""
     names = [name for name in rows if name.startswith("toolkit serve")]
     best = max(names, key=lambda name: median(rate for rate, *_ in rows[name]))
     ratios: dict[str, Any] = {"server": best}

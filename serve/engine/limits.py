@@ -11,7 +11,7 @@ from toolkit.measurement.environment import cpu_quota
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a server accepts; the names are text-embeddings-inference's.
+    """The limits of a process; the names are text-embeddings-inference's.
 
     Attributes:
         max_concurrent_requests: inputs accepted and not yet answered; more are refused before any work.

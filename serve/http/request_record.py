@@ -12,7 +12,7 @@ KEY = "record"  # in the ASGI scope's state
 
 @dataclass
 class RequestRecord:
-    """What is known of one request while it is answered.
+    """Facts about one request while it is answered.
 
     Attributes:
         model_headers: headers that name the model, on whatever response follows.

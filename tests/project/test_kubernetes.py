@@ -135,7 +135,7 @@ def test_it_is_given_the_time_that_draining_takes() -> None:
 
 
 def test_the_server_writes_no_file(tiny_onnx: Path) -> None:
-    """What a read-only root file system asks for: here no file may grow beyond 0 bytes."""
+    """The server runs on a read-only root file system: here no file may grow beyond 0 bytes."""
     process = subprocess.Popen(
         [sys.executable, "-m", "serve", str(tiny_onnx), "--port", "0", "--log-format", "json"], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

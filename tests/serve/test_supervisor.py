@@ -103,7 +103,7 @@ def test_a_killed_process_is_replaced_and_takes_only_its_own_requests_with_it(ti
 
 
 def sockets(pid: int) -> int:
-    """How many sockets a process has open: its listening one, its event loop's own pair, and its connections."""
+    """Count the sockets that a process has open: its listening one, its event loop's own pair, and its connections."""
     count = 0
     for link in Path(f"/proc/{pid}/fd").iterdir():
         try:

@@ -1,4 +1,4 @@
-"""What responses, metrics and the log of a server say."""
+"""Readers of a server's responses, metrics and log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sample(client: TestClient, name: str, **labels: str) -> float:
 
 @contextmanager
 def log_lines(formatter: logging.Formatter) -> Iterator[list[str]]:
-    """What the server logs meanwhile, a line each."""
+    """Collect the lines that the server logs meanwhile."""
     logger, stream, lines = logging.getLogger("serve"), io.StringIO(), list[str]()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)

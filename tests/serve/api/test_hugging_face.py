@@ -39,7 +39,7 @@ def address(tiny_onnx: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def lines(tiny_onnx: Path) -> list[str]:
-    """What the Python and JavaScript examples print for their text."""
+    """The printed output of the Python and JavaScript examples."""
     scores = open_predictor(tiny_onnx, threads=1).predict([TEXT])[0]
     ranked = sorted(zip(LABELS, scores, strict=True), key=lambda pair: -pair[1])
     return [f"{label}: {score:.3f}" for label, score in ranked]

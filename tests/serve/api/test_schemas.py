@@ -19,7 +19,7 @@ JSON_VALUES = st.recursive(
 
 
 def reference(value: Any) -> tuple[list[list[str]], bool] | None:
-    """What text-embeddings-inference's own deserializer makes of `inputs`: sequences and batch, or None."""
+    """Parse `inputs` as text-embeddings-inference's own deserializer does: sequences and batch, or None."""
     if isinstance(value, str):
         return [[value]], False
     if not isinstance(value, list) or not value:
