@@ -16,9 +16,9 @@ from toolkit.bundle.weights import file_bytes, safetensors_parameters, weight_pa
 from toolkit.config import STUDENTS
 from toolkit.data.tokenization import TextEncoder
 from toolkit.errors import ToolkitError
+from toolkit.models.families import position_offset
 
 RANDOM_WEIGHTS = "architecture only, random weights: fair for size and speed, says nothing about accuracy"
-OFFSET_FAMILIES = ("roberta", "xlm-roberta", "mpnet")  # their position tables begin with rows for padding
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class BenchModel:
     @property
     def max_tokens(self) -> int:
         """Tokens that the position table serves."""
-        offset = int(self.config["pad_token_id"]) + 1 if self.config["model_type"] in OFFSET_FAMILIES else 0
+        offset = position_offset(self.config["model_type"], self.config.get("pad_token_id"))
         return int(self.config["max_position_embeddings"]) - offset
 
     @cached_property

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from toolkit.errors import ToolkitError
 
 
-def position_offset(config: Any) -> int:
+def position_offset(model_type: str, pad_token_id: int | None) -> int:
     """Rows of the position table before the first real position: pad + 1 where padding has a position of its own."""
-    return int(config.pad_token_id) + 1 if config.model_type in ("roberta", "xlm-roberta", "mpnet") else 0
+    if model_type not in ("roberta", "xlm-roberta", "mpnet"):
+        return 0
+    assert pad_token_id is not None, f"{model_type} counts its positions from its padding"
+    return pad_token_id + 1
 
 
 def hidden_width(model: Any) -> int:

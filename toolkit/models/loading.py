@@ -64,7 +64,9 @@ class Source:
         """The most tokens the model has positions for."""
         from toolkit.models.families import position_offset
 
-        return int(self.config.max_position_embeddings) - position_offset(self.config)
+        return int(self.config.max_position_embeddings) - position_offset(
+            self.config.model_type, self.config.pad_token_id
+        )
 
     def encoder(self, task: Task, max_length: int | None) -> Any:
         """The source's tokenizer at the task's length, or at the one asked for.

@@ -95,7 +95,8 @@ def student_config(teacher: Any, shape: Shape, *, dropout: float, task: Task | N
         hidden_act=getattr(teacher, "hidden_act", None) or getattr(teacher, "activation", "gelu"),
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
-        max_position_embeddings=teacher.max_position_embeddings - position_offset(teacher),
+        max_position_embeddings=teacher.max_position_embeddings
+        - position_offset(teacher.model_type, teacher.pad_token_id),
         type_vocab_size=max(getattr(teacher, "type_vocab_size", 2), 1),
         layer_norm_eps=getattr(teacher, "layer_norm_eps", 1e-12),
         pad_token_id=teacher.pad_token_id or 0,

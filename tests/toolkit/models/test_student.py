@@ -68,7 +68,7 @@ def test_a_width_the_heads_do_not_divide_is_refused() -> None:
 def test_the_config_follows_task_and_teacher() -> None:
     teacher = RobertaConfig(vocab_size=77, max_position_embeddings=66, type_vocab_size=1, hidden_act="relu")
     config = student_config(teacher, Shape(2, 12, 24, 3), dropout=0.0, task=get_task("mnli"))
-    assert position_offset(teacher) == 2
+    assert position_offset(teacher.model_type, teacher.pad_token_id) == 2
     assert (config.vocab_size, config.max_position_embeddings, config.pad_token_id) == (77, 64, 1)
     assert (config.hidden_act, config.type_vocab_size) == ("relu", 1)
     assert config.id2label == {0: "entailment", 1: "neutral", 2: "contradiction"}

@@ -83,7 +83,7 @@ def _set_embeddings(student: Any, teacher: Any, basis: Tensor) -> None:
         return (table - table.mean(dim=1, keepdim=True)) @ through @ basis
 
     target.word_embeddings.weight.copy_(project(source.word_embeddings.weight))
-    offset = position_offset(teacher.config)
+    offset = position_offset(teacher.config.model_type, teacher.config.pad_token_id)
     target.position_embeddings.weight.copy_(project(source.position_embeddings.weight[offset:]))
     target.token_type_embeddings.weight.zero_()
     if hasattr(source, "token_type_embeddings"):
