@@ -41,10 +41,7 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
         model = source.classifier(task)
         rows = EncodedDataset(encoder.encode(train.texts, train.pairs), train.labels)
         dev_encoded = encoder.encode(dev.texts, dev.pairs)
-        schedule = TrainingSchedule(
-            config.epochs, config.lr, config.batch_size, config.warmup, config.weight_decay, config.seed,
-            patience=config.patience, accumulation=config.accumulation, precision=config.precision,
-        )  # fmt: skip
+        schedule = TrainingSchedule.from_config(config, config.epochs, config.lr)
         echo(f"fine-tuning {config.model} on {task.name}: {len(train):,} rows, {len(dev):,} for dev")
 
         def dev_metric() -> float:

@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from toolkit.config import DistillConfig
+from toolkit.config import DistillConfig, FinetuneConfig
 from toolkit.data.batching import shuffled_batches
 
 
@@ -43,9 +43,9 @@ class TrainingSchedule:
 
     @classmethod
     def from_config(
-        cls, config: DistillConfig, epochs: int, lr: float | None, evaluations: int = 1
+        cls, config: FinetuneConfig | DistillConfig, epochs: int, lr: float | None, evaluations: int = 1
     ) -> TrainingSchedule:
-        """What a resolved configuration says of a stage of so many epochs."""
+        """Schedule a stage of a command whose options are resolved."""
         assert lr is not None
         assert config.accumulation is not None
         return cls(
