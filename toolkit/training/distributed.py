@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import reduce
 
 from toolkit.console import progress
@@ -22,6 +23,17 @@ def distributed_state() -> PartialState:
     launched = "LOCAL_RANK" in os.environ
     # left to itself accelerate would take processes without a GPU for runs of their own
     return PartialState(cpu=launched and not torch.accelerator.is_available())
+
+
+@cache
+def accelerator() -> Accelerator:
+    """Return the one Accelerator of this process, which all stages of its commands train with.
+
+    It fixes its precision when it is made, and stages differ in theirs: it is made without one, and each stage
+    computes within `precision.autocast`.
+    """
+    distributed_state()  # chooses the device
+    return Accelerator(mixed_precision="no", kwargs_handlers=[DistributedDataParallelKwargs()])
 
 
 def model_logits(model: Any, encoded: EncodedTexts, shown_as: str | None = None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -46,8 +46,8 @@ def bf16_matmul(precision: str, device: torch.device) -> Iterator[None]:
 
     Autocast would do the same and cast every weight and activation there and back in passes of its own: small layers
     lose more by that than they gain. Attention is computed by plain products, since the fused kernel calls bf16
-    products tile by tile, which costs it ten times its own time. On other devices nothing changes: there autocast is
-    accelerate's.
+    products tile by tile, which costs it ten times its own time. On other devices nothing changes: `autocast` is for
+    them.
     """
     if precision != "bf16" or device.type != "cpu":
         yield
@@ -86,6 +86,8 @@ def _rounded(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return functional.linear(x.bfloat16(), weight, bias).float()
 
 
-def mixed_precision_mode(precision: str, device: torch.device) -> str:
-    """Accelerate's `mixed_precision` for it."""
-    return "no" if precision == "fp32" or device.type == "cpu" else precision
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Within, a GPU computes matrix products in bf16 or fp16. A CPU is left alone: `bf16_matmul` is for it."""
+    if precision == "fp32" or device.type == "cpu":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.state import AcceleratorState
 from accelerate.utils import load
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
@@ -26,8 +24,8 @@ from toolkit.console import echo, progress
 from toolkit.data.tokenization import TokenizedInputs
 from toolkit.errors import ToolkitError
 from toolkit.training.checkpoints import Checkpoints
-from toolkit.training.distributed import distributed_state
-from toolkit.training.precision import bf16_matmul, mixed_precision_mode, resolve_precision
+from toolkit.training.distributed import accelerator
+from toolkit.training.precision import autocast, bf16_matmul, resolve_precision
 from toolkit.training.schedule import BatchSchedule, MicroBatch, TrainingSchedule
 from toolkit.training.supervised import AVERAGED_OVER
 
@@ -118,19 +116,19 @@ class StageTrainer:
         self, objective: nn.Module, rows: EncodedDataset, schedule: TrainingSchedule, name: str, model: Any,
         checkpoints: Checkpoints | None,
     ) -> None:  # fmt: skip
-        AcceleratorState._reset_state()  # accelerate would hold on to the precision of the first run
-        ddp = DistributedDataParallelKwargs()
-        device = distributed_state().device
+        self.accelerator = accelerator()
+        self.accelerator.free_memory()  # it holds the objective and the optimizer of a stage that failed
+        device = self.accelerator.device
         precision = resolve_precision(schedule.precision, device, float(rows.encoded.lengths.mean()))
-        mixed = mixed_precision_mode(precision, device)
-        self.accelerator = Accelerator(mixed_precision=mixed, kwargs_handlers=[ddp])
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.plain, self.rows, self.schedule, self.name, self.model = objective, rows, schedule, name, model
         count, mine = self.accelerator.num_processes, self.accelerator.process_index
         self.steps = BatchSchedule(rows.encoded.lengths, schedule, count, mine)
-        ddp.find_unused_parameters = count > 1 and self._leaves_some_unread()
+        self.accelerator.ddp_handler.find_unused_parameters = count > 1 and self._leaves_some_unread()
         torch.manual_seed(schedule.seed + mine)
-        optimizer = torch.optim.AdamW(parameter_groups(objective, schedule.weight_decay), lr=schedule.lr, fused=True)
-        self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        groups = parameter_groups(objective, schedule.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=schedule.lr, fused=True)
+        self.objective, _ = self.accelerator.prepare(objective, self.optimizer)
         self.fitted, self.done, self.checkpoints = StageResult(precision), False, checkpoints
         self.best: dict[str, Tensor] = {}
         if checkpoints is not None and (last := checkpoints.last(name)):
@@ -150,15 +148,16 @@ class StageTrainer:
                 bf16_matmul(self.fitted.precision, self.accelerator.device),
                 nullcontext() if last else self.accelerator.no_sync(self.objective),
             ):
-                losses = {
-                    key: part.share[AVERAGED_OVER.get(key, "rows")] * loss
-                    for key, loss in self.objective(self._batch(part.rows)).items()
-                }
+                with autocast(self.fitted.precision, self.accelerator.device):
+                    means = self.objective(self._batch(part.rows))
+                losses = {key: part.share[AVERAGED_OVER.get(key, "rows")] * loss.float() for key, loss in means.items()}
                 # gradients are averaged over processes; the shares of a step's losses are to be summed
-                self.accelerator.backward(self.accelerator.num_processes * sum(losses.values()))
+                self.scaler.scale(self.accelerator.num_processes * sum(losses.values())).backward()
             told = {key: told.get(key, 0) + loss.detach() for key, loss in losses.items()}
-        self.accelerator.clip_grad_norm_(self.objective.parameters(), MAX_GRADIENT_NORM)
-        self.optimizer.step()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.objective.parameters(), MAX_GRADIENT_NORM)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad()
         self.fitted.steps += 1
         return told
@@ -227,6 +226,7 @@ class StageTrainer:
             with self.checkpoints.save(self.name, self.fitted.steps, self._progress()) as folder:
                 if self.accelerator.is_main_process:
                     save_model(self.plain, str(folder / WEIGHTS))
+        self.accelerator.free_memory()
 
     def _batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         return {name: value.to(self.accelerator.device) for name, value in self.rows.collate(rows).items()}
@@ -239,14 +239,17 @@ class StageTrainer:
 
     def _progress(self) -> dict[str, Any]:
         self.fitted.seconds = time.monotonic() - self._begun
-        return {"done": self.done, "fitted": asdict(self.fitted)}
+        scaler = {"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
+        return {"done": self.done, "fitted": asdict(self.fitted)} | scaler
 
-    def _restore(self, folder: Path, done: bool, fitted: dict[str, Any]) -> None:
+    def _restore(self, folder: Path, done: bool, fitted: dict[str, Any], scaler: dict[str, Any] | None = None) -> None:
         self.fitted, self.done = StageResult(**fitted), done
         if done:
             load_model(self.plain, folder / WEIGHTS)
             return
         self.accelerator.load_state(str(folder))  # by accelerate's `load`, which takes weights_only for granted
+        if scaler:
+            self.scaler.load_state_dict(scaler)
         # where it cannot read this one, it goes on in silence
         load(folder / f"random_states_{self.accelerator.process_index}.pkl", weights_only=True)
         if (folder / BEST).exists():

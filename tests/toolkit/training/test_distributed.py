@@ -144,8 +144,8 @@ def test_sharded_logits_are_those_of_the_model(tiny_bert: Callable[..., Any]) ->
 @pytest.fixture
 def bf16_losses(tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, torch.Tensor]]:
     """What the objective gave in a run under accelerate's bf16 autocast, as a GPU has it."""
-    monkeypatch.setattr("toolkit.training.trainer.accelerate_word", lambda *_: "bf16")
-    monkeypatch.setattr("toolkit.training.trainer.products", lambda *_: nullcontext())
+    monkeypatch.setattr("toolkit.training.trainer.autocast", lambda *_: torch.autocast("cpu", torch.bfloat16))
+    monkeypatch.setattr("toolkit.training.trainer.bf16_matmul", lambda *_: nullcontext())
     seen: dict[str, torch.Tensor] = {}
 
     class Watched(IntermediateObjective):
