@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from toolkit.config import LAYER_LOSSES
 from toolkit.distillation.activations import ActivationRecorder
@@ -15,12 +15,14 @@ from toolkit.distillation.losses import attention_loss, hidden_loss, prediction_
 from toolkit.models.families import hidden_width, model_inputs
 from toolkit.models.student import Projections
 from toolkit.tasks import Kind
+from toolkit.training.schedule import Unit
 from toolkit.training.supervised import label_loss
+from toolkit.training.trainer import Objective
 
 MOST_RELATION_HEADS = 48  # MiniLMv2's best number for BERT-base's width
 
 
-class IntermediateObjective(nn.Module):
+class IntermediateObjective(Objective):
     """Objective of stage a: forward(batch) returns the weighted losses of the mapped layers, by name.
 
     "attention" and "hidden" are sums over the mapped layers; "relations" is the mean over Q, K and V of the last
@@ -34,6 +36,10 @@ class IntermediateObjective(nn.Module):
         weights: of LAYER_LOSSES, by name; other names are not read.
         relation_heads: r; None takes `max_relation_heads`.
     """
+
+    averaged_over: ClassVar[Mapping[str, Unit]] = {
+        "attention": "pairs", "hidden": "tokens", "embedding": "tokens", "relations": "tokens",
+    }  # fmt: skip
 
     def __init__(
         self, student: Any, teacher: Any, projections: Projections, mapping: Sequence[int],
@@ -92,7 +98,7 @@ class IntermediateObjective(nn.Module):
             recorder.close()
 
 
-class PredictionObjective(nn.Module):
+class PredictionObjective(Objective):
     """Objective of stage b: forward(batch) returns {"prediction"}, against the teacher's stored logits, and {"label"}.
 
     Args:
@@ -102,6 +108,8 @@ class PredictionObjective(nn.Module):
         prediction, label: weights. The label loss of a batch is the mean over all rows; a row without a label
             ("labelled" is False) counts 0.
     """
+
+    averaged_over: ClassVar[Mapping[str, Unit]] = {"prediction": "rows", "label": "rows"}
 
     def __init__(
         self, student: Any, kind: Kind, temperature: float, *, prediction: float = 1.0, label: float = 0.0

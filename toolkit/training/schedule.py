@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 
 from toolkit.config import DistillConfig, FinetuneConfig
 from toolkit.data.batching import shuffled_batches
+
+Unit = Literal["rows", "tokens", "pairs"]  # of which a loss is the mean; pairs of real tokens of one row
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class MicroBatch:
     """
 
     rows: np.ndarray
-    share: dict[str, float]
+    share: dict[Unit, float]
 
 
 class BatchSchedule:
@@ -115,6 +118,6 @@ class BatchSchedule:
             for piece in pieces
         ]
 
-    def _count(self, rows: np.ndarray) -> dict[str, float]:
+    def _count(self, rows: np.ndarray) -> dict[Unit, float]:
         lengths = self.lengths[rows].astype(float)
         return {"rows": float(len(rows)), "tokens": float(lengths.sum()), "pairs": float((lengths**2).sum())}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from toolkit.models.families import model_inputs
 from toolkit.tasks import Kind
+from toolkit.training.schedule import Unit
+from toolkit.training.trainer import Objective
 
 
-class SupervisedObjective(nn.Module):
+class SupervisedObjective(Objective):
     """A classifier with the loss of its labels: forward(batch) gives {"label": loss}."""
+
+    averaged_over: ClassVar[Mapping[str, Unit]] = {"label": "rows"}
 
     def __init__(self, model: Any, kind: Kind) -> None:
         super().__init__()
@@ -22,10 +27,6 @@ class SupervisedObjective(nn.Module):
         """Targets are labels as `label_loss` takes them."""
         logits = self.model(**model_inputs(self.model, batch)).logits
         return {"label": label_loss(logits, batch["targets"], self.kind)}
-
-
-# What each named loss is an average over, where not over rows: parts of a step weigh by how many of these they hold.
-AVERAGED_OVER = {"attention": "pairs", "hidden": "tokens", "embedding": "tokens", "relations": "tokens"}
 
 
 def label_loss(logits: Tensor, labels: Tensor, kind: Kind) -> Tensor:

@@ -8,11 +8,11 @@ would with one process and one large batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ from toolkit.errors import ToolkitError
 from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.distributed import accelerator
 from toolkit.training.precision import autocast, bf16_matmul, resolve_precision
-from toolkit.training.schedule import BatchSchedule, MicroBatch, TrainingSchedule
-from toolkit.training.supervised import AVERAGED_OVER
+from toolkit.training.schedule import BatchSchedule, MicroBatch, TrainingSchedule, Unit
 
 FIGURES_EVERY = 10  # steps between readings of the loss: reading it makes a GPU, and other processes, wait
 MAX_GRADIENT_NORM = 1.0
@@ -70,15 +69,24 @@ class EncodedDataset:
         return batch
 
 
+class Objective(nn.Module):
+    """Base of what a stage minimises: forward(batch) gives {name: loss}, and their sum is minimised.
+
+    Attributes:
+        averaged_over: the unit that each loss is a mean over; a micro-batch weighs by how many of them it holds.
+    """
+
+    averaged_over: ClassVar[Mapping[str, Unit]]
+
+
 def fit(
-    objective: nn.Module, rows: EncodedDataset, schedule: TrainingSchedule, *, name: str, model: Any,
+    objective: Objective, rows: EncodedDataset, schedule: TrainingSchedule, *, name: str, model: Any,
     evaluate: Callable[[], float] | None, checkpoints: Checkpoints | None = None,
 ) -> StageResult:  # fmt: skip
     """Minimise an objective over rows; `model` is what is kept.
 
     Args:
-        objective: forward(batch) gives {name: loss}, averages over what AVERAGED_OVER says; its parameters that require
-            gradients are trained.
+        objective: its parameters that require gradients are trained.
         rows: what to learn from; every row is used in every epoch, the last partial batch too.
         schedule: epochs, rates, batch size, seed.
         name: of the stage, for the progress bar and its checkpoints.
@@ -113,7 +121,7 @@ class StageTrainer:
     """One stage as it runs, from its last checkpoint where there is one: what `fit` steps through."""
 
     def __init__(
-        self, objective: nn.Module, rows: EncodedDataset, schedule: TrainingSchedule, name: str, model: Any,
+        self, objective: Objective, rows: EncodedDataset, schedule: TrainingSchedule, name: str, model: Any,
         checkpoints: Checkpoints | None,
     ) -> None:  # fmt: skip
         self.accelerator = accelerator()
@@ -150,7 +158,7 @@ class StageTrainer:
             ):
                 with autocast(self.fitted.precision, self.accelerator.device):
                     means = self.objective(self._batch(part.rows))
-                losses = {key: part.share[AVERAGED_OVER.get(key, "rows")] * loss.float() for key, loss in means.items()}
+                losses = {key: part.share[self.plain.averaged_over[key]] * loss.float() for key, loss in means.items()}
                 # gradients are averaged over processes; the shares of a step's losses are to be summed
                 self.scaler.scale(self.accelerator.num_processes * sum(losses.values())).backward()
             told = {key: told.get(key, 0) + loss.detach() for key, loss in losses.items()}

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from tests.support.paths import ROOT
 from tests.support.training import SCHEDULE, encoded, intermediate
 from toolkit.bundle.format import Bundle, open_bundle
-from toolkit.config import DistillConfig
+from toolkit.config import LAYER_LOSSES, DistillConfig
 from toolkit.distillation.distill import run_distill
 from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
@@ -128,7 +128,7 @@ class TestAccumulation:
     def test_plain_averages_would_not_do(self, tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """The control: with every part weighing by its rows alone, the weights end elsewhere."""
         weights, _ = self.learn(tiny_bert, 12, 1)
-        monkeypatch.setattr("toolkit.training.trainer.AVERAGED_OVER", {})
+        monkeypatch.setattr(IntermediateObjective, "averaged_over", dict.fromkeys(LAYER_LOSSES, "rows"))
         found, _ = self.learn(tiny_bert, 3, 4)
         assert max(float((found[name] - value).abs().max()) for name, value in weights.items()) > 1e-3
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,12 +19,14 @@ from tests.support.training import SCHEDULE, encoded
 from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
 from toolkit.models.student import Projections, Shape, student_config
-from toolkit.training.schedule import BatchSchedule, TrainingSchedule
-from toolkit.training.trainer import EncodedDataset, fit
+from toolkit.training.schedule import BatchSchedule, TrainingSchedule, Unit
+from toolkit.training.trainer import EncodedDataset, Objective, fit
 
 
-class Slope(nn.Module):
+class Slope(Objective):
     """y = w * length, and a record of the rows it was shown."""
+
+    averaged_over: ClassVar[Mapping[str, Unit]] = {"square": "rows"}
 
     def __init__(self) -> None:
         super().__init__()
