@@ -88,8 +88,8 @@ def measure(arguments: argparse.Namespace, source: Source, max_length: int) -> d
     device = run.accelerator.device
     plain = PlainStep(*reference, mapping, device)
     ours_s, plain_s, sizes = [], [], []
-    with bf16_frozen_weights(teacher, run.fitted.precision, device):  # as `toolkit distill` holds it
-        for i, parts in zip(range(WARM_UPS + arguments.steps), run.steps.after(0), strict=False):
+    with bf16_frozen_weights(teacher, run.result.precision, device):  # as `toolkit distill` holds it
+        for i, parts in zip(range(WARM_UPS + arguments.steps), run.batches.remaining_steps(0), strict=False):
             chosen = parts[0].rows
             padded = {name: torch.from_numpy(array) for name, array in encoded.batch(chosen, max_length).items()}
             programs = [(ours_s, lambda p=parts: run.step(p)), (plain_s, lambda b=padded: plain(b))]
@@ -101,7 +101,7 @@ def measure(arguments: argparse.Namespace, source: Source, max_length: int) -> d
     ratio = paired_ratio(other, ours)
     return {
         "max_length": max_length, "data": task.name, "mean_tokens": round(float(encoded.lengths.mean()), 1),
-        "batch_size": arguments.batch_size, "student": arguments.student, "precision": run.fitted.precision,
+        "batch_size": arguments.batch_size, "student": arguments.student, "precision": run.result.precision,
         "device": str(device), "threads": torch.get_num_threads(), "steps": len(ours), "ratio": round(ratio.value, 2),
         "low": round(ratio.low, 2), "high": round(ratio.high, 2),
         "ratio_of_totals": round(float(other.sum() / ours.sum()), 2),

@@ -14,17 +14,17 @@ from toolkit.tasks import get_task
 def evaluate_bundle(
     path: str | Path, *, task: str | None = None, data: str | None = None, split: str = "dev", threads: int = 0
 ) -> dict[str, float]:
-    """All of a task's metrics for a bundle on a labelled split.
+    """Compute all metrics of a task for a bundle on a labelled split.
 
     Args:
         path: a bundle.
-        task: None for the bundle's own; another one must have the same labels.
-        data: folder of files, or None for where the task's data is by default.
+        task: None for the bundle's own; another task must have the same labels.
+        data: folder of files; None for the task's own source.
         split: "dev", "train" or, for MNLI, "dev_mismatched".
-        threads: intra-op threads; 0 takes every core.
+        threads: intra-op threads; 0 takes all cores.
 
     Raises:
-        ToolkitError: a damaged bundle, a task of other labels, or data that cannot be used.
+        ToolkitError: a damaged bundle, a task with other labels, or data that cannot be used.
     """
     require_packages("sklearn", "scipy", purpose="toolkit evaluate")
     predictor = open_predictor(path, threads=threads)

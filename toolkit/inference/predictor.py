@@ -1,6 +1,6 @@
-"""Scores from a bundle, by onnxruntime for `model.onnx` and by PyTorch for `model.safetensors`.
+"""The predictor: scores from a bundle, by onnxruntime for `model.onnx` and by PyTorch for `model.safetensors`.
 
-The ONNX side is what the server runs: it loads neither torch nor transformers.
+The server runs the ONNX side, which loads neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime, batch
 from toolkit.metrics import scores
 
 PROBE_LENGTHS = range(33, 41)  # tokens of the inputs that are run alone and together
-MAX_BATCH_DIFFERENCE = 1e-3  # a wrong kernel's is a hundred times that, a right one's 0
+MAX_BATCH_DIFFERENCE = 1e-3  # of logits; a wrong kernel's is a hundred times that, a right kernel's is 0
 
 
 class Predictor:
-    """A bundle ready to answer: its tokenizer, its runtime, its labels.
+    """A bundle in memory: its tokenizer, its runtime, its task.
 
     Raises:
         ToolkitError: the tokenizer or the model cannot be loaded.
@@ -32,13 +32,13 @@ class Predictor:
         self.encoder = TextEncoder(bundle.path, bundle.max_length)
 
     def logits(self, encoded: EncodedTexts, batch_size: int = 32) -> np.ndarray:
-        """Logits [n, C] float32 of n encoded inputs, in their order, batched by like length."""
+        """Compute logits [n, C] float32 of n encoded inputs, in their order, batched by like length."""
         if not len(encoded):
             return np.empty((0, len(self.task.labels)), dtype=np.float32)
         return batched_logits(self.runtime, encoded, batch_size)
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """Scores [n, C] float64: probabilities, or the number itself for regression."""
+        """Compute scores [n, C] float64: probabilities, or the number itself for regression."""
         return scores(self.logits(self.encoder.encode(texts, pairs)), self.task.kind)
 
 
@@ -57,21 +57,21 @@ def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -
 
 
 def check_batch_invariance(predictor: Predictor) -> None:
-    """Refuse to run int8 where a text's logits depend on its company, which they never may; others are not asked.
+    """Check that int8 logits do not depend on the other rows of a batch. Other precisions are not checked.
 
-    The export proves it, on its own machine. onnxruntime 1.21 to 1.24 multiply int8 wrongly on CPUs with AMX in one
-    row of every 32, in the last columns of a width that is no multiple of 16, such as TinyBERT4's
-    (github.com/microsoft/onnxruntime/pull/27671). Rows of random pieces, longer than 32 where the model takes that,
-    put real tokens there.
+    The export proves it on its own machine only. onnxruntime 1.21 to 1.24 multiply int8 wrongly on CPUs with AMX, in
+    every 32nd row of a product and the last columns of a width that is no multiple of 16, such as TinyBERT4's
+    (github.com/microsoft/onnxruntime/pull/27671). Inputs of random pieces, longer than 32 tokens where the model takes
+    that, put real tokens there.
 
     Raises:
-        ToolkitError: the logits of a text alone and in a batch differ.
+        ToolkitError: the logits of an input alone and in a batch differ.
     """
     if predictor.bundle.precision != "int8":
         return
     encoder, random = predictor.encoder, np.random.default_rng(0)
     ids = [random.integers(0, encoder.vocabulary_size, min(length, encoder.max_length)) for length in PROBE_LENGTHS]
-    encoded = EncodedTexts(ids, [np.zeros_like(one) for one in ids], np.zeros(len(ids), dtype=bool), encoder.pad_id)
+    encoded = EncodedTexts(ids, [np.zeros_like(row) for row in ids], np.zeros(len(ids), dtype=bool), encoder.pad_id)
     alone, together = (predictor.logits(encoded, batch_size) for batch_size in (1, len(ids)))
     difference = float(np.abs(alone - together).max())
     if not difference <= MAX_BATCH_DIFFERENCE:

@@ -1,4 +1,4 @@
-"""Runtimes: a batch of token ids in, logits out. PyTorch is loaded by the PyTorch one only."""
+"""Runtimes: a batch of token ids in, logits out. Only `TorchRuntime` loads PyTorch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Runtime(Protocol):
     """Padded token ids in, logits out."""
 
     def run(self, batch: Batch) -> np.ndarray:
-        """[B, L] int64 arrays by name to logits [B, C] float32."""
+        """Compute logits [B, C] float32 from int64 arrays [B, L] by name."""
         ...
 
 
@@ -27,9 +27,9 @@ class OnnxRuntime:
         path: model.onnx.
         threads: intra-op threads; 0 leaves the choice to onnxruntime (all cores).
         device: "cpu" or "cuda".
-        spinning: let idle pool threads spin; faster for one session alone, harmful for several side by side.
-            "running": only until a run ends, so that sessions that take turns leave each other alone.
-        memory_pattern: keep a plan of memory for each shape of batch; without, memory does not grow with their number.
+        spinning: let idle pool threads spin: faster for a session alone, harmful for several side by side.
+            "running" lets them spin only until a run ends, for sessions that take turns.
+        memory_pattern: keep a memory plan for each shape of batch; False keeps memory from growing with their number.
 
     Raises:
         ToolkitError: onnxruntime is missing, cannot load the file, or lacks the device.
@@ -62,10 +62,10 @@ class OnnxRuntime:
             raise ToolkitError(f"onnxruntime cannot load {path}: {error}", fix="export the bundle again") from error
         if provider not in self.session.get_providers():  # onnxruntime falls back to the CPU without an error
             raise ToolkitError(f"onnxruntime could not start {provider} on this machine", fix="--device cpu")
-        self.inputs = {one.name for one in self.session.get_inputs()}
+        self.inputs = {node.name for node in self.session.get_inputs()}
 
     def run(self, batch: Batch) -> np.ndarray:
-        """[B, L] int64 arrays by name to logits [B, C] float32."""
+        """Compute logits [B, C] float32 from int64 arrays [B, L] by name."""
         feed = {name: array for name, array in batch.items() if name in self.inputs}
         return np.asarray(self.session.run(["logits"], feed)[0], dtype=np.float32)
 
@@ -97,7 +97,7 @@ class TorchRuntime:
         return cls(AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True), device)
 
     def run(self, batch: Batch) -> np.ndarray:
-        """[B, L] int64 arrays by name to logits [B, C] float32."""
+        """Compute logits [B, C] float32 from int64 arrays [B, L] by name."""
         import torch
 
         feed = {name: torch.from_numpy(array).to(self.device) for name, array in batch.items() if name in self.inputs}
@@ -106,11 +106,9 @@ class TorchRuntime:
 
 
 def batched_logits(runtime: Runtime, encoded: EncodedTexts, batch_size: int = 32) -> np.ndarray:
-    """Logits [n, C] float32 of n >= 1 encoded inputs, in their order, run in batches of like length."""
-    out: np.ndarray | None = None
-    for rows in sorted_batches(encoded.lengths, batch_size):
-        found = runtime.run(encoded.batch(rows))
-        out = np.empty((len(encoded), found.shape[1]), dtype=np.float32) if out is None else out
-        out[rows] = found
-    assert out is not None, "no rows"
-    return out
+    """Compute logits [n, C] float32 of n >= 1 encoded inputs, in their order, run in batches of like length."""
+    batches = list(sorted_batches(encoded.lengths, batch_size))
+    logits = np.concatenate([runtime.run(encoded.batch(rows)) for rows in batches])
+    in_order = np.empty(logits.shape, dtype=np.float32)
+    in_order[np.concatenate(batches)] = logits
+    return in_order

@@ -1,4 +1,4 @@
-"""Model families: where each keeps its layers, head and positions, and what inputs it takes."""
+"""Model families: the places of their layers, heads and positions, and the inputs that they take."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from toolkit.errors import ToolkitError
 
+TorchBatch = dict[str, Tensor]  # input_ids, attention_mask, token_type_ids [B, L]; in training also targets [B, ...]
+
 
 def position_offset(model_type: str, pad_token_id: int | None) -> int:
-    """Rows of the position table before the first real position: pad + 1 where padding has a position of its own."""
+    """Count the rows of the position table before the first real position: pad + 1 where padding has a position."""
     if model_type not in ("roberta", "xlm-roberta", "mpnet"):
         return 0
     assert pad_token_id is not None, f"{model_type} counts its positions from its padding"
@@ -19,18 +21,18 @@ def position_offset(model_type: str, pad_token_id: int | None) -> int:
 
 
 def hidden_width(model: Any) -> int:
-    """d of a model, whatever its family calls it."""
+    """Return d of a model, whatever its family calls it."""
     return int(model.config.hidden_size)
 
 
 def depth(model: Any) -> int:
-    """Number of encoder layers."""
+    """Return the number of encoder layers."""
     return len(encoder_layers(model))
 
 
 @dataclass(frozen=True)
 class LayerPaths:
-    """Where a family keeps the parts of one encoder layer, as dotted module paths inside the layer."""
+    """The parts of an encoder layer in a family, as dotted module paths inside the layer."""
 
     query: str
     key: str
@@ -59,10 +61,10 @@ FAMILIES = (
 
 
 def encoder_layers(model: Any) -> nn.ModuleList:
-    """The stack of encoder layers of a Hugging Face model.
+    """Return the stack of encoder layers of a Hugging Face model.
 
     Raises:
-        ToolkitError: a family whose layers are not found; names those that are supported.
+        ToolkitError: an unsupported family; the message names the supported ones.
     """
     base = model.base_model
     for path in ("encoder.layer", "transformer.layer"):
@@ -76,7 +78,7 @@ def encoder_layers(model: Any) -> nn.ModuleList:
 
 
 def layer_paths(model: Any) -> LayerPaths:
-    """Where this model's family keeps the parts of a layer.
+    """Return the paths of a layer's parts in this model's family.
 
     Raises:
         ToolkitError: an unsupported family.
@@ -88,8 +90,8 @@ def layer_paths(model: Any) -> LayerPaths:
     raise _unsupported(model)
 
 
-def model_inputs(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What of a batch the model's forward takes: families without segments do without token_type_ids."""
+def model_inputs(model: Any, batch: TorchBatch) -> TorchBatch:
+    """Select the tensors of a batch that the model's forward takes: families without segments get no token_type_ids."""
     names = ["input_ids", "attention_mask"]
     if getattr(model.config, "type_vocab_size", 0):
         names.append("token_type_ids")
@@ -97,7 +99,7 @@ def model_inputs(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def head_modules(model: Any) -> tuple[nn.Linear, nn.Linear]:
-    """The two linear layers of a classification head: first [D, D], then [C, D].
+    """Return the two linear layers of a classification head: first [D, D], then [C, D].
 
     Raises:
         ToolkitError: a head that is not known.
@@ -105,9 +107,9 @@ def head_modules(model: Any) -> tuple[nn.Linear, nn.Linear]:
     pairs = (("base_model.pooler.dense", "classifier"), ("classifier.dense", "classifier.out_proj"),
              ("pre_classifier", "classifier"))  # fmt: skip
     for first, second in pairs:
-        found = [_get(model, first), _get(model, second)]
-        if all(isinstance(module, nn.Linear) for module in found):
-            return found[0], found[1]
+        modules = (_get(model, first), _get(model, second))
+        if all(isinstance(module, nn.Linear) for module in modules):
+            return modules
     raise ToolkitError(f"{type(model).__name__} has a classification head that is not known", fix="--init random")
 
 

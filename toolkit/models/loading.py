@@ -1,4 +1,4 @@
-"""Hugging Face models in and out: a hub name, a plain directory or a bundle becomes a local directory we can read."""
+"""Models that a command line names: bundles, plain Hugging Face directories, names on the hub."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from typing import Any
 from toolkit.bundle.format import Bundle, Origin, is_bundle, open_bundle
 from toolkit.bundle.provenance import origin
 from toolkit.errors import ToolkitError, require_packages
-from toolkit.tasks import Task
+from toolkit.tasks import Kind, Task
+
+PROBLEM_TYPES: dict[Kind, str] = {  # Hugging Face's names
+    "classification": "single_label_classification", "multi_label": "multi_label_classification",
+    "regression": "regression",
+}  # fmt: skip
 
 
 class Source:
-    """A model somebody named on the command line.
+    """A model that the command line names, with its tokenizer as files.
 
     Args:
         name: a bundle, a directory that `save_pretrained` wrote, or a name on the hub.
-        workdir: where a tokenizer is put that has no tokenizer.json of its own.
+        workdir: gets the tokenizer's files, tokenizer.json among them.
 
     Raises:
-        ToolkitError: a damaged bundle, no such model, or one whose tokenizer has no fast form.
+        ToolkitError: a damaged bundle, no such model, or a tokenizer without a fast form.
     """
 
     def __init__(self, name: str, workdir: Path) -> None:
@@ -51,17 +56,17 @@ class Source:
 
     @property
     def digest(self) -> str | None:
-        """Of the bundle, where the source is one."""
+        """Return the digest of the bundle; None where the source is no bundle."""
         return self.bundle.digest if self.bundle else None
 
     @property
     def origin(self) -> Origin:
-        """For the manifest of what is made from it."""
+        """Return the source's entry for the manifest of a bundle that is made from it."""
         return origin(self.name, getattr(self.config, "_commit_hash", None))
 
     @property
     def max_length(self) -> int:
-        """The most tokens the model has positions for."""
+        """Return the number of tokens that the model has positions for."""
         from toolkit.models.families import position_offset
 
         return int(self.config.max_position_embeddings) - position_offset(
@@ -69,7 +74,7 @@ class Source:
         )
 
     def encoder(self, task: Task, max_length: int | None) -> Any:
-        """The source's tokenizer at the task's length, or at the one asked for.
+        """Open the source's tokenizer, with texts cut at `max_length` or else at the task's length.
 
         Raises:
             ToolkitError: longer than the model has positions.
@@ -82,17 +87,16 @@ class Source:
         return TextEncoder(self.tokenizer_dir, length)
 
     def classifier(self, task: Task | None = None) -> Any:
-        """Load the classifier; with a task, a head for its labels is put on (new where the source has none)."""
+        """Load the classifier; a task puts on a head for its labels, a new one where the source's does not fit."""
         from transformers import AutoModelForSequenceClassification
 
         if task is None:
             return self._open(AutoModelForSequenceClassification).eval()
-        problem = {"classification": "single_label", "multi_label": "multi_label"}.get(task.kind)
         return self._open(
             AutoModelForSequenceClassification,
             id2label=dict(enumerate(task.labels)),
             label2id={label: i for i, label in enumerate(task.labels)},
-            problem_type=f"{problem}_classification" if problem else "regression",
+            problem_type=PROBLEM_TYPES[task.kind],
             ignore_mismatched_sizes=True,
         )
 

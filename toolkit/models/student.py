@@ -1,4 +1,4 @@
-"""The student: its shape, its layer map, its projections. BERT's architecture with the teacher's tokenizer."""
+"""The student's shape, layer map and projections: BERT's architecture with the teacher's tokenizer."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from toolkit.config import STUDENTS
 from toolkit.errors import ToolkitError
 from toolkit.models.families import encoder_layers, hidden_width, layer_paths, position_offset
+from toolkit.models.loading import PROBLEM_TYPES
 from toolkit.tasks import Task
 
 
@@ -27,7 +28,7 @@ class Shape:
 
     @classmethod
     def parse(cls, text: str) -> Shape:
-        """From a preset's name or LAYERS/HIDDEN/FFN/HEADS.
+        """Read a preset's name or LAYERS/HIDDEN/FFN/HEADS.
 
         Raises:
             ToolkitError: a width that the heads do not divide.
@@ -42,12 +43,13 @@ class Shape:
 
 
 def layer_map(kind: str, teacher_layers: int, student_layers: int) -> tuple[int, ...]:
-    """g(m) for m = 1..M: the teacher layer that student layer m learns from (section 3.1).
+    """Return g(m) for m = 1..M: the teacher layer that student layer m learns from (arXiv 1909.10351, section 3.1).
 
     Args:
         kind: "uniform" is N*m/M, rounded half up (3m for 12 to 4); "top" the last M; "bottom" the first M; or an
             explicit list such as "3,6,9,12".
-        teacher_layers, student_layers: N, M.
+        teacher_layers: N.
+        student_layers: M.
 
     Raises:
         ToolkitError: more student than teacher layers, or a list that is not M rising numbers up to N.
@@ -73,7 +75,7 @@ def layer_map(kind: str, teacher_layers: int, student_layers: int) -> tuple[int,
 
 
 def student_config(teacher: Any, shape: Shape, *, dropout: float, task: Task | None = None) -> Any:
-    """A `BertConfig` of this shape over the teacher's vocabulary and positions.
+    """Return a `BertConfig` of this shape over the teacher's vocabulary and positions.
 
     Args:
         teacher: the teacher's Hugging Face configuration.
@@ -83,9 +85,13 @@ def student_config(teacher: Any, shape: Shape, *, dropout: float, task: Task | N
     """
     from transformers import BertConfig
 
-    kind = "regression" if task and task.kind == "regression" else None
-    labels = {} if task is None else {"id2label": dict(enumerate(task.labels)), "label2id": _numbered(task.labels)}
-    problem = {"classification": "single_label_classification", "multi_label": "multi_label_classification"}
+    labels, problem_type = {}, None
+    if task is not None:
+        labels = {
+            "id2label": dict(enumerate(task.labels)),
+            "label2id": {label: i for i, label in enumerate(task.labels)},
+        }
+        problem_type = PROBLEM_TYPES[task.kind]
     return BertConfig(
         vocab_size=teacher.vocab_size,
         num_hidden_layers=shape.layers,
@@ -100,16 +106,16 @@ def student_config(teacher: Any, shape: Shape, *, dropout: float, task: Task | N
         type_vocab_size=max(getattr(teacher, "type_vocab_size", 2), 1),
         layer_norm_eps=getattr(teacher, "layer_norm_eps", 1e-12),
         pad_token_id=teacher.pad_token_id or 0,
-        problem_type=kind or (problem.get(task.kind) if task else None),
+        problem_type=problem_type,
         **labels,
     )
 
 
 def check_heads(teacher: Any, shape: Shape) -> None:
-    """The attention loss compares head with head, so their numbers must be equal.
+    """Check that teacher and student have equally many heads, which the attention loss compares in pairs.
 
     Raises:
-        ToolkitError: they differ.
+        ToolkitError: the numbers differ.
     """
     if teacher.config.num_attention_heads != shape.heads:
         heads = teacher.config.num_attention_heads
@@ -123,14 +129,14 @@ def check_heads(teacher: Any, shape: Shape) -> None:
 
 
 def check_smaller(student: Any, teacher: Any) -> None:
-    """A student can be projected from its teacher only where it is no larger, head by head.
+    """Check that a student can be projected from its teacher: no larger widths, and as many heads.
 
     Args:
-        student: its configuration.
+        student: its Hugging Face configuration.
         teacher: the model.
 
     Raises:
-        ToolkitError: a larger width, or other heads.
+        ToolkitError: a larger width, or another number of heads.
     """
     config, layers = teacher.config, encoder_layers(teacher)
     ffn = layers[0].get_parameter(f"{layer_paths(teacher).ffn_in}.weight").shape[0]
@@ -194,14 +200,15 @@ def plan_student(
 
 
 class Projections(nn.Module):
-    """W_e and W_h of Eq. 8 and 9: student width to teacher width, used in training only.
+    """The projections W_h and W_e of Eq. 8 and 9, from student width to teacher width; only training uses them.
 
-    One linear map for each of the M + 1 levels (embeddings and layers), or a single shared one.
+    Each of the M + 1 levels (embeddings and layers) has a linear map of its own, or all share a single map.
 
     Args:
         levels: M + 1.
-        width, teacher_width: d, D.
-        shared: one map for all levels.
+        width: d, of the student.
+        teacher_width: D.
+        shared: a single map for all levels.
     """
 
     def __init__(self, levels: int, width: int, teacher_width: int, *, shared: bool = False) -> None:
@@ -210,12 +217,12 @@ class Projections(nn.Module):
         self.maps = nn.ModuleList(nn.Linear(width, teacher_width) for _ in range(1 if shared else levels))
 
     def forward(self, states: Tensor, level: int) -> Tensor:
-        """[B, L, d] to [B, L, D]; level 0 is the embeddings."""
+        """Map states [B, L, d] of a level to [B, L, D]; level 0 is the embeddings."""
         return self.maps[level if len(self.maps) > 1 else 0](states)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def start_from(self, solved: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Set the maps to (weight [D, d], bias [D]) of each level; a shared map takes the mean."""
+        """Set the maps to (weight [D, d], bias [D]) of each level; a shared map gets the mean."""
         if len(self.maps) == 1:
             pairs = [(torch.stack([w for w, _ in solved]).mean(0), torch.stack([b for _, b in solved]).mean(0))]
         else:
@@ -223,7 +230,3 @@ class Projections(nn.Module):
         for linear, (weight, bias) in zip(self.maps, pairs, strict=True):
             linear.get_parameter("weight").copy_(weight)
             linear.get_parameter("bias").copy_(bias)
-
-
-def _numbered(labels: Sequence[str]) -> dict[str, int]:
-    return {label: i for i, label in enumerate(labels)}

@@ -1,8 +1,8 @@
-"""Checkpoints of a training command, in OUT.partial beside its --out: killed at any moment, it goes on from the last.
+"""Checkpoints of a training command, in OUT.partial beside its --out: a killed command resumes from the last of them.
 
-`command.json` there says whose they are, so that another command does not go on from them. A checkpoint is a directory
-STAGE-STEP, written under another name and renamed when it is whole; the one before goes after that. A finished stage
-leaves its weights alone. Everything goes once the bundle is written.
+`command.json` there names the command, so that no other command resumes from them. A checkpoint is a directory
+STAGE-STEP, written under another name and renamed when it is complete; the one before is removed after that. A finished
+stage keeps its weights only. OUT.partial is removed once the bundle is written.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,30 +25,30 @@ from toolkit.files import atomic_file, canonical_json, flush_directory
 from toolkit.training.distributed import distributed_state
 
 COMMAND, PROGRESS = "command.json", "progress.json"
-SHARE_OF_TIME = 0.02  # that checkpoints may take where no number of steps is given
-LEAST_INTERVAL_S = 60.0
-CHANGE_NOTHING = ("out", "checkpoint_every")
+TIME_FRACTION = 0.02  # of training that checkpoints may take where --checkpoint-every is not given
+MIN_INTERVAL_S = 60.0
+WITHOUT_EFFECT = ("out", "checkpoint_every")  # options that change no weight
 
 
 class Checkpoints:
-    """The checkpoints of one command, as a context: removed when it ends well, kept when it does not.
+    """The checkpoints of a command, as a context: a clean exit removes them, any other leaves them to resume from.
 
     Args:
-        options: the command's, resolved; `out` says where, `checkpoint_every` how many steps apart: None lets
-            checkpoints take SHARE_OF_TIME, once a minute at most.
+        options: the command's, resolved. `out` is where the bundle will be. `checkpoint_every` is the number of steps
+            between checkpoints; None lets them take TIME_FRACTION of the time, at most one each MIN_INTERVAL_S.
         inputs: digests of the data and models that the options name.
 
     Raises:
-        ToolkitError: OUT.partial holds checkpoints of another command; names what differs.
+        ToolkitError: OUT.partial holds checkpoints of another command; the message lists the differences.
     """
 
-    def __init__(self, options: dict[str, Any], inputs: dict[str, str]) -> None:
+    def __init__(self, options: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
         out, self.every = Path(options["out"]), options["checkpoint_every"]
         self.path = out.with_name(f"{out.name}.partial")
-        self._saved, self._cost = time.monotonic(), 0.0
+        self._last_saved, self._save_seconds = time.monotonic(), 0.0
         state = distributed_state()
         self._main, self._wait = state.is_main_process, state.wait_for_everyone
-        flags = {f"--{name.replace('_', '-')}": options[name] for name in options if name not in CHANGE_NOTHING}
+        flags = {f"--{name.replace('_', '-')}": options[name] for name in options if name not in WITHOUT_EFFECT}
         self.command = json.loads(canonical_json({**flags, **inputs, "processes": state.num_processes}))
         self._check_command()
 
@@ -62,19 +62,19 @@ class Checkpoints:
                 shutil.rmtree(self.path, ignore_errors=True)
 
     def last(self, stage: str) -> Path | None:
-        """The newest whole checkpoint of a stage."""
-        return max(self._whole(stage), default=None, key=_step)
+        """Return the newest complete checkpoint of a stage, or None."""
+        return max(self._complete(stage), default=None, key=_step)
 
     def due(self) -> bool:
-        """Whether it is time for one by this process's clock, where no number of steps is given."""
-        return time.monotonic() - self._saved >= max(LEAST_INTERVAL_S, self._cost / SHARE_OF_TIME)
+        """Return whether a checkpoint is due by this process's clock, for a command without --checkpoint-every."""
+        return time.monotonic() - self._last_saved >= max(MIN_INTERVAL_S, self._save_seconds / TIME_FRACTION)
 
     @contextmanager
-    def save(self, stage: str, step: int, progress: dict[str, Any]) -> Iterator[Path]:
-        """Yield a directory to write to, on every process; whole, it takes the place of the stage's others.
+    def save(self, stage: str, step: int, progress: Mapping[str, object]) -> Iterator[Path]:
+        """Yield a directory to write to, on every process; when complete it replaces the stage's earlier checkpoint.
 
         Raises:
-            ToolkitError: it cannot be written, as on a full disk; the last one is still there.
+            ToolkitError: it cannot be written, as on a full disk; the earlier checkpoint is still there.
         """
         begin, staging = time.monotonic(), self.path / f".{stage}"
         try:
@@ -88,27 +88,23 @@ class Checkpoints:
             if self._main:
                 _write(staging / PROGRESS, progress)
                 flush_directory(staging)
-                older = self._whole(stage)
+                older = self._complete(stage)
                 staging.rename(self.path / f"{stage}-{step}")
                 for path in older:
                     shutil.rmtree(path)
-        except (
-            OSError,
-            RuntimeError,
-            SafetensorError,
-            ToolkitError,
-        ) as error:  # torch and safetensors raise their own
+        # torch and safetensors raise errors of their own, `atomic_file` a ToolkitError
+        except (OSError, RuntimeError, SafetensorError, ToolkitError) as error:
             self._give_up(staging, stage, error)
         self._wait()
-        self._saved = time.monotonic()
-        self._cost = self._saved - begin
+        self._last_saved = time.monotonic()
+        self._save_seconds = self._last_saved - begin
 
     @contextmanager
     def opened(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Yield a checkpoint's progress; what goes wrong while it is read is told with its name.
+        """Yield a checkpoint's progress; the caller reads its other files inside.
 
         Raises:
-            ToolkitError: a file is missing or damaged.
+            ToolkitError: a file is missing or damaged; the message names the checkpoint.
         """
         try:
             yield json.loads((path / PROGRESS).read_bytes())
@@ -117,20 +113,20 @@ class Checkpoints:
                 f"the checkpoint {path} is damaged: {str(error).splitlines()[0]}", fix=f"start over: rm -r {self.path}"
             ) from error
 
-    def _whole(self, stage: str) -> list[Path]:
+    def _complete(self, stage: str) -> list[Path]:
         return [path for path in self.path.glob(f"{stage}-*") if path.name.removeprefix(f"{stage}-").isdigit()]
 
     def _check_command(self) -> None:
         try:
-            theirs = json.loads((self.path / COMMAND).read_bytes())
+            stored = json.loads((self.path / COMMAND).read_bytes())
         except (OSError, ValueError):
             return
         if not any(path.is_dir() and not path.name.startswith(".") for path in self.path.iterdir()):
             return  # ended before its first checkpoint: nothing to lose
         differing = [
-            f"{name}: {_short(theirs.get(name))} there, {_short(self.command.get(name))} here"
-            for name in sorted({*theirs, *self.command})
-            if theirs.get(name) != self.command.get(name)
+            f"{name}: {_short(stored.get(name))} there, {_short(self.command.get(name))} here"
+            for name in sorted({*stored, *self.command})
+            if stored.get(name) != self.command.get(name)
         ]
         if differing:
             raise ToolkitError(
@@ -143,31 +139,31 @@ class Checkpoints:
         size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file()) if staging.exists() else 0
         shutil.rmtree(staging, ignore_errors=True)
         free, last = shutil.disk_usage(self.path.parent).free, self.last(stage)
-        kept = f"goes on from step {_step(last)}" if last else "starts this stage again"
+        outcome = f"goes on from step {_step(last)}" if last else "starts this stage again"
         raise ToolkitError(
             f"cannot write a checkpoint to {self.path}: {str(error).splitlines()[0]}",
             expected=f"room for more than {size / 1e6:.1f} MB; {free / 1e6:.1f} MB are free",
-            fix=f"make room there, then give the same command again: it {kept}",
+            fix=f"make room there, then give the same command again: it {outcome}",
         ) from error
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over a model's parameters and buffers, by name."""
-    found = hashlib.sha256()
+    """Return SHA-256 over a model's parameters and buffers, by name."""
+    digest = hashlib.sha256()
     for name, value in model.state_dict().items():
-        found.update(name.encode())
-        found.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _step(path: Path) -> int:
     return int(path.name.rpartition("-")[2])
 
 
-def _write(path: Path, value: dict[str, Any]) -> None:
+def _write(path: Path, value: Mapping[str, object]) -> None:
     with atomic_file(path) as partial:
         partial.write_bytes(canonical_json(value))
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)  # a SHA-256

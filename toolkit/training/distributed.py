@@ -1,4 +1,4 @@
-"""This process among those of a training run, as torchrun or accelerate launch started them."""
+"""The processes of a training run, as torchrun or accelerate launch starts them, and inference shared among them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toolkit.inference.runtimes import TorchRuntime
 
 
 def distributed_state() -> PartialState:
-    """How many there are, which this one is, and its device: a GPU each, or the CPU, where gloo joins them."""
+    """Return the number of processes, which of them this is, and its device: a GPU each, or the CPU with gloo."""
     launched = "LOCAL_RANK" in os.environ
     # left to itself accelerate would take processes without a GPU for runs of their own
     return PartialState(cpu=launched and not torch.accelerator.is_available())
@@ -27,24 +27,27 @@ def distributed_state() -> PartialState:
 
 @cache
 def accelerator() -> Accelerator:
-    """Return the one Accelerator of this process, which all stages of its commands train with.
+    """Return the one Accelerator of this process, which trains all stages.
 
-    It fixes its precision when it is made, and stages differ in theirs: it is made without one, and each stage
+    An Accelerator has one precision for its life, but stages differ in theirs. It is made without one, and each stage
     computes within `precision.autocast`.
     """
     distributed_state()  # chooses the device
     return Accelerator(mixed_precision="no", kwargs_handlers=[DistributedDataParallelKwargs()])
 
 
-def model_logits(model: Any, encoded: EncodedTexts, shown_as: str | None = None) -> np.ndarray:
-    """Logits [n, C] of a PyTorch classifier in eval mode, each process running its share of the batches.
+def model_logits(model: Any, encoded: EncodedTexts, name: str | None = None) -> np.ndarray:
+    """Compute the logits [n, C] of a PyTorch classifier in eval mode; the processes share the batches.
 
-    The model is moved to the device that training uses. Progress is shown under a name, where one is given.
+    Args:
+        model: is moved to the device that training uses.
+        encoded: n inputs.
+        name: of the progress bar; None shows none.
     """
     state = distributed_state()
     runtime = TorchRuntime(model, str(state.device))
     logits = torch.zeros(len(encoded), model.config.num_labels, device=state.device)
-    with progress(shown_as, len(encoded)) if shown_as else nullcontext() as bar:
+    with progress(name, len(encoded)) if name else nullcontext() as bar:
         for i, rows in enumerate(sorted_batches(encoded.lengths, 64)):
             if i % state.num_processes == state.process_index:
                 logits[rows] = torch.from_numpy(runtime.run(encoded.batch(rows))).to(state.device)

@@ -1,4 +1,4 @@
-"""Train a BERT classifier in the arithmetic of its int8 export: its integers, held in float32, and with gradients.
+"""Fake quantization: a BERT classifier trains in the arithmetic of its int8 export, with integers held in float32.
 
 `toolkit export --int8` rounds once; inside `fake_quantized(model)` every forward pass rounds the same way:
 
@@ -9,11 +9,11 @@
 
 Each scale is the largest magnitude over its limit, that of a row rounded up. The layer that gives the logits,
 attention's two products, softmax and layer norms stay as they are. The products of integers are integers below 2^24 for
-up to 2,096 inputs, exact in float32, so the answers are those of the export but for what its other operators round
+up to 2,096 inputs, exact in float32, so the logits are those of the export, except where its other operators round
 differently.
 
 Rounding has no gradient. The straight-through estimator (Bengio et al., arXiv 1308.3432) gives it that of the
-identity, and scales are constants to it, so that the weights move under the rounding that they will meet.
+identity and takes scales for constants, so that the weights move under the rounding of the export.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ LEAST_LARGEST = {"gelu": 0.17, "gelu_pytorch_tanh": 0.17}
 
 @contextmanager
 def fake_quantized(model: Any) -> Iterator[None]:
-    """Inside, a `BertForSequenceClassification` computes as its int8 export will; its parameters stay what they are."""
-    activated = {layer.output.dense for layer in model.bert.encoder.layer}
-    least = LEAST_LARGEST.get(model.config.hidden_act, SMALLEST)
+    """Let a `BertForSequenceClassification` compute as its int8 export will; its parameters stay as they are."""
+    after_activation = {layer.output.dense for layer in model.bert.encoder.layer}
+    activation_least = LEAST_LARGEST.get(model.config.hidden_act, SMALLEST)
     changed: list[nn.Module] = []
     for module in model.modules():
         if isinstance(module, nn.Linear) and module is not model.classifier:
-            module.forward = partial(_linear, module, least if module in activated else SMALLEST)  # type: ignore[method-assign]
+            least = activation_least if module in after_activation else SMALLEST
+            module.forward = partial(_linear, module, least)  # type: ignore[method-assign]
         elif isinstance(module, nn.Embedding):
             module.forward = partial(_embedding, module)  # type: ignore[method-assign]
         else:
@@ -54,7 +55,7 @@ def fake_quantized(model: Any) -> Iterator[None]:
         yield
     finally:
         for module in changed:
-            del module.forward  # the class's own is found again
+            del module.forward  # uncovers the class's own
 
 
 def _linear(layer: nn.Linear, least: float, x: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def _embedding(table: nn.Embedding, ids: Tensor) -> Tensor:
 
 
 def _half(scale: Tensor) -> Tensor:
-    """Positive scales in half precision, rounded up: the next number up has the next bits."""
+    """Round positive scales up to half precision: the next number up has the next bits."""
     half = scale.half()
     above = (half.view(torch.int16) + 1).view(torch.float16)
     return torch.where(half.float() < scale, above, half).float()
@@ -83,5 +84,5 @@ def _largest(rows: Tensor, least: float = SMALLEST) -> Tensor:
 
 
 def _round(values: Tensor) -> Tensor:
-    """To the nearest whole number, halves to the even one; the sum is exact, and its gradient is that of `values`."""
+    """Round to the nearest integer, halves to even; the sum is exact, and its gradient is that of `values`."""
     return values + (torch.round(values) - values).detach()

@@ -1,4 +1,4 @@
-"""`toolkit finetune`: make a teacher, any Hugging Face encoder with a classification head, on a labelled task."""
+"""`toolkit finetune`: a teacher out of any Hugging Face encoder, with a classification head, on a labelled task."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
 
         torch.manual_seed(config.seed)  # before loading: a new head is drawn there
         model = source.classifier(task)
-        rows = EncodedDataset(encoder.encode(train.texts, train.pairs), train.labels)
+        dataset = EncodedDataset(encoder.encode(train.texts, train.pairs), train.labels)
         dev_encoded = encoder.encode(dev.texts, dev.pairs)
         schedule = TrainingSchedule.from_config(config, config.epochs, config.lr)
         echo(f"fine-tuning {config.model} on {task.name}: {len(train):,} rows, {len(dev):,} for dev")
@@ -49,8 +49,8 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
 
         inputs = {"train": train.digest, "dev": dev.digest}
         with Checkpoints(config.to_dict(), inputs | {"model": weights_digest(model)}) as checkpoints:
-            fitted = fit(
-                SupervisedObjective(model, task.kind), rows, schedule, name="finetune", model=model,
+            result = fit(
+                SupervisedObjective(model, task.kind), dataset, schedule, name="finetune", model=model,
                 evaluate=dev_metric, checkpoints=checkpoints,
             )  # fmt: skip
             metrics = evaluate(task, model_logits(model, dev_encoded), dev.labels)
@@ -59,7 +59,7 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
                 made_from={"encoder": source.origin}, config=config.to_dict(), seed=config.seed, data=inputs,
                 metrics=metrics,
             )  # fmt: skip
-            manifest["stages"] = {"finetune": fitted.to_dict()}
+            manifest["stages"] = {"finetune": result.to_dict()}
             bundle = write_model(config.out, manifest, model, source)
     baseline = majority_baseline(task, dev.labels)
     echo(f"teacher: dev {task.metric} {100 * metrics[task.metric]:.2f} (always the same answer: {100 * baseline:.2f})")

@@ -1,4 +1,4 @@
-"""In which arithmetic the matrix products of a training step are computed; all else stays float32."""
+"""The precision of matrix products in training: fp32, bf16 or fp16. All else stays float32."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from toolkit.errors import ToolkitError
 from toolkit.measurement.environment import environment
 
 MULTIPLIES_BF16 = {"amx_bf16", "avx512_bf16"}  # Intel since 2023, AMD since Zen 4
-LONG = 192  # tokens of a row from which on a CPU's plain attention takes what bf16 saves
+LONG = 192  # tokens of a row: from here on a CPU loses by plain attention what bf16 saves
 
 
 def resolve_precision(precision: str, device: torch.device, tokens: float) -> str:
-    """fp32, bf16 or fp16: what an option's value comes to on this device, for rows of so many tokens on average.
+    """Resolve "auto" for a device and rows of so many tokens on average: fp32, bf16 or fp16.
 
-    "auto" takes bf16 where the hardware multiplies in it: GPUs since Ampere, and for rows that are not LONG CPUs with
-    instructions for it. Older GPUs get fp16, other CPUs fp32.
+    "auto" is bf16 where the hardware multiplies in it: on GPUs since Ampere, and for rows shorter than LONG on CPUs
+    with instructions for it. Older GPUs get fp16, other CPUs fp32.
 
     Raises:
         ToolkitError: fp16 without a GPU.
@@ -33,21 +33,20 @@ def resolve_precision(precision: str, device: torch.device, tokens: float) -> st
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    pays = device.type == "cpu" and tokens < LONG and not MULTIPLIES_BF16.isdisjoint(environment()["cpu_flags"])
-    return "bf16" if pays else "fp32"
+    short = device.type == "cpu" and tokens < LONG
+    return "bf16" if short and not MULTIPLIES_BF16.isdisjoint(environment()["cpu_flags"]) else "fp32"
 
 
 @contextmanager
 def bf16_matmul(precision: str, device: torch.device) -> Iterator[None]:
-    """Within, float32 products on a CPU may round their inputs to bf16, where that is asked for; sums stay float32.
+    """Let float32 products on a CPU round their inputs to bf16 where `precision` is bf16; sums stay float32.
 
-    They are oneDNN's then. With AMX it does round; with avx512_bf16 alone it multiplies in float32 all the same, on
-    AMD's CPUs at twice the speed of MKL, which computes them otherwise.
+    oneDNN computes them then instead of MKL. With AMX it rounds. With avx512_bf16 alone it multiplies in float32 all
+    the same, on AMD's CPUs at twice the speed of MKL.
 
-    Autocast would do the same and cast every weight and activation there and back in passes of its own: small layers
-    lose more by that than they gain. Attention is computed by plain products, since the fused kernel calls bf16
-    products tile by tile, which costs it ten times its own time. On other devices nothing changes: `autocast` is for
-    them.
+    Autocast would cast every weight and activation there and back in passes of its own: small layers lose more by that
+    than they gain. Attention is computed by plain products, since the fused kernel calls bf16 products tile by tile and
+    takes ten times as long. Other devices are left alone: `autocast` is for them.
     """
     if precision != "bf16" or device.type != "cpu":
         yield
@@ -63,13 +62,13 @@ def bf16_matmul(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def bf16_frozen_weights(model: nn.Module, precision: str, device: torch.device) -> Iterator[None]:
-    """Within, linear layers of a model that is not being trained multiply by weights that were rounded to bf16 once.
+    """Let the linear layers of a model that is not trained multiply by weights that are rounded to bf16 once.
 
-    `bf16_matmul` rounds both sides anew at every product; a teacher's weights never change, and rounding them takes as
-    long as a short batch does. What the layers give is rounded to bf16 as well and goes on in float32. The parameters
-    stay what they are. Does nothing where `bf16_matmul` does nothing.
+    `bf16_matmul` rounds both sides anew at every product. A teacher's weights never change, and rounding them takes as
+    long as a short batch does. The layers' outputs are rounded to bf16 as well and go on in float32. The parameters
+    stay as they are. Does nothing where `bf16_matmul` does nothing.
     """
-    layers = [one for one in model.modules() if isinstance(one, nn.Linear)]
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if precision != "bf16" or device.type != "cpu":
         layers = []
     for layer in layers:
@@ -79,7 +78,7 @@ def bf16_frozen_weights(model: nn.Module, precision: str, device: torch.device) 
         yield
     finally:
         for layer in layers:
-            del layer.forward  # the class's own is found again
+            del layer.forward  # uncovers the class's own
 
 
 def _rounded(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
@@ -87,7 +86,7 @@ def _rounded(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Within, a GPU computes matrix products in bf16 or fp16. A CPU is left alone: `bf16_matmul` is for it."""
+    """Return a context in which a GPU computes matrix products in bf16 or fp16; a CPU has `bf16_matmul` instead."""
     if precision == "fp32" or device.type == "cpu":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)

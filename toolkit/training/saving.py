@@ -14,9 +14,9 @@ from toolkit.training.distributed import distributed_state
 def write_model(
     out: str, manifest: Manifest, model: Any, source: Source, more: Callable[[Path], None] | None = None
 ) -> Bundle:
-    """Write a model with its source's tokenizer as a bundle; of several processes the first writes, the others wait.
+    """Write a model with its source's tokenizer as a bundle: the main process writes, the others wait for it.
 
-    `more` writes what else belongs into the folder it is given.
+    `more` gets the bundle's folder and writes further files into it.
     """
     state = distributed_state()
     if state.is_main_process:

@@ -1,7 +1,7 @@
-"""A stage's steps: which rows each takes, split over processes and forward passes, at which rate, and when dev is due.
+"""The schedule of a stage: the rows of each step, split over processes and forward passes, its rate, its evaluations.
 
-A step's rows are a function of the seed and the step's number, so a run can go on at any of them, and each process
-knows the others' rows without asking. Batches are of like length, so that little padding is computed.
+A step's rows are a function of the seed and the step's number, so a stage can resume at any step, and no process asks
+another for its rows. Batches are of like length, so that little padding is computed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from toolkit.config import DistillConfig, FinetuneConfig
 from toolkit.data.batching import shuffled_batches
 
-Unit = Literal["rows", "tokens", "pairs"]  # of which a loss is the mean; pairs of real tokens of one row
+Unit = Literal["rows", "tokens", "pairs"]  # tokens that are not padding, and pairs of them within a row
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,16 @@ class TrainingSchedule:
     """How long and how fast a stage learns.
 
     Attributes:
-        epochs, lr, weight_decay, seed: passes over the rows, the rate at its peak, AdamW's decay, of the order.
-        batch_size: rows a process takes in one forward pass.
-        warmup: share of the steps with a rising rate.
-        evaluations: on dev, an epoch.
+        epochs: passes over the rows.
+        lr: learning rate at its peak.
+        batch_size: rows of a process in one forward pass.
+        warmup: fraction of the steps with a rising rate.
+        weight_decay: AdamW's, for matrices.
+        seed: of the order of rows and of dropout.
+        evaluations: on dev, in each epoch.
         patience: evaluations without a new best after which the stage ends; None never ends it early.
-        accumulation: forward passes a process makes for one step.
-        precision: fp32, bf16, fp16, or auto: what the GPU is made for, fp32 without one. Losses are float32 in each.
+        accumulation: forward passes of a process in each step.
+        precision: fp32, bf16, fp16 or auto, see `resolve_precision`. Losses are float32 in each.
     """
 
     epochs: int
@@ -59,16 +62,16 @@ class TrainingSchedule:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one process takes in one forward pass of a step.
+    """The rows of one process in one forward pass of a step.
 
     Attributes:
         rows: row numbers.
-        share: of the whole step's "rows", real "tokens" and "pairs" of real tokens: what an average over this part
-            weighs in the average over the step. 0 where a step has fewer rows than parts, and one is shown again.
+        fraction: of the whole step's rows, tokens and pairs: how much a mean over this part weighs in the mean over
+            the step. A step with fewer rows than parts repeats a row with fraction 0.
     """
 
     rows: np.ndarray
-    share: dict[Unit, float]
+    fraction: dict[Unit, float]
 
 
 class BatchSchedule:
@@ -77,45 +80,46 @@ class BatchSchedule:
     Args:
         lengths: tokens of each row, [n].
         schedule: of the stage.
-        processes, process: how many there are, and which this one is.
+        processes: their number.
+        process: the number of this process, from 0.
     """
 
     def __init__(self, lengths: np.ndarray, schedule: TrainingSchedule, processes: int = 1, process: int = 0) -> None:
         self.lengths, self.schedule = lengths, schedule
         self._parts = processes * schedule.accumulation
-        self._mine = slice(process * schedule.accumulation, (process + 1) * schedule.accumulation)
-        self._rows = schedule.batch_size * self._parts
-        self._an_epoch = -(-len(lengths) // self._rows)
+        self._own_parts = slice(process * schedule.accumulation, (process + 1) * schedule.accumulation)
+        self._step_rows = schedule.batch_size * self._parts
+        self._epoch_steps = -(-len(lengths) // self._step_rows)
 
     def __len__(self) -> int:
-        return self.schedule.epochs * self._an_epoch
+        return self.schedule.epochs * self._epoch_steps
 
     @property
     def evaluations(self) -> set[int]:
-        """The steps, counted from 1, after which dev is scored, evenly spread; the last is one of them."""
+        """Return the steps, counted from 1, after which dev is scored: evenly spread, the last step among them."""
         count = self.schedule.epochs * self.schedule.evaluations
         return {max(round(len(self) * i / count), 1) for i in range(1, count + 1)}
 
-    def rate(self, done: int) -> float:
-        """Learning rate of the step after `done`: linear up over the warm-up, then linear down to 0."""
+    def learning_rate(self, done: int) -> float:
+        """Return the rate of the step after `done` steps: linear up over the warm-up, then linear down to 0."""
         total, rising = len(self), max(int(len(self) * self.schedule.warmup), 1)
         return self.schedule.lr * min((done + 1) / rising, (total - done) / max(total - rising, 1), 1.0)
 
-    def after(self, done: int) -> Iterator[list[MicroBatch]]:
-        """This process's parts of each step that follows the first `done`."""
-        for epoch in range(done // self._an_epoch, self.schedule.epochs):
-            batches = shuffled_batches(self.lengths, self._rows, self.schedule.seed, epoch)
-            for rows in islice(batches, max(done - epoch * self._an_epoch, 0), None):
+    def remaining_steps(self, done: int) -> Iterator[list[MicroBatch]]:
+        """Yield this process's parts of each step that follows the first `done`."""
+        for epoch in range(done // self._epoch_steps, self.schedule.epochs):
+            batches = shuffled_batches(self.lengths, self._step_rows, self.schedule.seed, epoch)
+            for rows in islice(batches, max(done - epoch * self._epoch_steps, 0), None):
                 yield self._split(rows)
 
     def _split(self, rows: np.ndarray) -> list[MicroBatch]:
         whole = self._count(rows)
-        pieces = np.array_split(rows, self._parts)[self._mine]
+        parts = np.array_split(rows, self._parts)[self._own_parts]
         return [
-            MicroBatch(piece, {unit: count / whole[unit] for unit, count in self._count(piece).items()})
-            if len(piece)
-            else MicroBatch(rows[:1], dict.fromkeys(whole, 0.0))  # every process must pass, or the others wait for it
-            for piece in pieces
+            MicroBatch(part, {unit: count / whole[unit] for unit, count in self._count(part).items()})
+            if len(part)
+            else MicroBatch(rows[:1], dict.fromkeys(whole, 0.0))  # a process without a pass would block the others
+            for part in parts
         ]
 
     def _count(self, rows: np.ndarray) -> dict[Unit, float]:

@@ -1,4 +1,4 @@
-"""The supervised loss: the task's own labels, without a teacher."""
+"""The supervised objective: a classifier learns the task's own labels, without a teacher."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from toolkit.models.families import model_inputs
+from toolkit.models.families import TorchBatch, model_inputs
 from toolkit.tasks import Kind
 from toolkit.training.schedule import Unit
 from toolkit.training.trainer import Objective
@@ -23,14 +23,14 @@ class SupervisedObjective(Objective):
         super().__init__()
         self.model, self.kind = model, kind
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Targets are labels as `label_loss` takes them."""
+    def forward(self, batch: TorchBatch) -> dict[str, Tensor]:
+        """Compute the loss of a batch whose targets are labels as `label_loss` takes them."""
         logits = self.model(**model_inputs(self.model, batch)).logits
         return {"label": label_loss(logits, batch["targets"], self.kind)}
 
 
 def label_loss(logits: Tensor, labels: Tensor, kind: Kind) -> Tensor:
-    """The supervised loss of fine-tuning: cross-entropy, MSE, or binary cross-entropy per label.
+    """Return the loss of fine-tuning: cross-entropy, MSE, or binary cross-entropy for each label.
 
     Args:
         logits: [B, C].

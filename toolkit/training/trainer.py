@@ -1,8 +1,6 @@
-"""One training loop for every stage: length-bucketed batches, AdamW, warm-up and linear decay, best dev step kept.
+"""The training loop of every stage: length-bucketed batches, AdamW, warm-up and linear decay, best dev step kept.
 
-What is learnt is a module whose forward takes a batch and returns named losses; their sum is minimised. Devices,
-precision and processes are accelerate's: with several processes, or several batches a step, the weights move as they
-would with one process and one large batch.
+Several processes, or several batches a step, move the weights as one process with one large batch does.
 """
 
 from __future__ import annotations
@@ -23,21 +21,23 @@ from torch import Tensor, nn
 from toolkit.console import echo, progress
 from toolkit.data.tokenization import TokenizedInputs
 from toolkit.errors import ToolkitError
+from toolkit.models.families import TorchBatch
 from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.distributed import accelerator
 from toolkit.training.precision import autocast, bf16_matmul, resolve_precision
 from toolkit.training.schedule import BatchSchedule, MicroBatch, TrainingSchedule, Unit
 
-FIGURES_EVERY = 10  # steps between readings of the loss: reading it makes a GPU, and other processes, wait
+RECORD_EVERY = 10  # steps between records of the losses: reading them makes a GPU, and other processes, wait
 MAX_GRADIENT_NORM = 1.0
 WEIGHTS, BEST = "model.safetensors", "best.safetensors"
+HistoryRow = dict[str, float]  # "step", and the losses by name or "dev"
 
 
 @dataclass
 class StageResult:
-    """What a stage did, its matrix products in `precision`.
+    """The outcome of a stage: its matrix products' `precision`, its length, its best dev step.
 
-    `history` has a row {"step", losses...} per reading and {"step", "dev"} per evaluation.
+    `history` has a row {"step", losses...} for each record of the losses and {"step", "dev"} for each evaluation.
     """
 
     precision: str = "fp32"
@@ -45,15 +45,15 @@ class StageResult:
     seconds: float = 0.0
     best_step: int | None = None
     best_metric: float | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """For the bundle."""
+        """Return plain values for the bundle."""
         return asdict(self) | {"seconds": round(self.seconds, 1)}
 
 
 class EncodedDataset:
-    """Encoded inputs with one target each, as padded tensors by batch."""
+    """Encoded inputs, with a target each where there are any, as padded tensors by batch."""
 
     def __init__(self, encoded: TokenizedInputs, targets: np.ndarray | None = None) -> None:
         self.encoded, self.targets = encoded, targets
@@ -61,8 +61,8 @@ class EncodedDataset:
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def collate(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        """input_ids, attention_mask, token_type_ids [B, L] and, where there are targets, targets [B, ...]."""
+    def collate(self, rows: Sequence[int] | np.ndarray) -> TorchBatch:
+        """Return input_ids, attention_mask, token_type_ids [B, L] and, where there are targets, targets [B, ...]."""
         batch = {name: torch.from_numpy(array) for name, array in self.encoded.batch(rows).items()}
         if self.targets is not None:
             batch["targets"] = torch.from_numpy(self.targets[np.asarray(rows)])
@@ -80,195 +80,201 @@ class Objective(nn.Module):
 
 
 def fit(
-    objective: Objective, rows: EncodedDataset, schedule: TrainingSchedule, *, name: str, model: Any,
+    objective: Objective, dataset: EncodedDataset, schedule: TrainingSchedule, *, name: str, model: Any,
     evaluate: Callable[[], float] | None, checkpoints: Checkpoints | None = None,
 ) -> StageResult:  # fmt: skip
-    """Minimise an objective over rows; `model` is what is kept.
+    """Minimise an objective over a dataset and leave `model` at its best dev step.
 
     Args:
         objective: its parameters that require gradients are trained.
-        rows: what to learn from; every row is used in every epoch, the last partial batch too.
-        schedule: epochs, rates, batch size, seed.
+        dataset: every row is used in every epoch, those of the last partial batch too.
+        schedule: epochs, learning rate, batch size, seed.
         name: of the stage, for the progress bar and its checkpoints.
-        model: part of the objective that is rolled back to its best dev step at the end.
+        model: the part of the objective that is rolled back to its best dev step at the end.
         evaluate: the dev metric, higher is better, called on every process; None keeps the last step.
-        checkpoints: to go on from, and to write; a stage that was finished is not run again.
+        checkpoints: to resume from, and to write; a finished stage is not run again.
 
     Raises:
         ToolkitError: a loss that is not finite, a checkpoint that cannot be written or read, or a precision that the
             device does not have.
     """
-    run = StageTrainer(objective, rows, schedule, name, model, checkpoints)
-    fitted, total = run.fitted, len(run.steps)
-    when = run.steps.evaluations if evaluate else set()
-    with progress(name, total, done=fitted.steps) as bar:
-        for parts in () if run.done else run.steps.after(fitted.steps):
-            told = run.step(parts)
-            figures: dict[str, Any] = {}
-            if fitted.steps % FIGURES_EVERY == 0 or fitted.steps == total:
-                figures = run.read(told)
-            if fitted.steps in when and evaluate is not None:
-                figures["dev"] = run.judge(evaluate())
-            bar.advance(**figures)
-            if run.out_of_patience():
+    trainer = StageTrainer(objective, dataset, schedule, name, model, checkpoints)
+    result, total = trainer.result, len(trainer.batches)
+    evaluations = trainer.batches.evaluations if evaluate else set()
+    with progress(name, total, done=result.steps) as bar:
+        for parts in () if trainer.finished else trainer.batches.remaining_steps(result.steps):
+            losses = trainer.step(parts)
+            shown: dict[str, float | str] = {}
+            if result.steps % RECORD_EVERY == 0 or result.steps == total:
+                shown |= trainer.record_losses(losses)
+            if result.steps in evaluations and evaluate is not None:
+                shown["dev"] = trainer.record_dev_metric(evaluate())
+            bar.advance(1, **shown)
+            if trainer.should_stop_early():
                 break
-            run.checkpoint()
-    run.finish()
-    return fitted
+            trainer.save_checkpoint()
+    trainer.finish()
+    return result
 
 
 class StageTrainer:
-    """One stage as it runs, from its last checkpoint where there is one: what `fit` steps through."""
+    """The state of a running stage, restored from its last checkpoint where there is one; `fit` steps through it."""
 
     def __init__(
-        self, objective: Objective, rows: EncodedDataset, schedule: TrainingSchedule, name: str, model: Any,
+        self, objective: Objective, dataset: EncodedDataset, schedule: TrainingSchedule, name: str, model: Any,
         checkpoints: Checkpoints | None,
     ) -> None:  # fmt: skip
         self.accelerator = accelerator()
-        self.accelerator.free_memory()  # it holds the objective and the optimizer of a stage that failed
-        device = self.accelerator.device
-        precision = resolve_precision(schedule.precision, device, float(rows.encoded.lengths.mean()))
+        self.accelerator.free_memory()  # it still holds the objective and the optimizer of a stage that failed
+        device, processes = self.accelerator.device, self.accelerator.num_processes
+        self.objective, self.dataset, self.schedule, self.name, self.model = objective, dataset, schedule, name, model
+        self.batches = BatchSchedule(dataset.encoded.lengths, schedule, processes, self.accelerator.process_index)
+        precision = resolve_precision(schedule.precision, device, float(dataset.encoded.lengths.mean()))
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self.plain, self.rows, self.schedule, self.name, self.model = objective, rows, schedule, name, model
-        count, mine = self.accelerator.num_processes, self.accelerator.process_index
-        self.steps = BatchSchedule(rows.encoded.lengths, schedule, count, mine)
-        self.accelerator.ddp_handler.find_unused_parameters = count > 1 and self._leaves_some_unread()
-        torch.manual_seed(schedule.seed + mine)
+        self.accelerator.ddp_handler.find_unused_parameters = processes > 1 and self._has_unused_parameters()
+        torch.manual_seed(schedule.seed + self.accelerator.process_index)
         groups = parameter_groups(objective, schedule.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=schedule.lr, fused=True)
-        self.objective, _ = self.accelerator.prepare(objective, self.optimizer)
-        self.fitted, self.done, self.checkpoints = StageResult(precision), False, checkpoints
+        self.prepared, _ = self.accelerator.prepare(objective, self.optimizer)  # with gradients that are synchronised
+        self.result, self.finished, self.checkpoints = StageResult(precision), False, checkpoints
         self.best: dict[str, Tensor] = {}
         if checkpoints is not None and (last := checkpoints.last(name)):
-            with checkpoints.opened(last) as progress:
-                self._restore(last, **progress)
-        self._due, self._begun = False, time.monotonic() - self.fitted.seconds  # as if it had never stopped
-        self.objective.train()
+            with checkpoints.opened(last) as stored:
+                self._restore(last, **stored)
+        # time counts as if the stage had never stopped
+        self._checkpoint_due, self._start = False, time.monotonic() - self.result.seconds
+        self.prepared.train()
 
     def step(self, parts: Sequence[MicroBatch]) -> dict[str, Tensor]:
-        """Move the weights once; this process's share of each loss."""
+        """Move the weights once and return this process's part of each loss of the step."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.steps.rate(self.fitted.steps)
-        told: dict[str, Tensor] = {}
+            group["lr"] = self.batches.learning_rate(self.result.steps)
+        step_losses: dict[str, Tensor] = {}
         for i, part in enumerate(parts):
             last = i + 1 == len(parts)
             with (
-                bf16_matmul(self.fitted.precision, self.accelerator.device),
-                nullcontext() if last else self.accelerator.no_sync(self.objective),
+                bf16_matmul(self.result.precision, self.accelerator.device),
+                nullcontext() if last else self.accelerator.no_sync(self.prepared),
             ):
-                with autocast(self.fitted.precision, self.accelerator.device):
-                    means = self.objective(self._batch(part.rows))
-                losses = {key: part.share[self.plain.averaged_over[key]] * loss.float() for key, loss in means.items()}
-                # gradients are averaged over processes; the shares of a step's losses are to be summed
+                with autocast(self.result.precision, self.accelerator.device):
+                    means = self.prepared(self._batch(part.rows))
+                losses = {
+                    key: part.fraction[self.objective.averaged_over[key]] * mean.float() for key, mean in means.items()
+                }
+                # gradients are averaged over processes, but the parts of a loss add up to it
                 self.scaler.scale(self.accelerator.num_processes * sum(losses.values())).backward()
-            told = {key: told.get(key, 0) + loss.detach() for key, loss in losses.items()}
+            step_losses = {key: step_losses.get(key, 0) + loss.detach() for key, loss in losses.items()}
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.objective.parameters(), MAX_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(self.prepared.parameters(), MAX_GRADIENT_NORM)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
-        self.fitted.steps += 1
-        return told
+        self.result.steps += 1
+        return step_losses
 
-    def read(self, told: dict[str, Tensor]) -> dict[str, Any]:
-        """Note the losses of a step over all processes, and how fast it goes; what to show of them.
+    def record_losses(self, step_losses: dict[str, Tensor]) -> dict[str, float | str]:
+        """Add the losses of a step over all processes to the history; return the loss and the speed, to be shown.
 
         Raises:
             ToolkitError: a loss that is not finite.
         """
         due = self.checkpoints is not None and self.accelerator.is_main_process and self.checkpoints.due()
-        values = torch.stack([*told.values(), torch.tensor(float(due), device=self.accelerator.device)])
-        *losses, agreed = self.accelerator.reduce(values, "sum").tolist()
-        self._due = agreed > 0  # by the main process's clock, told to the others with the losses
-        reading = dict(zip(told, losses, strict=True))
-        broken = [key for key, value in reading.items() if not np.isfinite(value)]
+        values = torch.stack([*step_losses.values(), torch.tensor(float(due), device=self.accelerator.device)])
+        *losses, main_process_due = self.accelerator.reduce(values, "sum").tolist()
+        self._checkpoint_due = main_process_due > 0  # clocks differ, and every process must save at the same step
+        row = dict(zip(step_losses, losses, strict=True))
+        broken = [key for key, value in row.items() if not np.isfinite(value)]
         if broken:
             raise ToolkitError(
-                f"{self.name}: the {', '.join(broken)} loss is not finite at step {self.fitted.steps} "
+                f"{self.name}: the {', '.join(broken)} loss is not finite at step {self.result.steps} "
                 f"(learning rate {self.schedule.lr:g})",
                 fix="a lower learning rate; if it happens at once, the model's weights are damaged",
             )
-        self.fitted.history.append({"step": self.fitted.steps, **reading})
-        passes = self.schedule.epochs * self.fitted.steps / len(self.steps)
-        elapsed, lengths = time.monotonic() - self._begun, self.steps.lengths
+        self.result.history.append({"step": self.result.steps, **row})
+        passes = self.schedule.epochs * self.result.steps / len(self.batches)
+        elapsed, lengths = time.monotonic() - self._start, self.batches.lengths
         speed = f"{passes * len(lengths) / elapsed:.0f} rows/s {passes * lengths.sum() / elapsed:.0f} tokens/s"
         return {"loss": sum(losses), "speed": speed}
 
-    def judge(self, metric: float) -> float:
-        """Note a dev metric, and keep the weights where it is the best so far."""
-        fitted = self.fitted
-        fitted.history.append({"step": fitted.steps, "dev": metric})
-        if fitted.best_metric is None or metric > fitted.best_metric:
-            fitted.best_metric, fitted.best_step = metric, fitted.steps
+    def record_dev_metric(self, metric: float) -> float:
+        """Add a dev metric to the history and return it; copy the weights where it is the best so far."""
+        result = self.result
+        result.history.append({"step": result.steps, "dev": metric})
+        if result.best_metric is None or metric > result.best_metric:
+            result.best_metric, result.best_step = metric, result.steps
             self.best = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
-        self.objective.train()
+        self.prepared.train()
         return metric
 
-    def out_of_patience(self) -> bool:
-        """Whether the last `patience` evaluations brought no new best."""
-        fitted, patience = self.fitted, self.schedule.patience
-        if patience is None or fitted.best_step is None:
+    def should_stop_early(self) -> bool:
+        """Return whether the last `patience` evaluations brought no new best."""
+        result, patience = self.result, self.schedule.patience
+        if patience is None or result.best_step is None:
             return False
-        return sum("dev" in row and row["step"] > fitted.best_step for row in fitted.history) >= patience
+        return sum("dev" in row and row["step"] > result.best_step for row in result.history) >= patience
 
-    def checkpoint(self) -> None:
-        """Write a checkpoint where one is due; after the last step, `finish` does."""
-        checkpoints, steps = self.checkpoints, self.fitted.steps
-        if checkpoints is None or steps == len(self.steps):
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint where one is due; after the last step, `finish` writes it."""
+        checkpoints, steps = self.checkpoints, self.result.steps
+        if checkpoints is None or steps == len(self.batches):
             return
-        if not (steps % checkpoints.every == 0 if checkpoints.every else self._due):
+        if not (steps % checkpoints.every == 0 if checkpoints.every else self._checkpoint_due):
             return
-        self._due = False
+        self._checkpoint_due = False
         with checkpoints.save(self.name, steps, self._progress()) as folder:
             self.accelerator.save_state(str(folder), safe_serialization=True)
             if self.best and self.accelerator.is_main_process:
                 save_file(self.best, folder / BEST)
 
     def finish(self) -> None:
-        """Roll the model back to its best dev step, and note that the stage is over."""
+        """Roll the model back to its best dev step and mark the stage as finished."""
         if self.best:
             self.model.load_state_dict(self.best)
         self.model.eval()
-        if self.checkpoints is not None and not self.done:
-            self.done = True
-            with self.checkpoints.save(self.name, self.fitted.steps, self._progress()) as folder:
+        if self.checkpoints is not None and not self.finished:
+            self.finished = True
+            with self.checkpoints.save(self.name, self.result.steps, self._progress()) as folder:
                 if self.accelerator.is_main_process:
-                    save_model(self.plain, str(folder / WEIGHTS))
+                    save_model(self.objective, str(folder / WEIGHTS))
         self.accelerator.free_memory()
 
-    def _batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        return {name: value.to(self.accelerator.device) for name, value in self.rows.collate(rows).items()}
+    def _batch(self, rows: Sequence[int] | np.ndarray) -> TorchBatch:
+        return {name: value.to(self.accelerator.device) for name, value in self.dataset.collate(rows).items()}
 
-    def _leaves_some_unread(self) -> bool:
-        """Whether no loss reads some of the parameters, as stage a leaves the head: DDP would wait for them."""
-        losses = self.plain.to(self.accelerator.device)(self._batch([0]))
-        trained = [p for p in self.plain.parameters() if p.requires_grad]
-        return any(one is None for one in torch.autograd.grad(sum(losses.values()), trained, allow_unused=True))
+    def _has_unused_parameters(self) -> bool:
+        """Return whether some parameters reach no loss, as the head in stage a: DDP would wait for their gradients."""
+        losses = self.objective.to(self.accelerator.device)(self._batch([0]))
+        trained = [p for p in self.objective.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(sum(losses.values()), trained, allow_unused=True)
+        return any(gradient is None for gradient in gradients)
 
-    def _progress(self) -> dict[str, Any]:
-        self.fitted.seconds = time.monotonic() - self._begun
+    def _progress(self) -> dict[str, object]:
+        self.result.seconds = time.monotonic() - self._start
         scaler = {"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
-        return {"done": self.done, "fitted": asdict(self.fitted)} | scaler
+        return {"done": self.finished, "fitted": asdict(self.result), **scaler}
 
-    def _restore(self, folder: Path, done: bool, fitted: dict[str, Any], scaler: dict[str, Any] | None = None) -> None:
-        self.fitted, self.done = StageResult(**fitted), done
+    def _restore(
+        self, folder: Path, done: bool, fitted: Mapping[str, Any], scaler: dict[str, float] | None = None
+    ) -> None:
+        """Load a checkpoint; `done`, `fitted` and `scaler` are what `_progress` gave."""
+        self.result, self.finished = StageResult(**fitted), done
         if done:
-            load_model(self.plain, folder / WEIGHTS)
+            load_model(self.objective, folder / WEIGHTS)
             return
         self.accelerator.load_state(str(folder))  # by accelerate's `load`, which takes weights_only for granted
+        # where accelerate cannot read the random state, it goes on in silence
+        load(folder / f"random_states_{self.accelerator.process_index}.pkl", weights_only=True)
         if scaler:
             self.scaler.load_state_dict(scaler)
-        # where it cannot read this one, it goes on in silence
-        load(folder / f"random_states_{self.accelerator.process_index}.pkl", weights_only=True)
         if (folder / BEST).exists():
             self.best = load_file(folder / BEST)
-        echo(f"{self.name}: going on from step {self.fitted.steps} of {len(self.steps)}")
+        echo(f"{self.name}: going on from step {self.result.steps} of {len(self.batches)}")
 
 
-def parameter_groups(objective: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices, none for biases and layer norms, as BERT was trained."""
-    trained = [(name, p) for name, p in objective.named_parameters() if p.requires_grad]
+def parameter_groups(objective: nn.Module, weight_decay: float) -> list[dict[str, list[nn.Parameter] | float]]:
+    """Split the trained parameters: weight decay for matrices, none for biases and layer norms, as in BERT."""
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     return [
-        {"params": [p for _, p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for _, p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]

@@ -137,7 +137,7 @@ def test_by_the_clock_a_short_run_writes_none(tiny_bert: Callable[..., Any], tmp
 def test_by_the_clock_a_long_one_does(
     tiny_bert: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("toolkit.training.checkpoints.LEAST_INTERVAL_S", 0.0)
+    monkeypatch.setattr("toolkit.training.checkpoints.MIN_INTERVAL_S", 0.0)
     with pytest.raises(Killed), store(tmp_path, None) as checkpoints:
         train(tiny_bert, checkpoints, 11)
     assert checkpoints.last("stage") == checkpoints.path / "stage-10"  # where losses are read, and processes agree

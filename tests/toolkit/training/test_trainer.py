@@ -53,17 +53,17 @@ def steps(rows: int | np.ndarray, processes: int = 1, process: int = 0, **change
 
 def test_the_schedule_by_hand() -> None:
     plan = steps(20, epochs=1, batch_size=1, warmup=0.2, lr=8.0)
-    rates = [plan.rate(done) / 8 for done in range(20)]
+    rates = [plan.learning_rate(done) / 8 for done in range(20)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4:6] == [1.0, 15 / 16]
     assert rates[-1] == pytest.approx(1 / 16)
-    assert steps(1, epochs=1, warmup=0.0).rate(0) == SCHEDULE.lr
+    assert steps(1, epochs=1, warmup=0.0).learning_rate(0) == SCHEDULE.lr
     assert steps(20, epochs=2, batch_size=2, evaluations=2).evaluations == {5, 10, 15, 20}
 
 
 def test_batches_change_with_the_epoch_and_repeat_with_the_seed() -> None:
     def taken(plan: BatchSchedule, done: int = 0) -> list[list[int]]:
-        return [part.rows.tolist() for parts in plan.after(done) for part in parts]
+        return [part.rows.tolist() for parts in plan.remaining_steps(done) for part in parts]
 
     one, two, other = steps(39), steps(39), steps(39, seed=4)
     assert len(one) == len(taken(one)) == 2 * 10
@@ -82,9 +82,9 @@ def test_processes_and_accumulation_share_every_step(
     """What one process with large batches takes in a step is what the parts of all processes hold together."""
     sizes = np.array(lengths)
     together = batch_size * processes * accumulation
-    whole = [parts[0].rows for parts in steps(sizes, batch_size=together).after(0)]
+    whole = [parts[0].rows for parts in steps(sizes, batch_size=together).remaining_steps(0)]
     each = [
-        list(steps(sizes, processes, process, batch_size=batch_size, accumulation=accumulation).after(0))
+        list(steps(sizes, processes, process, batch_size=batch_size, accumulation=accumulation).remaining_steps(0))
         for process in range(processes)
     ]
     assert {len(plan) for plan in each} == {len(whole)}
@@ -92,10 +92,10 @@ def test_processes_and_accumulation_share_every_step(
         parts = [part for plan in each for part in plan[step]]
         assert len(parts) == processes * accumulation
         assert all(1 <= len(part.rows) <= batch_size for part in parts)
-        assert sorted(row for part in parts if part.share["rows"] for row in part.rows) == sorted(rows)
+        assert sorted(row for part in parts if part.fraction["rows"] for row in part.rows) == sorted(rows)
         for unit, power in (("rows", 0), ("tokens", 1), ("pairs", 2)):
-            counts = [(sizes[part.rows].astype(float) ** power).sum() * (part.share["rows"] > 0) for part in parts]
-            np.testing.assert_allclose([part.share[unit] for part in parts], np.array(counts) / sum(counts))
+            counts = [(sizes[part.rows].astype(float) ** power).sum() * (part.fraction["rows"] > 0) for part in parts]
+            np.testing.assert_allclose([part.fraction[unit] for part in parts], np.array(counts) / sum(counts))
 
 
 def test_the_best_dev_step_is_kept() -> None:
