@@ -15,9 +15,7 @@ from tests.support.data import rows
 from toolkit.bundle.format import open_bundle, write_bundle
 from toolkit.data.tokenization import Batch
 from toolkit.errors import ToolkitError
-from toolkit.inference.evaluate import evaluate_bundle
 from toolkit.inference.predictor import Predictor, check_batch_invariance, open_predictor
-from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime
 from toolkit.tasks import Task
 
 TEXTS = [text for text, _ in rows(40, seed=21)]
@@ -82,43 +80,6 @@ def test_regression_scores_are_the_number_itself(
     np.testing.assert_array_equal(found.predict(TEXTS), found.logits(found.encoder.encode(TEXTS)).astype(np.float64))
 
 
-def test_evaluate_scores_the_split_that_was_asked_for(predictor: Predictor, tiny_student: Path, data_dir: Path) -> None:
-    for split, seed, n in (("train", 1, 256), ("dev", 2, 96)):
-        table = rows(n, seed=seed)
-        guesses = predictor.predict([text for text, _ in table]).argmax(axis=1)
-        right = np.mean([guess == label for guess, (_, label) in zip(guesses, table, strict=True)])
-        found = evaluate_bundle(tiny_student, data=str(data_dir), split=split)
-        assert found["accuracy"] == pytest.approx(right)
-        assert list(found) == ["accuracy", "f1"]
-
-
-def test_evaluate_refuses_a_task_of_other_labels(tiny_student: Path, data_dir: Path) -> None:
-    with pytest.raises(ToolkitError, match="answers negative, positive; rte asks for entailment, not_entailment"):
-        evaluate_bundle(tiny_student, task="rte", data=str(data_dir))
-
-
-def test_evaluate_of_one_s_own_task_needs_its_data(tiny_student: Path) -> None:
-    with pytest.raises(ToolkitError, match="task auto has no data of its own"):
-        evaluate_bundle(tiny_student)
-
-
-def test_the_model_is_in_eval_mode_and_keeps_no_gradients(tiny_bert: Callable[..., object]) -> None:
-    model = tiny_bert(hidden_dropout_prob=0.5)
-    model.train()  # type: ignore[attr-defined]
-    runtime = TorchRuntime(model)
-    batch = {name: np.ones((2, 6), dtype=np.int64) for name in ("input_ids", "attention_mask")}
-    np.testing.assert_array_equal(runtime.run(batch), runtime.run(batch))
-
-
-def test_inputs_that_a_model_does_not_take_are_left_out(tokenizer: object) -> None:
-    from transformers import DistilBertConfig, DistilBertForSequenceClassification
-
-    config = DistilBertConfig(vocab_size=160, dim=24, n_layers=1, n_heads=4, hidden_dim=48)
-    runtime = TorchRuntime(DistilBertForSequenceClassification(config))
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    assert runtime.run({name: np.ones((2, 6), dtype=np.int64) for name in names}).shape == (2, 2)
-
-
 def test_a_damaged_bundle_is_refused(tiny_student: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(tiny_student, tmp_path / "broken"))
     raw = bytearray((broken / "model.safetensors").read_bytes())
@@ -126,36 +87,6 @@ def test_a_damaged_bundle_is_refused(tiny_student: Path, tmp_path: Path) -> None
     (broken / "model.safetensors").write_bytes(raw)
     with pytest.raises(ToolkitError, match=r"model\.safetensors is damaged"):
         open_predictor(broken)
-
-
-def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(ToolkitError, match=r"onnxruntime cannot load .*model\.onnx"):
-        OnnxRuntime(tmp_path / "model.onnx", threads=1)
-
-
-def test_a_device_that_is_not_there_is_refused_in_words(tiny_student: Path, tmp_path: Path) -> None:
-    import onnxruntime
-    import torch
-
-    if not torch.cuda.is_available():
-        with pytest.raises(ToolkitError, match="no CUDA device") as caught:
-            open_predictor(tiny_student, device="cuda")
-        assert caught.value.fix == "--device cpu"
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        with pytest.raises(ToolkitError, match="no CUDAExecutionProvider"):
-            OnnxRuntime(tmp_path / "model.onnx", device="cuda")
-
-
-def test_threads_reach_pytorch(tiny_student: Path) -> None:
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        open_predictor(tiny_student, threads=1)
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
 
 
 class Neighbourly:

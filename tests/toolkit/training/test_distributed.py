@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,11 @@ from toolkit.config import LAYER_LOSSES, DistillConfig
 from toolkit.distillation.distill import run_distill
 from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
-from toolkit.training.distributed import model_logits
+from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.distributed import accelerator, model_logits
 from toolkit.training.schedule import TrainingSchedule
 from toolkit.training.supervised import SupervisedObjective
-from toolkit.training.trainer import EncodedDataset, fit
+from toolkit.training.trainer import EncodedDataset, StageTrainer, fit
 
 
 def options(tiny_teacher: Path, data_dir: Path, out: Path, **changes: Any) -> dict[str, Any]:
@@ -141,39 +141,22 @@ def test_sharded_logits_are_those_of_the_model(tiny_bert: Callable[..., Any]) ->
     np.testing.assert_allclose(found, np.array(wanted), atol=1e-5)
 
 
-@pytest.fixture
-def bf16_losses(tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, torch.Tensor]]:
-    """What the objective gave in a run under accelerate's bf16 autocast, as a GPU has it."""
-    monkeypatch.setattr("toolkit.training.trainer.autocast", lambda *_: torch.autocast("cpu", torch.bfloat16))
-    monkeypatch.setattr("toolkit.training.trainer.bf16_matmul", lambda *_: nullcontext())
-    seen: dict[str, torch.Tensor] = {}
+def test_stages_share_an_accelerator_and_not_their_models(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:
+    """A checkpoint of the second stage holds its own objective alone, also after a first stage that failed."""
 
-    class Watched(IntermediateObjective):
+    class Failing(SupervisedObjective):
         def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            losses = super().forward(batch)
-            seen.update(losses, states=self._recorders[1].activations.queries[3])
-            return losses
+            raise ZeroDivisionError
 
-    objective = intermediate(tiny_bert, Watched)
-    schedule = TrainingSchedule(
-        epochs=1, lr=1e-2, batch_size=8, warmup=0.1, weight_decay=0.0, seed=0, precision="bf16"
-    )  # fmt: skip
-    fit(objective, EncodedDataset(encoded(8)), schedule, name="t", model=objective.student, evaluate=None)
-    assert all(p.dtype == torch.float32 for p in objective.parameters())
-    return seen
-
-
-def test_losses_are_float32_at_every_precision(bf16_losses: dict[str, torch.Tensor]) -> None:
-    assert bf16_losses.pop("states").dtype == torch.bfloat16  # the matrix products are not
-    assert {name: value.dtype for name, value in bf16_losses.items()} == dict.fromkeys(bf16_losses, torch.float32)
-
-
-def test_fp16_needs_a_gpu(tiny_bert: Callable[..., Any]) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
-    model, schedule = tiny_bert(), TrainingSchedule(**{**asdict(SCHEDULE), "precision": "fp16"})
-    with pytest.raises(ToolkitError, match="fp16 needs a GPU"):
-        fit(
-            SupervisedObjective(model, "classification"), EncodedDataset(encoded(8), np.arange(8) % 2), schedule,
-            name="t", model=model, evaluate=None,
-        )  # fmt: skip
+    before, dataset = accelerator(), EncodedDataset(encoded(8), np.arange(8) % 2)
+    with pytest.raises(ZeroDivisionError):
+        fit(Failing(model := tiny_bert(), "classification"), dataset, SCHEDULE, name="a", model=model, evaluate=None)
+    checkpoints = Checkpoints({"out": str(tmp_path / "out"), "checkpoint_every": 1}, {})
+    objective = SupervisedObjective(tiny_bert(num_hidden_layers=1), "classification")
+    trainer = StageTrainer(objective, dataset, SCHEDULE, "b", objective.model, checkpoints)
+    trainer.step(next(trainer.batches.remaining_steps(0)))
+    trainer.save_checkpoint()
+    names = {path.name for path in (tmp_path / "out.partial" / "b-1").iterdir()}
+    assert names == {"model.safetensors", "optimizer.bin", "random_states_0.pkl", "progress.json"}
+    assert load_file(tmp_path / "out.partial" / "b-1" / "model.safetensors").keys() == objective.state_dict().keys()
+    assert accelerator() is trainer.accelerator is before

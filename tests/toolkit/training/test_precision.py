@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from tests.support.training import encoded, intermediate
+from tests.support.training import SCHEDULE, encoded, intermediate
 from toolkit.distillation.activations import ActivationRecorder
+from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
 from toolkit.measurement.environment import environment
+from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.precision import bf16_frozen_weights, bf16_matmul, resolve_precision
-from toolkit.training.schedule import TrainingSchedule
-from toolkit.training.trainer import EncodedDataset, fit
+from toolkit.training.schedule import TrainingSchedule, Unit
+from toolkit.training.supervised import SupervisedObjective
+from toolkit.training.trainer import EncodedDataset, Objective, StageTrainer, fit
 
 CPU = torch.device("cpu")
 has_amx = "amx_bf16" in environment()["cpu_flags"]
@@ -115,3 +123,102 @@ def test_a_teacher_in_float32_is_left_alone(tiny_bert: Callable[..., Any]) -> No
     teacher = tiny_bert()
     with bf16_frozen_weights(teacher, "fp32", CPU), bf16_frozen_weights(teacher, "bf16", torch.device("cuda")):
         assert all("forward" not in vars(module) for module in teacher.modules())
+
+
+@pytest.fixture
+def bf16_losses(tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, torch.Tensor]]:
+    """What the objective gave in a run under accelerate's bf16 autocast, as a GPU has it."""
+    monkeypatch.setattr("toolkit.training.trainer.autocast", lambda *_: torch.autocast("cpu", torch.bfloat16))
+    monkeypatch.setattr("toolkit.training.trainer.bf16_matmul", lambda *_: nullcontext())
+    seen: dict[str, torch.Tensor] = {}
+
+    class Watched(IntermediateObjective):
+        def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            losses = super().forward(batch)
+            seen.update(losses, states=self._recorders[1].activations.queries[3])
+            return losses
+
+    objective = intermediate(tiny_bert, Watched)
+    schedule = TrainingSchedule(
+        epochs=1, lr=1e-2, batch_size=8, warmup=0.1, weight_decay=0.0, seed=0, precision="bf16"
+    )  # fmt: skip
+    fit(objective, EncodedDataset(encoded(8)), schedule, name="t", model=objective.student, evaluate=None)
+    assert all(p.dtype == torch.float32 for p in objective.parameters())
+    return seen
+
+
+def test_losses_are_float32_at_every_precision(bf16_losses: dict[str, torch.Tensor]) -> None:
+    assert bf16_losses.pop("states").dtype == torch.bfloat16  # the matrix products are not
+    assert {name: value.dtype for name, value in bf16_losses.items()} == dict.fromkeys(bf16_losses, torch.float32)
+
+
+def test_fp16_needs_a_gpu(tiny_bert: Callable[..., Any]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    model, schedule = tiny_bert(), TrainingSchedule(**{**asdict(SCHEDULE), "precision": "fp16"})
+    with pytest.raises(ToolkitError, match="fp16 needs a GPU"):
+        fit(
+            SupervisedObjective(model, "classification"), EncodedDataset(encoded(8), np.arange(8) % 2), schedule,
+            name="t", model=model, evaluate=None,
+        )  # fmt: skip
+
+
+class Steep(Objective):
+    """A loss of slope `slope` in its one weight, so that fp16's scale can overflow its gradient."""
+
+    averaged_over: ClassVar[Mapping[str, Unit]] = {"line": "rows"}
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.weight, self.slope = nn.Parameter(torch.tensor(1.0)), slope
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"line": self.slope * self.weight}
+
+
+@pytest.fixture
+def fp16_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp16's gradient scaler, which a CPU has as well, without fp16's products, which it has not."""
+    monkeypatch.setattr("toolkit.training.trainer.resolve_precision", lambda *_: "fp16")
+    monkeypatch.setattr("toolkit.training.trainer.autocast", lambda *_: nullcontext())
+
+
+@pytest.mark.usefixtures("fp16_on_a_cpu")
+def test_a_gradient_that_overflows_moves_nothing_and_halves_the_scale() -> None:
+    """The scale begins at 2^16: slopes of 2^112 overflow float32 with it, and fit once it is halved."""
+    objective = Steep(2.0**112)
+    trainer = StageTrainer(objective, EncodedDataset(encoded(40)), SCHEDULE, "t", objective, None)
+    steps = trainer.batches.remaining_steps(0)
+    weights = [objective.weight.item()]
+    for _ in range(2):
+        trainer.step(next(steps))
+        weights.append(objective.weight.item())
+    assert weights[0] == weights[1] != weights[2]
+    assert trainer.scaler.get_scale() == 2.0**15
+
+
+@pytest.mark.usefixtures("fp16_on_a_cpu")
+def test_scaled_gradients_move_the_weights_as_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clipping sees the gradient, not its scaled copy."""
+    weights = []
+    for precision in ("fp16", "fp32"):
+        monkeypatch.setattr("toolkit.training.trainer.resolve_precision", lambda *_, name=precision: name)
+        objective = Steep(0.25)
+        fit(objective, EncodedDataset(encoded(40)), SCHEDULE, name="t", model=objective, evaluate=None)
+        weights.append(objective.weight.item())
+    assert weights[0] == weights[1] != 1.0
+
+
+@pytest.mark.usefixtures("fp16_on_a_cpu")
+def test_the_scale_is_part_of_a_checkpoint(tmp_path: Path) -> None:
+    def trainer() -> StageTrainer:
+        objective = Steep(2.0**112)
+        checkpoints = Checkpoints({"out": str(tmp_path / "out"), "checkpoint_every": 1}, {})
+        return StageTrainer(objective, EncodedDataset(encoded(40)), SCHEDULE, "t", objective, checkpoints)
+
+    first = trainer()
+    first.step(next(first.batches.remaining_steps(0)))
+    first.save_checkpoint()
+    second = trainer()
+    assert second.result.steps == 1
+    assert second.scaler.get_scale() == first.scaler.get_scale() == 2.0**15

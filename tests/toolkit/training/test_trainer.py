@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from tests.support.training import SCHEDULE, encoded
 from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
 from toolkit.models.student import Projections, Shape, student_config
-from toolkit.training.schedule import BatchSchedule, TrainingSchedule, Unit
+from toolkit.training.schedule import TrainingSchedule, Unit
 from toolkit.training.trainer import EncodedDataset, Objective, fit
 
 
@@ -44,58 +41,6 @@ def test_every_row_is_seen_once_an_epoch_the_last_partial_batch_too() -> None:
     assert model.seen == dict.fromkeys(range(10), 2)  # the reference code dropped the last partial batch
     assert fitted.steps == 2 * 3
     assert 0 < model.weight.item() <= 1.0
-
-
-def steps(rows: int | np.ndarray, processes: int = 1, process: int = 0, **changes: Any) -> BatchSchedule:
-    lengths = np.arange(1, rows + 1) if isinstance(rows, int) else rows
-    return BatchSchedule(lengths, replace(SCHEDULE, **changes), processes, process)
-
-
-def test_the_schedule_by_hand() -> None:
-    plan = steps(20, epochs=1, batch_size=1, warmup=0.2, lr=8.0)
-    rates = [plan.learning_rate(done) / 8 for done in range(20)]
-    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert rates[4:6] == [1.0, 15 / 16]
-    assert rates[-1] == pytest.approx(1 / 16)
-    assert steps(1, epochs=1, warmup=0.0).learning_rate(0) == SCHEDULE.lr
-    assert steps(20, epochs=2, batch_size=2, evaluations=2).evaluations == {5, 10, 15, 20}
-
-
-def test_batches_change_with_the_epoch_and_repeat_with_the_seed() -> None:
-    def taken(plan: BatchSchedule, done: int = 0) -> list[list[int]]:
-        return [part.rows.tolist() for parts in plan.remaining_steps(done) for part in parts]
-
-    one, two, other = steps(39), steps(39), steps(39, seed=4)
-    assert len(one) == len(taken(one)) == 2 * 10
-    assert taken(one)[:10] != taken(one)[10:]
-    assert taken(two) == taken(one) != taken(other)
-    assert [taken(one, done) for done in (0, 3, 10, 13, 20)] == [taken(one)[done:] for done in (0, 3, 10, 13, 20)]
-
-
-@given(
-    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60), processes=st.integers(1, 4),
-    accumulation=st.integers(1, 3), batch_size=st.integers(1, 5),
-)  # fmt: skip
-def test_processes_and_accumulation_share_every_step(
-    lengths: list[int], processes: int, accumulation: int, batch_size: int
-) -> None:
-    """What one process with large batches takes in a step is what the parts of all processes hold together."""
-    sizes = np.array(lengths)
-    together = batch_size * processes * accumulation
-    whole = [parts[0].rows for parts in steps(sizes, batch_size=together).remaining_steps(0)]
-    each = [
-        list(steps(sizes, processes, process, batch_size=batch_size, accumulation=accumulation).remaining_steps(0))
-        for process in range(processes)
-    ]
-    assert {len(plan) for plan in each} == {len(whole)}
-    for step, rows in enumerate(whole):
-        parts = [part for plan in each for part in plan[step]]
-        assert len(parts) == processes * accumulation
-        assert all(1 <= len(part.rows) <= batch_size for part in parts)
-        assert sorted(row for part in parts if part.fraction["rows"] for row in part.rows) == sorted(rows)
-        for unit, power in (("rows", 0), ("tokens", 1), ("pairs", 2)):
-            counts = [(sizes[part.rows].astype(float) ** power).sum() * (part.fraction["rows"] > 0) for part in parts]
-            np.testing.assert_allclose([part.fraction[unit] for part in parts], np.array(counts) / sum(counts))
 
 
 def test_the_best_dev_step_is_kept() -> None:

@@ -1,0 +1,34 @@
+"""The metrics of a bundle are those of its own predictions on the split that is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.data import rows
+from toolkit.errors import ToolkitError
+from toolkit.inference.evaluate import evaluate_bundle
+from toolkit.inference.predictor import open_predictor
+
+
+def test_evaluate_scores_the_split_that_was_asked_for(tiny_student: Path, data_dir: Path) -> None:
+    predictor = open_predictor(tiny_student)
+    for split, seed, n in (("train", 1, 256), ("dev", 2, 96)):
+        table = rows(n, seed=seed)
+        guesses = predictor.predict([text for text, _ in table]).argmax(axis=1)
+        right = np.mean([guess == label for guess, (_, label) in zip(guesses, table, strict=True)])
+        found = evaluate_bundle(tiny_student, data=str(data_dir), split=split)
+        assert found["accuracy"] == pytest.approx(right)
+        assert list(found) == ["accuracy", "f1"]
+
+
+def test_evaluate_refuses_a_task_of_other_labels(tiny_student: Path, data_dir: Path) -> None:
+    with pytest.raises(ToolkitError, match="answers negative, positive; rte asks for entailment, not_entailment"):
+        evaluate_bundle(tiny_student, task="rte", data=str(data_dir))
+
+
+def test_evaluate_of_one_s_own_task_needs_its_data(tiny_student: Path) -> None:
+    with pytest.raises(ToolkitError, match="task auto has no data of its own"):
+        evaluate_bundle(tiny_student)

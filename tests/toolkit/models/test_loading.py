@@ -1,0 +1,115 @@
+"""Models by name: what may be opened, with which head, and what is refused in words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import BertForMaskedLM, RobertaConfig, RobertaForSequenceClassification
+
+from toolkit.bundle.format import open_bundle
+from toolkit.errors import ToolkitError
+from toolkit.models.loading import Source
+from toolkit.tasks import Task, get_task
+
+
+@pytest.fixture
+def plain(tmp_path: Path, tiny_bert: Callable[..., Any], save_model: Callable[..., Path]) -> Path:
+    """A plain Hugging Face directory with positions for 64 tokens."""
+    return save_model(tiny_bert(), tmp_path / "plain")
+
+
+def test_a_bundle_is_known_by_its_digest_and_a_directory_has_none(
+    plain: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    bundle, directory = (Source(str(path), tmp_path) for path in (tiny_student, plain))
+    assert bundle.digest == open_bundle(tiny_student).digest
+    assert (directory.digest, directory.bundle) == (None, None)
+    assert directory.origin["name"] == str(plain)
+
+
+def test_an_onnx_bundle_cannot_be_trained(tiny_onnx: Path, tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match="is an ONNX bundle, which cannot be trained"):
+        Source(str(tiny_onnx), tmp_path)
+
+
+def test_no_such_model(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match=r"cannot open .*nowhere with AutoConfig"):
+        Source(str(tmp_path / "nowhere"), tmp_path)
+
+
+def test_a_corrupt_tokenizer(plain: Path, tmp_path: Path) -> None:
+    (plain / "tokenizer.json").write_text('{"model": 1')
+    with pytest.raises(ToolkitError, match="cannot open"):
+        Source(str(plain), tmp_path)
+
+
+def test_texts_are_cut_at_the_task_s_length_or_the_model_s(plain: Path, tmp_path: Path) -> None:
+    source = Source(str(plain), tmp_path)
+    assert source.max_length == 64
+    text = "good " * 100
+    for asked, task_length, length in ((None, 16, 16), (None, 128, 64), (30, 16, 30)):
+        encoder = source.encoder(Task("auto", ("a", "b"), max_length=task_length), asked)
+        assert encoder.max_length == length
+        assert encoder.encode([text]).lengths.tolist() == [length]
+    with pytest.raises(ToolkitError, match=r"--max-length 65: .* has positions for 64 tokens"):
+        source.encoder(get_task("sst2"), 65)
+
+
+def test_a_baked_in_truncation_is_taken_off(plain: Path, tmp_path: Path) -> None:
+    """all-MiniLM-L6-v2's tokenizer.json cuts at 128 by itself."""
+    content = json.loads((plain / "tokenizer.json").read_text())
+    content["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    (plain / "tokenizer.json").write_text(json.dumps(content))
+    source = Source(str(plain), tmp_path)
+    assert json.loads((source.tokenizer_dir / "tokenizer.json").read_text())["truncation"] is None
+    assert source.encoder(get_task("sst2"), 20).encode(["good " * 50]).lengths.tolist() == [20]
+
+
+def test_positions_before_the_first_do_not_count(plain: Path, tmp_path: Path) -> None:
+    config = RobertaConfig(
+        vocab_size=160, num_hidden_layers=1, hidden_size=24, intermediate_size=48, num_attention_heads=4,
+        max_position_embeddings=66, pad_token_id=1,
+    )  # fmt: skip
+    folder = Path(shutil.copytree(plain, tmp_path / "roberta"))
+    RobertaForSequenceClassification(config).save_pretrained(folder)
+    assert Source(str(folder), tmp_path).max_length == 64
+
+
+def test_a_task_puts_on_its_own_head(plain: Path, tmp_path: Path) -> None:
+    source = Source(str(plain), tmp_path)
+    stored = source.classifier()
+    assert not stored.training
+    assert stored.config.id2label == {0: "negative", 1: "positive"}
+    three = source.classifier(get_task("mnli"))
+    assert three.config.id2label == {0: "entailment", 1: "neutral", 2: "contradiction"}
+    assert three.classifier.weight.shape == (3, 24)
+    same = source.classifier(Task("auto", ("negative", "positive")))
+    assert torch.equal(same.classifier.weight, stored.classifier.weight)  # a head that fits is taken over
+    kinds = {"stsb": "regression", "sst2": "single_label_classification"}
+    assert {name: source.classifier(get_task(name)).config.problem_type for name in kinds} == kinds
+    several = source.classifier(Task("auto", ("a", "b", "c"), kind="multi_label"))
+    assert several.config.problem_type == "multi_label_classification"
+
+
+def test_the_encoder_alone_is_that_of_the_classifier(plain: Path, tmp_path: Path) -> None:
+    source = Source(str(plain), tmp_path)
+    encoder, classifier = source.encoder_model().state_dict(), source.classifier().bert.state_dict()
+    assert encoder.keys() >= classifier.keys()
+    assert all(torch.equal(encoder[name], value) for name, value in classifier.items())
+
+
+def test_a_masked_language_model_must_have_its_head(plain: Path, tmp_path: Path) -> None:
+    source = Source(str(plain), tmp_path)
+    with pytest.raises(ToolkitError, match="has no masked-language-model head: cls"):
+        source.masked_lm()
+    BertForMaskedLM(source.config).save_pretrained(plain)
+    assert Source(str(plain), tmp_path).masked_lm().cls.predictions.decoder.weight.shape == (
+        source.config.vocab_size,
+        24,
+    )

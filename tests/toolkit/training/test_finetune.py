@@ -1,0 +1,69 @@
+"""The command end to end on a small encoder: it learns, keeps its best epoch, and refuses what it cannot use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.data import rows
+from toolkit.bundle.format import open_bundle
+from toolkit.config import FinetuneConfig
+from toolkit.errors import ToolkitError
+from toolkit.inference.evaluate import evaluate_bundle
+from toolkit.inference.predictor import open_predictor
+from toolkit.training.finetune import run_finetune
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Any, save_model: Callable[..., Path]) -> Path:
+    """A plain Hugging Face directory of an untrained encoder."""
+    return save_model(tiny_bert(initializer_range=0.05), tmp_path_factory.mktemp("encoder") / "plain")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory, encoder: Path, data_dir: Path) -> Path:
+    out = tmp_path_factory.mktemp("teacher") / "teacher"
+    run_finetune(FinetuneConfig(str(encoder), "auto", str(out), data=str(data_dir), epochs=6, lr=5e-3))
+    return out
+
+
+def test_finetune_learns_and_keeps_the_best_epoch(teacher: Path, data_dir: Path) -> None:
+    manifest = open_bundle(teacher).manifest
+    assert manifest["metrics"]["accuracy"] > 0.95
+    devs = [row["dev"] for row in manifest["stages"]["finetune"]["history"] if "dev" in row]
+    assert len(devs) == 6
+    assert manifest["metrics"]["accuracy"] == max(devs)
+    assert evaluate_bundle(teacher, data=str(data_dir)) == manifest["metrics"]
+    assert manifest["config"]["lr"] == 5e-3
+    assert set(manifest["data"]) == {"train", "dev"}
+
+
+def test_max_rows_and_patience_shorten_it(encoder: Path, data_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "teacher"
+    options = {"data": str(data_dir), "epochs": 8, "lr": 1e-12, "max_rows": 40, "batch_size": 16, "patience": 2}
+    run_finetune(FinetuneConfig(str(encoder), "auto", str(out), **options))
+    stage = open_bundle(out).manifest["stages"]["finetune"]
+    assert (stage["best_step"], stage["steps"]) == (3, 9)  # three steps an epoch; nothing is learnt after the first
+    assert {path.name for path in tmp_path.iterdir()} == {"teacher"}  # no checkpoint is left
+
+
+def test_a_task_of_three_labels_gets_a_new_head(encoder: Path, tmp_path: Path) -> None:
+    names = ("left", "middle", "right")
+    for split, seed in (("train", 1), ("dev", 2)):
+        texts = [text for text, _ in rows(24, seed)]
+        lines = [f"{text},{names[i % 3]}" for i, text in enumerate(texts)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    run_finetune(FinetuneConfig(str(encoder), "auto", str(tmp_path / "out"), data=str(tmp_path), epochs=1))
+    predictor = open_predictor(tmp_path / "out")
+    assert predictor.task.labels == names
+    assert predictor.predict(["a good film"]).shape == (1, 3)
+
+
+def test_an_output_that_is_no_bundle_is_refused_before_training(encoder: Path, data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(ToolkitError, match="exists and is not a bundle"):
+        run_finetune(FinetuneConfig(str(encoder), "auto", str(tmp_path), data=str(data_dir)))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
