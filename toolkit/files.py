@@ -1,4 +1,4 @@
-"""File hashes, canonical JSON, and writes that leave the old file or folder or the new one, never a part."""
+"""File hashes, canonical JSON, and atomic writes: a crash leaves the old file or folder or the new, never a part."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FileRecord(TypedDict):
 
 
 def file_record(path: Path) -> FileRecord:
-    """Measure and hash one file."""
+    """Measure and hash a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"size_bytes": path.stat().st_size, "sha256": digest}

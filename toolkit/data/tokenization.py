@@ -1,4 +1,4 @@
-"""Text to token ids and padded batches, with `tokenizers` alone, the same code for training and serving."""
+"""Token ids of texts and their padded batches; training and serving share this code, which needs `tokenizers` alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Direction = Literal["right", "left"]
 
 
 class TokenizedInputs(Protocol):
-    """Rows of token ids that are padded batch by batch, wherever they are kept."""
+    """Rows of token ids, in memory or on disk, that are padded batch by batch."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -30,7 +30,7 @@ class TokenizedInputs(Protocol):
         ...
 
     def batch(self, rows: Sequence[int] | np.ndarray, length: int | None = None) -> Batch:
-        """The chosen rows, padded to the longest of them or to `length`: three int64 arrays [B, L]."""
+        """Give the chosen rows, padded to the longest of them or to `length`: three int64 arrays [B, L]."""
         ...
 
 
@@ -41,8 +41,8 @@ class EncodedTexts:
     Attributes:
         ids: n arrays [L_i], int64, special tokens included.
         type_ids: n arrays [L_i], int64: 0 for the first text, 1 for the second where the tokenizer says so.
-        truncated: bool [n], whether the input was longer than max_length.
-        pad_id: the id that `batch` pads with.
+        truncated: bool [n], true for inputs longer than max_length.
+        pad_id: the padding of `batch`.
     """
 
     ids: list[np.ndarray]
@@ -71,11 +71,11 @@ class EncodedTexts:
 
 
 class TextEncoder:
-    """A model directory's `tokenizer.json`, with its own truncation and padding replaced by ours.
+    """The tokenizer of a model directory; its own truncation and padding are switched off.
 
     Args:
-        directory: holds tokenizer.json and config.json (its pad_token_id).
-        max_length: tokens at which inputs are truncated, special ones included; the longer text of a pair first.
+        directory: holds tokenizer.json and config.json (for pad_token_id).
+        max_length: the most tokens of an input, special ones included; the longer text of a pair is truncated first.
 
     Raises:
         ToolkitError: config.json or tokenizer.json is missing or cannot be read.
@@ -89,10 +89,10 @@ class TextEncoder:
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, direction: Direction = "right"
     ) -> EncodedTexts:
-        """Encode texts, or pairs of texts where `pairs` is given, truncating on the side named.
+        """Encode n texts, or n pairs of texts, truncated at the end ("right") or at the start ("left").
 
         Raises:
-            ToolkitError: a text that is none, such as half a surrogate pair out of JSON.
+            ToolkitError: a text that UTF-8 cannot hold, such as half a surrogate pair out of JSON.
         """
         if direction not in self._tokenizers:
             self._tokenizers[direction] = self._load(direction)
@@ -100,33 +100,33 @@ class TextEncoder:
             list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         )
         try:
-            found = self._tokenizers[direction].encode_batch_fast(inputs)
+            encodings = self._tokenizers[direction].encode_batch_fast(inputs)
         except TypeError:
             raise ToolkitError("an input is not text that UTF-8 can hold", expected="a string") from None
         return EncodedTexts(
-            ids=[np.array(one.ids, dtype=np.int64) for one in found],
-            type_ids=[np.array(one.type_ids, dtype=np.int64) for one in found],
-            truncated=np.array([bool(one.overflowing) for one in found], dtype=bool),
+            ids=[np.array(encoding.ids, dtype=np.int64) for encoding in encodings],
+            type_ids=[np.array(encoding.type_ids, dtype=np.int64) for encoding in encodings],
+            truncated=np.array([bool(encoding.overflowing) for encoding in encodings], dtype=bool),
             pad_id=self.pad_id,
         )
 
     def count(self, text: str, pair: str | None = None) -> int:
-        """Tokens of one input before truncation, special ones included."""
+        """Count the tokens of an input before truncation, special ones included."""
         tokenizer = self._tokenizers["right"]
         special = tokenizer.num_special_tokens_to_add(False)
         total = tokenizer.num_special_tokens_to_add(pair is not None)
         for part in (text,) if pair is None else (text, pair):
-            found = tokenizer.encode(part)
-            total += sum(len(piece.ids) - special for piece in (found, *found.overflowing))
+            encoding = tokenizer.encode(part)
+            total += sum(len(piece.ids) - special for piece in (encoding, *encoding.overflowing))
         return int(total)
 
     def tokens(self, ids: Sequence[int] | np.ndarray) -> list[str]:
-        """The pieces behind ids, for showing."""
+        """Spell ids as word pieces, for display."""
         return [self._tokenizers["right"].id_to_token(int(i)) or "" for i in ids]
 
     @property
     def vocabulary_size(self) -> int:
-        """How many word pieces the tokenizer knows; ids are below."""
+        """Number of word pieces; ids are below it."""
         return int(self._tokenizers["right"].get_vocab_size())
 
     def _pad_id(self) -> int:

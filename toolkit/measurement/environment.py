@@ -115,7 +115,7 @@ def physical_cores(mount: Path = CGROUP, own: Path = OWN_CGROUP) -> int:
     """Give the threads that a benchmark runs with: physical cores, at most `cpu_limit` rounded up, at least 1.
 
     Both sides of a comparison get as many, so a thread that the kernel stops now and then slows both alike; rounding
-    down would measure a smaller machine than the one that is there.
+    down would measure a smaller machine than there is.
     """
     allowed = _allowed_cpus()
     # kernels that know no topology (some virtual machines, ARM) list no core id: each CPU then counts as a core

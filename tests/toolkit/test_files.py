@@ -1,0 +1,154 @@
+"""Hashes against known digests; atomic writes leave the old file or folder or the new one, whatever stops them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from toolkit import files
+from toolkit.errors import ToolkitError
+from toolkit.files import atomic_directory, atomic_file, canonical_json, file_record, flush_directory
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Inodes of the files that were written through to the disk."""
+    inodes: list[int] = []
+    monkeypatch.setattr("os.fsync", lambda handle: inodes.append(os.fstat(handle).st_ino))
+    return inodes
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_known_by_its_size_and_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-4, appendix B.1
+    assert file_record(tmp_path / "a") == {"size_bytes": 3, "sha256": digest}
+    (tmp_path / "b").write_bytes(bytes(10**6))
+    assert file_record(tmp_path / "b")["sha256"] == hashlib.sha256(bytes(10**6)).hexdigest()
+
+
+def test_equal_values_have_equal_json() -> None:
+    assert canonical_json({"b": [1, "ß"], "a": None}) == canonical_json({"a": None, "b": [1, "ß"]})
+    assert canonical_json({"b": 1, "a": "ß"}) == '{\n  "a": "ß",\n  "b": 1\n}\n'.encode()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json(float("nan"))
+
+
+def test_a_file_is_replaced_whole_and_flushed_before(tmp_path: Path, flushed: list[int]) -> None:
+    out = tmp_path / "out"
+    out.write_text("old")
+    with atomic_file(out) as partial:
+        partial.write_text("new")
+        assert partial.parent == tmp_path
+        assert out.read_text() == "old"
+        assert flushed == []
+    assert out.read_text() == "new"
+    assert flushed == [out.stat().st_ino]
+    assert stat.S_IMODE(out.stat().st_mode) == 0o644
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_exception_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseException]) -> None:
+    out = tmp_path / "out"
+    out.write_text("old")
+    with pytest.raises(error), atomic_file(out) as partial:
+        partial.write_text("half")
+        raise error
+    assert out.read_text() == "old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_file_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match="cannot write in") as caught, atomic_file(tmp_path / "none" / "out"):
+        pass
+    assert caught.value.fix == "another --out"
+    (tmp_path / "folder").mkdir()
+    with (
+        pytest.raises(ToolkitError, match=r"cannot write .*folder") as caught,
+        atomic_file(tmp_path / "folder", fix="elsewhere") as partial,
+    ):
+        partial.write_text("new")
+    assert caught.value.fix == "elsewhere"
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_folder_is_replaced_whole_and_flushed_before(tmp_path: Path, flushed: list[int]) -> None:
+    out = tmp_path / "out"
+    (out / "deep").mkdir(parents=True)
+    (out / "old").write_text("old")
+    with atomic_directory(out) as staging:
+        (staging / "deep").mkdir()
+        for name in ("a", "deep/b"):
+            (staging / name).write_text(name)
+        assert names(out) == ["deep", "old"]
+    assert names(out) == ["a", "deep"]
+    assert sorted(flushed) == sorted((out / name).stat().st_ino for name in ("a", "deep/b"))
+    assert stat.S_IMODE(out.stat().st_mode) == 0o755
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_an_exception_leaves_the_old_folder_or_none(tmp_path: Path, old: bool) -> None:
+    out = tmp_path / "out"
+    if old:
+        out.mkdir()
+        (out / "old").write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_directory(out) as staging:
+        (staging / "new").write_text("new")
+        raise KeyboardInterrupt
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == (["out", "out/old"] if old else [])
+
+
+def test_a_rename_that_fails_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, rename = tmp_path / "out", Path.rename
+    out.mkdir()
+    (out / "old").write_text("old")
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial"):
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no"), atomic_directory(out) as staging:
+        (staging / "new").write_text("new")
+    assert [path.name for path in out.iterdir()] == ["old"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_folder_around_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match=r"cannot write in .*none"), atomic_directory(tmp_path / "none" / "out"):
+        pass
+
+
+@pytest.mark.parametrize("writer", ["atomic_file", "atomic_directory"])
+def test_a_killed_process_leaves_the_old_one(tmp_path: Path, writer: str) -> None:
+    out = tmp_path / "out"
+    with getattr(files, writer)(out) as partial:
+        target = partial if writer == "atomic_file" else partial / "name"
+        target.write_text("old")
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom toolkit.files import *\n"
+        f"with {writer}(Path(sys.argv[1])) as partial:\n"
+        "    (partial if partial.is_file() else partial / 'name').write_text('half')\n    os._exit(9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(out)], check=False).returncode == 9
+    assert (out if writer == "atomic_file" else out / "name").read_text() == "old"
+
+
+def test_every_file_of_a_folder_is_flushed(tmp_path: Path, flushed: list[int]) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("1", "a/2", "a/b/3"):
+        (tmp_path / name).write_text(name)
+    flush_directory(tmp_path)
+    assert sorted(flushed) == sorted((tmp_path / name).stat().st_ino for name in ("1", "a/2", "a/b/3"))
