@@ -20,9 +20,11 @@ from toolkit.bundle.format import (
     FORMAT_VERSION,
     MANIFEST,
     Bundle,
+    Manifest,
     check_output_path,
     is_bundle,
     manifest_digest,
+    new_manifest,
     open_bundle,
     write_bundle,
 )
@@ -40,11 +42,11 @@ FILES = {
 }
 
 
-def manifest() -> dict[str, object]:
-    return {
-        "kind": "onnx", "task": TASK.to_dict(), "precision": "int8", "max_length": 32, "parent": None, "config": {},
-        "seed": 0, "metrics": {"accuracy": 0.5},
-    }  # fmt: skip
+def manifest() -> Manifest:
+    return new_manifest(
+        "onnx", TASK.to_dict(), precision="int8", max_length=32, parent=None, made_from={}, config={}, seed=0, data={},
+        metrics={"accuracy": 0.5},
+    )  # fmt: skip
 
 
 def make(out: Path, files: dict[str, bytes] = FILES) -> Path:
@@ -86,6 +88,38 @@ def test_what_is_written_is_read(bundle: Path) -> None:
     assert not is_bundle(bundle.parent)
 
 
+def test_a_manifest_keeps_what_a_command_adds(tmp_path: Path) -> None:
+    """Entries that every command writes, those of a student, and those that `write_bundle` adds."""
+    written = new_manifest(
+        "student", TASK.to_dict(), max_length=32, parent="abc", config={"lr": 1e-5}, seed=7, data={"train": "def"},
+        made_from={"teacher": {"kind": "model", "name": "bert-base-uncased"}},
+    )  # fmt: skip
+    with write_bundle(tmp_path / "b", written) as staging:
+        for name, content in FILES.items():
+            (staging / name).parent.mkdir(exist_ok=True)
+            (staging / name).write_bytes(content)
+        written["layer_map"] = [3, 6]
+    stored = open_bundle(tmp_path / "b").manifest
+    assert set(stored) == {
+        "config", "data", "digest", "files", "format_version", "kind", "layer_map", "made_from", "max_length",
+        "metrics", "parent", "precision", "seed", "task", "versions",
+    }  # fmt: skip
+    assert (stored["precision"], stored["metrics"], stored["parent"], stored["seed"]) == ("fp32", {}, "abc", 7)
+    assert (stored["config"], stored["layer_map"]) == ({"lr": 1e-5}, [3, 6])
+
+
+def test_a_general_student_has_no_task(tmp_path: Path) -> None:
+    general = new_manifest("general", None, max_length=128, parent=None, made_from={}, config={}, seed=0, data={})
+    with write_bundle(tmp_path / "b", general) as staging:
+        for name in ("config.json", "tokenizer.json", "model.safetensors"):
+            (staging / name).write_bytes(b"{}")
+    bundle = open_bundle(tmp_path / "b")
+    assert bundle.kind == "general"
+    with pytest.raises(ToolkitError, match="it has not learnt a task yet") as caught:
+        bundle.task  # noqa: B018
+    assert f"--init {bundle.path}" in caught.value.fix
+
+
 def test_hashes_are_those_of_the_bytes(bundle: Path) -> None:
     stored = json.loads((bundle / MANIFEST).read_bytes())["files"]
     expected = {
@@ -95,9 +129,9 @@ def test_hashes_are_those_of_the_bytes(bundle: Path) -> None:
 
 
 def test_equal_content_gives_an_equal_digest_and_changed_content_another(tmp_path: Path) -> None:
-    one, two = open_bundle(make(tmp_path / "1")), open_bundle(make(tmp_path / "2"))
-    three = open_bundle(make(tmp_path / "3", FILES | {"model.onnx": b"other"}))
-    assert one.digest == two.digest != three.digest
+    first, same = open_bundle(make(tmp_path / "1")), open_bundle(make(tmp_path / "2"))
+    other = open_bundle(make(tmp_path / "3", FILES | {"model.onnx": b"other"}))
+    assert first.digest == same.digest != other.digest
 
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])

@@ -56,9 +56,9 @@ def test_no_token_is_lost_added_or_padded(documents: list[list[str]], length: in
                 pack_corpus([str(path / "text.txt")], path / "tokenizer.json", length=length, stem=path / "out")
             assert sorted(file.name for file in path.iterdir()) == ["text.txt", "tokenizer.json"]
             return
-        found = bodies(pack_corpus([str(path / "text.txt")], path / "tokenizer.json", length=length, stem=path / "out"))
-    assert found[: len(expected)] == expected
-    filled = found[len(expected) :]  # only the last row is filled up, from the start
+        ids = bodies(pack_corpus([str(path / "text.txt")], path / "tokenizer.json", length=length, stem=path / "out"))
+    assert ids[: len(expected)] == expected
+    filled = ids[len(expected) :]  # only the last row is filled up, from the start
     assert len(filled) < length - 2
     assert filled == (expected * length)[: len(filled)]
 

@@ -364,13 +364,13 @@ def test_a_hub_that_cannot_be_reached_says_what_else_would_do() -> None:
 def test_the_digest_sees_every_part() -> None:
     base = Split(["a", "b"], ["c", "d"], np.array([0, 1]), "here")
     assert base.digest == Split(["a", "b"], ["c", "d"], np.array([0, 1]), "elsewhere").digest
-    others = [
+    changed = [
         Split(["b", "a"], ["c", "d"], np.array([0, 1]), ""),
         Split(["a", "b"], ["c", "x"], np.array([0, 1]), ""),
         Split(["a", "b"], None, np.array([0, 1]), ""),
         Split(["a", "b"], ["c", "d"], np.array([1, 1]), ""),
     ]
-    assert base.digest not in {other.digest for other in others}
+    assert base.digest not in {split.digest for split in changed}
 
 
 @given(st.integers(1, 60), st.integers(1, 70), st.integers(0, 1000))

@@ -33,9 +33,9 @@ def folder(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_baked_in_truncation_and_padding_are_gone(folder: Path, tokenizer: Tokenizer) -> None:
     stored = json.loads((folder / "tokenizer.json").read_text())
     assert stored["truncation"]["max_length"] == stored["padding"]["strategy"]["Fixed"] == 8  # what must be undone
-    found = TextEncoder(folder, 64).encode(["good", "good " * 30])
-    assert found.lengths.tolist() == [3, 32]
-    assert not found.truncated.any()
+    encoded = TextEncoder(folder, 64).encode(["good", "good " * 30])
+    assert encoded.lengths.tolist() == [3, 32]
+    assert not encoded.truncated.any()
 
 
 def test_ids_are_the_tokenizer_s_own(folder: Path, tokenizer: Tokenizer) -> None:
@@ -43,8 +43,8 @@ def test_ids_are_the_tokenizer_s_own(folder: Path, tokenizer: Tokenizer) -> None
     assert [ids.tolist() for ids in single.ids] == [tokenizer.encode(text).ids for text in TEXTS]
     paired = TextEncoder(folder, 64).encode(TEXTS[:10], TEXTS[10:])
     expected = [tokenizer.encode(a, b) for a, b in zip(TEXTS[:10], TEXTS[10:], strict=True)]
-    assert [ids.tolist() for ids in paired.ids] == [one.ids for one in expected]
-    assert [ids.tolist() for ids in paired.type_ids] == [one.type_ids for one in expected]
+    assert [ids.tolist() for ids in paired.ids] == [encoding.ids for encoding in expected]
+    assert [ids.tolist() for ids in paired.type_ids] == [encoding.type_ids for encoding in expected]
 
 
 def test_truncation_keeps_the_start_or_the_end(folder: Path) -> None:
@@ -67,13 +67,13 @@ def test_exactly_full_is_not_truncated(folder: Path) -> None:
 
 
 def test_the_longer_of_a_pair_is_cut_first(folder: Path) -> None:
-    found = TextEncoder(folder, 10).encode(["good bad"], ["film " * 20])
-    assert found.lengths.tolist() == [10]
-    first, second = found.ids[0][1:3].tolist(), found.ids[0][4:-1].tolist()
+    encoded = TextEncoder(folder, 10).encode(["good bad"], ["film " * 20])
+    assert encoded.lengths.tolist() == [10]
+    first, second = encoded.ids[0][1:3].tolist(), encoded.ids[0][4:-1].tolist()
     assert first == TextEncoder(folder, 64).encode(["good bad"]).ids[0][1:-1].tolist()
     assert len(second) == 5
-    assert found.type_ids[0].tolist() == [0] * 4 + [1] * 6
-    assert found.truncated.tolist() == [True]
+    assert encoded.type_ids[0].tolist() == [0] * 4 + [1] * 6
+    assert encoded.truncated.tolist() == [True]
 
 
 def test_a_batch_pads_to_its_longest_row(folder: Path) -> None:

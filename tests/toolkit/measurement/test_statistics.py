@@ -29,16 +29,16 @@ def noisy(random: np.random.Generator, pairs: int, ratio: float, spread: float =
 
 
 def test_identical_series_are_exactly_one() -> None:
-    found = paired_ratio([3.0, 5.0, 4.0], [3.0, 5.0, 4.0])
-    assert (found.value, found.low, found.high, found.pairs) == (1.0, 1.0, 1.0, 3)
-    assert found.verdict(1.0) == "PASS"
-    assert found.verdict(1.001) == "FAIL"
+    ratio = paired_ratio([3.0, 5.0, 4.0], [3.0, 5.0, 4.0])
+    assert (ratio.value, ratio.low, ratio.high, ratio.pairs) == (1.0, 1.0, 1.0, 3)
+    assert ratio.verdict(1.0) == "PASS"
+    assert ratio.verdict(1.001) == "FAIL"
 
 
 def test_exactly_twice_as_fast_whatever_the_drift() -> None:
     b = np.array([1.0, 50.0, 2.0, 900.0])
-    found = paired_ratio(2 * b, b)
-    assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
+    ratio = paired_ratio(2 * b, b)
+    assert (ratio.value, ratio.low, ratio.high) == (2.0, 2.0, 2.0)
 
 
 def test_the_value_is_the_median_of_ratios_not_the_ratio_of_medians() -> None:
@@ -48,11 +48,11 @@ def test_the_value_is_the_median_of_ratios_not_the_ratio_of_medians() -> None:
 
 def test_a_noisy_series_is_inconclusive_and_a_clear_one_is_not() -> None:
     a, b = noisy(np.random.default_rng(0), 20, ratio=9.4, spread=0.5)
-    found = paired_ratio(a, b)
-    assert found.low < 9.4 < found.high
-    assert found.verdict(9.4) == "INCONCLUSIVE"
-    assert found.verdict(2.0) == "PASS"
-    assert found.verdict(50.0) == "FAIL"
+    ratio = paired_ratio(a, b)
+    assert ratio.low < 9.4 < ratio.high
+    assert ratio.verdict(9.4) == "INCONCLUSIVE"
+    assert ratio.verdict(2.0) == "PASS"
+    assert ratio.verdict(50.0) == "FAIL"
 
 
 def test_verdict_at_the_bounds() -> None:
@@ -97,12 +97,12 @@ def test_decided() -> None:
 @given(TIMES, st.floats(0.01, 100))
 def test_scaling_and_swapping(b: np.ndarray, factor: float) -> None:
     a = np.roll(b, 1)
-    found, scaled, swapped = paired_ratio(a, b), paired_ratio(a * factor, b), paired_ratio(b, a)
-    assert scaled.value == pytest.approx(found.value * factor)
-    assert scaled.low == pytest.approx(found.low * factor)
-    assert swapped.value == pytest.approx(1 / found.value)  # exact for the median of an odd count
-    assert (a / b).min() <= found.low <= found.value * (1 + 1e-12)
-    assert found.value * (1 - 1e-12) <= found.high <= (a / b).max() * (1 + 1e-12)
+    ratio, scaled, swapped = paired_ratio(a, b), paired_ratio(a * factor, b), paired_ratio(b, a)
+    assert scaled.value == pytest.approx(ratio.value * factor)
+    assert scaled.low == pytest.approx(ratio.low * factor)
+    assert swapped.value == pytest.approx(1 / ratio.value)  # exact for the median of an odd count
+    assert (a / b).min() <= ratio.low <= ratio.value * (1 + 1e-12)
+    assert ratio.value * (1 - 1e-12) <= ratio.high <= (a / b).max() * (1 + 1e-12)
 
 
 def test_the_same_samples_give_the_same_interval() -> None:
@@ -137,11 +137,11 @@ def test_that_number_does_decide_more_often_than_not() -> None:
 
 
 def test_processes_are_counted_not_their_pairs() -> None:
-    found = replicated_ratio([8.0, 2.0])  # logs of 4 -+ log 2; t(0.975, 1) = 12.706, s / sqrt(2) = log 2
-    assert found.value == pytest.approx(4.0)
-    assert found.high == pytest.approx(4 * 2**12.706, rel=1e-3)
-    assert found.low * found.high == pytest.approx(16.0)
-    assert found.pairs == 2
+    ratio = replicated_ratio([8.0, 2.0])  # logs of 4 -+ log 2; t(0.975, 1) = 12.706, s / sqrt(2) = log 2
+    assert ratio.value == pytest.approx(4.0)
+    assert ratio.high == pytest.approx(4 * 2**12.706, rel=1e-3)
+    assert ratio.low * ratio.high == pytest.approx(16.0)
+    assert ratio.pairs == 2
     for wrong in ([], [1.0], [1.0, 0.0], [1.0, float("nan")]):
         with pytest.raises(ValueError, match="two ratios or more"):
             replicated_ratio(wrong)
@@ -155,15 +155,15 @@ def test_the_interval_between_processes_covers_the_truth_where_pairs_alone_do_no
             paired_ratio(*noisy(random, 20, ratio=3 * np.exp(random.normal(0, 0.05)), spread=0.02)) for _ in range(4)
         ]
         alone += runs[0].low <= 3 <= runs[0].high
-        found = replicated_ratio([one.value for one in runs])
-        together += found.low <= 3 <= found.high
+        ratio = replicated_ratio([run.value for run in runs])
+        together += ratio.low <= 3 <= ratio.high
     assert alone < 20
     assert together >= 34
 
 
 def test_products_of_ratios() -> None:
-    found = product_ratio([Ratio(2.0, 1.0, 4.0, 9), Ratio(3.0, 3.0, 3.0, 5)])
-    assert (found.value, found.low, found.high, found.pairs) == pytest.approx((6.0, 3.0, 12.0, 5))
+    ratio = product_ratio([Ratio(2.0, 1.0, 4.0, 9), Ratio(3.0, 3.0, 3.0, 5)])
+    assert (ratio.value, ratio.low, ratio.high, ratio.pairs) == pytest.approx((6.0, 3.0, 12.0, 5))
     twice = product_ratio([Ratio(2.0, 1.0, 4.0, 9)] * 2)
     assert np.log2(twice.high / twice.value) == pytest.approx(np.sqrt(2))
 
@@ -171,15 +171,15 @@ def test_products_of_ratios() -> None:
 def test_changes_between_series_that_are_not_paired() -> None:
     random = np.random.default_rng(9)
     old = np.exp(random.normal(0, 0.05, 40))
-    found = changed_ratio(old, 0.8 * np.exp(random.normal(0, 0.05, 25)))
-    assert found.low < 0.8 < found.high < 0.9
+    ratio = changed_ratio(old, 0.8 * np.exp(random.normal(0, 0.05, 25)))
+    assert ratio.low < 0.8 < ratio.high < 0.9
     assert changed_ratio(old, np.exp(random.normal(0, 0.05, 40))).verdict(1.0) == "INCONCLUSIVE"
     assert changed_ratio([2.0], [3.0]) == Ratio(1.5, 1.5, 1.5, 1)
 
 
 def test_percentiles_are_of_real_queries_and_only_where_there_are_enough() -> None:
     times = list(range(1, 101))
-    assert [percentile(times, share) for share in (0.5, 0.9, 0.99)] == [50, 90, 99]
+    assert [percentile(times, fraction) for fraction in (0.5, 0.9, 0.99)] == [50, 90, 99]
     assert percentile(times[:99], 0.99) is None
     assert percentile(times[:10], 0.9) == 9
     assert percentile([7.0], 0.9) is None

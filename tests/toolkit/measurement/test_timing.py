@@ -75,7 +75,7 @@ def test_a_noisy_series_is_not_guessed_at() -> None:
 def test_pairs_are_interleaved_and_balanced() -> None:
     ran: list[str] = []
     pairs = measure_pairs(lambda: ran.append("a"), lambda: ran.append("b"), max_pairs=6, claim=1.0, clock=Clock())
-    assert [one.runs for one in pairs.warm_up] == [2 * WARM_WINDOW] * 2
+    assert [side.runs for side in pairs.warm_up] == [2 * WARM_WINDOW] * 2
     timed = "".join(ran)[4 * WARM_WINDOW :]
     assert timed == "aabb" + "bbaa" + "aabb" + "bbaa" + "aabb" + "bbaa"  # each once untimed, once timed
     assert len(pairs.a_ms) == len(pairs.b_ms) == 6
@@ -117,8 +117,8 @@ def test_warm_up_lasts_until_a_program_is_as_fast_as_it_gets(
     first: tuple[float, ...], ms: float, runs: int, steady: bool
 ) -> None:
     clock = Clock()
-    found = warm_up(clock.program(ms, first=first), clock)
-    assert (found.runs, found.steady) == (runs, steady)
+    warm = warm_up(clock.program(ms, first=first), clock)
+    assert (warm.runs, warm.steady) == (runs, steady)
 
 
 def test_an_unsettled_side_is_reported() -> None:
