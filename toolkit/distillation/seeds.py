@@ -1,4 +1,4 @@
-"""`toolkit distill --seeds`: one student a seed, and the mean and deviation of their metrics."""
+"""`toolkit distill --seeds`: a student for each seed, and the mean and deviation of their metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TypedDict
 
 from toolkit.bundle.format import Bundle, check_output_path, is_bundle, open_bundle
 from toolkit.bundle.provenance import run_or_reuse
@@ -18,15 +18,28 @@ from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file, canonical_json
 from toolkit.training.distributed import distributed_state
 
-FIGURES = ("teacher", "start", "student", "retention")
-SEED_FILES = ("seed-", "summary.json")  # with a dot before them while they are written
+COLUMNS = ("teacher", "start", "student", "retention")
+SUMMARY = "summary.json"
 
 
-def run_seeds(config: DistillConfig) -> dict[str, Any]:
-    """A student for each of `config.seeds` in OUT/seed-N, those that are there kept, and OUT/summary.json.
+Scores = dict[str, float]  # by COLUMNS
+
+
+class SeedSummary(TypedDict):
+    """Scores of all seeds, each with its seed and digest, and their mean and sample deviation."""
+
+    task: str
+    metric: str
+    seeds: list[dict[str, float | int | str | None]]
+    mean: Scores
+    deviation: Scores
+
+
+def run_seeds(config: DistillConfig) -> SeedSummary:
+    """Distil a student for each of `config.seeds` into OUT/seed-N, reuse those that exist, and write OUT/summary.json.
 
     Raises:
-        ToolkitError: as `run_distill`; OUT is something else, or seeds that learnt from different data.
+        ToolkitError: as `run_distill`; OUT holds other files, or seeds that learnt from different data.
     """
     config.check()
     out = Path(config.out)
@@ -39,43 +52,49 @@ def run_seeds(config: DistillConfig) -> dict[str, Any]:
         raise ToolkitError(f"the seeds in {out} learnt from different data", fix=f"remove {out} and run again")
     summary = summarize(bundles)
     if distributed_state().is_main_process:
-        with atomic_file(out / "summary.json") as partial:
+        with atomic_file(out / SUMMARY) as partial:
             partial.write_bytes(canonical_json(summary))
-    metric = summary["metric"]
-    rows = [[str(one["seed"]), *(f"{one[name]:.2f}" for name in FIGURES)] for one in summary["seeds"]]
-    rows.append(["mean", *(f"{summary['mean'][name]:.2f}" for name in FIGURES)])
-    rows.append(["deviation", *(f"{summary['deviation'][name]:.2f}" for name in FIGURES)])
-    show_table(f"{summary['task']}, dev {metric}, %", ("seed", *FIGURES), rows)
-    echo(f"wrote {out / 'summary.json'}")
+    lines = [[str(row["seed"]), *(f"{row[name]:.2f}" for name in COLUMNS)] for row in summary["seeds"]]
+    lines.append(["mean", *(f"{summary['mean'][name]:.2f}" for name in COLUMNS)])
+    lines.append(["deviation", *(f"{summary['deviation'][name]:.2f}" for name in COLUMNS)])
+    show_table(f"{summary['task']}, dev {summary['metric']}, %", ("seed", *COLUMNS), lines)
+    echo(f"wrote {out / SUMMARY}")
     return summary
 
 
-def summarize(bundles: Sequence[Bundle]) -> dict[str, Any]:
-    """The task's metric in % of teacher, start and student, the share kept; mean and sample deviation over seeds."""
+def summarize(bundles: Sequence[Bundle]) -> SeedSummary:
+    """Compute the task's metric in % of teacher, start and student, and the retention; their mean and deviation."""
     metric = bundles[0].task.metric
-    rows: list[dict[str, Any]] = []
-    for bundle in bundles:
-        manifest = bundle.manifest
-        scores = (manifest["teacher_metrics"], manifest["start_metrics"], manifest["metrics"])
-        row = {name: 100 * metrics[metric] for name, metrics in zip(FIGURES, scores, strict=False)}
-        kept = 100 * row["student"] / row["teacher"] if row["teacher"] > 0 else 0.0
-        rows.append({"seed": bundle.manifest["seed"], "digest": bundle.digest, **row, "retention": kept})
-    columns = {name: [row[name] for row in rows] for name in FIGURES}
+    scores = [_scores(bundle, metric) for bundle in bundles]
+    columns = {name: [row[name] for row in scores] for name in COLUMNS}
     return {
-        "task": bundles[0].task.name, "metric": metric, "seeds": rows,
+        "task": bundles[0].task.name, "metric": metric,
+        "seeds": [
+            {"seed": bundle.manifest["seed"], "digest": bundle.digest, **row}
+            for bundle, row in zip(bundles, scores, strict=True)
+        ],
         "mean": {name: mean(values) for name, values in columns.items()},
         "deviation": {name: stdev(values) if len(values) > 1 else 0.0 for name, values in columns.items()},
     }  # fmt: skip
 
 
-def _check_folder(out: Path) -> None:
-    """Seeds lie side by side in a folder of their own."""
-    strange = (
-        [] if not out.is_dir() else [p.name for p in out.iterdir() if not p.name.lstrip(".").startswith(SEED_FILES)]
+def _scores(bundle: Bundle, metric: str) -> Scores:
+    manifest = bundle.manifest
+    teacher, start, student = (
+        100 * metrics[metric] for metrics in (manifest["teacher_metrics"], manifest["start_metrics"], manifest["metrics"])
     )
-    if out.is_file() or strange:
+    retention = 100 * student / teacher if teacher > 0 else 0.0
+    return {"teacher": teacher, "start": start, "student": student, "retention": retention}
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder that holds anything but seeds and their summary; make it where it does not exist."""
+    names = [path.name for path in out.iterdir()] if out.is_dir() else []
+    # a file has a dot before its name while it is written
+    strangers = sorted(name for name in names if not name.lstrip(".").startswith(("seed-", SUMMARY)))
+    if out.is_file() or strangers:
         raise ToolkitError(
-            f"--out {out} holds something else than seeds" + (f": {sorted(strange)[0]}" if strange else ""),
+            f"--out {out} holds something else than seeds" + (f": {strangers[0]}" if strangers else ""),
             expected="a new path, or the folder of an earlier --seeds", fix="another --out",
         )  # fmt: skip
     check_output_path(out / "seed-0")

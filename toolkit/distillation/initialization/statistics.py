@@ -1,4 +1,4 @@
-"""What a teacher's layers do with a sample of text, read in one pass."""
+"""Statistics of a teacher's layers on a sample of text, collected in one pass."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TorchBatch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """What one teacher layer did with the sample's real tokens.
+    """Inputs, sums and outputs of a teacher layer on the sample's real tokens.
 
     Attributes:
         input: [n, D].
         attention_sum, middle: before and after the norm of the attention block, [n, D].
-        energy: sum of squares of each feed-forward neuron's activations, a row a batch, [batches, F'].
+        energy: sum of squares of each feed-forward neuron's activations, one row for each batch, [batches, F'].
         output_sum, output: before and after the norm of the feed-forward block, [n, D].
     """
 
@@ -35,14 +35,14 @@ class LayerStatistics:
 
 
 class _Rows:
-    """Rows that come in parts, [count, K], in their place from the start: states are gigabytes, to be held once."""
+    """A preallocated [count, K] tensor that is filled part by part: states take gigabytes, so no copy is made."""
 
     def __init__(self, count: int) -> None:
         self._count, self._used = count, 0
         self.values = torch.empty(0)
 
     def add(self, part: Tensor) -> None:
-        """Put the next rows behind those that came before."""
+        """Append rows."""
         if not self._used:
             self.values = torch.empty(self._count, part.shape[1])
         self.values[self._used : self._used + len(part)] = part
@@ -52,20 +52,26 @@ class _Rows:
 def collect_statistics(
     teacher: Any, mapping: Sequence[int], batches: Sequence[TorchBatch]
 ) -> tuple[Tensor, list[LayerStatistics], Tensor]:
-    """One pass of the teacher: the embeddings' output [n, D], the mapped states, and logits [rows, C] if any."""
+    """Run the teacher once on the sample.
+
+    Returns:
+        The embeddings' output [n, D], the statistics of each mapped layer, and logits [rows, C], empty without a head.
+    """
     layers, paths = encoder_layers(teacher), layer_paths(teacher)
     total = sum(int(batch["attention_mask"].sum()) for batch in batches)
-    found: dict[tuple[int, str], _Rows] = {}
+    collected: dict[tuple[int, str], _Rows] = {}
     handles = []
 
+    def record(number: int, name: str, states: Tensor) -> None:
+        real = states[mask].float()
+        count, rows = (len(batches), real.square().sum(0, True)) if name == "energy" else (total, real)
+        collected.setdefault((number, name), _Rows(count)).add(rows)
+
     def watch(module: nn.Module, number: int, before: str, after: str = "") -> None:
-        def hook(_module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-            given = args[0] if args else kwargs["hidden_states"]
-            for name, tensor in ((before, given), (after, output[0] if isinstance(output, tuple) else output)):
-                if name:
-                    real = tensor[mask].float()
-                    count, kept = (len(batches), real.square().sum(0, True)) if name == "energy" else (total, real)
-                    found.setdefault((number, name), _Rows(count)).add(kept)
+        def hook(_module: nn.Module, args: Any, kwargs: dict[str, Tensor], output: Any) -> None:
+            record(number, before, args[0] if args else kwargs["hidden_states"])
+            if after:
+                record(number, after, output[0] if isinstance(output, tuple) else output)
 
         handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
@@ -88,5 +94,5 @@ def collect_statistics(
         for handle in handles:
             handle.remove()
     names = LayerStatistics.__dataclass_fields__
-    states = [LayerStatistics(**{name: found[g, name].values for name in names}) for g in mapping]
-    return found[0, "embedded"].values, states, torch.cat(logits)
+    statistics = [LayerStatistics(**{name: collected[g, name].values for name in names}) for g in mapping]
+    return collected[0, "embedded"].values, statistics, torch.cat(logits)
