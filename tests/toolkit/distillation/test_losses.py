@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolkit.distillation.losses import attention_loss, hidden_loss, prediction_loss, relation_loss
-from toolkit.training.supervised import label_loss
 
 
 def naive_attention(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> float:
@@ -98,16 +97,6 @@ def test_prediction_of_other_kinds_by_hand() -> None:
     assert prediction_loss(zero, three, "multi_label").item() == pytest.approx(math.log(2), abs=1e-6)
     expected = -(0.5 * math.log(0.75) + 0.5 * math.log(0.25))
     assert prediction_loss(three, zero, "multi_label").item() == pytest.approx(expected, abs=1e-6)
-
-
-def test_label_loss_by_hand() -> None:
-    logits = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]])
-    expected = -(math.log(0.75) + math.log(0.5)) / 2
-    assert label_loss(logits, torch.tensor([0, 1]), "classification").item() == pytest.approx(expected, abs=1e-6)
-    numbers = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    assert label_loss(torch.tensor([[2.0], [4.0]]), numbers, "regression").item() == pytest.approx(2.5, abs=1e-6)
-    both = label_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[1, 0]]), "multi_label")
-    assert both.item() == pytest.approx(math.log(2), abs=1e-6)
 
 
 @given(st.integers(0, 2**31))

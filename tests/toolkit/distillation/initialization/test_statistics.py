@@ -1,0 +1,64 @@
+"""Statistics of a teacher's layers are what the model's own outputs say, padding left out, in one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from tests.toolkit.distillation.initialization.test_projection import SIZES, batches, random_model
+
+
+def test_states_are_the_models_own_at_real_tokens() -> None:
+    teacher, sample = bert(), batches(3)
+    embedded, (second, fourth), logits = collect(teacher, (2, 4), sample)
+    hidden, answers, passes = [], [], []
+    with torch.no_grad():
+        for batch in sample:
+            output = teacher(**batch, output_hidden_states=True)
+            mask = batch["attention_mask"].bool()
+            hidden.append([level[mask] for level in output.hidden_states])
+            answers.append(output.logits)
+            passes.append(int(mask.sum()))
+    levels = [torch.cat(parts) for parts in zip(*hidden, strict=True)]
+    assert embedded.shape == (sum(passes), 24)
+    torch.testing.assert_close(embedded, levels[0])
+    torch.testing.assert_close(second.input, levels[1])
+    torch.testing.assert_close(second.output, levels[2])
+    torch.testing.assert_close(fourth.output, levels[4])
+    torch.testing.assert_close(logits, torch.cat(answers))
+    assert (second.output - levels[3]).abs().max() > 1e-3  # another layer's would not have passed
+
+
+def test_sums_stand_before_their_norms_and_energy_is_by_batch() -> None:
+    teacher, sample = bert(), batches(3)
+    _, (layer,), _ = collect(teacher, (3,), sample)
+    module = teacher.bert.encoder.layer[2]
+    with torch.no_grad():
+        torch.testing.assert_close(module.attention.output.LayerNorm(layer.attention_sum), layer.middle)
+        torch.testing.assert_close(module.output.LayerNorm(layer.output_sum), layer.output)
+        neurons = module.intermediate(layer.middle).square()
+    counts = [int(batch["attention_mask"].sum()) for batch in sample]
+    expected = torch.stack([part.sum(0) for part in neurons.split(counts)])
+    torch.testing.assert_close(layer.energy, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_no_head_gives_no_logits_and_no_hook_stays() -> None:
+    teacher = bert().bert
+    embedded, _, logits = collect(teacher, (1,), batches(1))
+    assert len(embedded) > 0
+    assert len(logits) == 0
+    assert not any(module._forward_hooks for module in teacher.modules())
+
+
+def bert() -> Any:
+    import transformers
+
+    return random_model(transformers.BertConfig(**SIZES))
+
+
+def collect(teacher: Any, mapping: tuple[int, ...], sample: list[dict[str, torch.Tensor]]) -> Any:
+    from toolkit.distillation.initialization.statistics import collect_statistics
+
+    with torch.no_grad():
+        return collect_statistics(teacher, mapping, sample)

@@ -1,0 +1,65 @@
+"""The rows that a student learns from: unlabelled text, labels where there are any, digests."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.data import rows
+from tests.support.distillation import distill
+from toolkit.bundle.format import open_bundle
+from toolkit.data.tokenization import EncodedTexts
+from toolkit.distillation.data import DistillationData, TeacherLogitsDataset
+from toolkit.errors import ToolkitError
+from toolkit.models.loading import Source
+
+
+def test_unlabelled_text_is_learnt_from_too(teacher: Path, data_dir: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text("".join(f"{text}\n" for text, _ in rows(100, seed=9)))
+    plain = distill(teacher, data_dir, tmp_path / "a", intermediate_epochs=1, prediction_epochs=1)
+    fuller = distill(
+        teacher, data_dir, tmp_path / "b", intermediate_epochs=1, prediction_epochs=1, unlabelled=str(more)
+    )
+    steps = [[m["stages"][name]["steps"] for name in ("intermediate", "prediction")] for m in (plain, fuller)]
+    assert steps == [[8, 8], [12, 12]]  # 256 rows, then 356, 32 a step
+    assert set(fuller["data"]) == {"train", "dev", "unlabelled"}
+    more.write_text("  \n")
+    with pytest.raises(ToolkitError, match="no such file"):
+        distill(teacher, data_dir, tmp_path / "c", unlabelled=str(tmp_path / "gone.txt"))
+
+
+def load(teacher: Path, folder: Path, workdir: Path, **changes: Any) -> DistillationData:
+    options: dict[str, Any] = {"augment": None, "unlabelled": None, "max_rows": None, "max_length": None, "seed": 3}
+    return DistillationData.load(Source(str(teacher), workdir), "auto", str(folder), **{**options, **changes})
+
+
+def test_rows_are_read_cut_and_named_by_their_digests(teacher: Path, data_dir: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text("a warm film\na dull plot\n")
+    data = load(teacher, data_dir, tmp_path, unlabelled=str(more), max_rows=10, max_length=4)
+    assert (len(data.train), len(data.texts), len(data.dev), len(data.dev_encoded)) == (10, 12, 96, 96)
+    assert data.task.max_length == data.encoder.max_length == 4
+    assert data.texts.lengths.max() == 4
+    assert data.digests == {
+        "train": data.train.digest, "dev": data.dev.digest, "unlabelled": hashlib.sha256(more.read_bytes()).hexdigest(),
+    }  # fmt: skip
+    other = load(teacher, data_dir, tmp_path, max_rows=10, seed=4)
+    assert other.digests["dev"] == data.digests["dev"]
+    assert other.digests["train"] != data.digests["train"]
+    assert other.task.max_length == open_bundle(teacher).max_length
+
+
+def test_a_row_behind_the_labels_has_none() -> None:
+    ids = [np.arange(5, 8 + i) for i in range(3)]
+    texts = EncodedTexts(ids, [np.zeros_like(row) for row in ids], np.zeros(3, dtype=bool), pad_id=0)
+    logits = np.arange(6, dtype=np.float32).reshape(3, 2)
+    batch = TeacherLogitsDataset(texts, logits, np.array([1, 0])).collate([2, 1])
+    assert batch["targets"].tolist() == [[4.0, 5.0], [2.0, 3.0]]
+    assert batch["labelled"].tolist() == [False, True]
+    assert batch["labels"].tolist()[1] == 0
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [5, 6, 7, 8, 0]]

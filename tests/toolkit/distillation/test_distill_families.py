@@ -1,0 +1,111 @@
+"""Every family of teachers and every kind of task through the whole distillation, in any language."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+from tests.support.data import BAD, FILLER, GOOD
+from tests.support.models import own_answers, word_pieces
+from toolkit.bundle.format import open_bundle
+from toolkit.config import DistillConfig
+from toolkit.distillation.distill import run_distill
+from toolkit.inference.predictor import open_predictor
+
+Words = tuple[list[str], list[str], list[str]]
+ENGLISH = (GOOD, BAD, FILLER)
+KOREAN = (["좋다", "최고", "재미있다"], ["나쁘다", "최악", "지루하다"], ["영화", "이", "배우", "정말", "는", "그리고"])
+CHINESE = (["好", "棒", "妙"], ["坏", "差", "烂"], ["这", "部", "电", "影", "很", "的", "了"])
+SIZES: dict[str, Any] = {
+    "num_hidden_layers": 3, "hidden_size": 24, "intermediate_size": 48, "num_attention_heads": 4,
+    "max_position_embeddings": 40, "initializer_range": 0.2, "pad_token_id": 0,
+}  # fmt: skip
+DISTILBERT = {"n_layers": 3, "dim": 24, "hidden_dim": 48, "n_heads": 4, "max_position_embeddings": 40}
+CASES = [
+    ("Bert", "classes", ENGLISH),
+    ("Roberta", "pairs", ENGLISH),
+    ("Electra", "regression", ENGLISH),
+    ("DistilBert", "multi_label", ENGLISH),
+    ("MPNet", "classes", ENGLISH),
+    ("XLMRoberta", "classes", KOREAN),
+    ("Bert", "pairs", CHINESE),
+    ("MPNet", "regression", KOREAN),
+]
+OUTPUTS = {
+    "classes": ["class0", "class1", "class2"], "pairs": ["no", "yes"], "regression": ["score"],
+    "multi_label": ["a", "b", "c"],
+}  # fmt: skip
+
+
+def make_teacher(family: str, kind: str, tokenizer: Tokenizer) -> Any:
+    """A random model of the family, its outputs named as the task's."""
+    sizes = {**(DISTILBERT if family == "DistilBert" else SIZES), "vocab_size": tokenizer.get_vocab_size()}
+    if family == "Electra":
+        sizes["embedding_size"] = 16
+    labels = dict(enumerate(OUTPUTS[kind]))
+    torch.manual_seed(0)
+    numbered = {name: i for i, name in labels.items()}
+    made = getattr(transformers, f"{family}Config")(**sizes, id2label=labels, label2id=numbered)
+    return AutoModelForSequenceClassification.from_config(made)
+
+
+def label(kind: str, logits: np.ndarray) -> Any:
+    """What a data file says of an input that the teacher answers so."""
+    names = OUTPUTS[kind]
+    if kind == "regression":
+        return round(float(logits[0]), 4)
+    return [names[i] for i in np.flatnonzero(logits > 0)] if kind == "multi_label" else names[int(logits.argmax())]
+
+
+def write_data(folder: Path, kind: str, words: Words, teacher: Any, tokenizer: Tokenizer) -> None:
+    """train.jsonl and dev.jsonl with the teacher's own answers as labels, so that it knows the task by heart."""
+    random, joined = np.random.default_rng(7), "" if words is CHINESE else " "
+    every = [word for group in words for word in group]
+    texts = [joined.join(random.choice(every, 6)) for _ in range(112)]
+    pairs = [joined.join(random.choice(every, 3)) for _ in texts] if kind == "pairs" else None
+    lines = [
+        {"text": text, "label": label(kind, logits)} | ({"text_pair": pairs[i]} if pairs else {})
+        for i, (text, logits) in enumerate(zip(texts, own_answers(teacher, tokenizer, texts, pairs), strict=True))
+    ]
+    folder.mkdir()
+    for name, rows in (("train", lines[:64]), ("dev", lines[64:])):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(("family", "kind", "words"), CASES, ids=[f"{f}-{k}-{i}" for i, (f, k, _) in enumerate(CASES)])
+def test_a_student_of_every_teacher(family: str, kind: str, words: Words, tmp_path: Path) -> None:
+    tokenizer = word_pieces([word for group in words for word in group], cased=words is KOREAN)
+    teacher, outputs = make_teacher(family, kind, tokenizer), len(OUTPUTS[kind])
+    write_data(tmp_path / "data", kind, words, teacher, tokenizer)
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(tmp_path / "teacher")
+    teacher.save_pretrained(tmp_path / "teacher")
+    run_distill(DistillConfig(
+        str(tmp_path / "teacher"), "auto", str(tmp_path / "s"), data=str(tmp_path / "data"), student="2/16/32/4",
+        max_length=24, intermediate_epochs=8, intermediate_lr=5e-3, prediction_epochs=1, batch_size=16,
+    ))  # fmt: skip
+    bundle = open_bundle(tmp_path / "s")
+    assert bundle.manifest["teacher_metrics"][bundle.task.metric] > 0.99
+    history = bundle.manifest["stages"]["intermediate"]["history"]
+    assert all(history[-1][name] < history[0][name] for name in ("attention", "hidden", "embedding"))
+    assert len(bundle.task.labels) == outputs
+    assert (bundle.task.pair_column is not None) == (kind == "pairs")
+    predictor = open_predictor(tmp_path / "s")
+    text = ("" if words is CHINESE else " ").join([words[0][0], words[2][0], words[1][0]])
+    encoded = predictor.encoder.encode([text], [words[2][1]] if kind == "pairs" else None)
+    assert "[UNK]" not in predictor.encoder.tokens(encoded.ids[0])
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "s").eval()
+    assert model.config.model_type == "bert"
+    with torch.no_grad():
+        logits = model(**{name: torch.from_numpy(array) for name, array in encoded.batch([0]).items()}).logits
+    assert logits.shape == (1, outputs)
+    np.testing.assert_allclose(predictor.runtime.run(encoded.batch([0])), logits.numpy(), atol=1e-5)
