@@ -130,7 +130,7 @@ class Report:
 
     @property
     def words_per_s(self) -> float:
-        """Words for which candidates were found in a second."""
+        """Words processed in a second."""
         return round(self.words / self.seconds, 1) if self.seconds else 0.0
 
     @property

@@ -128,7 +128,7 @@ def _load_student(directory: str, config: Any, source: Source, projections: Proj
     from transformers import BertForSequenceClassification, BertModel
 
     kind = BertForSequenceClassification if head else BertModel
-    options: dict[str, Any] = {} if head else {"add_pooling_layer": False}
+    options = {} if head else {"add_pooling_layer": False}
     stored_config = copy(config)
     rows, start_config = _match_vocabulary(directory, config, source)
     if rows is not None:
