@@ -81,7 +81,8 @@ def summarize(bundles: Sequence[Bundle]) -> SeedSummary:
 def _scores(bundle: Bundle, metric: str) -> Scores:
     manifest = bundle.manifest
     teacher, start, student = (
-        100 * metrics[metric] for metrics in (manifest["teacher_metrics"], manifest["start_metrics"], manifest["metrics"])
+        100 * metrics[metric]
+        for metrics in (manifest["teacher_metrics"], manifest["start_metrics"], manifest["metrics"])
     )
     retention = 100 * student / teacher if teacher > 0 else 0.0
     return {"teacher": teacher, "start": start, "student": student, "retention": retention}
