@@ -32,7 +32,7 @@ def quantize_channels(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quantize_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Round E [V, K] to int8 within +-127, E ~ q s: q [V, K] and s [V, 1], one scale a row in half precision."""
+    """Round E [V, D] to int8 within +-127, E ~ q s: q [V, D] and s [V, 1], one scale a row in half precision."""
     scale = half_scales(_scales(table, axis=1, limit=TABLE_LIMIT)[:, None])
     return _nearest(table / scale.astype(np.float32), TABLE_LIMIT), scale
 
@@ -115,8 +115,8 @@ def _gptq(
 ) -> np.ndarray:
     """Round the rows of W [K, N], given in steps, in turn, so that later rows compensate each error.
 
-    This is algorithm 1 of GPTQ (arXiv 2210.17323). An error is spread over the inputs that are not
-    rounded yet, by their correlation with its input in X.
+    This is algorithm 1 of GPTQ (arXiv 2210.17323). An error is spread over the inputs that are not rounded yet, by
+    their correlation with its input in X.
     """
     rest = steps.astype(np.float64)[inverse_hessian.order]
     rounded = np.empty_like(rest)
