@@ -216,21 +216,21 @@ class DistillConfig(Config):
             self,
             loss=",".join(f"{name}={weight:g}" for name, weight in self.weights.items()),
             student=STUDENTS.get(self.student, self.student),
-            intermediate_epochs=_or(
+            intermediate_epochs=_or_default(
                 self.intermediate_epochs, GENERAL_EPOCHS if self.general else task.intermediate_epochs
             ),
-            intermediate_lr=_or(self.intermediate_lr, PROJECTED_LR if projected else FRESH_LR),
-            accumulation=_or(self.accumulation, GENERAL_ACCUMULATION if self.general else 1),
+            intermediate_lr=_or_default(self.intermediate_lr, PROJECTED_LR if projected else FRESH_LR),
+            accumulation=_or_default(self.accumulation, GENERAL_ACCUMULATION if self.general else 1),
         )
         if self.general:
             return config
         return replace(
-            config, prediction_epochs=_or(self.prediction_epochs, task.prediction_epochs),
-            prediction_lr=_or(self.prediction_lr, PREDICTION_LR),
+            config, prediction_epochs=_or_default(self.prediction_epochs, task.prediction_epochs),
+            prediction_lr=_or_default(self.prediction_lr, PREDICTION_LR),
         )  # fmt: skip
 
 
-def _or(value: T | None, default: T) -> T:
+def _or_default(value: T | None, default: T) -> T:
     """Give the default for None; 0 is a value."""
     return default if value is None else value
 
