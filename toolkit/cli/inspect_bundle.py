@@ -1,8 +1,8 @@
-"""Where a bundle comes from, and what is in it: `toolkit inspect`.
+"""`toolkit inspect`: the contents of a bundle, and the chain of models and data that it was made from.
 
-A bundle's manifest holds in `made_from`, by role, what it was made from, compactly and to the root: an int8 export its
-student, that its teacher (and the student it started from), that its encoder; each with its digest and the digests of
-its data. So the chain can be read when nothing but the last bundle is at hand.
+The manifest holds the whole chain in `made_from`, by role: an int8 export names its student, which names its teacher
+and the student that it started from, and so on to the encoder, each with the digests of its weights and its data. So
+the last bundle alone shows it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONFIGS: dict[str, type[Config]] = {
 
 
 def inspect_bundle(path: str | Path) -> Tree:
-    """All that a bundle can tell, as a tree to print.
+    """Describe a bundle as a tree to print: task, metrics, gates, origins, weights, options, files.
 
     Raises:
         ToolkitError: no bundle, or a damaged one.
@@ -44,8 +44,8 @@ def inspect_bundle(path: str | Path) -> Tree:
     options = ", ".join(non_default_options(bundle.kind, manifest.get("config") or {}))
     tree.add(f"options other than the defaults: {options or 'none'}")
     files = tree.add(f"files: {len(manifest['files'])}, as {bundle.path / 'bundle.json'} lists them")
-    for name, entry in manifest["files"].items():
-        files.add(f"{name}: {entry['size_bytes']:,} bytes, SHA-256 {entry['sha256'][:SHOWN_DIGITS]}")
+    for name, record in manifest["files"].items():
+        files.add(f"{name}: {record['size_bytes']:,} bytes, SHA-256 {record['sha256'][:SHOWN_DIGITS]}")
     tree.add(f"made with: {_pairs(manifest['versions'])}")
     return tree
 
@@ -64,26 +64,25 @@ def _add_gates(tree: Tree, gates: dict[str, Any]) -> None:
     if not gates:
         return
     branch = tree.add(f"gates, against PyTorch on {gates['rows']:,} dev rows")
-    for one in gates["verdicts"]:
-        bound = f"{'at least' if one['lower'] else 'at most'} {one['bound']:g}"
-        branch.add(f"{one['name']}: {one['value']:.4g}, {bound}: {'held' if one['passed'] else 'MISSED'}")
+    for gate in gates["verdicts"]:
+        bound = f"{'at least' if gate['lower'] else 'at most'} {gate['bound']:g}"
+        branch.add(f"{gate['name']}: {gate['value']:.4g}, {bound}: {'held' if gate['passed'] else 'MISSED'}")
 
 
 def _add_origins(branch: Tree, manifest: Manifest | Origin) -> None:
-    """The data of a bundle and what it was made from, each origin with its own below it."""
-    for name, found in (manifest.get("data") or {}).items():
-        for one in found if isinstance(found, list) else [found]:
-            branch.add(f"data, {name}: {_datum(one)}")
-    for role, one in (manifest.get("made_from") or {}).items():
-        told = [
-            one.get("precision"),
-            _percentages(one.get("metrics") or {}),
-            f"seed {one['seed']}" if "seed" in one else "",
-        ]
-        digest = (one.get("digest") or one.get("weights_sha256") or one.get("revision") or "no digest")[:SHOWN_DIGITS]
-        made_with = f"toolkit {one['versions']['tinybert-toolkit']}" if one.get("versions") else ""
-        facts = ", ".join(str(fact) for fact in (digest, *told, made_with) if fact)
-        _add_origins(branch.add(f"{role} {one['name']} ({one['kind']}): {facts}"), one)
+    """Add the data of a bundle, and its origins, each with its own data and origins below it."""
+    for name, values in (manifest.get("data") or {}).items():
+        for value in values if isinstance(values, list) else [values]:
+            branch.add(f"data, {name}: {_datum(value)}")
+    for role, origin in (manifest.get("made_from") or {}).items():
+        digest = origin.get("digest") or origin.get("weights_sha256") or origin.get("revision") or "no digest"
+        facts = [
+            digest[:SHOWN_DIGITS], origin.get("precision"), _percentages(origin.get("metrics") or {}),
+            f"seed {origin['seed']}" if "seed" in origin else "",
+            f"toolkit {origin['versions']['tinybert-toolkit']}" if origin.get("versions") else "",
+        ]  # fmt: skip
+        title = f"{role} {origin['name']} ({origin['kind']})"
+        _add_origins(branch.add(f"{title}: {', '.join(fact for fact in facts if fact)}"), origin)
 
 
 def _add_weights(tree: Tree, bundle: Bundle) -> None:
@@ -99,8 +98,8 @@ def _add_weights(tree: Tree, bundle: Bundle) -> None:
         branch.add(f"{name}: {_megabytes(part.size_bytes)} ({percent}), {part.parameters:,} numbers")
     if bundle.weights.suffix != ".onnx":
         return
-    counted = operators(bundle.weights)
-    tree.add(f"operators: {counted.total()}").add(_pairs(dict(counted.most_common())))
+    counts = operators(bundle.weights)
+    tree.add(f"operators: {counts.total()}").add(_pairs(dict(counts.most_common())))
     if record := bundle.manifest.get("quantization"):
         worst = max(layer["max_int16"] for layer in record["linear"].values())
         tree.add(
@@ -110,7 +109,7 @@ def _add_weights(tree: Tree, bundle: Bundle) -> None:
 
 
 def non_default_options(kind: str, config: Mapping[str, object]) -> Iterator[str]:
-    """Options that were given or worked out, those with their default left out."""
+    """List the options in a manifest whose value is not the default."""
     fields = {field.name: field.default for field in dataclasses.fields(CONFIGS[kind])} if kind in CONFIGS else {}  # type: ignore[arg-type]
     for name, value in config.items():
         default = fields.get(name, dataclasses.MISSING)
@@ -125,10 +124,10 @@ def _task(bundle: Bundle) -> str:
     return f"{task.name} ({'a number' if task.kind == 'regression' else ', '.join(task.labels)})"
 
 
-def _datum(value: Any) -> str:
-    """What stands for a piece of data in a manifest: a digest, a count, or a file with its digest."""
+def _datum(value: object) -> str:
+    """Shorten a piece of data in a manifest: a digest, a count, or a file with its digest."""
     if isinstance(value, dict):
-        return ", ".join(_datum(one) for one in value.values())
+        return ", ".join(map(_datum, value.values()))
     return value[:SHOWN_DIGITS] if isinstance(value, str) and len(value) == 64 else str(value)
 
 
@@ -136,7 +135,7 @@ def _percentages(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {100 * value:.2f}" for name, value in metrics.items())
 
 
-def _pairs(values: dict[str, Any]) -> str:
+def _pairs(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 

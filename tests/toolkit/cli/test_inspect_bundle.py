@@ -1,4 +1,4 @@
-"""The chain is told whole by its last link; sizes by part are worked out by hand; nothing heavy is loaded."""
+"""The last bundle shows the whole chain; sizes by part are worked out by hand; nothing heavy is loaded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def chain(
     return made
 
 
-def test_the_last_link_tells_the_whole_chain(chain: dict[str, Path], tmp_path: Path) -> None:
+def test_the_last_link_shows_the_whole_chain(chain: dict[str, Path], tmp_path: Path) -> None:
     bundles = {name: open_bundle(path) for name, path in chain.items() if name != "encoder"}
     manifest = bundles["int8"].manifest
     finished = manifest["made_from"]["student"]
@@ -82,12 +82,12 @@ def test_the_last_link_tells_the_whole_chain(chain: dict[str, Path], tmp_path: P
     assert bundles["teacher"].manifest["data"]["train"][:12] in alone
 
 
-def test_it_tells_gates_metrics_options_and_operators(chain: dict[str, Path]) -> None:
+def test_it_shows_gates_metrics_options_and_operators(chain: dict[str, Path]) -> None:
     text, manifest = printed(chain["int8"]), open_bundle(chain["int8"]).manifest
     assert "gates, against PyTorch on 96 dev rows" in text
-    for one in manifest["gates"]["verdicts"]:
-        bound = "at least" if one["lower"] else "at most"
-        assert f"{one['name']}: {one['value']:.4g}, {bound} {one['bound']:g}: held" in text
+    for gate in manifest["gates"]["verdicts"]:
+        bound = "at least" if gate["lower"] else "at most"
+        assert f"{gate['name']}: {gate['value']:.4g}, {bound} {gate['bound']:g}: held" in text
     assert f"dev: accuracy {100 * manifest['metrics']['accuracy']:.2f}, f1" in text
     assert "max-drop 100.0" in text
     assert "layout" not in text, "a default is no highlight"
@@ -112,14 +112,14 @@ def test_sizes_by_part_of_an_int8_graph(chain: dict[str, Path]) -> None:
     assert operators(path).total() == len(onnx.load(path).graph.node)
 
 
-def test_without_onnx_the_rest_is_told(chain: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onnx_the_rest_is_shown(chain: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     text = printed(chain["int8"])
     assert "pip install 'tinybert-toolkit[export]'" in text
     assert "made from" in text
 
 
-def test_names_with_brackets_are_told_as_they_are(tiny_bert: Any, save_model: Any, tmp_path: Path) -> None:
+def test_names_with_brackets_are_shown_as_they_are(tiny_bert: Any, save_model: Any, tmp_path: Path) -> None:
     task = Task("auto", ("[bold]no", "[/]yes"), metrics=("accuracy",))
     manifest = {
         "kind": "student", "task": task.to_dict(), "precision": "fp32", "max_length": 32, "parent": "0123456789abcdef",
@@ -145,8 +145,8 @@ def test_a_general_student_has_no_task_and_many_sources(tiny_bert: Any, save_mod
         save_model(tiny_bert(), staging)
     text = printed(tmp_path / "b")
     assert "task: none yet" in text
-    for told in ("data, sources: books/2.txt, 222222222222, 1002", "data, documents: 12", "data, sha256: ffffffffffff"):
-        assert f"─ {told}\n" in text
+    for line in ("data, sources: books/2.txt, 222222222222, 1002", "data, documents: 12", "data, sha256: ffffffffffff"):
+        assert f"─ {line}\n" in text
     assert "teacher bert-base-uncased (model): 86b5e0934494" in text
     assert "general True" in text
 
