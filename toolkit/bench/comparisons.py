@@ -1,11 +1,11 @@
-"""What `bench` times against what: each gain apart, in pairs within one process."""
+"""Comparisons that `bench` times: each gain apart, in pairs within one process."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from toolkit.bench.models import BenchModel
 from toolkit.bench.other_runtimes import CompiledTorchRuntime, CTranslate2Runtime, OpenVinoRuntime, check_peer
 from toolkit.bench.random_models import build
+from toolkit.bench.results import Comparison, Kind
 from toolkit.bench.runners import Runner, RunnerCache
 from toolkit.config import BenchConfig
 from toolkit.console import Progress, echo, progress
@@ -30,203 +31,205 @@ BATCHED_TEXTS = 64
 
 @dataclass(frozen=True)
 class BenchContext:
-    """What every measurement of a run shares.
+    """The options, models and runners that all measurements of a run share.
 
     Attributes:
         config: resolved for the device.
-        stable: where contenders are kept.
-        baseline, subjects: the models.
-        splits: the task's texts by the subject's name, where there are any.
+        runners: loads each runner once.
+        baseline, models: the models.
+        splits: the task's texts by the model's name, where there are any.
     """
 
     config: BenchConfig
-    stable: RunnerCache
+    runners: RunnerCache
     baseline: BenchModel
-    subjects: Sequence[BenchModel]
+    models: Sequence[BenchModel]
     splits: dict[str, Split]
 
     @property
     def vocabulary(self) -> int:
-        """Ids that every model has a row for."""
-        return min(one.vocabulary for one in (self.baseline, *self.subjects))
+        """Number of ids that every model has a row for."""
+        return min(model.vocabulary for model in (self.baseline, *self.models))
 
-    def encoders(self, subject: BenchModel) -> tuple[TextEncoder, TextEncoder]:
-        """Tokenizers of the baseline and of a subject: both sides get the same text, cut at the same length."""
-        own = subject.bundle.max_length if subject.bundle else self.config.length
-        most = min(own, self.baseline.max_tokens, subject.max_tokens)
-        encoder = subject.encoder(most)
+    def encoders(self, model: BenchModel) -> tuple[TextEncoder, TextEncoder]:
+        """Open the tokenizers of the baseline and of a model: both get the same text, cut at the same length."""
+        own = model.bundle.max_length if model.bundle else self.config.length
+        most = min(own, self.baseline.max_tokens, model.max_tokens)
+        encoder = model.encoder(most)
         return (self.baseline.encoder(most) if self.baseline.path else encoder), encoder
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PlannedComparison:
     """A and B, to be timed at a fixed batch size and length."""
 
-    kind: str
+    kind: Kind
     a: Runner
     b: Runner
     claim: float | None = None
     pause_s: float = 0.0
 
+    def result(self, pairs: Pairs, batch_size: int, length: int | None) -> Comparison:
+        """Combine the plan with its times."""
+        return Comparison(
+            kind=self.kind, batch_size=batch_size, length=length, claim=self.claim, a=self.a.side(), b=self.b.side(),
+            **pairs.to_dict(),
+        )  # fmt: skip
 
-def comparisons(setting: BenchContext, peers: Sequence[Comparison] = ()) -> list[dict[str, Any]]:
-    """Every match at every batch size, then the matches over the task's own texts."""
-    config, found = setting.config, []
-    plan = [(match, size) for match in (*_plan(setting), *peers) for size in config.batch_sizes]
-    with progress("bench", (len(plan) + 2 * len(setting.splits)) * config.max_pairs) as bar:
-        for match, size in plan:
-            batch = random_batch(size, config.length, setting.vocabulary, config.seed)
-            with _counted(bar, config.max_pairs, f"{match.kind} batch {size}") as on_pair:
+
+def measure_comparisons(context: BenchContext, peers: Sequence[PlannedComparison] = ()) -> list[Comparison]:
+    """Time every planned comparison at every batch size, then those over the task's own texts."""
+    config, comparisons = context.config, list[Comparison]()
+    plan = [(planned, size) for planned in (*_plan(context), *peers) for size in config.batch_sizes]
+    with progress("bench", (len(plan) + 2 * len(context.splits)) * config.max_pairs) as bar:
+        for planned, size in plan:
+            batch = random_batch(size, config.length, context.vocabulary, config.seed)
+            with _count_pairs(bar, config.max_pairs, f"{planned.kind} batch {size}") as on_pair:
                 pairs = measure_pairs(
-                    match.a.program(batch), match.b.program(batch), max_pairs=config.max_pairs, claim=match.claim,
-                    budget_s=CLAIM_BUDGET_S if match.claim else BUDGET_S, pause_s=match.pause_s, on_pair=on_pair,
+                    planned.a.program(batch), planned.b.program(batch), max_pairs=config.max_pairs,
+                    claim=planned.claim, budget_s=CLAIM_BUDGET_S if planned.claim else BUDGET_S,
+                    pause_s=planned.pause_s, on_pair=on_pair,
                 )  # fmt: skip
-            found.append(comparison_record(match, pairs, size, config.length))
-        for subject in setting.subjects:
-            if subject.name in setting.splits:
-                found += [_task_lengths(setting, subject, bar), _batching(setting, subject, bar)]
-    return found
-
-
-def comparison_record(match: Comparison, pairs: Pairs, batch_size: int, length: int | None) -> dict[str, Any]:
-    """One comparison as `report.json` has it."""
-    about = {"kind": match.kind, "batch_size": batch_size, "length": length, "claim": match.claim}
-    return {**about, "a": match.a.to_dict(), "b": match.b.to_dict(), **pairs.to_dict()}
+            comparisons.append(planned.result(pairs, size, config.length))
+        for model in context.models:
+            if model.name in context.splits:
+                comparisons += [_compare_task_lengths(context, model, bar), _compare_batching(context, model, bar)]
+    return comparisons
 
 
 def random_batch(size: int, length: int, vocabulary: int, seed: int) -> Batch:
-    """Full-length inputs [B, L] of random ids from the upper half of the vocabulary, where no special token is."""
+    """Draw full-length inputs [B, L] of ids from the upper half of the vocabulary, where no special token is."""
     ids = np.random.default_rng(seed).integers(vocabulary // 2, vocabulary, (size, length), dtype=np.int64)
     return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
 
 
-def _plan(setting: BenchContext) -> Iterator[Comparison]:
-    """Models of one architecture share what depends on it alone."""
-    stable, baseline, seen = setting.stable, setting.baseline, set[str]()
-    reduced = [one for one in setting.config.precisions if one != "fp32"]
-    for subject in setting.subjects:
-        if subject.key not in seen:
-            seen.add(subject.key)
-            yield Comparison("control", stable.headline(subject), stable.headline(subject, copy=True))
-            yield claim_runner(setting, subject)
-            if stable.has_onnx:
-                yield Comparison("distillation, PyTorch", stable.pytorch(baseline), stable.pytorch(subject))
-                yield Comparison("onnx", stable.pytorch(subject), stable.onnx(subject))
+def _plan(context: BenchContext) -> Iterator[PlannedComparison]:
+    """Plan the comparisons; models of one architecture share those that depend on it alone."""
+    runners, baseline, planned = context.runners, context.baseline, set[str]()
+    reduced = [precision for precision in context.config.precisions if precision != "fp32"]
+    for model in context.models:
+        if model.key not in planned:
+            planned.add(model.key)
+            yield PlannedComparison(Kind.CONTROL, runners.claim_runner(model), runners.claim_runner(model, copy=True))
+            yield claimed_comparison(context, model)
+            if runners.has_onnx:
+                yield PlannedComparison(Kind.DISTILLATION_PYTORCH, runners.pytorch(baseline), runners.pytorch(model))
+                yield PlannedComparison(Kind.ONNX, runners.pytorch(model), runners.onnx(model))
             for precision in reduced:
-                yield Comparison(precision, stable.pytorch(subject), stable.pytorch(subject, precision))
-                yield Comparison("total", stable.pytorch(baseline), stable.pytorch(subject, precision))
-        given = stable.given(subject)
-        if given and given.runtime_name == "onnxruntime" and given.precision != "fp32":
-            yield Comparison(given.precision, stable.onnx(subject), given)
-        if given:
-            yield Comparison("total", stable.pytorch(baseline), given)
+                faster = runners.pytorch(model, precision)
+                yield PlannedComparison(Kind(precision), runners.pytorch(model), faster)
+                yield PlannedComparison(Kind.TOTAL, runners.pytorch(baseline), faster)
+        bundle = runners.bundle_runner(model)
+        if bundle and bundle.runtime_name == "onnxruntime" and bundle.precision != "fp32":
+            yield PlannedComparison(Kind(bundle.precision), runners.onnx(model), bundle)
+        if bundle:
+            yield PlannedComparison(Kind.TOTAL, runners.pytorch(baseline), bundle)
 
 
-def claim_runner(setting: BenchContext, subject: BenchModel) -> Comparison:
-    """The comparison that the speed claim is about: both sides in one runtime, fp32."""
-    stable = setting.stable
-    claim = setting.config.speed_claim
-    return Comparison("distillation", stable.headline(setting.baseline), stable.headline(subject), claim)
+def claimed_comparison(context: BenchContext, model: BenchModel) -> PlannedComparison:
+    """Plan the comparison of the speed claim: both sides in one runtime, fp32."""
+    a, b = context.runners.claim_runner(context.baseline), context.runners.claim_runner(model)
+    return PlannedComparison(Kind.DISTILLATION, a, b, context.config.speed_claim)
 
 
-def peer_matches(setting: BenchContext, scratch: Path) -> list[Comparison]:
-    """Other runtimes (A) against ours of the same precision (B), on the same architecture with the same weights.
+def peer_comparisons(context: BenchContext, scratch: Path) -> list[PlannedComparison]:
+    """Plan other runtimes (A) against ours of the same precision (B): same architecture, same weights.
 
-    Each is first held against our fp32 ONNX.
+    Each peer is first held against our fp32 ONNX.
 
     Raises:
         ToolkitError: a peer is not installed, cannot take the model, or computes another one.
     """
-    stable, found = setting.stable, list[Comparison]()
-    for subject in {one.key: one for one in setting.subjects}.values():
-        reference = stable.onnx(subject)
-        given = stable.given(subject)
-        ours = {"fp32": reference, "int8": given if given and given.precision == "int8" else reference}
-        batches = [random_batch(2, 16, setting.vocabulary, seed) for seed in range(8)]
-        for name, precision, runtime in _peers(setting, subject, scratch, batches):
+    runners, planned = context.runners, list[PlannedComparison]()
+    for model in {model.key: model for model in context.models}.values():
+        reference, bundle = runners.onnx(model), runners.bundle_runner(model)
+        ours = {"fp32": reference, "int8": bundle if bundle and bundle.precision == "int8" else reference}
+        batches = [random_batch(2, 16, context.vocabulary, seed) for seed in range(8)]
+        for name, precision, runtime in _peers(context, model, scratch, batches):
             check_peer(name, runtime, reference.runtime, batches, precision)
-            peer = Runner(subject, subject.architecture, runtime, name, precision, None)
-            found.append(Comparison("peer", peer, ours[precision], pause_s=PEER_PAUSE_S))
-    return found
+            peer = Runner(model, model.architecture, runtime, name, precision, None)
+            planned.append(PlannedComparison(Kind.PEER, peer, ours[precision], pause_s=PEER_PAUSE_S))
+    return planned
 
 
 def _peers(
-    setting: BenchContext, subject: BenchModel, scratch: Path, batches: Sequence[Batch]
+    context: BenchContext, model: BenchModel, scratch: Path, batches: Sequence[Batch]
 ) -> Iterator[tuple[str, str, Runtime]]:
     """Name, precision and runtime of each peer that runs on the device."""
-    threads, device = setting.stable.threads, setting.stable.device
+    threads, device = context.runners.threads, context.runners.device
     try:
-        yield "torch.compile", "fp32", CompiledTorchRuntime(build(subject.config), device)
+        yield "torch.compile", "fp32", CompiledTorchRuntime(build(model.config), device)
     except ToolkitError as error:  # it wants a C++ compiler, which no package of ours brings
         echo(f"torch.compile is left out: {error}")
     if device != "cpu":
         return
-    assert subject.path is not None
-    source = scratch / f"peer-{subject.key[:16]}"
-    build(subject.config).save_pretrained(source)
+    assert model.path is not None
+    source = scratch / f"peer-{model.key[:16]}"
+    build(model.config).save_pretrained(source)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        if (subject.path / name).is_file():
-            shutil.copy(subject.path / name, source)
+        if (model.path / name).is_file():
+            shutil.copy(model.path / name, source)
     for precision in ("fp32", "int8"):
         yield "CTranslate2", precision, CTranslate2Runtime(source, precision=precision, threads=threads)
         yield (
             "OpenVINO", precision,
-            OpenVinoRuntime(subject.onnx, precision=precision, threads=threads, calibration=batches),
+            OpenVinoRuntime(model.onnx, precision=precision, threads=threads, calibration=batches),
         )  # fmt: skip
 
 
-def _task_lengths(setting: BenchContext, subject: BenchModel, bar: Progress) -> dict[str, Any]:
-    """One request at a time at the task's own lengths, tokenization on the clock; both sides get the same text."""
-    stable, config, split = setting.stable, setting.config, setting.splits[subject.name]
-    b = stable.given(subject) or stable.headline(subject)
-    a = stable.onnx(setting.baseline) if b.runtime_name == "onnxruntime" else stable.pytorch(setting.baseline)
-    first, encoder = setting.encoders(subject)
-    chosen = 0
+def _compare_task_lengths(context: BenchContext, model: BenchModel, bar: Progress) -> Comparison:
+    """Time a request at a time at the task's own lengths, tokenization included; both sides get the same text."""
+    runners, config, split = context.runners, context.config, context.splits[model.name]
+    b = runners.bundle_runner(model) or runners.claim_runner(model)
+    a = runners.onnx(context.baseline) if b.runtime_name == "onnxruntime" else runners.pytorch(context.baseline)
+    baseline_encoder, encoder = context.encoders(model)
+    row = 0
 
     def text() -> tuple[str, str | None]:
-        return split.texts[chosen], None if split.pairs is None else split.pairs[chosen]
+        return split.texts[row], None if split.pairs is None else split.pairs[row]
 
-    with _counted(bar, config.max_pairs, "task lengths") as on_pair:
+    with _count_pairs(bar, config.max_pairs, "task lengths") as on_pair:
 
-        def following() -> None:
-            nonlocal chosen
-            chosen = (chosen + 1) % len(split)
+        def next_row() -> None:
+            nonlocal row
+            row = (row + 1) % len(split)
             on_pair()
 
         pairs = measure_pairs(
-            lambda: a.answer(first, *text()), lambda: b.answer(encoder, *text()),
-            max_pairs=config.max_pairs, budget_s=BUDGET_S, on_pair=following,
+            lambda: a.answer(baseline_encoder, *text()), lambda: b.answer(encoder, *text()),
+            max_pairs=config.max_pairs, budget_s=BUDGET_S, on_pair=next_row,
         )  # fmt: skip
-    return comparison_record(Comparison("task lengths", a, b), pairs, 1, None) | _about(split, encoder)
+    return _with_texts(PlannedComparison(Kind.TASK_LENGTHS, a, b).result(pairs, 1, None), split, encoder)
 
 
-def _batching(setting: BenchContext, subject: BenchModel, bar: Progress) -> dict[str, Any]:
-    """The task's texts in batches: A pads all to the longest allowed, B batches like lengths and pads to the batch."""
-    config, split = setting.config, setting.splits[subject.name]
-    one = setting.stable.given(subject) or setting.stable.headline(subject)
-    _, encoder = setting.encoders(subject)
+def _compare_batching(context: BenchContext, model: BenchModel, bar: Progress) -> Comparison:
+    """Time the task's texts in batches: A pads all to the longest allowed, B batches like lengths, padded to each."""
+    config, split = context.config, context.splits[model.name]
+    runner = context.runners.bundle_runner(model) or context.runners.claim_runner(model)
+    _, encoder = context.encoders(model)
     sample = split.subsample(BATCHED_TEXTS, config.seed)
 
     def run(length: int | None) -> Program:
-        return lambda: one.answer_all(encoder, sample.texts, sample.pairs, length)
+        return lambda: runner.answer_all(encoder, sample.texts, sample.pairs, length)
 
-    with _counted(bar, config.max_pairs, "batching") as on_pair:
+    with _count_pairs(bar, config.max_pairs, "batching") as on_pair:
         pairs = measure_pairs(
             run(encoder.max_length), run(None), max_pairs=config.max_pairs, budget_s=BUDGET_S, on_pair=on_pair
         )
-    found = comparison_record(Comparison("batching", one, one), pairs, len(sample), None) | _about(sample, encoder)
-    for side, how in (("a", f"padded to {encoder.max_length}"), ("b", "by length")):
-        found[side] = found[side] | {"label": f"{one.label}, {how}"}
-    return found
+    comparison = PlannedComparison(Kind.BATCHING, runner, runner).result(pairs, len(sample), None)
+    a = replace(comparison.a, label=f"{runner.label}, padded to {encoder.max_length}")
+    b = replace(comparison.b, label=f"{runner.label}, by length")
+    return _with_texts(replace(comparison, a=a, b=b), sample, encoder)
 
 
-def _about(split: Split, encoder: TextEncoder) -> dict[str, Any]:
+def _with_texts(comparison: Comparison, split: Split, encoder: TextEncoder) -> Comparison:
+    """Add the texts that were timed to a comparison."""
     lengths = encoder.encode(split.texts, split.pairs).lengths
-    return {"rows": len(split), "source": split.source, "median_tokens": float(np.median(lengths))}
+    return replace(comparison, rows=len(split), source=split.source, median_tokens=float(np.median(lengths)))
 
 
 @contextmanager
-def _counted(bar: Progress, total: int, name: str) -> Iterator[Any]:
+def _count_pairs(bar: Progress, total: int, name: str) -> Iterator[Any]:
     """Advance a bar pair by pair, and past the pairs that an early decision saved."""
     done = 0
 

@@ -1,4 +1,4 @@
-"""How big a BERT classifier is and how much it computes: closed formulas, and counts read from weight files.
+"""Closed formulas for the parameters and FLOPs of a BERT classifier.
 
 V vocabulary, P positions, T token types, N layers, H hidden width, F FFN width, C classes, B batch, L tokens.
 Parameters of Hugging Face's BERT classifier, biases, LayerNorms and pooler included:
@@ -26,7 +26,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class BertShape:
-    """The numbers of a BERT `config.json` that decide its size; the defaults are BERT-base, uncased.
+    """Dimensions of a BERT that decide its size; the defaults are BERT-base, uncased.
 
     Attributes:
         layers, hidden, ffn: N, H, F. The number of heads changes neither size nor FLOPs.
@@ -44,7 +44,7 @@ class BertShape:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> BertShape | None:
-        """The shape that a Hugging Face `config.json` describes; None for another family than BERT."""
+        """Read the shape from a Hugging Face `config.json`; None for another family than BERT."""
         if config.get("model_type") != "bert":
             return None
         return cls(
@@ -66,11 +66,11 @@ class BertShape:
         return embeddings + self.layers * layer + h * h + h + self.classes * (h + 1)
 
     def projection_parameters(self, teacher_hidden: int) -> int:
-        """Parameters of one training-only map W_h (Eq. 8), H to the teacher's width, without bias: d' * d."""
+        """Count the parameters of a training-only map W_h (Eq. 8), H to the teacher's width, without bias: d' * d."""
         return self.hidden * teacher_hidden
 
     def flops(self, length: int, batch_size: int = 1) -> int:
-        """FLOPs of one forward pass over B inputs of L tokens, by the closed formula above."""
+        """Count the FLOPs of one forward pass over B inputs of L tokens, by the closed formula above."""
         h, f, n = self.hidden, self.ffn, length
         layer = n * (8 * h * h + 4 * h * f) + 4 * n * n * h + n * (5 * h + f)
         head = 2 * h * h + h + self.classes * (2 * h + 1)

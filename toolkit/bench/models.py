@@ -1,4 +1,4 @@
-"""The models that `bench` measures: a bundle, BERT-base's architecture, any Hugging Face directory as a baseline."""
+"""Models that `bench` measures: a bundle, BERT-base's architecture, any Hugging Face directory as a baseline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.bench.flops import BertShape
-from toolkit.bench.random_models import architecture_key, bert_base_config, build, cached_onnx, export_onnx
+from toolkit.bench.random_models import (
+    MODEL,
+    Exporter,
+    architecture_key,
+    bert_base_config,
+    build,
+    cached_onnx,
+    export_random,
+)
 from toolkit.bundle.format import Bundle, is_bundle, open_bundle
 from toolkit.bundle.weights import file_bytes, safetensors_parameters, weight_parts
 from toolkit.config import STUDENTS
@@ -28,10 +36,10 @@ class BenchModel:
     Attributes:
         name: what the reports call it.
         config: its Hugging Face `config.json`.
-        onnx: its architecture as fp32 ONNX with random weights, by the exporter that all subjects share.
-        bundle: where it is one.
+        onnx: its architecture as fp32 ONNX with random weights, by the exporter that all models share.
+        bundle: the bundle, if the model is one.
         path: its directory; None for BERT-base.
-        note: what a reader must know about its weights.
+        note: a remark on its weights for the reader of a report.
     """
 
     name: str
@@ -43,17 +51,17 @@ class BenchModel:
 
     @property
     def key(self) -> str:
-        """Equal for equal architectures."""
+        """SHA-256 of the architecture."""
         return architecture_key(self.config)
 
     @property
     def shape(self) -> BertShape | None:
-        """None for another family than BERT."""
+        """Dimensions of a BERT; None for another family."""
         return BertShape.from_config(self.config)
 
     @property
     def architecture(self) -> str:
-        """What it is called: "tinybert4", "BERT-base", else its dimensions."""
+        """Name of the architecture: "tinybert4", "BERT-base", else its dimensions."""
         names = {shape: name for name, shape in STUDENTS.items()} | {"12/768/3072/12": "BERT-base"}
         return names.get(self.dimensions, self.dimensions)
 
@@ -76,76 +84,76 @@ class BenchModel:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that the position table serves."""
+        """Tokens of the longest input that the position table allows."""
         offset = position_offset(self.config["model_type"], self.config.get("pad_token_id"))
         return int(self.config["max_position_embeddings"]) - offset
 
     @cached_property
     def parameters(self) -> int:
-        """As stored in its safetensors, by closed formula for BERT, else counted in the model built anew."""
+        """Parameters as stored in its safetensors, by closed formula for BERT, else counted in the model built anew."""
         weights = self.path / "model.safetensors" if self.path else None
         if weights and weights.is_file():
             return safetensors_parameters(weights)
-        return self.shape.parameters if self.shape else sum(one.numel() for one in build(self.config).parameters())
+        return self.shape.parameters if self.shape else sum(p.numel() for p in build(self.config).parameters())
 
     @cached_property
     def onnx_bytes(self) -> int:
-        """Of the fp32 ONNX file."""
+        """Bytes of the fp32 ONNX file."""
         return file_bytes(self.onnx)
 
     @cached_property
     def parts(self) -> dict[str, int]:
-        """Bytes of its weights by part of the model: as given where it is a bundle, else of the fp32 ONNX file."""
+        """Bytes of the weights by part of the model: of the bundle's file, or else of the fp32 ONNX file."""
         parts = weight_parts(self.bundle.weights if self.bundle else self.onnx)
         return {name: part.size_bytes for name, part in parts.items()}
 
     @property
     def score(self) -> float | None:
-        """The task's first metric on its dev set, from the bundle's manifest."""
+        """The task's first metric on the dev set, from the bundle's manifest."""
         return self._metric("metrics")
 
     @property
     def teacher_score(self) -> float | None:
-        """The same of the teacher it was distilled from."""
+        """The same metric of the teacher that it was distilled from."""
         return self._metric("teacher_metrics")
 
     @property
     def fp32_score(self) -> float | None:
-        """The same of its weights in fp32: its own, or what its parent scored when export compared the two."""
+        """The same metric of its weights in fp32: its own, or its parent's, which export measured."""
         if self.bundle is None or self.bundle.precision == "fp32":
             return self.score
-        found = (self.bundle.manifest.get("gates") or {}).get("reference_metrics") or {}
-        return found.get(self.bundle.task.metric)
+        reference = (self.bundle.manifest.get("gates") or {}).get("reference_metrics") or {}
+        return reference.get(self.bundle.task.metric)
 
     def _metric(self, entry: Literal["metrics", "teacher_metrics"]) -> float | None:
-        found = (self.bundle.manifest.get(entry) or {}).get(self.bundle.task.metric) if self.bundle else None
-        return None if found is None else float(found)
+        value = (self.bundle.manifest.get(entry) or {}).get(self.bundle.task.metric) if self.bundle else None
+        return None if value is None else float(value)
 
     def encoder(self, max_length: int) -> TextEncoder:
-        """Its own tokenizer."""
+        """Open the model's own tokenizer."""
         assert self.path is not None, f"{self.name} has no tokenizer"
         return TextEncoder(self.path, max_length)
 
 
-def bert_base() -> BenchModel:
-    """BERT-base's architecture; its ONNX file comes out of the user's cache after the first time."""
+def bert_base(export: Exporter) -> BenchModel:
+    """Open BERT-base's architecture; its ONNX file comes out of the user's cache after the first time."""
     config = bert_base_config()
-    return BenchModel("BERT-base", config, cached_onnx(config), note=RANDOM_WEIGHTS)
+    return BenchModel("BERT-base", config, cached_onnx(config, export), note=RANDOM_WEIGHTS)
 
 
-def from_bundle(bundle: Bundle, scratch: Path) -> BenchModel:
-    """A bundle, its architecture exported anew as fp32 ONNX beside nothing else in `scratch`."""
-    return BenchModel(str(bundle.path), bundle.config, _export(bundle.config, scratch), bundle, bundle.path)
+def from_bundle(bundle: Bundle, scratch: Path, export: Exporter) -> BenchModel:
+    """Open a bundle, and export its architecture anew as fp32 ONNX to `scratch`."""
+    return BenchModel(str(bundle.path), bundle.config, _export(bundle.config, scratch, export), bundle, bundle.path)
 
 
-def directory(path: Path, scratch: Path) -> BenchModel:
-    """A baseline given as a directory: a bundle, or any Hugging Face classifier's `config.json` and tokenizer.
+def from_directory(path: Path, scratch: Path, export: Exporter) -> BenchModel:
+    """Open a baseline: a bundle, or the `config.json` and tokenizer of any Hugging Face classifier.
 
     Raises:
-        ToolkitError: neither.
+        ToolkitError: the directory is neither.
     """
     if is_bundle(path):
-        return from_bundle(open_bundle(path), scratch)
+        return from_bundle(open_bundle(path), scratch, export)
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         model_type = config["model_type"]
@@ -156,25 +164,23 @@ def directory(path: Path, scratch: Path) -> BenchModel:
         ) from None
     assert model_type
     has_tokenizer = (path / "tokenizer.json").is_file()
-    return BenchModel(str(path), config, _export(config, scratch), path=path if has_tokenizer else None)
+    return BenchModel(str(path), config, _export(config, scratch, export), path=path if has_tokenizer else None)
 
 
-def check_lengths(length: int, subjects: Sequence[BenchModel]) -> None:
-    """Refuse inputs that some model has no positions for.
+def check_lengths(length: int, models: Sequence[BenchModel]) -> None:
+    """Check that every model has positions for inputs of this length.
 
     Raises:
         ToolkitError: names the first such model and the longest length that all take.
     """
-    for subject in subjects:
-        if length > subject.max_tokens:
+    for model in models:
+        if length > model.max_tokens:
             raise ToolkitError(
-                f"--length {length}: {subject.name} has positions for {subject.max_tokens} tokens",
-                fix=f"--length {min(one.max_tokens for one in subjects)}",
+                f"--length {length}: {model.name} has positions for {model.max_tokens} tokens",
+                fix=f"--length {min(model.max_tokens for model in models)}",
             )
 
 
-def _export(config: dict[str, Any], scratch: Path) -> Path:
-    path = scratch / f"{architecture_key(config)[:16]}.onnx"
-    if not path.exists():
-        export_onnx(config, path)
-    return path
+def _export(config: dict[str, Any], scratch: Path, export: Exporter) -> Path:
+    folder = scratch / architecture_key(config)[:16]
+    return folder / MODEL if folder.exists() else export_random(config, folder, export)

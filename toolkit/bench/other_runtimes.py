@@ -1,7 +1,7 @@
-"""Other runtimes for the same classifier: CTranslate2, OpenVINO, torch.compile. Optional: the extra `peers`.
+"""Other runtimes for a classifier: CTranslate2, OpenVINO, torch.compile. They are optional: the extra `peers`.
 
-Each takes the padded batch that our own runtimes take and gives logits, so that one benchmark times them all. None is
-used for serving. `check_peer` holds a peer's logits against a reference before anyone believes its speed.
+Each takes the padded batch that our own runtimes take and gives logits, so that one benchmark times them all. None of
+them serves. `check_peer` holds a peer's logits against a reference before its speed counts.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class OpenVinoRuntime:
             model = core.read_model(onnx)
         except RuntimeError as error:
             raise ToolkitError(f"OpenVINO cannot read {onnx}: {error}", expected="an fp32 model.onnx") from None
-        self.inputs = [name for name in INPUTS if name in {one.get_any_name() for one in model.inputs}]
+        self.inputs = [name for name in INPUTS if name in {port.get_any_name() for port in model.inputs}]
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
         if precision == "int8":
             model = self._quantized(model, calibration)
@@ -100,8 +100,8 @@ class OpenVinoRuntime:
 
     def run(self, batch: Batch) -> np.ndarray:
         """[B, L] int64 arrays by name to logits [B, C] float32."""
-        found = self.request.infer({name: batch[name] for name in self.inputs}, share_inputs=True)
-        return np.array(found["logits"], dtype=np.float32)
+        outputs = self.request.infer({name: batch[name] for name in self.inputs}, share_inputs=True)
+        return np.array(outputs["logits"], dtype=np.float32)
 
     def _quantized(self, model: Any, calibration: Sequence[Batch]) -> Any:
         if not calibration:
@@ -140,13 +140,13 @@ class CompiledTorchRuntime(TorchRuntime):
 
 
 def check_peer(name: str, peer: Runtime, reference: Runtime, batches: Sequence[Batch], precision: str) -> float:
-    """Error of a peer's logits against a reference's: sqrt(mean((p - r)^2) / mean(r^2)), over all batches.
+    """Return the error of a peer's logits p against a reference's r: sqrt(mean((p - r)^2) / mean(r^2)), all batches.
 
     Raises:
-        ToolkitError: it is above MAX_ERROR of the precision, or no number: this is not the same model.
+        ToolkitError: the error is above MAX_ERROR of the precision, or no number: this is not the same model.
     """
-    found, wanted = (np.concatenate([one.run(batch) for batch in batches]) for one in (peer, reference))
-    error = float(np.sqrt(np.mean((found - wanted) ** 2) / np.mean(wanted**2)))
+    logits, expected = (np.concatenate([runtime.run(batch) for batch in batches]) for runtime in (peer, reference))
+    error = float(np.sqrt(np.mean((logits - expected) ** 2) / np.mean(expected**2)))
     if not error <= MAX_ERROR[precision]:
         raise ToolkitError(
             f"{name} does not compute the same model: its logits are off by {error:.2g} of their size",

@@ -1,4 +1,4 @@
-"""What `bench` times: one model in one runtime, loaded once, on the threads that every other one gets."""
+"""Runners that `bench` times: a model in a runtime, loaded once, on as many threads as every other runner gets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.bench.models import BenchModel
 from toolkit.bench.random_models import build
+from toolkit.bench.results import Side
 from toolkit.data.batching import sorted_batches
 from toolkit.data.tokenization import Batch, TextEncoder
 from toolkit.errors import ToolkitError
@@ -16,14 +17,13 @@ from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime
 
 RUNTIMES = {"onnxruntime": "ONNX", "pytorch": "PyTorch"}
 OFFLINE_BATCH = 32
-PRECISIONS = ("fp32", "bf16", "fp16")  # that PyTorch can compute in
 
 
 def resolve_device(device: str) -> str:
-    """ "cpu" or "cuda": "auto" is CUDA where PyTorch has it.
+    """Resolve "auto" to "cuda" where PyTorch has it, else to "cpu"; return other values as they are.
 
     Raises:
-        ToolkitError: CUDA is asked for, and this PyTorch or this machine has none.
+        ToolkitError: `device` is "cuda", and this PyTorch or this machine has none.
     """
     import torch
 
@@ -41,10 +41,17 @@ def resolve_device(device: str) -> str:
 
 @dataclass(frozen=True)
 class Runner:
-    """A subject in a runtime, ready to run."""
+    """A model in a runtime, ready to run.
 
-    subject: BenchModel
-    model: str
+    Attributes:
+        model: the model.
+        name: what the reports call it: of the bundle, or of its architecture.
+        runtime, runtime_name, precision: how it runs.
+        score: its dev score in this precision.
+    """
+
+    model: BenchModel
+    name: str
     runtime: Runtime
     runtime_name: str
     precision: str
@@ -53,43 +60,44 @@ class Runner:
     @property
     def label(self) -> str:
         """Such as "tinybert4, fp32 ONNX"."""
-        return f"{self.model}, {self.precision} {RUNTIMES.get(self.runtime_name, self.runtime_name)}"
+        return f"{self.name}, {self.precision} {RUNTIMES.get(self.runtime_name, self.runtime_name)}"
 
     def program(self, batch: Batch) -> Callable[[], np.ndarray]:
-        """One run over the same batch, to be timed; it ends when the logits are in host memory, on a GPU too."""
+        """Return a run over this batch, to be timed; it ends when the logits are in host memory, on a GPU too."""
         return lambda: self.runtime.run(batch)
 
     def answer(self, encoder: TextEncoder, text: str, pair: str | None, length: int | None = None) -> np.ndarray:
-        """Text to logits, as a request of one text meets it; padded to `length` where one is given."""
+        """Turn one text into logits [1, C], tokenization included; pad to `length` tokens if it is given."""
         return self._run(encoder.encode([text], None if pair is None else [pair]).batch([0], length))
 
     def answer_all(
         self, encoder: TextEncoder, texts: Sequence[str], pairs: Sequence[str] | None, length: int | None = None
     ) -> None:
-        """Texts to logits, in batches of like length, or in their order and padded to `length` where one is given."""
+        """Turn texts into logits, in batches of like length; with `length` in their order, padded to it."""
         encoded = encoder.encode(texts, pairs)
         lengths = encoded.lengths if length is None else np.zeros(len(texts), dtype=np.int64)  # equal: order is kept
         for rows in sorted_batches(lengths, OFFLINE_BATCH):
             self._run(encoded.batch(rows, length))
 
-    def to_dict(self) -> dict[str, str | float | None]:
-        """What the reports say of it."""
-        about = {"label": self.label, "model": self.model, "runtime": self.runtime_name}
-        return {**about, "precision": self.precision, "score": self.score}
+    def side(self) -> Side:
+        """Describe the runner for a comparison."""
+        return Side(
+            label=self.label, model=self.name, runtime=self.runtime_name, precision=self.precision, score=self.score
+        )
 
     def _run(self, batch: Batch) -> np.ndarray:
         # another model's tokenizer may know more pieces; which row of a random table is read does not matter
-        return self.runtime.run(batch | {"input_ids": batch["input_ids"] % self.subject.vocabulary})
+        return self.runtime.run(batch | {"input_ids": batch["input_ids"] % self.model.vocabulary})
 
 
 class RunnerCache:
-    """Loads each contender once and keeps it.
+    """Runners by model, runtime and precision, each loaded once.
 
     All onnxruntime sessions stop their spinning threads when a run ends (`session.force_spinning_stop`): within a
     run they spin as in a session alone, and between runs they leave the cores to the other side.
 
     Args:
-        threads: of every contender, in every runtime.
+        threads: of every runner, in every runtime.
         device: "cpu" or "cuda".
     """
 
@@ -97,66 +105,66 @@ class RunnerCache:
         import onnxruntime
 
         self.threads, self.device = threads, device
-        needed = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
-        self.has_onnx = needed in onnxruntime.get_available_providers()
-        self._kept: dict[tuple[str, ...], Runner] = {}
+        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+        self.has_onnx = provider in onnxruntime.get_available_providers()
+        self._runners: dict[tuple[str, ...], Runner] = {}
 
-    def headline(self, subject: BenchModel, *, copy: bool = False) -> Runner:
-        """The architecture in fp32, in the runtime of the claim: ONNX where it runs on the device, else PyTorch.
+    def claim_runner(self, model: BenchModel, *, copy: bool = False) -> Runner:
+        """Return the architecture in fp32, in the runtime of the claim: ONNX where it runs on the device, else PyTorch.
 
-        `copy` is a second one of the same, for the A/A control.
+        `copy` is a second runner of the same, for the A/A control.
         """
-        return self.onnx(subject, copy=copy) if self.has_onnx else self.pytorch(subject, copy=copy)
+        return self.onnx(model, copy=copy) if self.has_onnx else self.pytorch(model, copy=copy)
 
-    def onnx(self, subject: BenchModel, *, copy: bool = False) -> Runner:
-        """The architecture in fp32 ONNX with random weights; `copy` is a second session over the same file."""
-        return self.keep(
-            ("onnx", subject.key, str(copy)), subject, subject.architecture, "onnxruntime", "fp32",
-            lambda: OnnxRuntime(subject.onnx, threads=self.threads, device=self.device, spinning="running"),
+    def onnx(self, model: BenchModel, *, copy: bool = False) -> Runner:
+        """Return the architecture in fp32 ONNX with random weights; `copy` is a second session over the same file."""
+        return self._runner(
+            ("onnx", model.key, str(copy)), model, model.architecture, "onnxruntime", "fp32",
+            lambda: OnnxRuntime(model.onnx, threads=self.threads, device=self.device, spinning="running"),
         )  # fmt: skip
 
-    def pytorch(self, subject: BenchModel, precision: str = "fp32", *, copy: bool = False) -> Runner:
-        """The architecture in PyTorch with random weights, as transformers builds it; `copy` is a second model."""
+    def pytorch(self, model: BenchModel, precision: str = "fp32", *, copy: bool = False) -> Runner:
+        """Return the architecture in PyTorch with random weights; `copy` is a second model."""
         import torch
 
-        kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        return self.keep(
-            ("pytorch", subject.key, precision, str(copy)), subject, subject.architecture, "pytorch", precision,
-            lambda: TorchRuntime(build(subject.config).to(kind), self.device),
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        return self._runner(
+            ("pytorch", model.key, precision, str(copy)), model, model.architecture, "pytorch", precision,
+            lambda: TorchRuntime(build(model.config).to(dtype), self.device),
         )  # fmt: skip
 
-    def given(self, subject: BenchModel) -> Runner | None:
-        """The bundle itself: its own weights in its own runtime; None where that does not run on the device.
+    def bundle_runner(self, model: BenchModel) -> Runner | None:
+        """Return the bundle itself, its own weights in its own runtime; None where that does not run on the device.
 
         int8 does not run on CUDA: onnxruntime would leave its nodes to the CPU.
         """
-        bundle = subject.bundle
+        bundle = model.bundle
         assert bundle is not None
         if bundle.weights.suffix != ".onnx":
-            return self.keep(
-                ("given", bundle.digest), subject, subject.name, "pytorch", bundle.precision,
+            return self._runner(
+                ("bundle", bundle.digest), model, model.name, "pytorch", bundle.precision,
                 lambda: TorchRuntime.load(bundle.path, self.device),
             )  # fmt: skip
         if not self.has_onnx or (self.device == "cuda" and bundle.precision == "int8"):
             return None
-        return self.keep(
-            ("given", bundle.digest), subject, subject.name, "onnxruntime", bundle.precision,
+        return self._runner(
+            ("bundle", bundle.digest), model, model.name, "onnxruntime", bundle.precision,
             lambda: OnnxRuntime(bundle.weights, threads=self.threads, device=self.device, spinning="running"),
         )  # fmt: skip
 
-    def lineup(self, baseline: BenchModel, subjects: Sequence[BenchModel]) -> list[Runner]:
-        """Who is measured alone: the baseline first, each architecture in fp32, each bundle as given."""
-        found = [self.headline(baseline), *map(self.headline, subjects)]
-        found += [one for one in map(self.given, subjects) if one]
-        return list({one.label: one for one in found}.values())
+    def all_runners(self, baseline: BenchModel, models: Sequence[BenchModel]) -> list[Runner]:
+        """List the runners that are measured alone: the baseline, each architecture in fp32, each bundle as given."""
+        runners = [self.claim_runner(baseline), *map(self.claim_runner, models)]
+        runners += [runner for runner in map(self.bundle_runner, models) if runner]
+        return list({runner.label: runner for runner in runners}.values())
 
-    def keep(
-        self, key: tuple[str, ...], subject: BenchModel, model: str, runtime: str, precision: str,
+    def _runner(
+        self, key: tuple[str, ...], model: BenchModel, name: str, runtime: str, precision: str,
         load: Callable[[], Runtime],
     ) -> Runner:  # fmt: skip
-        """The contender of this key, loaded the first time."""
-        if key not in self._kept:
-            scored = {subject.bundle.precision: subject.score} if subject.bundle else {}
-            score = (scored | {"fp32": subject.fp32_score}).get(precision)
-            self._kept[key] = Runner(subject, model, load(), runtime, precision, score)
-        return self._kept[key]
+        """Return the runner of this key; load it the first time."""
+        if key not in self._runners:
+            scores = {model.bundle.precision: model.score} if model.bundle else {}
+            score = (scores | {"fp32": model.fp32_score}).get(precision)
+            self._runners[key] = Runner(model, name, load(), runtime, precision, score)
+        return self._runners[key]

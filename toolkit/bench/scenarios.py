@@ -1,21 +1,21 @@
 """MLPerf's inference scenarios over the task's own texts, tokenization on the clock: single stream and offline.
 
-Single stream: one text at a time, the next when the last is answered; what counts is the latency, p50, p90 and p99.
-Offline: all texts at hand at once; what counts is texts a second. (The third, server, is in
+Single stream: one text at a time, the next when the last is answered; its figure is the latency, p50, p90 and p99.
+Offline: all texts at hand at once; its figure is texts a second. (The third, server, is in
 `toolkit.bench.server.load_generator`.)
-Beside them, what needs no text: latency by length, and throughput by batch size.
+Beside them, two sweeps over random inputs: latency by length, and throughput by batch size.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from toolkit.bench.comparisons import BenchContext, random_batch
-from toolkit.bench.models import BenchModel
+from toolkit.bench.results import BatchPoint, LengthPoint, Offline, Scenario, SingleStream
 from toolkit.bench.runners import Runner
 from toolkit.console import progress
 from toolkit.data.datasets import Split
@@ -24,49 +24,42 @@ from toolkit.measurement.statistics import percentile
 from toolkit.measurement.timing import measure_in_turn, timed_ms, warm_up
 
 MIN_QUERIES = 100  # for a p99
-SCENARIO_S = 5.0  # of one scenario and contender, once it has its queries
+SCENARIO_S = 5.0  # of one scenario and runner, once it has its queries
 PASSES = 3
 LENGTHS = (16, 32, 64, 128)
 LENGTH_ROUNDS, GRID_ROUNDS = 7, 3
 GRID_RUN_S = 1.5  # a larger batch that would run for longer is left out
 
 
-def text_scenarios(setting: BenchContext) -> list[dict[str, Any]]:
-    """Single stream, at the task's own lengths and padded to --length, and offline, as --scenarios asks."""
-    wanted = [one for one in setting.config.chosen_scenarios if one != "server"]
-    found: list[dict[str, Any]] = []
-    chosen = [subject for subject in setting.subjects if subject.name in setting.splits]
-    runs: list[Callable[[], dict[str, Any]]] = []
-    for subject in chosen if wanted else []:
-        first, encoder = setting.encoders(subject)
-        for one in setting.stable.lineup(setting.baseline, [subject]):
-            own = first if one.subject is setting.baseline else encoder
-            runs += _runs(setting, subject, one, own, wanted)
+def text_scenarios(context: BenchContext) -> list[Scenario]:
+    """Run single stream, at the task's own lengths and padded to --length, and offline, as --scenarios asks."""
+    names = [name for name in context.config.chosen_scenarios if name != "server"]
+    runs: list[Callable[[], Scenario]] = []
+    for model in context.models if names else []:
+        if model.name not in context.splits:
+            continue
+        split, (baseline_encoder, encoder) = context.splits[model.name], context.encoders(model)
+        for runner in context.runners.all_runners(context.baseline, [model]):
+            own = baseline_encoder if runner.model is context.baseline else encoder
+            if "single" in names:
+                runs += [partial(single, runner, own, split, length) for length in (None, context.config.length)]
+            if "offline" in names:
+                runs.append(partial(offline, runner, own, split))
+    scenarios: dict[tuple[str, str, int | None], Scenario] = {}
     with progress("scenarios", len(runs)) as bar:
         for run in runs:
-            found.append(run())
+            scenario = run()
+            scenarios[scenario.scenario, scenario.model, scenario.length] = scenario
             bar.advance()
-    return list({(one["scenario"], one["model"], one["length"]): one for one in found}.values())
+    return list(scenarios.values())
 
 
-def _runs(
-    setting: BenchContext, subject: BenchModel, one: Runner, encoder: TextEncoder, wanted: Sequence[str]
-) -> list[Callable[[], dict[str, Any]]]:
-    config, split = setting.config, setting.splits[subject.name]
-    found: list[Callable[[], dict[str, Any]]] = []
-    if "single" in wanted:
-        found += [lambda: single(one, encoder, split), lambda: single(one, encoder, split, config.length)]
-    if "offline" in wanted:
-        found.append(lambda: offline(one, encoder, split))
-    return found
-
-
-def single(one: Runner, encoder: TextEncoder, split: Split, length: int | None = None) -> dict[str, Any]:
-    """One text at a time, each once, at their own lengths or padded to `length`: every latency in ms."""
+def single(runner: Runner, encoder: TextEncoder, split: Split, length: int | None = None) -> SingleStream:
+    """Ask for one text at a time, each once, at their own lengths or padded to `length`; time every answer."""
 
     def ask(row: int) -> Callable[[], object]:
         pair = None if split.pairs is None else split.pairs[row]
-        return lambda: one.answer(encoder, split.texts[row], pair, length)
+        return lambda: runner.answer(encoder, split.texts[row], pair, length)
 
     warm = warm_up(ask(0))
     times: list[float] = []
@@ -74,72 +67,79 @@ def single(one: Runner, encoder: TextEncoder, split: Split, length: int | None =
         times.append(timed_ms(ask(row), settle=False))
         if len(times) >= MIN_QUERIES and sum(times) > 1000 * SCENARIO_S:
             break
-    shares = {f"p{round(100 * share)}_ms": percentile(times, share) for share in (0.5, 0.9, 0.99)}
-    about = {"scenario": "single", "model": one.label, "score": one.score, "length": length, "source": split.source}
-    return {**about, "queries": len(times), "steady": warm.steady, **shares, "samples_ms": times}
+    return SingleStream(
+        model=runner.label, score=runner.score, length=length, source=split.source, queries=len(times),
+        steady=warm.steady, p50_ms=percentile(times, 0.5), p90_ms=percentile(times, 0.9),
+        p99_ms=percentile(times, 0.99), samples_ms=times,
+    )  # fmt: skip
 
 
-def offline(one: Runner, encoder: TextEncoder, split: Split) -> dict[str, Any]:
-    """All texts, tokenized, batched by length and answered: texts a second, the median of a few passes."""
+def offline(runner: Runner, encoder: TextEncoder, split: Split) -> Offline:
+    """Tokenize all texts, batch them by length and answer them; the median of a few passes counts."""
     few = split.subsample(MIN_QUERIES // 2, 0)
-    warm = warm_up(lambda: one.answer_all(encoder, few.texts, few.pairs))
+    warm = warm_up(lambda: runner.answer_all(encoder, few.texts, few.pairs))
     rates: list[float] = []
     started = time.perf_counter()
     while len(rates) < PASSES and (not rates or time.perf_counter() - started < SCENARIO_S):
-        taken = timed_ms(lambda: one.answer_all(encoder, split.texts, split.pairs), settle=False)
-        rates.append(1000 * len(split) / taken)
-    about = {"scenario": "offline", "model": one.label, "score": one.score, "length": None, "source": split.source}
-    per_s = float(np.median(rates))
-    return {**about, "queries": len(split), "steady": warm.steady, "texts_per_s": per_s, "samples_per_s": rates}
+        taken_ms = timed_ms(lambda: runner.answer_all(encoder, split.texts, split.pairs), settle=False)
+        rates.append(1000 * len(split) / taken_ms)
+    return Offline(
+        model=runner.label, score=runner.score, length=None, source=split.source, queries=len(split),
+        steady=warm.steady, texts_per_s=float(np.median(rates)), samples_per_s=rates,
+    )  # fmt: skip
 
 
-def latency_by_length(setting: BenchContext) -> list[dict[str, Any]]:
-    """Median latency of one input of each length, all contenders in turn."""
-    config = setting.config
+def latency_by_length(context: BenchContext) -> list[LengthPoint]:
+    """Time one input of each length, all runners in turn."""
+    config = context.config
     lengths = sorted({length for length in LENGTHS if length < config.length} | {config.length})
-    lineup = setting.stable.lineup(setting.baseline, setting.subjects)
-    found = []
+    runners = context.runners.all_runners(context.baseline, context.models)
+    points = []
     with progress("latency by length", len(lengths)) as bar:
         for length in lengths:
-            batch = random_batch(1, length, setting.vocabulary, config.seed)
-            times = measure_in_turn({one.label: one.program(batch) for one in lineup}, LENGTH_ROUNDS)
-            found += [
-                {"model": name, "length": length, "samples_ms": taken, "median_ms": float(np.median(taken))}
-                for name, taken in times.items()
+            batch = random_batch(1, length, context.vocabulary, config.seed)
+            times = measure_in_turn({runner.label: runner.program(batch) for runner in runners}, LENGTH_ROUNDS)
+            points += [
+                LengthPoint(model=name, length=length, samples_ms=samples, median_ms=float(np.median(samples)))
+                for name, samples in times.items()
             ]
             bar.advance()
-    return found
+    return points
 
 
-def throughput_by_batch(setting: BenchContext) -> list[dict[str, Any]]:
-    """Inputs of --length a second at each batch size of --grid, each contender alone, in each PyTorch precision.
+def throughput_by_batch(context: BenchContext) -> list[BatchPoint]:
+    """Time inputs of --length at each batch size of --grid, each runner alone, in each PyTorch precision.
 
-    A contender's larger batches are left out once a run would take longer than GRID_RUN_S, or memory runs out.
+    The larger batches of a runner are left out once a run would take longer than GRID_RUN_S, or memory runs out.
     """
+    config = context.config
+    runners = {runner.label: runner for runner in context.runners.all_runners(context.baseline, context.models)}
+    for precision in config.precisions if config.precisions != ("fp32",) else ():
+        for model in (context.baseline, *context.models):
+            runner = context.runners.pytorch(model, precision)
+            runners.setdefault(runner.label, runner)
+    points: list[BatchPoint] = []
+    with progress("throughput by batch size", len(runners)) as bar:
+        for runner in runners.values():
+            points += _throughput(context, runner)
+            bar.advance()
+    return points
+
+
+def _throughput(context: BenchContext, runner: Runner) -> list[BatchPoint]:
     import torch
 
-    config, stable = setting.config, setting.stable
-    lineup = {one.label: one for one in stable.lineup(setting.baseline, setting.subjects)}
-    for precision in config.precisions if config.precisions != ("fp32",) else ():
-        for subject in (setting.baseline, *setting.subjects):
-            one = stable.pytorch(subject, precision)
-            lineup.setdefault(one.label, one)
-    found: list[dict[str, Any]] = []
-    with progress("throughput by batch size", len(lineup)) as bar:
-        for name, one in lineup.items():
-            per_input_ms = 0.0
-            for size in sorted(set(config.grid)):
-                if per_input_ms * size > 1000 * GRID_RUN_S:
-                    break
-                batch = random_batch(size, config.length, setting.vocabulary, config.seed)
-                try:
-                    times = measure_in_turn({name: one.program(batch)}, GRID_ROUNDS)[name]
-                except torch.OutOfMemoryError:
-                    break
-                per_input_ms = float(np.median(times)) / size
-                found.append({
-                    "model": name, "batch_size": size, "length": config.length, "samples_ms": times,
-                    "per_s": 1000 / per_input_ms,
-                })  # fmt: skip
-            bar.advance()
-    return found
+    config, points, per_input_ms = context.config, list[BatchPoint](), 0.0
+    for size in sorted(set(config.grid)):
+        if per_input_ms * size > 1000 * GRID_RUN_S:
+            break
+        batch = random_batch(size, config.length, context.vocabulary, config.seed)
+        try:
+            samples = measure_in_turn({runner.label: runner.program(batch)}, GRID_ROUNDS)[runner.label]
+        except torch.OutOfMemoryError:
+            break
+        per_input_ms = float(np.median(samples)) / size
+        points.append(BatchPoint(
+            model=runner.label, batch_size=size, length=config.length, samples_ms=samples, per_s=1000 / per_input_ms
+        ))  # fmt: skip
+    return points

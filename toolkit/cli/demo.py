@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from toolkit.bench.server.process import serving
 from toolkit.bundle.format import Bundle
@@ -16,10 +16,11 @@ from toolkit.bundle.provenance import as_stored, run_or_reuse
 from toolkit.config import BenchConfig, DemoConfig, DistillConfig, ExportConfig, FinetuneConfig
 from toolkit.console import echo, show_table
 from toolkit.data import builtin
-from toolkit.errors import require_packages
+from toolkit.errors import ToolkitError, require_packages
 
 if TYPE_CHECKING:
     from toolkit.bench.bench import BenchReport
+    from toolkit.bench.results import Report
 
 TASK = "rotten-tomatoes"
 QUESTIONS = ("a warm , funny and engaging film", "the plot is a mess and the jokes fall flat")
@@ -73,6 +74,7 @@ def run_demo(config: DemoConfig) -> None:
         "torch", "transformers", "accelerate", "optimum", "onnxruntime", "matplotlib", "uvicorn", "fastapi",
         purpose="toolkit demo", extra="demo",
     )  # fmt: skip
+    from export.onnx_export import export_fp32
     from export.pipeline import run_export
     from toolkit.bench.bench import measure, require_claims
     from toolkit.distillation.distill import run_distill
@@ -83,7 +85,8 @@ def run_demo(config: DemoConfig) -> None:
     write_unlabelled(plan, config.seed)
     student = run_or_reuse("2/5 student", plan.distill, run_distill, parent=teacher)
     int8 = run_or_reuse("3/5 int8", plan.export, run_export, parent=student)
-    report = run_or_reuse("4/5 bench against BERT-base", plan.bench, measure, parent=int8, read=_stored_report)
+    measure_bench = partial(measure, export=export_fp32)
+    report = run_or_reuse("4/5 bench against BERT-base", plan.bench, measure_bench, parent=int8, read=_stored_report)
     echo("== 5/5 service")
     with serving(int8.path) as server:
         for text in QUESTIONS:
@@ -107,42 +110,43 @@ def write_unlabelled(plan: Plan, seed: int) -> None:
 def _stored_report(config: BenchConfig, int8: Bundle) -> BenchReport | None:
     """Read the report at `config.out` if it measured this bundle with these options."""
     from toolkit.bench.bench import BenchReport
+    from toolkit.bench.report.read import read_report
 
     out = Path(str(config.out))
     try:
-        content = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        report = read_report(out)
+    except ToolkitError:
         return None
-    same = content.get("options") == as_stored(config)
-    return BenchReport(content, out) if same and int8.digest in [m["digest"] for m in content["models"]] else None
+    same = report.options == as_stored(config) and int8.digest in [model.digest for model in report.models]
+    return BenchReport(report, out) if same else None
 
 
-def _summary(teacher: Bundle, student: Bundle, int8: Bundle, content: dict[str, Any]) -> None:
+def _summary(teacher: Bundle, student: Bundle, int8: Bundle, report: Report) -> None:
     """Show quality, size and speed of each bundle in one table. The speed is that of one real sentence."""
     from toolkit.bench.report.tables import claim_table
+    from toolkit.bench.results import Kind
     from toolkit.inference.predictor import open_predictor
     from toolkit.measurement.timing import measure_in_turn
 
     bundles = {"teacher, PyTorch": teacher, "student, PyTorch": student, "student, int8 ONNX": int8}
     programs = {name: partial(open_predictor(bundle.path).predict, QUESTIONS[:1]) for name, bundle in bundles.items()}
     times = {name: median(times_ms) for name, times_ms in measure_in_turn(programs, LATENCY_ROUNDS).items()}
-    base = next(model for model in content["models"] if model["baseline"])
+    base = report.baseline
     metric, first = teacher.task.metric, "teacher, PyTorch"
     rows = [
         (
             name, f"{100 * bundle.manifest['metrics'][metric]:.2f}",
             f"{100 * bundle.manifest['metrics'][metric] / teacher.manifest['metrics'][metric]:.1f} %",
-            f"{bundle.weight_bytes / 1e6:.1f}", f"{base['size_bytes'] / bundle.weight_bytes:.1f}x",
+            f"{bundle.weight_bytes / 1e6:.1f}", f"{base.size_bytes / bundle.weight_bytes:.1f}x",
             f"{times[name]:.2f}", f"{times[first] / times[name]:.1f}x",
         )
         for name, bundle in bundles.items()
     ]  # fmt: skip
     columns = (metric, "of teacher", "MB", "smaller than BERT-base", "ms a sentence", "faster than teacher")
     show_table(f"{TASK}, {len(QUESTIONS[0].split())}-word sentence", ("model", *columns), rows)
-    claims = claim_table(content)
+    claims = claim_table(report)
     show_table(claims.title, claims.columns, claims.rows)
-    for comparison in content["comparisons"]:
-        if comparison["kind"] == "total":
-            sides = f"{comparison['b']['label']} against {comparison['a']['label']}, batch {comparison['batch_size']}"
-            interval = f"[{comparison['low']:.1f}, {comparison['high']:.1f}]"
-            echo(f"total, {sides}: {comparison['ratio']:.1f}x {interval}")
+    for comparison in report.comparisons:
+        if comparison.kind == Kind.TOTAL:
+            sides = f"{comparison.b.label} against {comparison.a.label}, batch {comparison.batch_size}"
+            echo(f"total, {sides}: {comparison.ratio:.1f}x [{comparison.low:.1f}, {comparison.high:.1f}]")

@@ -149,11 +149,12 @@ def bench(options: config.BenchConfig) -> None:
     The exit code is 1 when a claim is not met.
     """
     require_packages(
-        "torch", "transformers", "onnx", "onnxruntime", "matplotlib", purpose="toolkit bench", extra="bench"
+        "torch", "transformers", "optimum", "onnx", "onnxruntime", "matplotlib", purpose="toolkit bench", extra="bench"
     )
+    from export.onnx_export import export_fp32
     from toolkit.bench.bench import run_bench
 
-    run_bench(options)
+    run_bench(options, export_fp32)
 
 
 @command()

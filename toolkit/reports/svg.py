@@ -1,4 +1,4 @@
-"""The plots of every report: one matplotlib style, inline SVG that takes its colours from the page."""
+"""Plots of all reports: a matplotlib style, and inline SVG that takes its colours from the page."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _STYLE = {
 
 
 def svg(name: str, draw: Callable[[Any], None], *, height: float) -> str:
-    """Draw on fresh axes; the SVG element alone, its ids made unique and its colours turned into CSS variables.
+    """Draw on fresh axes; return the SVG element alone, with unique ids, its colours as CSS variables.
 
     Args:
         name: unique in the page.
-        draw: gets the axes.
+        draw: draws on the axes that it is given.
         height: in inches; the width is 8.2.
     """
     from matplotlib import rc_context
@@ -51,10 +51,10 @@ def svg(name: str, draw: Callable[[Any], None], *, height: float) -> str:
 
 
 def series(i: int) -> str:
-    """The colour of the i-th of several things in one plot."""
+    """Return the colour of the i-th series of a plot."""
     return SERIES[i % len(SERIES)]
 
 
 def legend(axes: Any, **style: float) -> None:
-    """Above the axes, where it hides nothing."""
+    """Place the legend above the axes, where it hides nothing."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3, **style)

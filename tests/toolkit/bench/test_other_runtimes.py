@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from toolkit.bench.other_runtimes import CompiledTorchRuntime, CTranslate2Runtime, OpenVinoRuntime, check_peer
+from toolkit.bench.random_models import Exporter
+from toolkit.bench.results import Kind
 from toolkit.data.tokenization import Batch
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime
@@ -70,7 +72,7 @@ def test_torch_compile_gives_the_models_logits(tiny_student: Path, reference: Ru
 
 @pytest.mark.slow
 def test_the_bench_times_the_peers(
-    tmp_path: Path, tiny_onnx: Path, tiny_bert: Callable[..., Any], save_model: Callable[..., Path]
+    tmp_path: Path, tiny_onnx: Path, tiny_bert: Callable[..., Any], save_model: Callable[..., Path], exporter: Exporter
 ) -> None:
     from toolkit.bench.bench import measure
     from toolkit.config import BenchConfig
@@ -80,11 +82,11 @@ def test_the_bench_times_the_peers(
         bundles=(str(tiny_onnx),), baseline=str(baseline), out=str(tmp_path / "out"), batch_sizes=(1,), length=16,
         max_pairs=5, threads=1, scenarios="", grid=(1,), peers=True,
     )  # fmt: skip
-    rows = [one for one in measure(config).content["comparisons"] if one["kind"] == "peer"]
-    found = {(one["a"]["runtime"], one["a"]["precision"]) for one in rows}
-    assert found >= {(name, precision) for name in ("CTranslate2", "OpenVINO") for precision in ("fp32", "int8")}
-    assert (("torch.compile", "fp32") in found) == (shutil.which("g++") is not None)
-    assert {one["b"]["runtime"] for one in rows} == {"onnxruntime"}
+    peers = [entry for entry in measure(config, exporter).content.comparisons if entry.kind == Kind.PEER]
+    timed = {(entry.a.runtime, entry.a.precision) for entry in peers}
+    assert timed >= {(name, precision) for name in ("CTranslate2", "OpenVINO") for precision in ("fp32", "int8")}
+    assert (("torch.compile", "fp32") in timed) == (shutil.which("g++") is not None)
+    assert {entry.b.runtime for entry in peers} == {"onnxruntime"}
 
 
 def test_another_model_is_refused(reference: Runtime, tiny_onnx: Path, tiny_bert: Callable[..., Any]) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bench import facts, report
+from toolkit.bench.report.write import report_json
 from toolkit.bundle.format import open_bundle
 from toolkit.cli.demo import Plan, _stored_report
 from toolkit.config import BenchConfig, DemoConfig, ExportConfig
@@ -29,13 +31,14 @@ def test_each_step_reads_what_the_one_before_wrote() -> None:
 def test_a_report_is_reused_only_for_its_own_bundle_and_options(tiny_onnx: Path, tmp_path: Path) -> None:
     bundle, config = open_bundle(tiny_onnx), BenchConfig((str(tiny_onnx),), out=str(tmp_path))
     assert _stored_report(config, bundle) is None, "there is none"
-    content = {"options": config.to_dict(), "models": [{"digest": "another"}, {"digest": bundle.digest}]}
-    (tmp_path / "report.json").write_text(json.dumps(content))
-    report = _stored_report(config, bundle)
-    assert report is not None
-    assert (report.out, report.content["models"]) == (tmp_path, content["models"])
+    models = [facts("another", "tinybert4", digest="another"), facts("own", "tinybert4", digest=bundle.digest)]
+    written = replace(report(), options=config.to_dict(), models=models)
+    (tmp_path / "report.json").write_text(json.dumps(report_json(written)))
+    stored = _stored_report(config, bundle)
+    assert stored is not None
+    assert (stored.out, stored.content.models) == (tmp_path, models)
     assert _stored_report(replace(config, max_pairs=7), bundle) is None
-    (tmp_path / "report.json").write_text(json.dumps({**content, "models": [{"digest": "another"}]}))
+    (tmp_path / "report.json").write_text(json.dumps(report_json(replace(written, models=models[:1]))))
     assert _stored_report(config, bundle) is None
     (tmp_path / "report.json").write_text("{")
     assert _stored_report(config, bundle) is None

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.bench import CONFIG
 from tests.support.problems import only_problem
 from toolkit.config import BenchConfig
 
@@ -49,3 +50,12 @@ def test_the_device_decides_precisions_and_grid() -> None:
 def test_the_paper_s_preset_fixes_batch_and_length() -> None:
     config = replace(BENCH, preset="paper").on("cpu")
     assert (config.batch_sizes, config.length) == ((128,), 128)
+
+
+def test_what_depends_on_the_device() -> None:
+    paper = BenchConfig(bundles=("a",), preset="paper")
+    on_gpu, on_cpu = paper.on("cuda"), CONFIG.on("cpu")
+    assert (on_gpu.batch_sizes, on_gpu.length) == ((128,), 128)
+    assert on_gpu.precisions == ("fp32", "bf16", "fp16")
+    assert (min(on_gpu.grid), max(on_gpu.grid)) == (1, 256)
+    assert (on_cpu.batch_sizes, on_cpu.length, on_cpu.precisions, on_cpu.grid) == ((1,), 16, ("fp32",), (4, 1))

@@ -1,28 +1,29 @@
-"""The report's plots as inline SVG that takes its colours from the page, so that they follow light and dark."""
+"""The plots of a report as inline SVG that takes its colours from the page, so that they follow light and dark."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from toolkit.bench.report.tables import milliseconds
+from toolkit.bench.report.tables import ScorePoint, milliseconds
+from toolkit.bench.results import BatchPoint, Claim, LengthPoint, ModelFacts
 from toolkit.bundle.weights import PARTS
 from toolkit.reports.svg import MARKERS, MUTED, PAPER, legend, series, svg
 
 LABEL = 36  # characters that fit beside a plot
 
 
-def latency_by_length(rows: Sequence[dict[str, Any]]) -> str:
-    """Median latency in ms over tokens, a line for each model, the baseline's first; both axes logarithmic."""
+def latency_by_length(points: Sequence[LengthPoint]) -> str:
+    """Plot median latency in ms over tokens, a line for each model, the baseline's first; both axes logarithmic."""
 
     def draw(axes: Any) -> None:
-        """A line for each model with its last latency in words."""
-        for i, name in enumerate(dict.fromkeys(row["model"] for row in rows)):
-            points = sorted((row for row in rows if row["model"] == name), key=lambda row: row["length"])
-            x, y = [one["length"] for one in points], [one["median_ms"] for one in points]
+        """Draw a line for each model with its last latency in words."""
+        for i, name in enumerate(dict.fromkeys(point.model for point in points)):
+            line = sorted((point.length, point.median_ms) for point in points if point.model == name)
+            x, y = zip(*line, strict=True)
             axes.plot(x, y, color=series(i), marker=MARKERS[i % len(MARKERS)], linewidth=2, label=_short(name))
             axes.annotate(f"{milliseconds(y[-1])} ms", (x[-1], y[-1]), xytext=(7, -4), textcoords="offset points")
-        lengths = sorted({row["length"] for row in rows})
+        lengths = sorted({point.length for point in points})
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks(lengths, [str(length) for length in lengths])
@@ -36,17 +37,17 @@ def latency_by_length(rows: Sequence[dict[str, Any]]) -> str:
     return svg("length", draw, height=4.4)
 
 
-def sizes(models: Sequence[dict[str, Any]]) -> str:
-    """Megabytes of each model's weights, a bar each, largest on top."""
+def sizes(models: Sequence[ModelFacts]) -> str:
+    """Plot megabytes of each model's weights, a bar each, largest on top."""
 
     def draw(axes: Any) -> None:
-        """A bar for each model, the baseline's in its own colour."""
-        ordered = sorted(models, key=lambda model: model["size_bytes"])
-        names = [f"{_short(model['name'])}\n{model['precision']}" for model in ordered]
-        megabytes = [model["size_bytes"] / 1e6 for model in ordered]
-        colours = [series(0) if model["baseline"] else series(1) for model in ordered]
+        """Draw a bar for each model, the baseline's in its own colour."""
+        ordered = sorted(models, key=lambda model: model.size_bytes)
+        names = [f"{_short(model.name)}\n{model.precision}" for model in ordered]
+        megabytes = [model.size_bytes / 1e6 for model in ordered]
+        colours = [series(0) if model.baseline else series(1) for model in ordered]
         bars = axes.barh(range(len(names)), megabytes, color=colours, height=0.62)
-        axes.bar_label(bars, [f"{one:.3g} MB" for one in megabytes], padding=6)
+        axes.bar_label(bars, [f"{size:.3g} MB" for size in megabytes], padding=6)
         axes.set_yticks(range(len(names)), names)
         axes.margins(x=0.16)
         axes.grid(axis="y", visible=False)
@@ -56,31 +57,29 @@ def sizes(models: Sequence[dict[str, Any]]) -> str:
     return svg("sizes", draw, height=1.3 + 0.7 * len(models))
 
 
-def score_by_latency(
-    points: Sequence[dict[str, Any]], best: Sequence[dict[str, Any]], baseline_ms: float, metric: str
-) -> str:
-    """Dev score over latency at batch 1 with the frontier; the baseline's latency is a line where it has no score.
+def score_by_latency(points: Sequence[ScorePoint], best: Sequence[ScorePoint], baseline_ms: float, metric: str) -> str:
+    """Plot dev score over latency at batch 1 with the frontier; a line stands at the baseline's latency.
 
     Args:
-        points: label, median_ms and score of each model.
-        best: those of them that no other beats in both.
-        baseline_ms: its latency.
-        metric: what the score is.
+        points: of each model.
+        best: the points on the frontier.
+        baseline_ms: the baseline's latency.
+        metric: the name of the score.
     """
 
     def draw(axes: Any) -> None:
-        """A point for each model, its words on the side where there is room; a line along the frontier."""
-        latencies = [*(one["median_ms"] for one in points), baseline_ms]
+        """Draw a point for each model, its words on the side with room, and a line along the frontier."""
+        latencies = [*(point.median_ms for point in points), baseline_ms]
         low, high = min(latencies) / 1.6, max(latencies) * 2
         for i, point in enumerate(points):
-            left = point["median_ms"] ** 2 > low * high  # in the right half: the words stand on its left
-            axes.scatter(point["median_ms"], point["score"], s=90, color=series(i + 1), marker=MARKERS[i % 6])
+            left = point.median_ms**2 > low * high  # in the right half: the words stand on its left
+            axes.scatter(point.median_ms, point.score, s=90, color=series(i + 1), marker=MARKERS[i % 6])
             axes.annotate(
-                f"{_short(point['label'])}\n{point['score']:.3f} in {milliseconds(point['median_ms'])} ms",
-                (point["median_ms"], point["score"]), xytext=(-11 if left else 11, 3), textcoords="offset points",
+                f"{_short(point.label)}\n{point.score:.3f} in {milliseconds(point.median_ms)} ms",
+                (point.median_ms, point.score), xytext=(-11 if left else 11, 3), textcoords="offset points",
                 va="bottom", ha="right" if left else "left",
             )  # fmt: skip
-        line = [one["median_ms"] for one in best], [one["score"] for one in best]
+        line = [point.median_ms for point in best], [point.score for point in best]
         axes.step(*line, where="post", color=MUTED, linewidth=1.2, linestyle=":")
         axes.set_xscale("log")
         axes.set_xlim(low, high)
@@ -91,31 +90,31 @@ def score_by_latency(
             xytext=(8, 0), textcoords="offset points",
         )  # fmt: skip
         axes.margins(y=0.5)
-        if len({point["score"] for point in points}) == 1:
-            axes.set_ylim(points[0]["score"] - 0.05, points[0]["score"] + 0.05)
+        if len({point.score for point in points}) == 1:
+            axes.set_ylim(points[0].score - 0.05, points[0].score + 0.05)
         axes.set_xlabel("median latency at batch 1, ms")
         axes.set_ylabel(metric.replace("_", " "))
 
     return svg("score", draw, height=3.8)
 
 
-def ratios(claims: Sequence[dict[str, Any]]) -> str:
-    """Each claim's ratio with its interval, and the line that it has to stay at or above."""
+def ratios(claims: Sequence[Claim]) -> str:
+    """Plot each claim's ratio with its interval, and the line that it has to stay at or above."""
 
     def draw(axes: Any) -> None:
-        """A row for each claim: point, interval, and the claim as a dashed line through the row."""
-        for i, one in enumerate(claims):
-            middle = one["measured"]
-            reach = [[middle - one["low"]], [one["high"] - middle]]
+        """Draw a row for each claim: point, interval, and the claim as a dashed line through the row."""
+        for i, claim in enumerate(claims):
+            middle = claim.measured
+            reach = [[middle - claim.low], [claim.high - middle]]
             axes.errorbar(middle, i, xerr=reach, fmt=MARKERS[0], color=series(1), capsize=5, linewidth=2, markersize=8)
-            axes.vlines(one["required"], i - 0.4, i + 0.4, color=series(2), linewidth=2, linestyle="--")
-            words = f"{middle:.2f}x of {one['required']:g}x, {one['verdict']}"
-            right = max(one["high"], one["required"])
+            axes.vlines(claim.required, i - 0.4, i + 0.4, color=series(2), linewidth=2, linestyle="--")
+            words = f"{middle:.2f}x of {claim.required:g}x, {claim.verdict}"
+            right = max(claim.high, claim.required)
             axes.annotate(words, (right, i), xytext=(10, 0), textcoords="offset points", va="center")
-        axes.set_yticks(range(len(claims)), [one["claim"].replace(", ", ",\n", 1) for one in claims])
+        axes.set_yticks(range(len(claims)), [claim.claim.replace(", ", ",\n", 1) for claim in claims])
         axes.set_ylim(len(claims) - 0.4, -0.7)
         axes.set_xscale("log")
-        edges = [edge for one in claims for edge in (one["low"], one["high"], one["required"])]
+        edges = [edge for claim in claims for edge in (claim.low, claim.high, claim.required)]
         axes.set_xlim(min(edges) / 1.3, max(edges) * (max(edges) / min(edges)) ** 0.5 * 1.3)  # room for the words
         _plain_log(axes.xaxis)
         axes.grid(axis="y", visible=False)
@@ -125,17 +124,17 @@ def ratios(claims: Sequence[dict[str, Any]]) -> str:
     return svg("ratios", draw, height=1.0 + 0.75 * len(claims))
 
 
-def throughput_by_batch(rows: Sequence[dict[str, Any]]) -> str:
-    """Inputs a second over batch size, a line for each model; both axes logarithmic."""
+def throughput_by_batch(points: Sequence[BatchPoint]) -> str:
+    """Plot inputs a second over batch size, a line for each model; both axes logarithmic."""
 
     def draw(axes: Any) -> None:
-        """A line for each model with its last throughput in words."""
-        for i, name in enumerate(dict.fromkeys(row["model"] for row in rows)):
-            points = sorted((row for row in rows if row["model"] == name), key=lambda row: row["batch_size"])
-            x, y = [one["batch_size"] for one in points], [one["per_s"] for one in points]
+        """Draw a line for each model with its last throughput in words."""
+        for i, name in enumerate(dict.fromkeys(point.model for point in points)):
+            line = sorted((point.batch_size, point.per_s) for point in points if point.model == name)
+            x, y = zip(*line, strict=True)
             axes.plot(x, y, color=series(i), marker=MARKERS[i % len(MARKERS)], linewidth=2, label=_short(name))
             axes.annotate(f"{milliseconds(y[-1])}/s", (x[-1], y[-1]), xytext=(7, -4), textcoords="offset points")
-        sizes = sorted({row["batch_size"] for row in rows})
+        sizes = sorted({point.batch_size for point in points})
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks(sizes, [str(size) for size in sizes])
@@ -149,23 +148,23 @@ def throughput_by_batch(rows: Sequence[dict[str, Any]]) -> str:
     return svg("throughput", draw, height=4.4)
 
 
-def parts(models: Sequence[dict[str, Any]]) -> str:
-    """What share of each model's bytes is embeddings, attention, feed-forward and head; a stacked bar each."""
+def parts(models: Sequence[ModelFacts]) -> str:
+    """Plot the share of embeddings, attention, feed-forward and head in each model's bytes; a stacked bar each."""
 
     def draw(axes: Any) -> None:
-        """A bar for each model, its parts in one order and one colour; what is below a twentieth has no words."""
-        ordered = sorted(models, key=lambda model: model["size_bytes"])
-        names = [f"{_short(model['name'])}\n{model['precision']}" for model in ordered]
+        """Draw a bar for each model, its parts in one order and colour; parts below 8 % have no words."""
+        ordered = sorted(models, key=lambda model: model.size_bytes)
+        names = [f"{_short(model.name)}\n{model.precision}" for model in ordered]
         left = [0.0] * len(ordered)
         for i, part in enumerate(PARTS):
-            share = [model["part_bytes"][part] / sum(model["part_bytes"].values()) for model in ordered]
-            bars = axes.barh(range(len(names)), share, left=left, color=series(i + 1), height=0.62, label=part)
+            shares = [model.part_bytes[part] / sum(model.part_bytes.values()) for model in ordered]
+            bars = axes.barh(range(len(names)), shares, left=left, color=series(i + 1), height=0.62, label=part)
             words = [
-                f"{model['part_bytes'][part] / 1e6:.3g} MB" if one >= 0.08 else ""
-                for model, one in zip(ordered, share, strict=True)
+                f"{model.part_bytes[part] / 1e6:.3g} MB" if fraction >= 0.08 else ""
+                for model, fraction in zip(ordered, shares, strict=True)
             ]
             axes.bar_label(bars, words, label_type="center", color=PAPER)
-            left = [a + b for a, b in zip(left, share, strict=True)]
+            left = [a + b for a, b in zip(left, shares, strict=True)]
         axes.set_yticks(range(len(names)), names)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
@@ -177,12 +176,12 @@ def parts(models: Sequence[dict[str, Any]]) -> str:
 
 
 def _short(name: str) -> str:
-    """The end of a long name: of a path, what tells it from its siblings."""
+    """Cut a long name to its end, which tells a path from its siblings."""
     return name if len(name) <= LABEL else f"…{name[1 - LABEL :]}"
 
 
 def _plain_log(axis: Any) -> None:
-    """20, 50, 100 along a logarithmic axis, not powers of ten."""
+    """Label a logarithmic axis with 20, 50, 100, not powers of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))

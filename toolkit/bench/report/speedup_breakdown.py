@@ -1,4 +1,4 @@
-"""Where the gain over PyTorch fp32 BERT-base comes from: distillation, ONNX, int8, batching by length, each apart.
+"""The gain over BERT-base in fp32 PyTorch by step: distillation, ONNX, int8, batching by length, each apart.
 
 Each step is measured against the one before it, so that their product is the whole; for speed at a fixed batch size
 and length the total is measured directly beside it.
@@ -6,23 +6,24 @@ and length the total is measured directly beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from toolkit.bench.results import Comparison, Kind, ModelFacts, Report
 from toolkit.measurement.statistics import Ratio, product_ratio
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a chain, or the product of several.
+    """A step of a breakdown, or the product of several.
 
     Attributes:
-        name: what was done.
-        result: what stands after it, and in what runtime.
-        size_bytes: of that; None for a product.
-        smaller: than the step before.
-        faster: the same of speed.
+        name: of the step.
+        result: the model and runtime after it.
+        size_bytes: of the model after it; None for a product.
+        smaller: times smaller than the step before.
+        faster: times faster than the step before.
         score: the task's metric on its dev set, where it was measured.
     """
 
@@ -34,60 +35,48 @@ class Step:
     score: float | None
 
 
-def speedup_breakdown(content: dict[str, Any]) -> list[tuple[str, list[Step]]]:
-    """For each bundle and batch size: the steps, their product, and the total that was measured directly."""
-    baseline = next(one for one in content["models"] if one["baseline"])
-    measured = [one for one in content["models"] if not one["baseline"]]
-    sizes = sorted({one["batch_size"] for one in content["comparisons"] if one["kind"] == "total"})
-    found = {
-        f"{model['name']}, batch {size}": _chain(content["comparisons"], baseline, model, size)
-        for model in measured for size in sizes
+def speedup_breakdown(report: Report) -> list[tuple[str, list[Step]]]:
+    """List for each bundle and batch size the steps, their product, and the total that was measured directly."""
+    sizes = sorted({comparison.batch_size for comparison in report.comparisons if comparison.kind == Kind.TOTAL})
+    breakdowns = {
+        f"{model.name}, batch {size}": _steps(report.comparisons, report.baseline, model, size)
+        for model in report.measured_models for size in sizes
     }  # fmt: skip
-    return [(name, steps) for name, steps in found.items() if steps]
+    return [(name, steps) for name, steps in breakdowns.items() if steps]
 
 
-def _chain(
-    comparisons: Sequence[dict[str, Any]], baseline: dict[str, Any], model: dict[str, Any], batch_size: int
-) -> list[Step]:
-    def pick(kind: str, b: str, size: int | None = batch_size) -> dict[str, Any] | None:
-        return next(
-            (
-                one for one in comparisons
-                if one["kind"] == kind and one["b"]["model"] == b and (size is None or one["batch_size"] == size)
-            ),
-            None,
+def _steps(comparisons: Sequence[Comparison], baseline: ModelFacts, model: ModelFacts, batch_size: int) -> list[Step]:
+    def pick(kind: str, b: str, size: int | None = batch_size) -> Comparison | None:
+        matching = (
+            comparison for comparison in comparisons
+            if comparison.kind == kind and comparison.b.model == b and size in (None, comparison.batch_size)
         )  # fmt: skip
+        return next(matching, None)
 
-    architecture, name, precision = model["architecture"], model["name"], model["precision"]
     # PyTorch's weights are four bytes a parameter
-    start, student = 4 * baseline["parameters"], 4 * model["parameters"]
-    onnx, given = model["fp32_onnx_bytes"], model["size_bytes"]
+    start, student = 4 * baseline.parameters, 4 * model.parameters
+    onnx, bundle = model.fp32_onnx_bytes, model.size_bytes
     planned = [
-        ("distillation", pick("distillation, PyTorch", architecture), start, student),
-        ("ONNX", pick("onnx", architecture), student, onnx),
-        (precision, pick(precision, name), onnx, given),
-        ("batching by length", pick("batching", name, None), given, given),
+        ("distillation", pick(Kind.DISTILLATION_PYTORCH, model.architecture), start, student),
+        ("ONNX", pick(Kind.ONNX, model.architecture), student, onnx),
+        (model.precision, pick(model.precision, model.name), onnx, bundle),
+        ("batching by length", pick(Kind.BATCHING, model.name, None), bundle, bundle),
     ]
     steps = [
-        Step(title, one["b"]["label"], after, before / after, _ratio(one), one["b"]["score"])
-        for title, one, before, after in planned if one
+        Step(name, comparison.b.label, after, before / after, comparison.paired(), comparison.b.score)
+        for name, comparison, before, after in planned if comparison
     ]  # fmt: skip
     if not steps or steps[0].name != "distillation":
         return []
-    batching = [step for step in steps if step.name == "batching by length"]
-    fixed = steps[: len(steps) - len(batching)]
-    found = [*steps, _product("product at a fixed length", fixed)]
-    if total := pick("total", name):
-        found.append(Step("measured directly", total["b"]["label"], None, start / given, _ratio(total), None))
-    return [*found, _product("product with batching", steps)] if batching else found
+    fixed = [step for step in steps if step.name != "batching by length"]
+    products = [_product("product at a fixed length", fixed)]
+    if total := pick(Kind.TOTAL, model.name):
+        products.append(Step("measured directly", total.b.label, None, start / bundle, total.paired(), None))
+    if len(fixed) < len(steps):
+        products.append(_product("product with batching", steps))
+    return [*steps, *products]
 
 
 def _product(name: str, steps: Sequence[Step]) -> Step:
-    smaller = 1.0
-    for step in steps:
-        smaller *= step.smaller
+    smaller = math.prod(step.smaller for step in steps)
     return Step(name, "", None, smaller, product_ratio([step.faster for step in steps]), steps[-1].score)
-
-
-def _ratio(one: dict[str, Any]) -> Ratio:
-    return Ratio(one["ratio"], one["low"], one["high"], one["pairs"])

@@ -1,4 +1,4 @@
-"""MLPerf's server scenario: requests arrive at random over HTTP, and the tail of their latencies is what counts.
+"""MLPerf's server scenario: requests arrive at random over HTTP, and the tail of their latencies counts.
 
 Arrivals are Poisson: gaps drawn from an exponential distribution, whatever the server does meanwhile. A latency counts
 from the moment a request was due, not from when it could be sent, so that a server that falls behind is not forgiven
@@ -12,11 +12,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from toolkit.bench.server.http_client import Address, Connection, post
+from toolkit.bench.results import LoadResult
+from toolkit.bench.server.http_client import Address, Connection
 from toolkit.measurement.statistics import percentile
 
 TRIAL_S = 3.0
@@ -28,74 +28,71 @@ MAX_RATE = 2.0**14
 
 @dataclass(frozen=True)
 class LoadTrial:
-    """What came of requests at one rate.
+    """Answers to requests at one rate.
 
     Attributes:
         rate: requests a second that were due on average.
         latencies_ms: of every request that was answered with 200.
-        refused: how many were not.
+        refused: number of the other requests.
     """
 
     rate: float
     latencies_ms: list[float]
     refused: int
 
-    def quantile(self, share: float) -> float | None:
-        """A percentile in ms; None where too few were answered."""
-        return percentile(self.latencies_ms, share) if self.latencies_ms else None
+    def quantile(self, fraction: float) -> float | None:
+        """Return a percentile in ms; None where too few requests were answered."""
+        return percentile(self.latencies_ms, fraction) if self.latencies_ms else None
 
     def within(self, bound_ms: float) -> bool:
-        """Whether all were answered, and 99 % of them within the bound."""
+        """Tell whether all requests were answered, and 99 % of them within the bound."""
         p99 = self.quantile(0.99)
         return not self.refused and p99 is not None and p99 <= bound_ms
 
-    def to_dict(self) -> dict[str, Any]:
-        """Rate, percentiles, refusals and raw samples."""
-        shares = {f"p{round(100 * share)}_ms": self.quantile(share) for share in (0.5, 0.9, 0.99)}
-        counts = {"rate": self.rate, "requests": len(self.latencies_ms) + self.refused, "refused": self.refused}
-        return {**counts, **shares, "samples_ms": self.latencies_ms}
+    def result(self) -> LoadResult:
+        """Work out the percentiles."""
+        return LoadResult(
+            rate=self.rate, requests=len(self.latencies_ms) + self.refused, refused=self.refused,
+            p50_ms=self.quantile(0.5), p90_ms=self.quantile(0.9), p99_ms=self.quantile(0.99),
+            samples_ms=self.latencies_ms,
+        )  # fmt: skip
 
 
-def server_scenario(
-    address: Address, bodies: Sequence[dict[str, Any]], rate: float, bound_ms: float, seed: int
-) -> dict[str, Any]:
-    """Latencies at one rate, and the highest rate that keeps its p99 within a bound.
+def measure_load(
+    address: Address, requests: Sequence[bytes], rate: float, bound_ms: float, seed: int
+) -> tuple[LoadTrial, float | None, list[LoadTrial]]:
+    """Measure latencies at one rate, and find the highest rate that keeps its p99 within a bound; return all trials.
 
     Args:
         address: of a running server.
-        bodies: /predict requests, sent in turn.
+        requests: as bytes, sent in turn.
         rate: requests a second of the first trial.
-        bound_ms: that the p99 has to keep.
+        bound_ms: bound of the p99.
         seed: of the arrivals.
     """
-    requests = [post(body) for body in bodies]
 
     def trial(at: float) -> LoadTrial:
         return run_poisson_load(address, requests, at, seed)
 
     trial(rate)  # warm-up
     first = trial(rate)
-    highest, tried = highest_rate(trial, first, bound_ms)
-    return {
-        **first.to_dict(), "bound_ms": bound_ms, "highest_rate": highest,
-        "trials": [one.to_dict() for one in tried],
-    }  # fmt: skip
+    return first, *highest_rate(trial, first, bound_ms)
 
 
 def highest_rate(
     trial: Callable[[float], LoadTrial], first: LoadTrial, bound_ms: float, *,
     budget_s: float = SEARCH_S, clock: Callable[[], float] = time.monotonic,
 ) -> tuple[float | None, list[LoadTrial]]:  # fmt: skip
-    """Bisection for the highest rate whose p99 keeps the bound, to within RESOLUTION; and all trials.
+    """Search by bisection for the highest rate whose p99 keeps the bound, to within RESOLUTION; return all trials too.
 
     From the first trial's rate it doubles or halves until one rate holds and one does not, then takes geometric means.
-    A rate that failed is tried once more: one hiccup of the machine is not the server's limit. None: not even one
-    request a second keeps the bound, or time was up before any did.
+    A rate that failed is tried once more: a hiccup of the machine is not the server's limit. The rate is None where not
+    even one request a second keeps the bound, or time was up before any did.
 
     Args:
         trial: measures at a rate.
         first: a trial that was made already.
-        bound_ms: that the p99 has to keep.
+        bound_ms: bound of the p99.
         budget_s: no trial begins after this many seconds.
         clock: tells seconds.
     """

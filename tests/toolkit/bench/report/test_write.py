@@ -1,45 +1,22 @@
-"""The reports, and the page in a real browser."""
+"""The files of a report, and the page in a real browser."""
 
 from __future__ import annotations
 
-import copy
-import json
 import re
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.support.browser import BROWSERS_OWN, SCREENSHOTS, Outline, recording_proxy, run_browser
-from toolkit.bench.bench import measure
-from toolkit.bench.report import plots
-from toolkit.bench.report.tables import frontier
-from toolkit.bench.report.write import markdown, page, write_report
-from toolkit.config import BenchConfig
+from toolkit.bench.report.read import read_report
+from toolkit.bench.report.write import markdown, page, report_json, write_report
+from toolkit.bench.results import Kind, Report
 from toolkit.errors import ToolkitError
 
 
-@pytest.fixture(scope="module")
-def content(
-    tmp_path_factory: pytest.TempPathFactory, tiny_student: Path, tiny_bert: Callable[..., Any],
-    save_model: Callable[..., Path], data_dir: Path,
-) -> dict[str, Any]:  # fmt: skip
-    """A real report on tiny models, given a score and a name that HTML and Markdown must escape."""
-    folder = tmp_path_factory.mktemp("report")
-    baseline = save_model(tiny_bert(hidden_size=48), folder / "baseline")
-    config = BenchConfig(
-        bundles=(str(tiny_student),), baseline=str(baseline), out=str(folder / "out"), batch_sizes=(1,), length=32,
-        max_pairs=5, threads=1, size_claim=1.0, speed_claim=1e6, data=str(data_dir), queries=8, grid=(1, 2),
-    )  # fmt: skip
-    text = json.dumps(measure(config).content).replace(str(tiny_student), "<b>a|b</b>&")
-    found: dict[str, Any] = json.loads(text)
-    found["models"][1] |= {"score": 0.8125, "fp32_score": 0.8125, "teacher_score": 0.875, "metric": "accuracy"}
-    return found
-
-
-def test_the_page_is_well_formed_accessible_and_escaped(content: dict[str, Any]) -> None:
+def test_the_page_is_well_formed_accessible_and_escaped(content: Report) -> None:
     html = page(content)
     outline = Outline()
     outline.feed(html)
@@ -50,67 +27,55 @@ def test_the_page_is_well_formed_accessible_and_escaped(content: dict[str, Any])
     assert len(ids) == len(set(ids)) > 0
     figures = [attributes for tag, attributes in outline.seen if tag == "figure"]
     assert len(figures) == 6
-    assert all(one["role"] == "img" and one["aria-label"] for one in figures)
+    assert all(figure["role"] == "img" and figure["aria-label"] for figure in figures)
     headers = [attributes for tag, attributes in outline.seen if tag == "th"]
-    assert {one["scope"] for one in headers} == {"col", "row"}
+    assert {header["scope"] for header in headers} == {"col", "row"}
     assert re.search(r'<td class="fail">FAIL</td>', html)
     assert re.search(r'<td class="pass">PASS</td>', html)
 
 
-def test_plots_take_their_colours_from_the_page(content: dict[str, Any]) -> None:
-    svg = plots.sizes(content["models"])
-    assert "var(--ink)" in svg
-    assert "var(--series-2)" in svg
-    defined = set(re.findall(r"(--[\w-]+):", page(content)))
-    assert set(re.findall(r"var\((--[\w-]+)\)", page(content))) <= defined
-    # no colour of matplotlib's own is left that a dark page would swallow
-    assert not re.findall(r"(?:fill|stroke): #(?!ffffff)[0-9a-f]{6}", page(content))
-
-
-def test_markdown_tables_hold_every_verdict_and_speed(content: dict[str, Any]) -> None:
+def test_markdown_tables_hold_every_verdict_and_speed(content: Report) -> None:
     text = markdown(content)
-    for one in content["claims"]:
-        assert f"{one['measured']:.2f}x" in text
+    for claim in content.claims:
+        assert f"{claim.measured:.2f}x" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert all(re.sub(r"\\\|", "", row).count("|") == re.sub(r"\\\|", "", row).count(" |") + 1 for row in rows)
     assert "accuracy 0.8125 (92.9% of teacher)" in text
-    assert all(one["verdict"] in text for one in content["claims"])
+    assert all(claim.verdict in text for claim in content.claims)
 
 
-def test_a_busy_machine_is_told_of(content: dict[str, Any]) -> None:
+def test_a_busy_machine_is_told_of(content: Report) -> None:
     def texts(share: float | None) -> str:
-        changed = content | {"environment": content["environment"] | {"others_share": share}}
+        changed = replace(content, environment={**content.environment, "others_share": share})
         return markdown(changed) + page(changed)
 
     assert texts(0.4).count("Other programs used 40% of all cores") == 2
     assert "Other programs used" not in texts(0.05) + texts(None)
 
 
-def test_a_program_that_never_settled_is_told_of(content: dict[str, Any]) -> None:
-    changed = copy.deepcopy(content)
-    for one in (*changed["comparisons"], *changed["scenarios"]):
-        one["steady"] = True
-    assert "Still getting faster" not in markdown(changed)
-    next(one for one in changed["comparisons"] if one["kind"] == "onnx")["steady"] = False
-    assert "warm-up ran out of time: ONNX over PyTorch." in markdown(changed)
+def test_a_program_that_never_settled_is_told_of(content: Report) -> None:
+    steady = replace(
+        content, comparisons=[replace(comparison, steady=True) for comparison in content.comparisons],
+        scenarios=[replace(scenario, steady=True) for scenario in content.scenarios],  # type: ignore[call-arg]
+    )  # fmt: skip
+    assert "Still getting faster" not in markdown(steady)
+    comparisons = [replace(entry, steady=entry.kind != Kind.ONNX) for entry in steady.comparisons]
+    assert "warm-up ran out of time: ONNX over PyTorch." in markdown(replace(steady, comparisons=comparisons))
 
 
-def test_the_frontier_is_what_nothing_else_beats() -> None:
-    points = [
-        {"label": name, "median_ms": ms, "score": score}
-        for name, ms, score in (("slow", 9.0, 0.80), ("best", 5.0, 0.90), ("fast", 1.0, 0.70), ("beaten", 2.0, 0.60))
-    ]
-    assert [one["label"] for one in frontier(points)] == ["fast", "best"]
-    assert frontier([]) == []
+def test_entries_that_a_comparison_lacks_are_left_out(content: Report) -> None:
+    keys = {entry["kind"]: set(entry) for entry in report_json(content)["comparisons"]}
+    assert keys[Kind.BATCHING] - keys[Kind.ONNX] == {"rows", "source", "median_tokens"}
+    assert "replicated" not in keys[Kind.DISTILLATION]
+    assert "claim" in keys[Kind.ONNX]
 
 
-def test_a_report_replaces_only_a_report(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_a_report_replaces_only_a_report(tmp_path: Path, content: Report) -> None:
     out = tmp_path / "deep" / "bench"
     write_report(content, out)
-    changed = copy.deepcopy(content)
-    changed["created"] = "2000-01-01T00:00:00+00:00"
+    changed = replace(content, created="2000-01-01T00:00:00+00:00")
     write_report(changed, out)
-    assert json.loads((out / "report.json").read_text()) == changed
+    assert read_report(out) == changed
     assert [path.name for path in out.parent.iterdir()] == ["bench"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
@@ -121,17 +86,17 @@ def test_a_report_replaces_only_a_report(tmp_path: Path, content: dict[str, Any]
         write_report(content, tmp_path / "file" / "bench")
 
 
-def test_a_failure_leaves_the_old_report(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_a_failure_leaves_the_old_report(tmp_path: Path, content: Report) -> None:
     out = tmp_path / "bench"
     write_report(content, out)
     before = (out / "report.html").read_bytes()
     with pytest.raises(KeyError):
-        write_report({key: value for key, value in content.items() if key != "environment"}, out)
+        write_report(replace(content, environment={}), out)
     assert (out / "report.html").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["bench"]
 
 
-def test_the_browser_draws_the_plots(tmp_path: Path, content: dict[str, Any], browser: str) -> None:
+def test_the_browser_draws_the_plots(tmp_path: Path, content: Report, browser: str) -> None:
     from matplotlib.image import imread
 
     (tmp_path / "report.html").write_text(page(content))
@@ -146,7 +111,7 @@ def test_the_browser_draws_the_plots(tmp_path: Path, content: dict[str, Any], br
         assert (np.abs(pixels - colour).max(axis=2) < 0.02).sum() > 1000
 
 
-def test_the_page_fetches_nothing(tmp_path: Path, content: dict[str, Any], browser: str) -> None:
+def test_the_page_fetches_nothing(tmp_path: Path, content: Report, browser: str) -> None:
     """Every request of the browser goes to a proxy that notes it; a page that does fetch proves that it would."""
     (tmp_path / "report.html").write_text(page(content))
     (tmp_path / "control.html").write_text('<img src="http://fetched.test/pixel.png">')

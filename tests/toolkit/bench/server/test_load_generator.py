@@ -59,7 +59,7 @@ def test_a_refusal_or_too_few_answers_fail_a_trial() -> None:
     assert not LoadTrial(1, [5.0] * 100, 1).within(5)
     assert not LoadTrial(1, [5.0] * 98 + [6.0] * 2, 0).within(5)
     assert not LoadTrial(1, [], 0).within(5)
-    assert LoadTrial(1, [], 3).to_dict()["p99_ms"] is None
+    assert LoadTrial(1, [], 3).result().p99_ms is None
 
 
 @pytest.fixture(scope="module")
