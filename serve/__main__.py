@@ -18,7 +18,7 @@ from serve.http.connection import Connection
 from serve.log_format import configure
 from serve.supervisor import HUNG_SECONDS, Supervisor, build_app, shared_metrics, worker_app
 from toolkit.config import ServeConfig
-from toolkit.config.options import from_config
+from toolkit.config.options import GroupedCommand, from_config
 from toolkit.console import echo, stderr
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; the exit code is 0 after a stop signal and 2 for bad usage or input."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-    @app.command()
+    @app.command(cls=GroupedCommand)
     @from_config(ServeConfig)
     def serve(options: ServeConfig) -> None:
         """Serve exported bundles over HTTP."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support.problems import only_problem
 from toolkit.config import ServeConfig
+from toolkit.errors import ToolkitError
 
 SERVE = ServeConfig(("int8",))
 
@@ -26,3 +28,21 @@ SERVE = ServeConfig(("int8",))
 )
 def test_each_problem_alone(options: dict[str, Any], problem: str) -> None:
     assert problem in only_problem(replace(SERVE, **options))
+
+
+def test_options_from_text_have_their_types() -> None:
+    bundles = os.pathsep.join(["int8", "", "fast=other"])
+    config = ServeConfig.from_strings({
+        "bundle": bundles, "port": "0", "shutdown_delay_s": "1.5", "api_keys_file": "keys", "colour": "red",
+    })  # fmt: skip
+    assert config == ServeConfig(("int8", "fast=other"), port=0, shutdown_delay_s=1.5, api_keys_file="keys")
+    with pytest.raises(ToolkitError, match="max_batch_tokens=many") as caught:
+        ServeConfig.from_strings({"max_batch_tokens": "many"})
+    assert caught.value.expected == "a number, as 1024"
+
+
+def test_options_from_the_environment_are_the_application_s() -> None:
+    environment = {"TOOLKIT_BUNDLE": "int8", "TOOLKIT_WORKERS": "3", "TOOLKIT_PORT": "taken", "WORKERS": "9"}
+    assert ServeConfig.of_environment(environment) == ServeConfig(("int8",), workers=3), "the port is the process's"
+    with pytest.raises(ToolkitError, match="TOOLKIT_WORKERS=all"):
+        ServeConfig.of_environment({"TOOLKIT_WORKERS": "all"})
