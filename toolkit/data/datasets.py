@@ -21,7 +21,7 @@ from toolkit.errors import ToolkitError, raise_problems, require_packages
 from toolkit.tasks import TASKS, Task, get_task
 
 MAX_NUMBERED_CLASSES = 50  # more distinct whole numbers than this are a quantity to regress, not classes
-DEV_SHARE = 10  # one row in ten of the embedded default is dev
+DEV_EVERY = 10  # every tenth sentence of the embedded default, on average, is dev
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def _rotten_tomatoes(split: str) -> Iterator[Row]:
         if cells["source"] != "rotten_tomatoes" or text in texts:
             continue
         texts.add(text)
-        dev = int(hashlib.sha256(text.encode()).hexdigest(), 16) % DEV_SHARE == 0
+        dev = int(hashlib.sha256(text.encode()).hexdigest(), 16) % DEV_EVERY == 0
         if dev == (split == "dev"):
             yield line, cells
 

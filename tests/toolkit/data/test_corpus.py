@@ -140,3 +140,11 @@ def test_memory_does_not_hold_the_corpus(tokenizer_file: Path, tmp_path: Path) -
     packed = pack_corpus([str(tmp_path / "text.txt")], tokenizer_file, length=16, stem=tmp_path / "out")
     assert isinstance(packed.tokens, np.memmap)
     assert packed.lengths.strides == (0,)  # one number, however many rows
+
+
+def test_the_ids_of_a_killed_run_are_removed(tokenizer_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a fine film\n")
+    for name in (".out[1].tokens.abc.partial", ".other.tokens.abc.partial"):
+        (tmp_path / name).write_bytes(b"half")
+    pack_corpus([str(tmp_path / "text.txt")], tokenizer_file, length=8, stem=tmp_path / "out[1]")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == [".other.tokens.abc.partial"]
