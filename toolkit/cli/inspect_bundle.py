@@ -100,7 +100,10 @@ def _add_weights(tree: Tree, bundle: Bundle) -> None:
         return
     counts = operators(bundle.weights)
     tree.add(f"operators: {counts.total()}").add(_pairs(dict(counts.most_common())))
-    if record := bundle.manifest.get("quantization"):
+    record = bundle.manifest.get("quantization") or {}
+    if "candidate" in record:
+        tree.add(f"tuned: {record['candidate']}")
+    if "linear" in record:
         worst = max(layer["max_int16"] for layer in record["linear"].values())
         tree.add(
             f"int8: {record['linear_nodes']} linear layers, {record['embedding_nodes']} embedding tables; the largest "

@@ -16,7 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from export.pipeline import run_export
-from toolkit.bundle.format import open_bundle, write_bundle
+from toolkit.bundle.format import new_manifest, open_bundle, write_bundle
 from toolkit.bundle.provenance import origin
 from toolkit.bundle.weights import operators, weight_parts
 from toolkit.cli.inspect_bundle import inspect_bundle
@@ -131,6 +131,18 @@ def test_names_with_brackets_are_shown_as_they_are(tiny_bert: Any, save_model: A
     assert done.exit_code == 0
     assert "auto ([bold]no, [/]yes), texts up to 32 tokens" in done.output
     assert "0123456789ab, by a toolkit that kept no more of it" in done.output
+
+
+def test_a_tuned_export_names_its_candidate(tiny_onnx: Path, tmp_path: Path) -> None:
+    source = open_bundle(tiny_onnx)
+    manifest = new_manifest(
+        "onnx", source.manifest["task"], max_length=32, parent=None, made_from={}, config={}, seed=0, data={}
+    )
+    manifest["quantization"] = {"candidate": "int8, fused"}
+    with write_bundle(tmp_path / "b", manifest) as staging:
+        for name in source.manifest["files"]:
+            shutil.copy(tiny_onnx / name, staging)
+    assert "─ tuned: int8, fused\n" in printed(tmp_path / "b")
 
 
 def test_a_general_student_has_no_task_and_many_sources(tiny_bert: Any, save_model: Any, tmp_path: Path) -> None:
