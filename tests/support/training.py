@@ -17,9 +17,10 @@ SCHEDULE = TrainingSchedule(epochs=2, lr=0.1, batch_size=4, warmup=0.1, weight_d
 
 
 def encoded(rows: int, seed: int = 0) -> EncodedTexts:
+    """Inputs of three to eleven random tokens."""
     random = np.random.default_rng(seed)
     ids = [random.integers(5, 60, random.integers(3, 12)).astype(np.int64) for _ in range(rows)]
-    return EncodedTexts(ids, [np.zeros_like(one) for one in ids], np.zeros(rows, dtype=bool), pad_id=0)
+    return EncodedTexts(ids, [np.zeros_like(row) for row in ids], np.zeros(rows, dtype=bool), pad_id=0)
 
 
 def intermediate(

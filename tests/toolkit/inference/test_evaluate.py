@@ -19,9 +19,9 @@ def test_evaluate_scores_the_split_that_was_asked_for(tiny_student: Path, data_d
         table = rows(n, seed=seed)
         guesses = predictor.predict([text for text, _ in table]).argmax(axis=1)
         right = np.mean([guess == label for guess, (_, label) in zip(guesses, table, strict=True)])
-        found = evaluate_bundle(tiny_student, data=str(data_dir), split=split)
-        assert found["accuracy"] == pytest.approx(right)
-        assert list(found) == ["accuracy", "f1"]
+        metrics = evaluate_bundle(tiny_student, data=str(data_dir), split=split)
+        assert metrics["accuracy"] == pytest.approx(right)
+        assert list(metrics) == ["accuracy", "f1"]
 
 
 def test_evaluate_refuses_a_task_of_other_labels(tiny_student: Path, data_dir: Path) -> None:

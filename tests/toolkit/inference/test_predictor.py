@@ -34,17 +34,17 @@ def test_logits_are_the_model_s_own(predictor: Predictor, tiny_student: Path) ->
     tokenizer = AutoTokenizer.from_pretrained(tiny_student)
     with torch.inference_mode():
         alone = [model(**tokenizer(text, truncation=True, max_length=32, return_tensors="pt")).logits for text in TEXTS]
-    found = predictor.logits(predictor.encoder.encode(TEXTS))
-    np.testing.assert_allclose(found, torch.cat(alone).numpy(), atol=1e-5)
-    assert found.std() > 0.1  # the model tells its inputs apart, so a wrong order would show
+    actual = predictor.logits(predictor.encoder.encode(TEXTS))
+    np.testing.assert_allclose(actual, torch.cat(alone).numpy(), atol=1e-5)
+    assert actual.std() > 0.1  # the model tells its inputs apart, so a wrong order would show
 
 
 def test_order_is_kept_whatever_the_batch_size(predictor: Predictor) -> None:
     encoded = predictor.encoder.encode(TEXTS)
-    found = {size: predictor.logits(encoded, batch_size=size) for size in (1, 7, 64)}
-    assert np.abs(found[1] - np.roll(found[1], 1, axis=0)).max() > 0.1
-    np.testing.assert_allclose(found[7], found[1], atol=1e-5)
-    np.testing.assert_allclose(found[64], found[1], atol=1e-5)
+    by_size = {size: predictor.logits(encoded, batch_size=size) for size in (1, 7, 64)}
+    assert np.abs(by_size[1] - np.roll(by_size[1], 1, axis=0)).max() > 0.1
+    np.testing.assert_allclose(by_size[7], by_size[1], atol=1e-5)
+    np.testing.assert_allclose(by_size[64], by_size[1], atol=1e-5)
 
 
 def test_pairs_reach_the_model_as_pairs(predictor: Predictor, tiny_student: Path) -> None:
@@ -60,9 +60,9 @@ def test_pairs_reach_the_model_as_pairs(predictor: Predictor, tiny_student: Path
 
 
 def test_scores_are_probabilities(predictor: Predictor) -> None:
-    found = predictor.predict(TEXTS)
-    assert found.shape == (40, 2)
-    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    actual = predictor.predict(TEXTS)
+    assert actual.shape == (40, 2)
+    np.testing.assert_allclose(actual.sum(axis=1), 1.0)
 
 
 def test_nothing_in_gives_nothing_out(predictor: Predictor) -> None:
@@ -76,8 +76,9 @@ def test_regression_scores_are_the_number_itself(
     entries = {"kind": "student", "task": task.to_dict(), "precision": "fp32", "max_length": 32, "parent": None}
     with write_bundle(tmp_path / "out", entries) as staging:
         save_model(tiny_bert(id2label={0: "score"}, label2id={"score": 0}), staging)
-    found = open_predictor(tmp_path / "out")
-    np.testing.assert_array_equal(found.predict(TEXTS), found.logits(found.encoder.encode(TEXTS)).astype(np.float64))
+    predictor = open_predictor(tmp_path / "out")
+    logits = predictor.logits(predictor.encoder.encode(TEXTS))
+    np.testing.assert_array_equal(predictor.predict(TEXTS), logits.astype(np.float64))
 
 
 def test_a_damaged_bundle_is_refused(tiny_student: Path, tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_a_damaged_bundle_is_refused(tiny_student: Path, tmp_path: Path) -> None
         open_predictor(broken)
 
 
-class Neighbourly:
+class NeighbourDependent:
     """Gives the last of several inputs other logits than it has alone, as a wrong int8 kernel does."""
 
     def __init__(self, by: float) -> None:
@@ -111,7 +112,7 @@ def test_int8_that_depends_on_its_company_is_not_run(
 ) -> None:
     bundle = open_bundle(tiny_student)
     bundle = replace(bundle, manifest=bundle.manifest | {"precision": precision})
-    runtime = Neighbourly(by)
+    runtime = NeighbourDependent(by)
     with pytest.raises(ToolkitError, match="other scores in a batch than alone") if refused else nullcontext():
         check_batch_invariance(Predictor(bundle, runtime))
     if precision == "int8":

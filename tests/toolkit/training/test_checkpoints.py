@@ -54,28 +54,28 @@ def train(
 ) -> tuple[dict[str, torch.Tensor], StageResult, list[int]]:
     """A stage with dropout and a dev metric that rises and falls; the weights, and the rows it was shown."""
     model = tiny_bert(seed=1, hidden_dropout_prob=0.2)
-    seen: list[int] = []
+    batch_sizes: list[int] = []
 
     class Watched(SupervisedObjective):
         def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            if die_at is not None and len(seen) // 2 == die_at:
+            if die_at is not None and len(batch_sizes) // 2 == die_at:
                 raise Killed
-            seen.append(len(batch["input_ids"]))
+            batch_sizes.append(len(batch["input_ids"]))
             return super().forward(batch)
 
     def evaluate() -> float:
         return float(sum(value.double().sum() for value in model.state_dict().values()) * 1e3 % 1)
 
     rows = EncodedDataset(encoded(30), np.arange(30) % 2)
-    fitted = fit(
+    result = fit(
         Watched(model, "classification"), rows, replace(SCHEDULE, **changes), name="stage", model=model,
         evaluate=evaluate, checkpoints=checkpoints,
     )  # fmt: skip
-    return dict(model.state_dict()), fitted, seen
+    return dict(model.state_dict()), result, batch_sizes
 
 
-def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
 @pytest.mark.parametrize("every", [1, 5])
@@ -86,10 +86,10 @@ def test_a_stage_goes_on_where_it_was(die_at: int, every: int, tiny_bert: Callab
     with pytest.raises(Killed), store(tmp_path, every) as checkpoints:
         train(tiny_bert, checkpoints, die_at)
     torch.manual_seed(999)
-    found, fitted, seen = train(tiny_bert, store(tmp_path, every))
-    assert same(found, weights)
-    assert asdict(fitted) | {"seconds": 0} == asdict(whole) | {"seconds": 0}
-    assert len(seen) == 2 * (whole.steps - die_at // every * every)
+    resumed, result, batch_sizes = train(tiny_bert, store(tmp_path, every))
+    assert same(resumed, weights)
+    assert asdict(result) | {"seconds": 0} == asdict(whole) | {"seconds": 0}
+    assert len(batch_sizes) == 2 * (whole.steps - die_at // every * every)
 
 
 def test_the_speed_shown_is_that_of_the_whole_run(
@@ -97,9 +97,9 @@ def test_the_speed_shown_is_that_of_the_whole_run(
 ) -> None:
     with pytest.raises(Killed), store(tmp_path) as checkpoints:
         train(tiny_bert, checkpoints, 11)
-    _, fitted, _ = train(tiny_bert, store(tmp_path))
+    _, result, _ = train(tiny_bert, store(tmp_path))
     shown = int(re.findall(r"(\d+) rows/s", capsys.readouterr().out)[-1])
-    assert shown == pytest.approx(3 * 30 / fitted.seconds, rel=0.5)
+    assert shown == pytest.approx(3 * 30 / result.seconds, rel=0.5)
 
 
 def test_a_checkpoint_without_its_random_state_is_refused(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_checkpoint_without_its_random_state_is_refused(tiny_bert: Callable[..
 
 def test_a_finished_stage_is_not_run_again(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:
     weights, whole, _ = train(tiny_bert, store(tmp_path))
-    found, fitted, seen = train(tiny_bert, store(tmp_path))
-    assert same(found, weights)
-    assert (fitted, seen) == (whole, [])
+    resumed, result, batch_sizes = train(tiny_bert, store(tmp_path))
+    assert same(resumed, weights)
+    assert (result, batch_sizes) == (whole, [])
 
 
 def test_what_lies_there_and_when_it_goes(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_by_the_clock_a_long_one_does(
 
 
 @pytest.mark.parametrize(
-    ("changes", "inputs", "told"),
+    ("changes", "inputs", "difference"),
     [
         ({"lr": 1e-3}, {"train": "a" * 64}, "--lr: 0.005 there, 0.001 here"),
         ({"batch_size": 8}, {"train": "a" * 64}, "--batch-size: 4 there, 8 here"),
@@ -153,13 +153,13 @@ def test_by_the_clock_a_long_one_does(
     ],
 )
 def test_another_command_does_not_go_on_from_them(
-    changes: dict[str, Any], inputs: dict[str, str], told: str, tiny_bert: Callable[..., Any], tmp_path: Path
+    changes: dict[str, Any], inputs: dict[str, str], difference: str, tiny_bert: Callable[..., Any], tmp_path: Path
 ) -> None:
     with pytest.raises(Killed), store(tmp_path) as checkpoints:
         train(tiny_bert, checkpoints, 2)
     with pytest.raises(ToolkitError, match="checkpoints of another command") as caught:
         store(tmp_path, inputs=inputs, **changes)
-    assert told in caught.value.problem
+    assert difference in caught.value.problem
     assert f"rm -r {checkpoints.path}" in caught.value.fix
     assert checkpoints.last("stage") is not None
     store(tmp_path, 7)  # how often checkpoints are written changes nothing
@@ -219,8 +219,8 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(
     assert "goes on from step 4" in caught.value.fix
     assert {path.name for path in checkpoints.path.iterdir()} == {"command.json", "stage-4"}
     small_files(resource.RLIM_INFINITY)
-    found, _, _ = train(tiny_bert, store(tmp_path, 2))
-    assert same(found, weights)
+    resumed, _, _ = train(tiny_bert, store(tmp_path, 2))
+    assert same(resumed, weights)
 
 
 def test_a_full_tmpfs(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:
@@ -242,19 +242,19 @@ def test_patience_ends_a_stage_early(tiny_bert: Callable[..., Any], tmp_path: Pa
     _, whole, _ = train(tiny_bert, None)
     devs = [row for row in whole.history if "dev" in row]
     assert len(devs) == 6
-    weights, fitted, _ = train(tiny_bert, None, patience=1)
+    weights, result, _ = train(tiny_bert, None, patience=1)
     best, ends = 0.0, whole.steps
     for row in devs:
         if row["dev"] <= best:
             ends = int(row["step"])
             break
         best = row["dev"]
-    assert (fitted.steps, fitted.best_metric) == (ends, best)
+    assert (result.steps, result.best_metric) == (ends, best)
     assert ends < whole.steps
     with pytest.raises(Killed), store(tmp_path) as checkpoints:
         train(tiny_bert, checkpoints, ends - 1, patience=1)
-    found, again, _ = train(tiny_bert, store(tmp_path), patience=1)
-    assert same(found, weights)
+    resumed, again, _ = train(tiny_bert, store(tmp_path), patience=1)
+    assert same(resumed, weights)
     assert again.steps == ends
 
 
@@ -274,11 +274,11 @@ def options(teacher: Path, data_dir: Path, out: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def kill_after(given: dict[str, Any], stage: str, step: int, delay_s: float) -> None:
+def kill_after(settings: dict[str, Any], stage: str, step: int, delay_s: float) -> None:
     """Run the real command, and end it with SIGKILL some time after it wrote the checkpoint of a step."""
-    named = ((f"--{name.replace('_', '-')}", value) for name, value in given.items())
+    named = ((f"--{name.replace('_', '-')}", value) for name, value in settings.items())
     flags = [part for name, value in named for part in ((name,) if value is True else (name, str(value)))]
-    work = Path(f"{given['out']}.partial")
+    work = Path(f"{settings['out']}.partial")
     process = subprocess.Popen(
         [sys.executable, "-m", "toolkit", "distill", *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT,
@@ -289,25 +289,27 @@ def kill_after(given: dict[str, Any], stage: str, step: int, delay_s: float) -> 
             process.kill()
             break
         time.sleep(0.002)
-    told = process.communicate()[0]
-    assert process.returncode == -signal.SIGKILL, told
+    output = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, output
 
 
 def check_kills(tiny_teacher: Path, data_dir: Path, tmp_path: Path, moments: list[tuple[str, int, float]]) -> None:
-    given, whole = (options(tiny_teacher, data_dir, tmp_path / name) for name in ("killed", "whole"))
+    settings, whole = (options(tiny_teacher, data_dir, tmp_path / name) for name in ("killed", "whole"))
     run_distill(DistillConfig(**whole | {"checkpoint_every": None}))
     for moment in moments:
-        kill_after(given, *moment)
-        assert not Path(given["out"]).exists()
-    run_distill(DistillConfig(**given))
-    found, wanted = open_bundle(given["out"]).manifest, open_bundle(whole["out"]).manifest
-    trained = found["files"].keys() - {"report.html", "report.json"}  # those tell how long it took
-    assert {name: found["files"][name] for name in trained} == {name: wanted["files"][name] for name in trained}
+        kill_after(settings, *moment)
+        assert not Path(settings["out"]).exists()
+    run_distill(DistillConfig(**settings))
+    resumed, uninterrupted = open_bundle(settings["out"]).manifest, open_bundle(whole["out"]).manifest
+    trained = resumed["files"].keys() - {"report.html", "report.json"}  # those tell how long it took
+    assert {name: resumed["files"][name] for name in trained} == {
+        name: uninterrupted["files"][name] for name in trained
+    }
     assert "model.safetensors" in trained
-    assert [row for stage in found["stages"].values() for row in stage["history"]] == [
-        row for stage in wanted["stages"].values() for row in stage["history"]
+    assert [row for stage in resumed["stages"].values() for row in stage["history"]] == [
+        row for stage in uninterrupted["stages"].values() for row in stage["history"]
     ]
-    assert found["metrics"] == wanted["metrics"]
+    assert resumed["metrics"] == uninterrupted["metrics"]
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "killed"}
 
 
@@ -340,11 +342,11 @@ def test_five_kills_of_general_distillation(tiny_teacher: Path, data_dir: Path, 
     }  # fmt: skip
     made = {}
     for name in ("whole", "killed"):
-        given, draw = shared | {"out": str(tmp_path / name), "checkpoint_every": 1}, random.Random(11)
+        settings, draw = shared | {"out": str(tmp_path / name), "checkpoint_every": 1}, random.Random(11)
         for step in sorted(draw.sample(range(2, 80), 5)) if name == "killed" else ():
-            kill_after(given, "general", step, draw.random() / 50)
-            assert not Path(given["out"]).exists()
-        run_general(DistillConfig(**given | {"task": None, "corpus": (str(corpus),)}))
+            kill_after(settings, "general", step, draw.random() / 50)
+            assert not Path(settings["out"]).exists()
+        run_general(DistillConfig(**settings | {"task": None, "corpus": (str(corpus),)}))
         made[name] = open_bundle(tmp_path / name).manifest
     steps = made["whole"]["stages"]["general"]["steps"]
     assert steps > 80, "some of the moments lie behind the end"

@@ -32,16 +32,16 @@ from toolkit.training.trainer import EncodedDataset, StageTrainer, fit
 
 
 def options(tiny_teacher: Path, data_dir: Path, out: Path, **changes: Any) -> dict[str, Any]:
-    given = {
+    settings = {
         "teacher": str(tiny_teacher), "task": "auto", "data": str(data_dir), "out": str(out), "student": "2/16/32/4",
         "intermediate_epochs": 4, "intermediate_lr": 5e-3, "prediction_epochs": 3, "prediction_lr": 2e-3,
         "max_rows": 250, "precision": "fp32",
     }  # fmt: skip
-    return given | changes
+    return settings | changes
 
 
-def torchrun(given: dict[str, Any]) -> subprocess.Popen[str]:
-    flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+def torchrun(settings: dict[str, Any]) -> subprocess.Popen[str]:
+    flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.Popen(
         [*command, "-m", "toolkit", "distill", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -50,40 +50,40 @@ def torchrun(given: dict[str, Any]) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What it told on stdout and stderr; it must have ended well."""
-    told, complaints = process.communicate()
-    assert process.returncode == 0, told + complaints
-    return told, complaints
+    """Return stdout and stderr of a process that must have ended well."""
+    output, errors = process.communicate()
+    assert process.returncode == 0, output + errors
+    return output, errors
 
 
-def assert_same_curve(one: Bundle, two: Bundle) -> None:
-    for name, stage in one.manifest["stages"].items():
-        other = two.manifest["stages"][name]
+def assert_same_curve(left: Bundle, right: Bundle) -> None:
+    for name, stage in left.manifest["stages"].items():
+        other = right.manifest["stages"][name]
         assert len(stage["history"]) == len(other["history"]) > 1
-        for mine, theirs in zip(stage["history"], other["history"], strict=True):
-            assert mine == pytest.approx(theirs, abs=1e-4)
+        for row, other_row in zip(stage["history"], other["history"], strict=True):
+            assert row == pytest.approx(other_row, abs=1e-4)
         assert other["best_step"] == stage["best_step"]
-    mine, theirs = (load_file(bundle.path / "model.safetensors") for bundle in (one, two))
-    for key, value in mine.items():
-        torch.testing.assert_close(theirs[key], value, atol=1e-4, rtol=1e-3)
+    weights, other_weights = (load_file(bundle.path / "model.safetensors") for bundle in (left, right))
+    for key, value in weights.items():
+        torch.testing.assert_close(other_weights[key], value, atol=1e-4, rtol=1e-3)
 
 
 def test_two_processes_learn_what_one_does(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:
     """Student and projections synchronised, each row once an epoch, dev shared, one writer, one voice."""
     whole = run_distill(DistillConfig(**options(tiny_teacher, data_dir, tmp_path / "one", batch_size=32)))
     process = torchrun(options(tiny_teacher, data_dir, tmp_path / "two", batch_size=8, accumulation=2))
-    told, complaints = finished(process)
+    output, errors = finished(process)
     assert_same_curve(whole, open_bundle(tmp_path / "two"))
-    assert told.count("wrote ") == told.count("distilling auto") == told.count("dev accuracy: teacher") == 1
-    assert "find_unused_parameters" not in complaints
+    assert output.count("wrote ") == output.count("distilling auto") == output.count("dev accuracy: teacher") == 1
+    assert "find_unused_parameters" not in errors
     assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
 
 
 @pytest.mark.slow
 def test_two_killed_processes_go_on(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:
-    given = options(tiny_teacher, data_dir, tmp_path / "two", batch_size=16, checkpoint_every=1, dropout=0.1)
-    finished(torchrun(given | {"out": str(tmp_path / "whole")}))
-    process = torchrun(given)
+    settings = options(tiny_teacher, data_dir, tmp_path / "two", batch_size=16, checkpoint_every=1, dropout=0.1)
+    finished(torchrun(settings | {"out": str(tmp_path / "whole")}))
+    process = torchrun(settings)
     while process.poll() is None and not list((tmp_path / "two.partial").glob("prediction-*")):
         time.sleep(0.002)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -91,18 +91,18 @@ def test_two_killed_processes_go_on(tiny_teacher: Path, data_dir: Path, tmp_path
         os.kill(pid, signal.SIGKILL)
     process.communicate()
     with pytest.raises(ToolkitError, match="processes: 2 there, 1 here"):
-        run_distill(DistillConfig(**given))
-    finished(torchrun(given))
-    found, wanted = (open_bundle(tmp_path / name).manifest["files"]["model.safetensors"] for name in ("two", "whole"))
-    assert found == wanted
+        run_distill(DistillConfig(**settings))
+    finished(torchrun(settings))
+    resumed, whole = (open_bundle(tmp_path / name).manifest["files"]["model.safetensors"] for name in ("two", "whole"))
+    assert resumed == whole
 
 
 @pytest.mark.slow
 def test_a_mistake_is_told_once(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:
     process = torchrun(options(tiny_teacher, data_dir, tmp_path / "out", student="2/15/32/4"))
-    _, complaints = process.communicate()
+    _, errors = process.communicate()
     assert process.returncode
-    assert complaints.count("cannot be built") == 1
+    assert errors.count("cannot be built") == 1
 
 
 class TestAccumulation:
@@ -113,32 +113,32 @@ class TestAccumulation:
         schedule = TrainingSchedule(
             epochs=3, lr=1e-2, batch_size=batch_size, warmup=0.1, weight_decay=0.01, seed=0, accumulation=accumulation
         )
-        fitted = fit(objective, EncodedDataset(encoded(50)), schedule, name="t", model=objective.student, evaluate=None)
-        return objective.state_dict(), fitted
+        result = fit(objective, EncodedDataset(encoded(50)), schedule, name="t", model=objective.student, evaluate=None)
+        return objective.state_dict(), result
 
     def test_it_is_one_large_batch(self, tiny_bert: Callable[..., Any]) -> None:
         """Parts of a step hold unlike numbers of tokens, and the last step is not full: averages must weigh so."""
         weights, whole = self.learn(tiny_bert, 12, 1)
-        found, fitted = self.learn(tiny_bert, 3, 4)
-        assert fitted.steps == whole.steps == 15
-        assert asdict(fitted)["history"] == [pytest.approx(row, abs=1e-6) for row in whole.history]
+        accumulated, result = self.learn(tiny_bert, 3, 4)
+        assert result.steps == whole.steps == 15
+        assert asdict(result)["history"] == [pytest.approx(row, abs=1e-6) for row in whole.history]
         for name, value in weights.items():
-            torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(accumulated[name], value, atol=1e-5, rtol=1e-4)
 
     def test_plain_averages_would_not_do(self, tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """The control: with every part weighing by its rows alone, the weights end elsewhere."""
         weights, _ = self.learn(tiny_bert, 12, 1)
         monkeypatch.setattr(IntermediateObjective, "averaged_over", dict.fromkeys(LAYER_LOSSES, "rows"))
-        found, _ = self.learn(tiny_bert, 3, 4)
-        assert max(float((found[name] - value).abs().max()) for name, value in weights.items()) > 1e-3
+        accumulated, _ = self.learn(tiny_bert, 3, 4)
+        assert max(float((accumulated[name] - value).abs().max()) for name, value in weights.items()) > 1e-3
 
 
 def test_sharded_logits_are_those_of_the_model(tiny_bert: Callable[..., Any]) -> None:
     model, rows = tiny_bert(seed=3), encoded(150)
-    found = model_logits(model, rows)
+    logits = model_logits(model, rows)
     with torch.no_grad():
-        wanted = [model(torch.from_numpy(ids)[None]).logits[0].numpy() for ids in rows.ids]
-    np.testing.assert_allclose(found, np.array(wanted), atol=1e-5)
+        alone = [model(torch.from_numpy(ids)[None]).logits[0].numpy() for ids in rows.ids]
+    np.testing.assert_allclose(logits, np.array(alone), atol=1e-5)
 
 
 def test_stages_share_an_accelerator_and_not_their_models(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:

@@ -67,15 +67,15 @@ def test_the_logits_are_those_of_the_exported_int8_graph(
     model = tiny_bert(seed, **changes)
     exported = int8_runtime(save_model(model, tmp_path / "model"), tmp_path)
     batch = padded_batch(64, 24, seed)
-    wanted, plain = exported.run(batch), TorchRuntime(model).run(batch)
+    expected, plain = exported.run(batch), TorchRuntime(model).run(batch)
     with fake_quantized(model):
-        found = TorchRuntime(model).run(batch)
+        actual = TorchRuntime(model).run(batch)
     # layer norm, softmax and GELU are not bit for bit the same in both runtimes, and now and then that tips a
     # rounding; a text without such a tie agrees to float32, and most texts have none
-    difference, rounding = np.abs(found - wanted).max(axis=1), np.abs(plain - wanted).max(axis=1)
-    assert np.quantile(difference, 0.75) <= 1e-6 * np.abs(wanted).max()
+    difference, rounding = np.abs(actual - expected).max(axis=1), np.abs(plain - expected).max(axis=1)
+    assert np.quantile(difference, 0.75) <= 1e-6 * np.abs(expected).max()
     assert difference.mean() < 0.05 * rounding.mean()
-    assert np.median(rounding) > 1e-5 * np.abs(wanted).max(), "nothing to tell apart"
+    assert np.median(rounding) > 1e-5 * np.abs(expected).max(), "nothing to tell apart"
 
 
 finite = st.floats(-100, 100, width=32)
@@ -92,20 +92,20 @@ def test_a_linear_layer_in_whole_numbers(weight: np.ndarray, x: np.ndarray) -> N
     token_scale = np.maximum(np.abs(x).max(axis=1), np.float32(1e-20)) * np.float32(1 / 127)
     q_x = np.rint(x / token_scale[:, None]).astype(np.int64)
     assert np.abs(q_x).max() <= 127
-    wanted = (q_x @ q_w.astype(np.int64)).astype(np.float32) * channel_scale * token_scale[:, None] + np.arange(5)
+    expected = (q_x @ q_w.astype(np.int64)).astype(np.float32) * channel_scale * token_scale[:, None] + np.arange(5)
     with fake_quantized(model):
-        found = model.linear(torch.from_numpy(x)).detach().numpy()
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+        actual = model.linear(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_mixed_precision_leaves_the_integers_alone() -> None:
     torch.manual_seed(0)
     model, x = classifier(nn.Linear(300, 7)), torch.randn(5, 300)
     with fake_quantized(model):
-        wanted = model.linear(x)
+        expected = model.linear(x)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert nn.functional.linear(x, model.linear.weight).dtype == torch.bfloat16
-            assert torch.equal(model.linear(x), wanted)
+            assert torch.equal(model.linear(x), expected)
 
 
 def test_embedding_rows_by_the_exports_own_function() -> None:
@@ -114,8 +114,8 @@ def test_embedding_rows_by_the_exports_own_function() -> None:
     ids = torch.tensor([[4, 0, 4], [1, 2, 3]])
     q, scale = quantize_rows(table)
     with fake_quantized(model):
-        found = model.table(ids).detach().numpy()
-    np.testing.assert_allclose(found, (q * scale.astype(np.float32))[ids.numpy()], rtol=1e-6)
+        actual = model.table(ids).detach().numpy()
+    np.testing.assert_allclose(actual, (q * scale.astype(np.float32))[ids.numpy()], rtol=1e-6)
 
 
 def classifier(linear: nn.Linear, table: nn.Embedding | None = None) -> Any:
@@ -151,7 +151,7 @@ def test_the_model_is_itself_again_afterwards(tiny_bert: Callable[..., Any]) -> 
         assert np.abs(TorchRuntime(model).run(batch) - before).max() > 1e-3
         raise ZeroDivisionError
     np.testing.assert_array_equal(TorchRuntime(model).run(batch), before)
-    assert not [one for one in model.modules() if "forward" in vars(one)]
+    assert not [module for module in model.modules() if "forward" in vars(module)]
 
 
 @pytest.fixture(scope="module")

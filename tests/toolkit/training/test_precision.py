@@ -55,16 +55,16 @@ def test_products_round_their_inputs_and_sum_in_float32() -> None:
     x, w = torch.randn(96, 64), torch.randn(48, 64, requires_grad=True)
     exact = F.linear(x, w).detach()
     with bf16_matmul("bf16", CPU):
-        found = F.linear(x, w)
-        found.backward(torch.ones_like(found))
-    wanted, gradient = F.linear(rounded(x), rounded(w)).detach(), rounded(x).sum(0).expand(48, 64)
-    assert found.dtype == torch.float32
+        actual = F.linear(x, w)
+        actual.backward(torch.ones_like(actual))
+    expected, gradient = F.linear(rounded(x), rounded(w)).detach(), rounded(x).sum(0).expand(48, 64)
+    assert actual.dtype == torch.float32
     if has_amx:
-        torch.testing.assert_close(found.detach(), wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(actual.detach(), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(w.grad, gradient, atol=1e-4, rtol=1e-5)
-        assert (found - exact).abs().max() > 1e-3  # the control: it is not float32's product
+        assert (actual - exact).abs().max() > 1e-3  # the control: it is not float32's product
     else:
-        torch.testing.assert_close(found.detach(), exact, atol=0.2, rtol=0.05)
+        torch.testing.assert_close(actual.detach(), exact, atol=0.2, rtol=0.05)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -85,13 +85,13 @@ def test_a_student_learns_the_same_curve(tiny_bert: Callable[..., Any]) -> None:
         schedule = TrainingSchedule(
             epochs=8, lr=1e-2, batch_size=8, warmup=0.1, weight_decay=0.0, seed=0, precision=precision
         )  # fmt: skip
-        fitted = fit(objective, EncodedDataset(encoded(80)), schedule, name="t", model=objective.student, evaluate=None)
-        assert fitted.precision == fitted.to_dict()["precision"] == precision
+        result = fit(objective, EncodedDataset(encoded(80)), schedule, name="t", model=objective.student, evaluate=None)
+        assert result.precision == result.to_dict()["precision"] == precision
         assert all(p.dtype == torch.float32 for p in objective.parameters())
-        curves[precision] = fitted.history
+        curves[precision] = result.history
     assert curves["fp32"][-1]["hidden"] < 0.5 * curves["fp32"][0]["hidden"]
-    for exact, found in zip(curves["fp32"], curves["bf16"], strict=True):
-        assert found == pytest.approx(exact, rel=0.05)
+    for exact, actual in zip(curves["fp32"], curves["bf16"], strict=True):
+        assert actual == pytest.approx(exact, rel=0.05)
 
 
 def test_a_frozen_teacher_multiplies_by_weights_rounded_once(tiny_bert: Callable[..., Any]) -> None:
@@ -103,16 +103,16 @@ def test_a_frozen_teacher_multiplies_by_weights_rounded_once(tiny_bert: Callable
     with torch.no_grad():
         exact, before = linear(x), teacher(**batch).logits
         with bf16_frozen_weights(teacher, "bf16", CPU):
-            found, during = linear(x), teacher(**batch).logits
+            actual, during = linear(x), teacher(**batch).logits
             recorder = ActivationRecorder(teacher, [1])
             teacher(**batch)
             recorder.close()
         after = teacher(**batch).logits
     torch.testing.assert_close(
-        found, F.linear(rounded(x), rounded(linear.weight), rounded(linear.bias)), rtol=0.01, atol=1e-4
+        actual, F.linear(rounded(x), rounded(linear.weight), rounded(linear.bias)), rtol=0.01, atol=1e-4
     )
-    assert found.dtype == during.dtype == torch.float32
-    assert not torch.equal(found, exact)
+    assert actual.dtype == during.dtype == torch.float32
+    assert not torch.equal(actual, exact)
     torch.testing.assert_close(during, before, rtol=0.05, atol=0.05)
     assert torch.equal(recorder.activations.queries[1], rounded(recorder.activations.queries[1]))
     assert torch.equal(after, before)
@@ -130,12 +130,12 @@ def bf16_losses(tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) 
     """What the objective gave in a run under accelerate's bf16 autocast, as a GPU has it."""
     monkeypatch.setattr("toolkit.training.trainer.autocast", lambda *_: torch.autocast("cpu", torch.bfloat16))
     monkeypatch.setattr("toolkit.training.trainer.bf16_matmul", lambda *_: nullcontext())
-    seen: dict[str, torch.Tensor] = {}
+    recorded: dict[str, torch.Tensor] = {}
 
     class Watched(IntermediateObjective):
         def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             losses = super().forward(batch)
-            seen.update(losses, states=self._recorders[1].activations.queries[3])
+            recorded.update(losses, states=self._recorders[1].activations.queries[3])
             return losses
 
     objective = intermediate(tiny_bert, Watched)
@@ -144,7 +144,7 @@ def bf16_losses(tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) 
     )  # fmt: skip
     fit(objective, EncodedDataset(encoded(8)), schedule, name="t", model=objective.student, evaluate=None)
     assert all(p.dtype == torch.float32 for p in objective.parameters())
-    return seen
+    return recorded
 
 
 def test_losses_are_float32_at_every_precision(bf16_losses: dict[str, torch.Tensor]) -> None:

@@ -34,11 +34,11 @@ def test_batches_change_with_the_epoch_and_repeat_with_the_seed() -> None:
     def taken(plan: BatchSchedule, done: int = 0) -> list[list[int]]:
         return [part.rows.tolist() for parts in plan.remaining_steps(done) for part in parts]
 
-    one, two, other = steps(39), steps(39), steps(39, seed=4)
-    assert len(one) == len(taken(one)) == 2 * 10
-    assert taken(one)[:10] != taken(one)[10:]
-    assert taken(two) == taken(one) != taken(other)
-    assert [taken(one, done) for done in (0, 3, 10, 13, 20)] == [taken(one)[done:] for done in (0, 3, 10, 13, 20)]
+    plan, again, reseeded = steps(39), steps(39), steps(39, seed=4)
+    assert len(plan) == len(taken(plan)) == 2 * 10
+    assert taken(plan)[:10] != taken(plan)[10:]
+    assert taken(again) == taken(plan) != taken(reseeded)
+    assert [taken(plan, done) for done in (0, 3, 10, 13, 20)] == [taken(plan)[done:] for done in (0, 3, 10, 13, 20)]
 
 
 @given(
@@ -76,7 +76,7 @@ def test_the_schedule_of_a_command_is_its_options() -> None:
     )  # fmt: skip
     assert TrainingSchedule.from_config(finetune, finetune.epochs, finetune.lr) == expected
     distill = DistillConfig("t", "sst2", "o", **options).resolved()
-    found = TrainingSchedule.from_config(distill, 7, 1e-4, evaluations=4)
-    assert found == replace(expected, epochs=7, lr=1e-4, evaluations=4, accumulation=1)
+    actual = TrainingSchedule.from_config(distill, 7, 1e-4, evaluations=4)
+    assert actual == replace(expected, epochs=7, lr=1e-4, evaluations=4, accumulation=1)
     with pytest.raises(AssertionError):  # options of distill that are not resolved leave the rate open
         TrainingSchedule.from_config(distill, 7, None)

@@ -35,9 +35,9 @@ class Slope(Objective):
 
 def test_every_row_is_seen_once_an_epoch_the_last_partial_batch_too() -> None:
     model = Slope()
-    fitted = fit(model, EncodedDataset(encoded(10), np.arange(10.0)), SCHEDULE, name="t", model=model, evaluate=None)
+    result = fit(model, EncodedDataset(encoded(10), np.arange(10.0)), SCHEDULE, name="t", model=model, evaluate=None)
     assert model.seen == dict.fromkeys(range(10), 2)  # the reference code dropped the last partial batch
-    assert fitted.steps == 2 * 3
+    assert result.steps == 2 * 3
     assert 0 < model.weight.item() <= 1.0
 
 
@@ -50,10 +50,10 @@ def test_the_best_dev_step_is_kept() -> None:
 
     schedule = TrainingSchedule(epochs=2, lr=0.1, batch_size=4, warmup=0.1, weight_decay=0.0, seed=3, evaluations=2)
     rows = EncodedDataset(encoded(16), np.arange(16.0))
-    fitted = fit(model, rows, schedule, name="t", model=model, evaluate=evaluate)
-    assert (fitted.best_metric, fitted.best_step) == (0.9, 4)  # the first of equals
+    result = fit(model, rows, schedule, name="t", model=model, evaluate=evaluate)
+    assert (result.best_metric, result.best_step) == (0.9, 4)  # the first of equals
     assert model.weight.item() == weights[1] != weights[-1]
-    assert [row["dev"] for row in fitted.history if "dev" in row] == [0.3, 0.9, 0.9, 0.1]
+    assert [row["dev"] for row in result.history if "dev" in row] == [0.3, 0.9, 0.9, 0.1]
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_name() -> None:
@@ -76,8 +76,8 @@ def test_the_same_seed_gives_the_same_weights(tiny_bert: Callable[..., Any]) -> 
         fit(SupervisedObjective(model, "classification"), rows, SCHEDULE, name="t", model=model, evaluate=None)
         return dict(model.state_dict())
 
-    one, two = train(), train()
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    first, second = train(), train()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_no_checkpoint_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
