@@ -13,7 +13,7 @@ from toolkit.errors import ToolkitError, require_packages
 
 
 class Runtime(Protocol):
-    """Padded token ids in, logits out."""
+    """A loaded model that computes logits from padded token ids."""
 
     def run(self, batch: Batch) -> np.ndarray:
         """Compute logits [B, C] float32 from int64 arrays [B, L] by name."""

@@ -21,7 +21,7 @@ Unit = Literal["rows", "tokens", "pairs"]  # tokens that are not padding, and pa
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """How long and how fast a stage learns.
+    """Length, learning rate and batches of a stage.
 
     Attributes:
         epochs: passes over the rows.

@@ -62,7 +62,7 @@ class EncodedDataset:
         return len(self.encoded)
 
     def collate(self, rows: Sequence[int] | np.ndarray) -> TorchBatch:
-        """Return input_ids, attention_mask, token_type_ids [B, L] and, where there are targets, targets [B, ...]."""
+        """Return input_ids, attention_mask, token_type_ids [B, L]; where there are targets, also targets [B, ...]."""
         batch = {name: torch.from_numpy(array) for name, array in self.encoded.batch(rows).items()}
         if self.targets is not None:
             batch["targets"] = torch.from_numpy(self.targets[np.asarray(rows)])

@@ -178,7 +178,7 @@ def test_a_damaged_checkpoint_is_named(tiny_bert: Callable[..., Any], tmp_path: 
 
 
 class Gadget:
-    """What a pickle may hold and a checkpoint must not run."""
+    """An object whose pickle runs code when it is loaded: a checkpoint must not do that."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

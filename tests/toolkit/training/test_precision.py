@@ -127,7 +127,7 @@ def test_a_teacher_in_float32_is_left_alone(tiny_bert: Callable[..., Any]) -> No
 
 @pytest.fixture
 def bf16_losses(tiny_bert: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, torch.Tensor]]:
-    """What the objective gave in a run under accelerate's bf16 autocast, as a GPU has it."""
+    """The losses of an objective, and queries of its teacher, in a step under bf16 autocast as on a GPU."""
     monkeypatch.setattr("toolkit.training.trainer.autocast", lambda *_: torch.autocast("cpu", torch.bfloat16))
     monkeypatch.setattr("toolkit.training.trainer.bf16_matmul", lambda *_: nullcontext())
     recorded: dict[str, torch.Tensor] = {}

@@ -48,7 +48,7 @@ def test_batches_change_with_the_epoch_and_repeat_with_the_seed() -> None:
 def test_processes_and_accumulation_share_every_step(
     lengths: list[int], processes: int, accumulation: int, batch_size: int
 ) -> None:
-    """What one process with large batches takes in a step is what the parts of all processes hold together."""
+    """The parts of all processes hold together the rows that one process with large batches takes in a step."""
     sizes = np.array(lengths)
     together = batch_size * processes * accumulation
     whole = [parts[0].rows for parts in steps(sizes, batch_size=together).remaining_steps(0)]
