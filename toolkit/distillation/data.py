@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from toolkit.data.datasets import Split, load_split, load_texts, resolve_task
 from toolkit.data.readers import read_texts
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.files import file_record
 from toolkit.metrics import evaluate
+from toolkit.models.families import TorchBatch
 from toolkit.models.loading import Source
 from toolkit.tasks import Task
 from toolkit.training.distributed import model_logits
@@ -98,7 +98,7 @@ class TeacherLogitsDataset(EncodedDataset):
         super().__init__(texts, logits)
         self.labels = labels
 
-    def collate(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+    def collate(self, rows: Sequence[int] | np.ndarray) -> TorchBatch:
         """Return the batch with targets [B, C], labels [B, ...] and labelled [B], True for a row with a label."""
         chosen = np.asarray(rows)
         labelled = chosen < len(self.labels)

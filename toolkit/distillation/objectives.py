@@ -12,7 +12,7 @@ from torch import Tensor
 from toolkit.config import LAYER_LOSSES
 from toolkit.distillation.activations import ActivationRecorder
 from toolkit.distillation.losses import attention_loss, hidden_loss, prediction_loss, relation_loss
-from toolkit.models.families import hidden_width, model_inputs
+from toolkit.models.families import TorchBatch, hidden_width, model_inputs
 from toolkit.models.student import Projections
 from toolkit.tasks import Kind
 from toolkit.training.schedule import Unit
@@ -59,7 +59,7 @@ class IntermediateObjective(Objective):
             ActivationRecorder(model, layers[-1:], hidden=False, values=True) for model, layers in models if relations
         ]
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: TorchBatch) -> dict[str, Tensor]:
         """Compute the weighted losses of one batch."""
         mask = batch["attention_mask"]
         teacher_model = self._teacher[0].to(mask.device)
@@ -118,7 +118,7 @@ class PredictionObjective(Objective):
         self.student, self.kind, self.temperature = student, kind, temperature
         self.prediction, self.label = prediction, label
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: TorchBatch) -> dict[str, Tensor]:
         """Compute the weighted losses of one batch."""
         logits = self.student(**model_inputs(self.student, batch)).logits
         losses: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""The loop: every row in every epoch, the schedule by hand, the best step kept, a teacher that cannot change."""
+"""The loop: every row in every epoch, the best step kept, the same weights from the same seed."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from toolkit.training.trainer import EncodedDataset, Objective, fit
 
 
 class Slope(Objective):
-    """y = w * length, and a record of the rows it was shown."""
+    """A weight that is drawn to 1, and a count of the rows it was shown."""
 
     averaged_over: ClassVar[Mapping[str, Unit]] = {"square": "rows"}
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(0.0))
-        self.seen: Counter[int] = Counter()
+        self.shown: Counter[int] = Counter()
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        self.seen.update(batch["targets"].long().tolist())
+        self.shown.update(batch["targets"].long().tolist())
         return {"square": (self.weight - 1.0).square()}
 
 
 def test_every_row_is_seen_once_an_epoch_the_last_partial_batch_too() -> None:
     model = Slope()
     result = fit(model, EncodedDataset(encoded(10), np.arange(10.0)), SCHEDULE, name="t", model=model, evaluate=None)
-    assert model.seen == dict.fromkeys(range(10), 2)  # the reference code dropped the last partial batch
+    assert model.shown == dict.fromkeys(range(10), 2)  # the reference code dropped the last partial batch
     assert result.steps == 2 * 3
     assert 0 < model.weight.item() <= 1.0
 

@@ -34,8 +34,8 @@ from toolkit.distillation.initialization.low_rank import (
     low_rank_values,
     principal_directions,
 )
-from toolkit.distillation.initialization.statistics import LayerStatistics, TorchBatch, collect_statistics
-from toolkit.models.families import LayerPaths, encoder_layers, head_modules, layer_paths, position_offset
+from toolkit.distillation.initialization.statistics import LayerStatistics, collect_statistics
+from toolkit.models.families import LayerPaths, TorchBatch, encoder_layers, head_modules, layer_paths, position_offset
 from toolkit.models.student import check_smaller
 
 OUTPUT_ROUNDS = 4  # of fitting an output matrix and its norm in turn; most of the error goes in the first two

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.console import progress
-from toolkit.models.families import encoder_layers, layer_paths, model_inputs
-
-TorchBatch = dict[str, Tensor]
+from toolkit.models.families import TorchBatch, encoder_layers, layer_paths, model_inputs
 
 
 @dataclass(frozen=True)
