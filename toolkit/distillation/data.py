@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from toolkit.data.datasets import Split, load_split, load_texts, resolve_task
 from toolkit.data.readers import read_texts
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.files import file_record
 from toolkit.metrics import evaluate
-from toolkit.models.families import TorchBatch
 from toolkit.models.loading import Source
 from toolkit.tasks import Task
 from toolkit.training.distributed import model_logits
 from toolkit.training.trainer import EncodedDataset
+
+TEACHER_LOGITS = "the teacher's answers"  # name of the phase, and of its progress bar
 
 
 @dataclass(frozen=True)
@@ -84,23 +83,22 @@ class DistillationData:
         """Compute all dev metrics of a model."""
         return evaluate(self.task, model_logits(model, self.dev_encoded), self.dev.labels)
 
+    def with_teacher_logits(self, teacher: Any, precision: str) -> EncodedDataset:
+        """Run the teacher on all training texts once, with its matrix products in `precision`.
 
-class TeacherLogitsDataset(EncodedDataset):
-    """Encoded texts with the teacher's logits, and labels for the first of them.
+        Returns:
+            The texts with the columns of `teacher_logits_dataset`.
+        """
+        logits = model_logits(teacher, self.texts, TEACHER_LOGITS, precision)
+        return teacher_logits_dataset(self.texts, logits, self.train.labels)
 
-    Args:
-        texts: n inputs.
-        logits: the teacher's, [n, C].
-        labels: of the first k <= n inputs; the others have none.
+
+def teacher_logits_dataset(texts: EncodedTexts, logits: np.ndarray, labels: np.ndarray) -> EncodedDataset:
+    """Join n encoded texts with the teacher's logits [n, C], and with labels [k, ...] of the first k <= n texts.
+
+    Returns:
+        A dataset with the columns targets [n, C], labels [n, ...], 0 where there is none, and labelled [n] bool.
     """
-
-    def __init__(self, texts: EncodedTexts, logits: np.ndarray, labels: np.ndarray) -> None:
-        super().__init__(texts, logits)
-        self.labels = labels
-
-    def collate(self, rows: Sequence[int] | np.ndarray) -> TorchBatch:
-        """Return the batch with targets [B, C], labels [B, ...] and labelled [B], True for a row with a label."""
-        chosen = np.asarray(rows)
-        labelled = chosen < len(self.labels)
-        labels = self.labels[np.where(labelled, chosen, 0)]
-        return super().collate(rows) | {"labels": torch.from_numpy(labels), "labelled": torch.from_numpy(labelled)}
+    padded = np.zeros((len(texts), *labels.shape[1:]), dtype=labels.dtype)
+    padded[: len(labels)] = labels
+    return EncodedDataset(texts, logits, labels=padded, labelled=np.arange(len(texts)) < len(labels))

@@ -14,10 +14,10 @@ from pathlib import Path
 from toolkit.bundle.format import Bundle, Origin, check_output_path, new_manifest
 from toolkit.config import LAYER_LOSSES, DistillConfig
 from toolkit.console import echo
-from toolkit.distillation.data import DistillationData
+from toolkit.distillation.data import TEACHER_LOGITS, DistillationData
 from toolkit.distillation.initialization.student import ModelPair, initialize_student, provenance_of
 from toolkit.distillation.report import PhaseTimer, write_run_report
-from toolkit.distillation.stages import TEACHER_LOGITS, compute_teacher_logits, train_layers, train_prediction
+from toolkit.distillation.stages import train_layers, train_prediction
 from toolkit.distillation.teacher_check import check_teacher
 from toolkit.models.loading import Source
 from toolkit.models.student import plan_student
@@ -109,10 +109,10 @@ def train(
     if config.prediction_epochs and (weights["prediction"] or weights["label"]):
         schedule = TrainingSchedule.from_config(config, config.prediction_epochs, config.prediction_lr, evaluations=4)
         with phases(TEACHER_LOGITS):
-            rows = compute_teacher_logits(models, data, config.precision)
+            dataset = data.with_teacher_logits(models.teacher, config.precision)
         with phases("stage b, prediction"):
             stages["prediction"] = train_prediction(
-                models, data, rows, schedule, checkpoints, weights=weights, temperature=config.temperature,
+                models, data, dataset, schedule, checkpoints, weights=weights, temperature=config.temperature,
                 quantization_aware=config.quantization_aware,
             )  # fmt: skip
     return stages

@@ -1,24 +1,22 @@
-"""The stages of a distillation: the layer-by-layer stage a, the teacher's logits, and the prediction stage b."""
+"""The stages of a distillation: the layer-by-layer stage a and the prediction stage b."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
 from toolkit.console import echo
 from toolkit.data.tokenization import TokenizedInputs
-from toolkit.distillation.data import DistillationData, TeacherLogitsDataset
+from toolkit.distillation.data import DistillationData
 from toolkit.distillation.initialization.student import ModelPair
 from toolkit.distillation.objectives import IntermediateObjective, PredictionObjective
 from toolkit.training.checkpoints import Checkpoints
-from toolkit.training.distributed import distributed_state, model_logits
+from toolkit.training.distributed import distributed_state
 from toolkit.training.fake_quantization import fake_quantized
-from toolkit.training.precision import bf16_frozen_weights, bf16_matmul, resolve_precision
+from toolkit.training.precision import bf16_frozen_weights
 from toolkit.training.schedule import TrainingSchedule
 from toolkit.training.trainer import EncodedDataset, StageResult, fit
-
-TEACHER_LOGITS = "the teacher's answers"  # name of the phase, and of its progress bar
 
 
 def train_layers(
@@ -36,32 +34,20 @@ def train_layers(
         weights: of the losses, by name.
         relation_heads: of the relation loss; None takes the most that divide both widths.
     """
-    device = distributed_state().device
-    precision = resolve_precision(schedule.precision, device, float(texts.lengths.mean()))
     objective = IntermediateObjective(
         models.student, models.teacher, models.projections, models.mapping, weights, relation_heads
     )
-    with bf16_frozen_weights(models.teacher, precision, device):
+    device, tokens = distributed_state().device, float(texts.lengths.mean())
+    with closing(objective), bf16_frozen_weights(models.teacher, schedule.precision, device, tokens):
         # no dev metric selects here: the head is not being trained, so the last step is the one to keep
-        result = fit(
+        return fit(
             objective, EncodedDataset(texts), schedule, name=name, model=models.student, evaluate=None,
             checkpoints=checkpoints,
         )  # fmt: skip
-    objective.close()
-    return result
-
-
-def compute_teacher_logits(models: ModelPair, data: DistillationData, precision: str) -> TeacherLogitsDataset:
-    """Run the teacher on all training texts once, with its matrix products in `precision`."""
-    device = distributed_state().device
-    precision = resolve_precision(precision, device, float(data.texts.lengths.mean()))
-    with bf16_matmul(precision, device), bf16_frozen_weights(models.teacher, precision, device):
-        logits = model_logits(models.teacher, data.texts, TEACHER_LOGITS)
-    return TeacherLogitsDataset(data.texts, logits, data.train.labels)
 
 
 def train_prediction(
-    models: ModelPair, data: DistillationData, rows: TeacherLogitsDataset, schedule: TrainingSchedule,
+    models: ModelPair, data: DistillationData, dataset: EncodedDataset, schedule: TrainingSchedule,
     checkpoints: Checkpoints, *, weights: Mapping[str, float], temperature: float, quantization_aware: bool,
 ) -> StageResult:  # fmt: skip
     """Minimise the soft cross-entropy against the teacher's logits (Eq. 10) and the label loss; keep the best dev step.
@@ -69,7 +55,7 @@ def train_prediction(
     Args:
         models: the student is trained.
         data: scores the student on dev.
-        rows: training texts with the teacher's logits.
+        dataset: training texts with the teacher's logits.
         schedule: of the stage.
         checkpoints: to resume from and to write.
         weights: "prediction" and "label".
@@ -86,6 +72,6 @@ def train_prediction(
     )
     with fake_quantized(student) if quantization_aware else nullcontext():
         return fit(
-            objective, rows, schedule, name="prediction", model=student,
+            objective, dataset, schedule, name="prediction", model=student,
             evaluate=lambda: data.score(student)[data.task.metric], checkpoints=checkpoints,
         )  # fmt: skip

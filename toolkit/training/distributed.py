@@ -16,6 +16,7 @@ from toolkit.console import progress
 from toolkit.data.batching import sorted_batches
 from toolkit.data.tokenization import EncodedTexts
 from toolkit.inference.runtimes import TorchRuntime
+from toolkit.training.precision import bf16_frozen_weights, bf16_matmul, resolve_precision
 
 
 def distributed_state() -> PartialState:
@@ -36,18 +37,24 @@ def accelerator() -> Accelerator:
     return Accelerator(mixed_precision="no", kwargs_handlers=[DistributedDataParallelKwargs()])
 
 
-def model_logits(model: Any, encoded: EncodedTexts, name: str | None = None) -> np.ndarray:
+def model_logits(model: Any, encoded: EncodedTexts, name: str | None = None, precision: str = "fp32") -> np.ndarray:
     """Compute the logits [n, C] of a PyTorch classifier in eval mode; the processes share the batches.
 
     Args:
         model: is moved to the device that training uses.
         encoded: n inputs.
         name: of the progress bar; None shows none.
+        precision: of the matrix products on a CPU: fp32, bf16, or auto.
     """
     state = distributed_state()
+    precision = resolve_precision(precision, state.device, float(encoded.lengths.mean()))
     runtime = TorchRuntime(model, str(state.device))
     logits = torch.zeros(len(encoded), model.config.num_labels, device=state.device)
-    with progress(name, len(encoded)) if name else nullcontext() as bar:
+    with (
+        bf16_matmul(precision, state.device),
+        bf16_frozen_weights(model, precision, state.device),
+        progress(name, len(encoded)) if name else nullcontext() as bar,
+    ):
         for i, rows in enumerate(sorted_batches(encoded.lengths, 64)):
             if i % state.num_processes == state.process_index:
                 logits[rows] = torch.from_numpy(runtime.run(encoded.batch(rows))).to(state.device)

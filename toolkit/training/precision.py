@@ -61,15 +61,21 @@ def bf16_matmul(precision: str, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def bf16_frozen_weights(model: nn.Module, precision: str, device: torch.device) -> Iterator[None]:
+def bf16_frozen_weights(model: nn.Module, precision: str, device: torch.device, tokens: float = 0.0) -> Iterator[None]:
     """Let the linear layers of a model that is not trained multiply by weights that are rounded to bf16 once.
 
     `bf16_matmul` rounds both sides anew at every product. A teacher's weights never change, and rounding them takes as
     long as a short batch does. The layers' outputs are rounded to bf16 as well and go on in float32. The parameters
     stay as they are. Does nothing where `bf16_matmul` does nothing.
+
+    Args:
+        model: a teacher.
+        precision: fp32, bf16, fp16, or auto.
+        device: that the model runs on.
+        tokens: of a row on average, by which auto decides.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if precision != "bf16" or device.type != "cpu":
+    if device.type != "cpu" or resolve_precision(precision, device, tokens) != "bf16":
         layers = []
     for layer in layers:
         weight, bias = layer.weight.detach().bfloat16(), None if layer.bias is None else layer.bias.detach().bfloat16()

@@ -53,20 +53,25 @@ class StageResult:
 
 
 class EncodedDataset:
-    """Encoded inputs, with a target each where there are any, as padded tensors by batch."""
+    """Encoded inputs with columns of targets or labels, as padded tensors by batch.
 
-    def __init__(self, encoded: TokenizedInputs, targets: np.ndarray | None = None) -> None:
-        self.encoded, self.targets = encoded, targets
+    Args:
+        encoded: n inputs.
+        targets: [n, ...], or None.
+        columns: more arrays [n, ...], by name.
+    """
+
+    def __init__(self, encoded: TokenizedInputs, targets: np.ndarray | None = None, **columns: np.ndarray) -> None:
+        self.encoded = encoded
+        self.columns = columns if targets is None else {"targets": targets, **columns}
 
     def __len__(self) -> int:
         return len(self.encoded)
 
     def collate(self, rows: Sequence[int] | np.ndarray) -> TorchBatch:
-        """Return input_ids, attention_mask, token_type_ids [B, L]; where there are targets, also targets [B, ...]."""
-        batch = {name: torch.from_numpy(array) for name, array in self.encoded.batch(rows).items()}
-        if self.targets is not None:
-            batch["targets"] = torch.from_numpy(self.targets[np.asarray(rows)])
-        return batch
+        """Return input_ids, attention_mask, token_type_ids [B, L] and each column [B, ...]."""
+        arrays = self.encoded.batch(rows) | {name: column[np.asarray(rows)] for name, column in self.columns.items()}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 class Objective(nn.Module):

@@ -13,7 +13,7 @@ from tests.support.data import rows
 from tests.support.distillation import distill
 from toolkit.bundle.format import open_bundle
 from toolkit.data.tokenization import EncodedTexts
-from toolkit.distillation.data import DistillationData, TeacherLogitsDataset
+from toolkit.distillation.data import DistillationData, teacher_logits_dataset
 from toolkit.errors import ToolkitError
 from toolkit.models.loading import Source
 
@@ -58,7 +58,7 @@ def test_a_row_behind_the_labels_has_none() -> None:
     ids = [np.arange(5, 8 + i) for i in range(3)]
     texts = EncodedTexts(ids, [np.zeros_like(row) for row in ids], np.zeros(3, dtype=bool), pad_id=0)
     logits = np.arange(6, dtype=np.float32).reshape(3, 2)
-    batch = TeacherLogitsDataset(texts, logits, np.array([1, 0])).collate([2, 1])
+    batch = teacher_logits_dataset(texts, logits, np.array([1, 0])).collate([2, 1])
     assert batch["targets"].tolist() == [[4.0, 5.0], [2.0, 3.0]]
     assert batch["labelled"].tolist() == [False, True]
     assert batch["labels"].tolist()[1] == 0

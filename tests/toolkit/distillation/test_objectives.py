@@ -11,7 +11,7 @@ import torch
 
 from tests.support.training import SCHEDULE, encoded
 from toolkit.data.tokenization import EncodedTexts
-from toolkit.distillation.data import TeacherLogitsDataset
+from toolkit.distillation.data import teacher_logits_dataset
 from toolkit.distillation.objectives import IntermediateObjective, PredictionObjective, max_relation_heads
 from toolkit.models.student import Projections, Shape, student_config
 from toolkit.training.schedule import TrainingSchedule
@@ -23,7 +23,7 @@ def test_an_unlabelled_row_counts_nothing_in_the_label_loss(tiny_bert: Any) -> N
     encoded = EncodedTexts(
         [np.arange(5, 9 + i) for i in range(4)], [np.zeros(4 + i, int) for i in range(4)], np.zeros(4), 0
     )
-    rows_ = TeacherLogitsDataset(encoded, np.zeros((4, 2), np.float32), np.array([1, 0]))
+    rows_ = teacher_logits_dataset(encoded, np.zeros((4, 2), np.float32), np.array([1, 0]))
     objective = PredictionObjective(student, "classification", 1.0, prediction=0.0, label=3.0)
     with torch.no_grad():
         some, none, first = (float(objective(rows_.collate(rows))["label"]) for rows in ([0, 1, 2, 3], [2, 3], [0]))

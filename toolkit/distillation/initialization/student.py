@@ -25,7 +25,7 @@ from toolkit.models.loading import Source
 from toolkit.models.student import Projections, StudentPlan, student_config
 from toolkit.tasks import Task
 from toolkit.training.checkpoints import weights_digest
-from toolkit.training.precision import bf16_frozen_weights, resolve_precision
+from toolkit.training.precision import bf16_frozen_weights
 
 PROJECTIONS = "projections.safetensors"
 COMPUTED = ("teacher", "random")  # values of --init that name no directory
@@ -94,8 +94,7 @@ def initialize_student(
     student.eval()
     if plan.init == "teacher":
         sample, cpu = _sample(texts, seed), torch.device("cpu")
-        precision = resolve_precision(precision, cpu, float(texts.lengths.mean()))
-        with bf16_frozen_weights(teacher.cpu(), precision, cpu):
+        with bf16_frozen_weights(teacher.cpu(), precision, cpu, float(texts.lengths.mean())):
             projections.start_from(project_from_teacher(student, teacher, plan.mapping, sample))
     return ModelPair(student, teacher, projections, plan.mapping, plan.init)
 
