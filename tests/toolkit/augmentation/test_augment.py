@@ -154,9 +154,9 @@ class TestRows:
         table = [(f"{good} {bad} film", "ab"[i % 2]) for i, (good, bad) in enumerate(zip(GOOD, BAD, strict=True))]
         all_rows, _ = made(tmp_path, table, glove)
         some, report = made(tmp_path, table, glove, "b", max_rows=4)
-        kept = {row["origin"] for row in some}
-        assert len(kept) == report["rows"] == 4
-        assert some == [row for row in all_rows if row["origin"] in kept]
+        origins = {row["origin"] for row in some}
+        assert len(origins) == report["rows"] == 4
+        assert some == [row for row in all_rows if row["origin"] in origins]
 
     def test_chunks_do_not_matter(self, glove: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         split = load_split(resolve_task("auto", data_dir), "train", data_dir)
@@ -169,10 +169,10 @@ class TestRows:
             )
             return [len(chunk) for chunk in chunks], [row for chunk in chunks for row in chunk], report.to_dict()
 
-        (few, rows, told), (many, same, told_again) = run(10_000), run(17)
+        (few, rows, counts), (many, same, counts_again) = run(10_000), run(17)
         assert (len(few), len(many)) == (1, 16)
         assert rows == same
-        assert told == told_again
+        assert counts == counts_again
 
     def test_row_groups_are_written_as_they_come(
         self, tmp_path: Path, glove: Path, monkeypatch: pytest.MonkeyPatch
@@ -194,7 +194,7 @@ class TestRows:
     def test_the_report_has_examples(self, tmp_path: Path, glove: Path) -> None:
         _, report = made(tmp_path, [(f"{word} film", "ab"[i % 2]) for i, word in enumerate(GOOD)], glove, copies=20)
         assert len(report["examples"]) == 5
-        assert all(one["original"] != one["copy"] for one in report["examples"])
+        assert all(example["original"] != example["copy"] for example in report["examples"])
         assert report["config"]["candidates"] == 3
         assert report["words_per_s"] > 0
 

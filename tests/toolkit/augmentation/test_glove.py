@@ -32,7 +32,7 @@ def naive(words: list[str], table: np.ndarray, asked: str, k: int) -> list[str]:
 def test_neighbours_equal_a_naive_search(count: int) -> None:
     words, table = random_vectors(count)
     loaded, asked = WordVectors(words, table, "test"), [word(i) for i in range(0, count, max(count // 20, 1))]
-    assert loaded.neighbours(asked, 7) == {one: naive(words, table, one, 7) for one in asked}
+    assert loaded.neighbours(asked, 7) == {name: naive(words, table, name, 7) for name in asked}
 
 
 def test_neighbours_do_not_depend_on_what_is_asked_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,15 +40,16 @@ def test_neighbours_do_not_depend_on_what_is_asked_together(monkeypatch: pytest.
     together = WordVectors(words, table, "test").neighbours(words, 15)
     monkeypatch.setattr(vectors, "BLOCK_FLOATS", 3 * 500)
     alone = WordVectors(words, table, "test")
-    assert {one: alone.neighbours([one], 15)[one] for one in words} == together
+    assert {name: alone.neighbours([name], 15)[name] for name in words} == together
     assert alone.neighbours(["b"], 2)["b"] == together["b"][:2]
 
 
 def test_a_word_is_looked_up_as_it_is_then_in_lower_case() -> None:
     table = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9], [1, 0]], dtype=np.float32)
     loaded = WordVectors(["us", "we", "US", "usa", "Us"], table, "test")
-    found = loaded.neighbours(["us", "US", "We", "them"], 1)
-    assert found == {"us": ["we"], "US": ["usa"], "We": ["us"]}  # never another casing of itself; unknown: no entry
+    neighbours = loaded.neighbours(["us", "US", "We", "them"], 1)
+    # never another casing of itself; an unknown word has no entry
+    assert neighbours == {"us": ["we"], "US": ["usa"], "We": ["us"]}
 
 
 def test_entries_that_are_no_words_are_left_out() -> None:

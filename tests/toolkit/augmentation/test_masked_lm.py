@@ -73,12 +73,12 @@ def test_bf16_is_near_and_its_logits_are_float32(name: str, monkeypatch: pytest.
     exact, _ = restrict_to_words(copy.deepcopy(model), WORDS, "fp32", CPU)
     rounded, precision = restrict_to_words(model, WORDS, "bf16", CPU)
     assert precision == "bf16"
-    assert {one.dtype for one in rounded.base_model.parameters()} == {torch.bfloat16}
-    found, expected = (masked_logits(one, batch(), PLACES) for one in (rounded, exact))
-    assert found.dtype == torch.float32
-    assert not torch.equal(found, found.bfloat16().float())
-    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
-    assert not torch.equal(found, expected)
+    assert {parameter.dtype for parameter in rounded.base_model.parameters()} == {torch.bfloat16}
+    logits, expected = (masked_logits(masked, batch(), PLACES) for masked in (rounded, exact))
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
+    torch.testing.assert_close(logits, expected, rtol=0.05, atol=0.05)
+    assert not torch.equal(logits, expected)
 
 
 def test_a_model_whose_logits_depend_on_the_batch_stays_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,10 +87,10 @@ def test_a_model_whose_logits_depend_on_the_batch_stays_in_float32(monkeypatch: 
     unsteady = copy.deepcopy(model)
     unsteady.bert.embeddings.register_forward_hook(lambda _, __, states: states * (1 + len(states) / 500))
     assert not is_batch_invariant(unsteady)
-    before = {name: one.clone() for name, one in unsteady.bert.state_dict().items()}
+    before = {name: value.clone() for name, value in unsteady.bert.state_dict().items()}
     cut, precision = restrict_to_words(unsteady, WORDS, "bf16", CPU)
     assert precision == "fp32"
-    assert all(torch.equal(one, before[name]) for name, one in cut.bert.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in cut.bert.state_dict().items())
 
 
 @pytest.mark.parametrize(("flags", "expected"), [(["avx2"], "fp32"), (["avx2", "avx512_bf16"], "bf16")])
@@ -105,9 +105,9 @@ def test_auto_is_what_the_cpu_multiplies_in(
 @torch.no_grad()
 def test_the_last_layer_goes_on_with_the_masked_places_alone() -> None:
     model = built()
-    seen: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = []
     for layer in model.bert.encoder.layer:
-        layer.intermediate.register_forward_hook(lambda _, states, __: seen.append(tuple(states[0].shape)))
+        layer.intermediate.register_forward_hook(lambda _, states, __: shapes.append(tuple(states[0].shape)))
     masked_logits(model, batch(), PLACES)
-    assert seen == [(5, 9, 32), (1, 4, 32)]
+    assert shapes == [(5, 9, 32), (1, 4, 32)]
     assert model(batch()["input_ids"]).logits.shape == (5, 9, 40)  # nothing is left behind

@@ -30,8 +30,10 @@ from toolkit.errors import ToolkitError
 def propose(model: MaskedLMCandidates, *texts: str) -> list[dict[str, list[str]]]:
     """Candidates by word for each text."""
     words = [eligible_words(text) for text in texts]
-    found = model.candidates(texts, words)
-    return [{words[i][j].text: names for (i, j), names in sorted(found.items()) if i == n} for n in range(len(texts))]
+    candidates = model.candidates(texts, words)
+    return [
+        {words[i][j].text: names for (i, j), names in sorted(candidates.items()) if i == n} for n in range(len(texts))
+    ]
 
 
 class TestMaskedLMCandidates:
@@ -67,26 +69,27 @@ class TestMaskedLMCandidates:
         path = save_mlm(tmp_path / "m", vocabulary)
         texts = ["a warm clever film", "the plot is dull and flat but the actor was great", "good"]
         model = BertForMaskedLM.from_pretrained(path).eval()
-        for text, found in zip(texts, propose(masked_words(path, tmp_path), *texts), strict=True):
+        for text, by_word in zip(texts, propose(masked_words(path, tmp_path), *texts), strict=True):
             pieces = [2, *(5 + vocabulary.index(word) for word in text.split()), 3]
-            assert list(found) == list(dict.fromkeys(text.split()))
-            for word, names in found.items():
+            assert list(by_word) == list(dict.fromkeys(text.split()))
+            for word, names in by_word.items():
                 place = max(i + 1 for i, other in enumerate(text.split()) if other == word)
                 masked = [*pieces[:place], 4, *pieces[place + 1 :], *pieces[1:]]
                 types = [0] * len(pieces) + [1] * (len(pieces) - 1)
                 with torch.no_grad():
                     logits = model(torch.tensor([masked]), token_type_ids=torch.tensor([types])).logits[0, place]
                 ranked = [vocabulary[i - 5] for i in logits.argsort(descending=True).tolist() if i >= 5]
-                assert set(names) == set([one for one in ranked if one not in (word, "##s")][:3])
+                assert set(names) == set([piece for piece in ranked if piece not in (word, "##s")][:3])
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     @pytest.mark.parametrize("together", [1, 3])
     def test_batches_do_not_matter(self, together: int, precision: str, tmp_path: Path, data_dir: Path) -> None:
         path = save_mlm(tmp_path / "m", GOOD + BAD + FILLER)
         texts = load_split(resolve_task("auto", data_dir), "train", data_dir).texts[:40]
-        found = [propose(masked_words(path, tmp_path, 5, size, together, precision), *texts) for size in (1, 7, 64)]
-        assert found[0] == found[1] == found[2]
-        assert len({tuple(names) for one in found[0] for names in one.values()}) > 50  # they depend on the place
+        proposals = [propose(masked_words(path, tmp_path, 5, size, together, precision), *texts) for size in (1, 7, 64)]
+        assert proposals[0] == proposals[1] == proposals[2]
+        # they depend on the place
+        assert len({tuple(names) for by_word in proposals[0] for names in by_word.values()}) > 50
 
     def test_ties_fall_the_same_way_in_every_batch(self, tmp_path: Path) -> None:
         path = save_mlm(tmp_path / "m", GOOD + BAD)
@@ -106,7 +109,8 @@ class TestMaskedLMCandidates:
             lambda pairs, chosen: (batches.append([len(pairs[i].ids) for i, _ in chosen]), best(pairs, chosen))[1],
         )  # fmt: skip
         propose(model, "good bad", "warm", "dull great", "flat awful")
-        batches = [one for one in batches if len(one) > 1 or one == [5]]  # without what near ties had computed alone
+        # without the inputs that near ties had computed alone
+        batches = [lengths for lengths in batches if len(lengths) > 1 or lengths == [5]]
         assert batches == [[7, 7, 7, 7], [7, 7], [5]]
 
     def test_together_masks_all_words_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,9 +126,9 @@ class TestMaskedLMCandidates:
     def test_long_texts_are_cut_at_the_models_positions(self, tmp_path: Path) -> None:
         model = masked_words(save_mlm(tmp_path / "m", GOOD + BAD, GOOD), tmp_path)
         words = eligible_words(" ".join(["dull"] * 100))
-        found = model.candidates([" ".join(["dull"] * 100)], [words])
-        assert sorted(found) == [(0, number) for number in range(len(found))]
-        assert 25 <= len(found) <= 31  # 64 positions: three special tokens, half for the original
+        candidates = model.candidates([" ".join(["dull"] * 100)], [words])
+        assert sorted(candidates) == [(0, number) for number in range(len(candidates))]
+        assert 25 <= len(candidates) <= 31  # 64 positions: three special tokens, half for the original
 
     def test_the_head_on_masked_tokens_is_the_whole_models(self, tmp_path: Path) -> None:
         ids = torch.randint(5, 40, (3, 9), generator=torch.Generator().manual_seed(0))

@@ -28,9 +28,9 @@ from toolkit.augmentation.words import Word, eligible_words, is_word, match_case
     ],
 )
 def test_words_are_runs_of_letters(text: str, expected: list[str]) -> None:
-    found = eligible_words(text, stopwords={"a", "the"})
-    assert [word.text for word in found] == expected
-    assert all(text[word.start : word.end] == word.text for word in found)
+    words = eligible_words(text, stopwords={"a", "the"})
+    assert [word.text for word in words] == expected
+    assert all(text[word.start : word.end] == word.text for word in words)
 
 
 def test_stopwords_count_in_any_case() -> None:
@@ -39,10 +39,10 @@ def test_stopwords_count_in_any_case() -> None:
 
 @given(st.text())
 def test_words_stand_where_they_say_and_in_order(text: str) -> None:
-    found = eligible_words(text)
-    assert all(text[word.start : word.end] == word.text and is_word(word.text) for word in found)
-    assert all(a.end <= b.start for a, b in pairwise(found))
-    assert replace_words(text, [(word, word.text) for word in found]) == text
+    words = eligible_words(text)
+    assert all(text[word.start : word.end] == word.text and is_word(word.text) for word in words)
+    assert all(a.end <= b.start for a, b in pairwise(words))
+    assert replace_words(text, [(word, word.text) for word in words]) == text
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,13 @@ def test_attention_maps_are_the_models_own(run_bundle: Path, report: dict[str, A
     assert len(report["attention"]) == 3
     for shown in report["attention"]:
         ids = torch.tensor([[tokenizer.token_to_id(token) for token in shown["tokens"]]])
-        assert [(one["student_layer"], one["teacher_layer"]) for one in shown["layers"]] == [(1, 2), (2, 3)]
+        assert [(layer["student_layer"], layer["teacher_layer"]) for layer in shown["layers"]] == [(1, 2), (2, 3)]
         for name, model in models.items():
             with torch.no_grad():
                 layers = model(ids, output_attentions=True).attentions
-            for one in shown["layers"]:
-                expected = layers[one[f"{name}_layer"] - 1][0].mean(0).numpy()
-                np.testing.assert_allclose(one[name], expected, atol=2e-4)
+            for layer in shown["layers"]:
+                expected = layers[layer[f"{name}_layer"] - 1][0].mean(0).numpy()
+                np.testing.assert_allclose(layer[name], expected, atol=2e-4)
 
 
 def test_a_model_is_described_by_its_shape_and_parameters(tiny_bert: Any) -> None:

@@ -30,7 +30,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Any, save_model
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "text.txt"
-    path.write_text("".join(f"{one}\n" for one, _ in rows(200, seed=5)))
+    path.write_text("".join(f"{sentence}\n" for sentence, _ in rows(200, seed=5)))
     return path
 
 
@@ -64,9 +64,9 @@ def test_a_general_student_learns_its_teachers_layers(student: Path, encoder: Pa
     teacher, ours = AutoModel.from_pretrained(encoder).eval(), AutoModel.from_pretrained(student).eval()
     batch = torch.randint(57, teacher.config.vocab_size, (8, 20))  # whole words
     with torch.no_grad():
-        wanted, found = teacher(batch).last_hidden_state, ours(batch).last_hidden_state
-    projected = found @ projections["maps.2.weight"].T + projections["maps.2.bias"]
-    assert (projected - wanted).square().mean() < 0.5 * wanted.var()
+        expected, student_states = teacher(batch).last_hidden_state, ours(batch).last_hidden_state
+    projected = student_states @ projections["maps.2.weight"].T + projections["maps.2.bias"]
+    assert (projected - expected).square().mean() < 0.5 * expected.var()
     with pytest.raises(ToolkitError, match="has not learnt a task yet") as caught:
         evaluate_bundle(student)
     assert f"--init {student}" in caught.value.fix

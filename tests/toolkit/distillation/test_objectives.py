@@ -50,20 +50,20 @@ class TestIntermediate:
         batch = EncodedDataset(rows).collate(range(5))
         objective.eval()
         with torch.no_grad():
-            found = objective(batch)
+            losses = objective(batch)
         hidden, tokens = torch.zeros(3), 0
         with torch.no_grad():
             for ids in rows.ids:
-                one = torch.from_numpy(ids)[None]
-                mine = student(one, output_hidden_states=True).hidden_states
-                theirs = teacher(one, output_hidden_states=True).hidden_states
+                sentence = torch.from_numpy(ids)[None]
+                student_states = student(sentence, output_hidden_states=True).hidden_states
+                teacher_states = teacher(sentence, output_hidden_states=True).hidden_states
                 for level, g in enumerate((0, 2, 3)):
-                    error = objective.projections(mine[level], level) - theirs[g]
+                    error = objective.projections(student_states[level], level) - teacher_states[g]
                     hidden[level] += error.square().mean(-1).sum()
                 tokens += len(ids)
-        assert float(found["embedding"]) == pytest.approx(float(hidden[0] / tokens), rel=1e-5)
-        assert float(found["hidden"]) == pytest.approx(float(hidden[1:].sum() / tokens), rel=1e-5)
-        assert float(found["attention"]) > 0
+        assert float(losses["embedding"]) == pytest.approx(float(hidden[0] / tokens), rel=1e-5)
+        assert float(losses["hidden"]) == pytest.approx(float(hidden[1:].sum() / tokens), rel=1e-5)
+        assert float(losses["attention"]) > 0
 
     def test_the_teacher_neither_learns_nor_drops_out(self, tiny_bert: Callable[..., Any]) -> None:
         objective, student, teacher = self.build(tiny_bert)
@@ -94,9 +94,9 @@ class TestIntermediate:
         batch = EncodedDataset(encoded(4)).collate(range(4))
         whole, _, _ = self.build(tiny_bert)
         with torch.no_grad():
-            found, plain = objective(batch), whole(batch)
-        assert set(found) == {"hidden", "embedding"}
-        assert float(found["embedding"]) == pytest.approx(2 * float(plain["embedding"]))
+            losses, plain = objective(batch), whole(batch)
+        assert set(losses) == {"hidden", "embedding"}
+        assert float(losses["embedding"]) == pytest.approx(2 * float(plain["embedding"]))
         assert all(not recorder.activations.queries for recorder in objective._recorders)
 
     def test_close_takes_the_hooks_off(self, tiny_bert: Callable[..., Any]) -> None:

@@ -39,15 +39,15 @@ def test_the_page_is_well_formed_accessible_and_escaped(report: dict[str, Any]) 
     assert len(ids) == len(set(ids)) > 0
     figures = [attributes for tag, attributes in outline.seen if tag == "figure"]
     assert len(figures) == 2 + 1 + 1 + 3  # losses of two stages, dev metric, layer map, attention
-    assert all(one["role"] == "img" and one["aria-label"] for one in figures)
+    assert all(figure["role"] == "img" and figure["aria-label"] for figure in figures)
 
 
 def test_every_figure_of_the_metrics_is_on_the_page(report: dict[str, Any]) -> None:
     html = page(report)
     for name in ("teacher_metrics", "start_metrics", "metrics"):
         assert f"{100 * report[name]['accuracy']:.2f}" in html
-    kept = report["metrics"]["accuracy"] / report["teacher_metrics"]["accuracy"]
-    assert f"{kept:.1%} of the teacher kept" in html
+    retention = report["metrics"]["accuracy"] / report["teacher_metrics"]["accuracy"]
+    assert f"{retention:.1%} of the teacher kept" in html
     for loss in ("attention", "hidden", "embedding", "prediction"):
         assert f'<th scope="row">{loss}</th>' in html
 

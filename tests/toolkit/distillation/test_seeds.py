@@ -32,9 +32,9 @@ def test_seeds_run_apart_and_are_summed_up(
     assert json.loads((tmp_path / "many" / "summary.json").read_text()) == summary
     capsys.readouterr()
     more = run_seeds(replace(config, seeds="1,2,3"))
-    told = capsys.readouterr().out
-    assert "seed 1: " in told.split("== seed 2")[0]
-    assert told.count("is there already") == 2
+    output = capsys.readouterr().out
+    assert "seed 1: " in output.split("== seed 2")[0]
+    assert output.count("is there already") == 2
     assert more["seeds"][:2] == summary["seeds"]
     capsys.readouterr()
     run_seeds(replace(config, seeds="1", prediction_lr=1e-3))  # made otherwise: made again

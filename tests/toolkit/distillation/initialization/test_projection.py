@@ -53,10 +53,12 @@ def test_a_student_of_the_teachers_own_shape_is_the_teacher() -> None:
     project_from_teacher(student, teacher, (1, 2, 3, 4), sample)
     mask = sample[0]["attention_mask"].bool()
     with torch.no_grad():
-        mine, theirs = (m(**sample[0], output_hidden_states=True) for m in (student, teacher))
-    torch.testing.assert_close(mine.hidden_states[0][mask], theirs.hidden_states[0][mask], atol=1e-3, rtol=0)
-    last_error = (mine.hidden_states[-1] - theirs.hidden_states[-1])[mask].square().mean()
-    assert last_error < 0.02 * theirs.hidden_states[-1][mask].var()
+        student_output, teacher_output = (m(**sample[0], output_hidden_states=True) for m in (student, teacher))
+    torch.testing.assert_close(
+        student_output.hidden_states[0][mask], teacher_output.hidden_states[0][mask], atol=1e-3, rtol=0
+    )
+    last_error = (student_output.hidden_states[-1] - teacher_output.hidden_states[-1])[mask].square().mean()
+    assert last_error < 0.02 * teacher_output.hidden_states[-1][mask].var()
 
 
 @pytest.mark.parametrize("family", ["Bert", "Roberta", "Electra", "DistilBert", "MPNet"])
@@ -76,8 +78,8 @@ def test_every_family_gives_a_student_nearer_than_chance(family: str) -> None:
         feed = dict(sample[0])
         if family in ("DistilBert", "MPNet"):
             del feed["token_type_ids"]
-        wanted = teacher(**feed).logits
-        near, far = ((m(**sample[0]).logits - wanted).square().mean() for m in (projected, untouched))
+        expected = teacher(**feed).logits
+        near, far = ((m(**sample[0]).logits - expected).square().mean() for m in (projected, untouched))
     assert near < 0.5 * far
 
 

@@ -43,15 +43,15 @@ def renumbered(tokenizer: Tokenizer, respelled: Callable[[str], str]) -> Tokeniz
     for part in (*state["post_processor"]["single"], *state["post_processor"]["pair"]):
         if "SpecialToken" in part:
             part["SpecialToken"]["id"] = RENAMED[part["SpecialToken"]["id"]]
-    for one in state["added_tokens"]:
-        one["content"] = RENAMED[one["content"]]
-        one["id"] = ids[one["content"]]
+    for token in state["added_tokens"]:
+        token["content"] = RENAMED[token["content"]]
+        token["id"] = ids[token["content"]]
     return Tokenizer.from_str(json.dumps(state))
 
 
 def other_teacher(tiny_bert: Any, tokenizer: Tokenizer, path: Path, **changes: Any) -> Path:
     names = zip(("pad", "unk", "cls", "sep", "mask"), RENAMED.values(), strict=True)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{f"{role}_token": name for role, name in names})
+    fast = PreTrainedTokenizerFast(longerobject=tokenizer, **{f"{role}_token": name for role, name in names})
     fast.save_pretrained(path)
     tiny_bert(pad_token_id=fast.pad_token_id, **changes).save_pretrained(path)
     return path
@@ -71,12 +71,12 @@ def test_words_keep_their_embeddings_under_other_numbers_and_special_tokens_thei
     student: Path, tiny_bert: Any, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     teacher = other_teacher(tiny_bert, renumbered(tokenizer, str), tmp_path / "teacher")
-    theirs, ours = (TextEncoder(one, 64).encode(TEXTS).ids for one in (student, teacher))
-    assert all((a != b).any() for a, b in zip(theirs, ours, strict=True)), "nothing to put in order"
+    student_ids, teacher_ids = (TextEncoder(directory, 64).encode(TEXTS).ids for directory in (student, teacher))
+    assert all((a != b).any() for a, b in zip(student_ids, teacher_ids, strict=True)), "nothing to put in order"
     started = start(teacher, student, tmp_path)
-    wanted = logits(BertForSequenceClassification.from_pretrained(student), student)
-    np.testing.assert_array_equal(logits(started, teacher), wanted)
-    assert wanted.std() > 0.01
+    expected = logits(BertForSequenceClassification.from_pretrained(student), student)
+    np.testing.assert_array_equal(logits(started, teacher), expected)
+    assert expected.std() > 0.01
     assert started.config.pad_token_id == started.get_input_embeddings().padding_idx
 
 
@@ -90,9 +90,9 @@ def test_pieces_that_the_other_lacks_are_drawn(
     assert f"{count - 1} of {count} pieces" in capsys.readouterr().out.replace("\n", " ")
     table = started.get_input_embeddings().weight
     assert table[mixed.token_to_id("wonderful")].std() > 0
-    given = BertForSequenceClassification.from_pretrained(student).get_input_embeddings().weight
-    assert torch.equal(table[mixed.token_to_id("good")], given[tokenizer.token_to_id("good")])
-    assert not (table[mixed.token_to_id("wonderful")] == given).all(dim=1).any()
+    stored = BertForSequenceClassification.from_pretrained(student).get_input_embeddings().weight
+    assert torch.equal(table[mixed.token_to_id("good")], stored[tokenizer.token_to_id("good")])
+    assert not (table[mixed.token_to_id("wonderful")] == stored).all(dim=1).any()
 
 
 def test_other_words_are_refused(student: Path, tiny_bert: Any, tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_pieces_beyond_the_end_of_a_table_have_no_row(tiny_bert: Any, tokenizer:
     from transformers import AutoTokenizer
 
     path = other_teacher(tiny_bert, renumbered(tokenizer, str), tmp_path / "teacher")
-    given = AutoTokenizer.from_pretrained(path)
-    count = len(given)
-    assert given.add_tokens(["wonderful"]) == 1
-    assert map_vocabulary(given, given, count + 1, count + 1).tolist() == [*range(count + 1)]
-    assert map_vocabulary(given, given, count + 1, count).tolist() == [*range(count), -1]
-    assert map_vocabulary(given, given, count, count + 1).tolist() == [*range(count)]
+    longer = AutoTokenizer.from_pretrained(path)
+    count = len(longer)
+    assert longer.add_tokens(["wonderful"]) == 1
+    assert map_vocabulary(longer, longer, count + 1, count + 1).tolist() == [*range(count + 1)]
+    assert map_vocabulary(longer, longer, count + 1, count).tolist() == [*range(count), -1]
+    assert map_vocabulary(longer, longer, count, count + 1).tolist() == [*range(count)]
