@@ -33,9 +33,10 @@ from toolkit.models.families import depth
 from toolkit.models.loading import Source
 from toolkit.models.student import Projections, Shape, layer_map, student_config
 from toolkit.tasks import get_task
+from toolkit.training.dataset import EncodedDataset
 from toolkit.training.precision import bf16_frozen_weights
 from toolkit.training.schedule import TrainingSchedule
-from toolkit.training.trainer import EncodedDataset, StageTrainer
+from toolkit.training.trainer import StageTrainer
 
 WEIGHTS = {"attention": 1.0, "hidden": 1.0, "embedding": 1.0}
 WARM_UPS = 3

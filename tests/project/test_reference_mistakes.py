@@ -30,7 +30,7 @@ from toolkit.errors import ToolkitError
 from toolkit.inference.evaluate import evaluate_bundle
 from toolkit.models.student import layer_map
 from toolkit.tasks import TASKS, get_task
-from toolkit.training.trainer import EncodedDataset
+from toolkit.training.dataset import EncodedDataset
 
 CONFIGS = [getattr(config, name) for name in config.__all__ if name.endswith("Config") and name != "Config"]
 

@@ -15,8 +15,8 @@ from toolkit.files import file_record
 from toolkit.metrics import evaluate
 from toolkit.models.loading import Source
 from toolkit.tasks import Task
+from toolkit.training.dataset import EncodedDataset
 from toolkit.training.distributed import model_logits
-from toolkit.training.trainer import EncodedDataset
 
 TEACHER_LOGITS = "the teacher's answers"  # name of the phase, and of its progress bar
 

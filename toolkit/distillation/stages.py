@@ -12,11 +12,12 @@ from toolkit.distillation.data import DistillationData
 from toolkit.distillation.initialization.student import ModelPair
 from toolkit.distillation.objectives import IntermediateObjective, PredictionObjective
 from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.dataset import EncodedDataset
 from toolkit.training.distributed import distributed_state
 from toolkit.training.fake_quantization import fake_quantized
 from toolkit.training.precision import bf16_frozen_weights
 from toolkit.training.schedule import TrainingSchedule
-from toolkit.training.trainer import EncodedDataset, StageResult, fit
+from toolkit.training.trainer import StageResult, fit
 
 
 def train_layers(

@@ -13,11 +13,12 @@ from toolkit.data.datasets import load_split, resolve_task
 from toolkit.metrics import evaluate, majority_baseline
 from toolkit.models.loading import Source
 from toolkit.training.checkpoints import Checkpoints, weights_digest
+from toolkit.training.dataset import EncodedDataset
 from toolkit.training.distributed import model_logits
 from toolkit.training.saving import write_model
 from toolkit.training.schedule import TrainingSchedule
 from toolkit.training.supervised import SupervisedObjective
-from toolkit.training.trainer import EncodedDataset, fit
+from toolkit.training.trainer import fit
 
 
 def run_finetune(config: FinetuneConfig) -> Bundle:

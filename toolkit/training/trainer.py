@@ -19,10 +19,10 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from toolkit.console import echo, progress
-from toolkit.data.tokenization import TokenizedInputs
 from toolkit.errors import ToolkitError
 from toolkit.models.families import TorchBatch
 from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.dataset import EncodedDataset
 from toolkit.training.distributed import accelerator
 from toolkit.training.precision import autocast, bf16_matmul, resolve_precision
 from toolkit.training.schedule import BatchSchedule, MicroBatch, TrainingSchedule, Unit
@@ -50,28 +50,6 @@ class StageResult:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the bundle."""
         return asdict(self) | {"seconds": round(self.seconds, 1)}
-
-
-class EncodedDataset:
-    """Encoded inputs with columns of targets or labels, as padded tensors by batch.
-
-    Args:
-        encoded: n inputs.
-        targets: [n, ...], or None.
-        columns: more arrays [n, ...], by name.
-    """
-
-    def __init__(self, encoded: TokenizedInputs, targets: np.ndarray | None = None, **columns: np.ndarray) -> None:
-        self.encoded = encoded
-        self.columns = columns if targets is None else {"targets": targets, **columns}
-
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    def collate(self, rows: Sequence[int] | np.ndarray) -> TorchBatch:
-        """Return input_ids, attention_mask, token_type_ids [B, L] and each column [B, ...]."""
-        arrays = self.encoded.batch(rows) | {name: column[np.asarray(rows)] for name, column in self.columns.items()}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 class Objective(nn.Module):

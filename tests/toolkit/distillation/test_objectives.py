@@ -14,8 +14,9 @@ from toolkit.data.tokenization import EncodedTexts
 from toolkit.distillation.data import teacher_logits_dataset
 from toolkit.distillation.objectives import IntermediateObjective, PredictionObjective, max_relation_heads
 from toolkit.models.student import Projections, Shape, student_config
+from toolkit.training.dataset import EncodedDataset
 from toolkit.training.schedule import TrainingSchedule
-from toolkit.training.trainer import EncodedDataset, fit
+from toolkit.training.trainer import fit
 
 
 def test_an_unlabelled_row_counts_nothing_in_the_label_loss(tiny_bert: Any) -> None:

@@ -30,9 +30,10 @@ from toolkit.distillation.distill import run_distill
 from toolkit.distillation.general import run_general
 from toolkit.errors import ToolkitError
 from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.dataset import EncodedDataset
 from toolkit.training.schedule import TrainingSchedule
 from toolkit.training.supervised import SupervisedObjective
-from toolkit.training.trainer import EncodedDataset, StageResult, fit
+from toolkit.training.trainer import StageResult, fit
 
 SCHEDULE = TrainingSchedule(
     epochs=3, lr=5e-3, batch_size=4, warmup=0.1, weight_decay=0.01, seed=3, evaluations=2, accumulation=2

@@ -25,10 +25,11 @@ from toolkit.distillation.distill import run_distill
 from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
 from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.dataset import EncodedDataset
 from toolkit.training.distributed import accelerator, model_logits
 from toolkit.training.schedule import TrainingSchedule
 from toolkit.training.supervised import SupervisedObjective
-from toolkit.training.trainer import EncodedDataset, StageTrainer, fit
+from toolkit.training.trainer import StageTrainer, fit
 
 
 def options(tiny_teacher: Path, data_dir: Path, out: Path, **changes: Any) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
 from toolkit.measurement.environment import environment
 from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.dataset import EncodedDataset
 from toolkit.training.precision import bf16_frozen_weights, bf16_matmul, resolve_precision
 from toolkit.training.schedule import TrainingSchedule, Unit
 from toolkit.training.supervised import SupervisedObjective
-from toolkit.training.trainer import EncodedDataset, Objective, StageTrainer, fit
+from toolkit.training.trainer import Objective, StageTrainer, fit
 
 CPU = torch.device("cpu")
 has_amx = "amx_bf16" in environment()["cpu_flags"]

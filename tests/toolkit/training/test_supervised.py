@@ -12,8 +12,8 @@ import torch
 
 from tests.support.training import encoded
 from toolkit.tasks import Kind
+from toolkit.training.dataset import EncodedDataset
 from toolkit.training.supervised import SupervisedObjective, label_loss
-from toolkit.training.trainer import EncodedDataset
 
 
 def test_label_loss_by_hand() -> None:

@@ -14,8 +14,9 @@ from torch import nn
 
 from tests.support.training import SCHEDULE, encoded
 from toolkit.errors import ToolkitError
+from toolkit.training.dataset import EncodedDataset
 from toolkit.training.schedule import TrainingSchedule, Unit
-from toolkit.training.trainer import EncodedDataset, Objective, fit
+from toolkit.training.trainer import Objective, fit
 
 
 class Slope(Objective):
