@@ -46,11 +46,6 @@ class BenchReport:
     content: Report
     out: Path
 
-    @property
-    def passed(self) -> bool:
-        """Whether every claim's verdict is PASS; INCONCLUSIVE is not."""
-        return not missed_claims(self.content.claims)
-
 
 def run_bench(config: BenchConfig, export: Exporter) -> None:
     """Measure, write the reports, and check the claims; or compare two reports.

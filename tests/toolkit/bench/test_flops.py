@@ -63,8 +63,8 @@ def test_formulas_equal_bert_base_itself() -> None:
         bare = BertModel(BertConfig(attn_implementation="eager"))
         classifier = BertForSequenceClassification(BertConfig(num_labels=3, attn_implementation="eager")).eval()
     shape = replace(BertShape(), classes=3)
-    assert sum(one.numel() for one in bare.parameters()) == BertShape().parameters
-    assert sum(one.numel() for one in classifier.parameters()) == shape.parameters
+    assert sum(parameter.numel() for parameter in bare.parameters()) == BertShape().parameters
+    assert sum(parameter.numel() for parameter in classifier.parameters()) == shape.parameters
     assert counted_flops(classifier, 128, 1) == shape.flops(128)
 
 
@@ -79,7 +79,7 @@ def test_formulas_equal_any_real_model(
 ) -> None:  # fmt: skip
     shape = BertShape(layers, heads * width, ffn, vocabulary, positions, types, classes)
     model = BertForSequenceClassification(config_of(shape, heads)).eval()
-    assert sum(one.numel() for one in model.parameters()) == shape.parameters
+    assert sum(parameter.numel() for parameter in model.parameters()) == shape.parameters
     assert counted_flops(model, length, batch_size) == shape.flops(length, batch_size)
     assert BertShape.from_config(model.config.to_dict()) == shape
 

@@ -30,10 +30,10 @@ def size_claims(models: Sequence[ModelFacts], required: float) -> list[Claim]:
 def speed_claims(comparisons: Sequence[Comparison]) -> list[Claim]:
     """Judge each comparison that a claim was made for.
 
-    Where the A/A control of the same model and batch size excludes 1, two equal programs differed: the machine was
+    If the A/A control of the same model and batch size excludes 1, two equal programs differed: the machine was
     disturbed by as much as the control's interval reaches. The interval of the claim is widened by that factor before
     the verdict, so that a claim passes only if no such disturbance could have made it pass.
-    Where the comparison was repeated in fresh processes, the interval is the one between processes.
+    If the comparison was repeated in fresh processes, the interval between processes counts.
     """
     return [_speed_claim(entry, entry.claim, comparisons) for entry in comparisons if entry.claim is not None]
 

@@ -30,10 +30,10 @@ async def replies(parts: list[bytes], count: int) -> list[Reply]:
         connection = await Connection.open(Address("127.0.0.1", server.sockets[0].getsockname()[1]))
         waiting = [connection.reply() for _ in range(count)]
         connection.write(post({"inputs": "a"}))
-        found = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        answers = await asyncio.wait_for(asyncio.gather(*waiting), 10)
         assert (await connection.ask(post({}))).status == 0  # the server has hung up by now
         connection.close()
-        return found
+        return answers
 
 
 def test_a_request_is_json_unless_it_is_bytes() -> None:
@@ -49,14 +49,14 @@ def test_a_request_is_json_unless_it_is_bytes() -> None:
 def test_answers_in_pieces_are_read_in_order(size: int) -> None:
     stream = answer(b'{"a":1}') + answer(b"", "429 Too Many Requests") + answer(b"x" * 50)
     parts = [stream[i : i + size] for i in range(0, len(stream), size)]
-    found = asyncio.run(replies(parts, 3))
-    assert [(reply.status, reply.body) for reply in found] == [(200, b'{"a":1}'), (429, b""), (200, b"x" * 50)]
-    assert all(reply.seconds > 0 for reply in found)
+    answers = asyncio.run(replies(parts, 3))
+    assert [(reply.status, reply.body) for reply in answers] == [(200, b'{"a":1}'), (429, b""), (200, b"x" * 50)]
+    assert all(reply.seconds > 0 for reply in answers)
 
 
 def test_an_answer_that_never_comes_has_status_0() -> None:
-    found = asyncio.run(replies([answer(b"first"), b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"], 2))
-    assert [reply.status for reply in found] == [200, 0]
+    answers = asyncio.run(replies([answer(b"first"), b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"], 2))
+    assert [reply.status for reply in answers] == [200, 0]
 
 
 def test_a_metric_is_summed_over_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:

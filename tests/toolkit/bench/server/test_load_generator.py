@@ -28,9 +28,9 @@ def test_the_highest_rate_of_a_known_queue_is_found() -> None:
     exact = max(rate for rate in range(1, 120) if queue(rate).within(50))
     assert 40 < exact < 100
     for start in (1.0, 20.0, exact, 90.0, 3000.0):
-        found, trials = highest_rate(queue, queue(start), 50)
-        assert found is not None
-        assert exact / RESOLUTION <= found <= exact + 1
+        rate, trials = highest_rate(queue, queue(start), 50)
+        assert rate is not None
+        assert exact / RESOLUTION <= rate <= exact + 1
         assert trials[0].rate == start
         assert len(trials) < 25
 
@@ -38,8 +38,8 @@ def test_the_highest_rate_of_a_known_queue_is_found() -> None:
 def test_no_rate_will_do_and_time_runs_out() -> None:
     assert highest_rate(queue, queue(8.0), 9.9)[0] is None  # each request takes 10 ms
     ticks = iter(range(0, 1000, 40))
-    found, trials = highest_rate(queue, queue(8.0), 50, budget_s=60, clock=lambda: float(next(ticks)))
-    assert (found, [one.rate for one in trials]) == (16.0, [8.0, 16.0])
+    rate, trials = highest_rate(queue, queue(8.0), 50, budget_s=60, clock=lambda: float(next(ticks)))
+    assert (rate, [trial.rate for trial in trials]) == (16.0, [8.0, 16.0])
 
 
 def test_one_hiccup_is_not_the_limit() -> None:
@@ -49,9 +49,9 @@ def test_one_hiccup_is_not_the_limit() -> None:
         tried.append(rate)
         return queue(rate, service_ms=500.0 if tried.count(rate) == 1 and rate == 32.0 else 10.0)
 
-    found, _ = highest_rate(hiccup, queue(16.0), 50)
-    assert found is not None
-    assert found > 32
+    rate, _ = highest_rate(hiccup, queue(16.0), 50)
+    assert rate is not None
+    assert rate > 32
 
 
 def test_a_refusal_or_too_few_answers_fail_a_trial() -> None:
