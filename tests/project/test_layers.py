@@ -25,7 +25,7 @@ ROWS = {
     4: "models inference",
     3: "config data bundle metrics",
     2: "tasks files",
-    1: "errors console measurement reports",
+    1: "errors console import_path measurement reports",
 }
 ROW_OF = {room: row for row, rooms in ROWS.items() for room in rooms.split()}
 # Inside `serve`: a part imports only parts of lower rows.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from toolkit.bench.runners import RunnerCache
 from toolkit.config import BenchConfig
 from toolkit.console import progress
 from toolkit.errors import ToolkitError
+from toolkit.import_path import child_environment
 from toolkit.measurement.statistics import replicated_ratio
 from toolkit.measurement.timing import measure_pairs
 
@@ -85,7 +87,7 @@ def _run_child(context: BenchContext, model: BenchModel) -> list[Timing]:
     command = [sys.executable, "-m", "toolkit.bench.replicates"]
     done = subprocess.run(  # noqa: S603
         command, input=json.dumps(make_job(context, model)), capture_output=True, text=True, timeout=CHILD_TIMEOUT_S,
-        check=False,
+        check=False, env=os.environ | child_environment(),
     )  # fmt: skip
     if done.returncode:
         raise ToolkitError(f"a fresh process for --replicates failed:\n{done.stderr.strip()[-2000:]}")

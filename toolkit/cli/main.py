@@ -13,6 +13,7 @@ from toolkit import __version__, config
 from toolkit.config.options import GroupedCommand, from_config
 from toolkit.console import echo, show_table, show_tree, stderr
 from toolkit.errors import GateError, ToolkitError, require_packages
+from toolkit.import_path import put_own_packages_first
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -25,6 +26,7 @@ Directory = Annotated[str, typer.Argument(metavar="DIR", help="bundle made by fi
 
 def main() -> None:
     """Run a command. The exit code is 0 if done, 1 if a claim or gate is not met, 2 for bad usage or input."""
+    put_own_packages_first()
     try:
         app()
     except ToolkitError as error:

@@ -17,6 +17,7 @@ from typing import IO
 from toolkit.bench.server.http_client import Address
 from toolkit.console import echo
 from toolkit.errors import ToolkitError
+from toolkit.import_path import child_environment
 
 STOP_TIMEOUT_S = 30.0
 
@@ -75,7 +76,7 @@ def serving(bundle: str | Path, *options: str, **variables: str) -> Iterator[Ser
     command = [sys.executable, "-m", "serve", str(bundle), "--port", "0", *options]
     with (
         tempfile.TemporaryFile("w+") as errors,
-        launch(command, stdout=subprocess.PIPE, stderr=errors, **variables) as process,
+        launch(command, stdout=subprocess.PIPE, stderr=errors, **child_environment(), **variables) as process,
     ):
         assert process.stdout is not None
         line = process.stdout.readline()  # printed once the server is ready; empty when it has ended
