@@ -51,7 +51,7 @@ def renumbered(tokenizer: Tokenizer, respelled: Callable[[str], str]) -> Tokeniz
 
 def other_teacher(tiny_bert: Any, tokenizer: Tokenizer, path: Path, **changes: Any) -> Path:
     names = zip(("pad", "unk", "cls", "sep", "mask"), RENAMED.values(), strict=True)
-    fast = PreTrainedTokenizerFast(longerobject=tokenizer, **{f"{role}_token": name for role, name in names})
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{f"{role}_token": name for role, name in names})
     fast.save_pretrained(path)
     tiny_bert(pad_token_id=fast.pad_token_id, **changes).save_pretrained(path)
     return path
