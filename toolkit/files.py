@@ -1,4 +1,4 @@
-"""File hashes, canonical JSON, and atomic writes: a crash leaves the old file or folder or the new, never a part."""
+"""Bounded reads, file hashes, canonical JSON, and atomic writes: a crash leaves the old or the new, never a part."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -22,11 +24,44 @@ class FileRecord(TypedDict):
     sha256: str
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file to read. A FIFO or a device could hold its reader for ever.
+
+    Raises:
+        ToolkitError: something else than a regular file, such as a FIFO, a socket, a device or a directory.
+        OSError: it cannot be opened.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ToolkitError(f"{path} is not a regular file", expected="a file, or a link to one")
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Read a regular file of at most `most` bytes; a larger one is refused before it is read.
+
+    Raises:
+        ToolkitError: not a regular file, or too large.
+        OSError: it cannot be opened or read.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(most + 1) if size <= most else b""
+    if max(size, len(content)) > most:
+        raise ToolkitError(f"{path} has {size:,} bytes", expected=f"at most {most:,}")
+    return content
+
+
 def file_record(path: Path) -> FileRecord:
-    """Measure and hash a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"size_bytes": path.stat().st_size, "sha256": digest}
+    """Measure and hash a regular file.
+
+    Raises:
+        ToolkitError: not a regular file.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        return {"size_bytes": size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def canonical_json(value: Any) -> bytes:

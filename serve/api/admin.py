@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from serve.api.schemas import error_responses
 from serve.exceptions import ServeError
 from serve.http.api_keys import with_key
 from serve.http.json_route import JsonRoute
-from serve.models.loading import load_predictor
+from serve.models.loading import in_daemon_thread, load_predictor
 from serve.models.registry import Model, Models
 from serve.models.replay import Comparison, compare
 from toolkit.errors import ToolkitError
@@ -70,16 +71,14 @@ async def swap(http: Request, name: str, request: SwapRequest) -> JSONResponse:
     models = get_models(http)
     models.get(name)
     directory = resolve_below(http.app.state.models_root, request.bundle)
-    async with models.changing:
-        before = models.get(name)
-        try:
-            predictor = await asyncio.to_thread(load_predictor, directory)
-        except (ToolkitError, OSError) as error:
-            raise ServeError("Validation", str(error)) from error
+    with _change_of(models, name) as before:
+        predictor = await _loaded(directory)
         _check_same_task(before, predictor)
         comparison = await _compared(models, before, predictor)
         if not request.force:
             _check_agreement(comparison, request)
+        if models.get(name) is not before:
+            raise ServeError("Validation", f"not changed; {name} went back to its earlier model meanwhile", status=409)
         after = models.switch(name, predictor)
     changed = Changed(
         model=name, digest=after.digest, previous_digest=before.digest, compared=comparison.compared,
@@ -92,9 +91,8 @@ async def swap(http: Request, name: str, request: SwapRequest) -> JSONResponse:
 async def rollback(http: Request, name: str) -> Changed:
     """Let the model before the latest change answer again."""
     models = get_models(http)
-    async with models.changing:
-        before = models.get(name)
-        after = models.rollback(name)
+    before = models.get(name)
+    after = models.rollback(name)
     return Changed(model=name, digest=after.digest, previous_digest=before.digest)
 
 
@@ -112,6 +110,31 @@ def resolve_below(root: Path, name: str) -> Path:
     if not below:
         raise ServeError("Validation", "`bundle` is not a directory below --models-root")
     return path
+
+
+@contextmanager
+def _change_of(models: Models, name: str) -> Iterator[Model]:
+    """Yield the model that answers now; a second change of the same name is refused until this one ends.
+
+    Nothing is locked: changes of other names and rollbacks go on, however long a bundle takes.
+
+    Raises:
+        ServeError: 409, the name is being changed.
+    """
+    if name in models.changing:
+        raise ServeError("Validation", f"{name} is being changed already", status=409)
+    models.changing.add(name)
+    try:
+        yield models.get(name)
+    finally:
+        models.changing.discard(name)
+
+
+async def _loaded(directory: Path) -> Predictor:
+    try:
+        return await in_daemon_thread(load_predictor, directory)
+    except (ToolkitError, OSError) as error:
+        raise ServeError("Validation", str(error)) from error
 
 
 def _check_same_task(before: Model, predictor: Predictor) -> None:
@@ -137,7 +160,7 @@ async def _compared(models: Models, before: Model, predictor: Predictor) -> Comp
     longest = max(before.predictor.bundle.max_length, predictor.bundle.max_length)
     texts = [] if recent is None else recent.texts()
     try:
-        return await asyncio.to_thread(
+        return await in_daemon_thread(
             compare, before.predictor, predictor, texts, batch_size=max(1, limits.max_batch_tokens // longest)
         )
     except Exception as error:  # onnxruntime's own exceptions share no public base class

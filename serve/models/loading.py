@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -15,6 +19,8 @@ from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor, check_batch_invariance
 from toolkit.inference.runtimes import OnnxRuntime
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # safe in a path, a header, and a label of a metric
 
 
@@ -79,3 +85,20 @@ def _check_model(predictor: Predictor) -> None:
         )
     if not np.isfinite(logits).all():
         raise ToolkitError(f"{path}: the model gives scores that are not finite", fix="export it again")
+
+
+async def in_daemon_thread(
+    work: Callable[Arguments, Result], *args: Arguments.args, **options: Arguments.kwargs
+) -> Result:
+    """Await slow work on a thread of its own, which keeps neither other work nor the end of the process waiting."""
+    future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(work(*args, **options))
+        except BaseException as error:  # of any kind: it is raised where the work is awaited
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="load").start()
+    return await asyncio.wrap_future(future)

@@ -65,7 +65,7 @@ class Models:
     ) -> None:
         self.limits, self._metrics = limits, metrics
         self.workers = WorkerPool(limits.workers, metrics)
-        self.changing = asyncio.Lock()  # held during a swap or a rollback
+        self.changing: set[str] = set()  # names whose new model is being loaded and compared
         self.draining = False  # load balancers should send requests elsewhere
         self._current = {name: self._model(name, predictor) for name, predictor in predictors.items()}
         self._previous: dict[str, Model] = {}

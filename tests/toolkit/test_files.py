@@ -13,7 +13,15 @@ import pytest
 
 from toolkit import files
 from toolkit.errors import ToolkitError
-from toolkit.files import atomic_directory, atomic_file, canonical_json, file_record, flush_directory
+from toolkit.files import (
+    atomic_directory,
+    atomic_file,
+    canonical_json,
+    file_record,
+    flush_directory,
+    open_regular,
+    read_regular,
+)
 
 
 @pytest.fixture
@@ -34,6 +42,28 @@ def test_a_file_is_known_by_its_size_and_sha256(tmp_path: Path) -> None:
     assert file_record(tmp_path / "a") == {"size_bytes": 3, "sha256": digest}
     (tmp_path / "b").write_bytes(bytes(10**6))
     assert file_record(tmp_path / "b")["sha256"] == hashlib.sha256(bytes(10**6)).hexdigest()
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    for path in (tmp_path / "fifo", tmp_path / "link", Path("/dev/zero"), tmp_path):
+        for read in (open_regular, file_record, lambda path: read_regular(path, 10)):
+            with pytest.raises(ToolkitError, match=f"{path} is not a regular file"):
+                read(path)
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert read_regular(tmp_path / "a", 3) == b"abc"
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(10**13)
+    for name, size in (("a", "3"), ("sparse", "10,000,000,000,000")):
+        with pytest.raises(ToolkitError, match=rf"{name} has {size} bytes\nexpected: at most 2"):
+            read_regular(tmp_path / name, 2)
+    # files of /proc say that they are empty
+    with pytest.raises(ToolkitError, match="expected: at most 2"):
+        read_regular(Path("/proc/self/status"), 2)
 
 
 def test_equal_values_have_equal_json() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Required, TypedDict, cast
 
 from toolkit.errors import ToolkitError
-from toolkit.files import FileRecord, atomic_directory, canonical_json, file_record
+from toolkit.files import FileRecord, atomic_directory, canonical_json, file_record, open_regular, read_regular
 from toolkit.measurement.environment import tool_versions
 from toolkit.tasks import Task, TaskRecord
 
@@ -25,6 +25,7 @@ FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 WEIGHTS = ("model.onnx", "1/model.onnx", "model.safetensors")  # in 1/ where the bundle is laid out for Triton
 REQUIRED = ("config.json", "tokenizer.json")
+MAX_MANIFEST_BYTES = 32 * 2**20  # the history of a training of a million steps fits
 Kind = Literal["teacher", "student", "general", "onnx"]
 
 
@@ -158,13 +159,15 @@ def open_bundle(path: str | Path) -> Bundle:
     """Open a bundle and verify its version, and the size and SHA-256 of every file in it.
 
     Raises:
-        ToolkitError: not a bundle, a newer format, a file that is missing or differs, or a link out of the folder,
-            listed or not; the file is named.
+        ToolkitError: not a bundle, a newer format, a file that is missing or differs, a FIFO or device, or a link out
+            of the folder, listed or not; the file is named.
     """
     root = Path(path)
     raw = _read_manifest(root)
     for path in root.rglob("*"):
         _refuse_link_out(root, path)
+        if not path.is_file() and not path.is_dir():
+            raise ToolkitError(f"{path} is not a regular file", fix=f"make {root} again, or move it away")
     manifest = _parse_manifest(root, raw)
     for name, record in manifest["files"].items():
         _check_file(root, name, record)
@@ -237,7 +240,7 @@ def _read_manifest(root: Path) -> bytes:
         raise ToolkitError(f"{root}: no such directory", expected="a bundle made by finetune, distill or export")
     _refuse_link_out(root, root / MANIFEST)
     try:
-        return (root / MANIFEST).read_bytes()
+        return read_regular(root / MANIFEST, MAX_MANIFEST_BYTES)
     except FileNotFoundError:
         raise ToolkitError(
             f"{root} is not a bundle: it has no {MANIFEST}",
@@ -283,8 +286,9 @@ def _check_file(root: Path, name: str, record: FileRecord) -> None:
     inside = path.resolve().is_relative_to(root.resolve())
     if not inside or not path.is_file():
         raise ToolkitError(f"{path} is missing: {MANIFEST} lists it", fix=fix)
-    size = path.stat().st_size
-    if size != record["size_bytes"]:
-        raise ToolkitError(f"{path} is damaged: {size:,} bytes, {MANIFEST} says {record['size_bytes']:,}", fix=fix)
-    if file_record(path)["sha256"] != record["sha256"]:
-        raise ToolkitError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}", fix=fix)
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != record["size_bytes"]:
+            raise ToolkitError(f"{path} is damaged: {size:,} bytes, {MANIFEST} says {record['size_bytes']:,}", fix=fix)
+        if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
+            raise ToolkitError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}", fix=fix)

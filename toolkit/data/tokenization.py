@@ -12,7 +12,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from toolkit.errors import ToolkitError
+from toolkit.files import read_regular
 
+MAX_CONFIG_BYTES = 4 * 2**20  # config.json with 10,000 labels has a tenth
+MAX_TOKENIZER_BYTES = 64 * 2**20  # tokenizer.json with 250,000 pieces has a quarter
 Batch = dict[str, np.ndarray]
 Direction = Literal["right", "left"]
 
@@ -132,7 +135,7 @@ class TextEncoder:
     def _pad_id(self) -> int:
         path = self.directory / "config.json"
         try:
-            return int(json.loads(path.read_text(encoding="utf-8")).get("pad_token_id") or 0)
+            return int(json.loads(read_regular(path, MAX_CONFIG_BYTES)).get("pad_token_id") or 0)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ToolkitError(
                 f"{path} is not a model's configuration: {error}",
@@ -142,7 +145,9 @@ class TextEncoder:
     def _load(self, direction: Direction) -> Tokenizer:
         path = self.directory / "tokenizer.json"
         try:
-            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer = Tokenizer.from_buffer(read_regular(path, MAX_TOKENIZER_BYTES))
+        except ToolkitError:
+            raise
         except Exception as error:  # tokenizers raises a bare Exception
             raise ToolkitError(
                 f"{path} is not a tokenizer that can be read: {error}",

@@ -7,9 +7,11 @@ import http.client
 import itertools
 import json
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,40 @@ def test_what_cannot_be_changed_to_is_told_and_changes_nothing(
         answer = client.post("/predict", json={"inputs": "a"})
         assert answer.headers["x-model-digest"] == digest(root / "old")[:12]
         assert client.post("/admin/models/old/rollback", headers=ADMIN).status_code == 409
+
+
+def test_a_fifo_for_a_manifest_is_refused(root: Path) -> None:
+    shutil.copytree(root / "near", root / "fifo")
+    (root / "fifo" / "bundle.json").unlink()
+    os.mkfifo(root / "fifo" / "bundle.json")
+    with administered(root, "old") as client:
+        assert "bundle.json is not a regular file" in error_of(swap(client, "old", "fifo"))[2]
+        assert swap(client, "old", "near").status_code == 200
+
+
+def test_a_slow_change_holds_up_no_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, goes_on = threading.Event(), threading.Event()
+
+    def load(directory: Path) -> Predictor:
+        if directory.name == "near":
+            started.set()
+            assert goes_on.wait(60)
+        return load_predictor(directory)
+
+    monkeypatch.setattr("serve.api.admin.load_predictor", load)
+    with administered(root, "old", "sum") as client, ThreadPoolExecutor() as pool:
+        assert swap(client, "old", "opposite", force=True).status_code == 200
+        slow = pool.submit(swap, client, "old", "near")
+        assert started.wait(60)
+        try:
+            assert swap(client, "sum", "twice").status_code == 200
+            assert error_of(swap(client, "old", "near"))[2] == "old is being changed already"
+            assert client.post("/admin/models/old/rollback", headers=ADMIN).json()["digest"] == digest(root / "old")
+        finally:
+            goes_on.set()
+        assert error_of(slow.result())[::2] == (409, "not changed; old went back to its earlier model meanwhile")
+        assert client.get("/info").json()["digest"] == digest(root / "old")
+        assert swap(client, "old", "near").status_code == 200
 
 
 def test_nan_is_no_agreement_to_ask_for(root: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +106,15 @@ def test_a_bundle_that_fails_at_its_full_length_is_not_served(tiny_onnx: Path, t
     short = rewritten(tiny_onnx, tmp_path / "short", position_embeddings__weight=lambda weights: weights[:16])
     with pytest.raises(ToolkitError, match="does not run"):
         load_predictor(short)
+
+
+def test_a_loading_thread_does_not_keep_the_process() -> None:
+    """The thread waits for ever; the process ends all the same."""
+    program = (
+        "import asyncio, threading\nfrom serve.models.loading import in_daemon_thread\n"
+        "async def main():\n"
+        "    assert await in_daemon_thread(lambda a, b: a + b, 1, b=2) == 3\n"
+        "    task = asyncio.create_task(in_daemon_thread(threading.Event().wait))\n"
+        "    await asyncio.sleep(0)\n    task.cancel()\nasyncio.run(main())"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0

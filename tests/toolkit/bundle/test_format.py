@@ -191,6 +191,21 @@ def test_a_link_cannot_reach_outside(bundle: Path, name: str) -> None:
         open_bundle(bundle)
 
 
+@pytest.mark.parametrize("name", [*FILES, MANIFEST, "unlisted"])
+def test_a_fifo_is_refused_and_keeps_nobody_waiting(bundle: Path, name: str) -> None:
+    (bundle / name).unlink(missing_ok=True)
+    os.mkfifo(bundle / name)
+    with pytest.raises(ToolkitError, match=f"{name} is not a regular file"):
+        open_bundle(bundle)
+
+
+def test_a_sparse_manifest_is_refused_before_it_is_read(bundle: Path) -> None:
+    with (bundle / MANIFEST).open("wb") as file:
+        file.truncate(10**13)
+    with pytest.raises(ToolkitError, match=r"bundle\.json has 10,000,000,000,000 bytes"):
+        open_bundle(bundle)
+
+
 def test_a_link_within_is_a_file_like_any_other(bundle: Path) -> None:
     shutil.move(bundle / "model.onnx", bundle / "extra" / "kept")
     (bundle / "model.onnx").symlink_to("extra/kept")
