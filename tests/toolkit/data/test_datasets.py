@@ -203,6 +203,17 @@ def test_bad_rows_are_listed_by_line_and_column_and_none_is_skipped(tmp_path: Pa
     ]
 
 
+def test_rows_with_more_cells_than_columns_are_faults(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", "label,text\npos,Well, I liked it a lot\nneg,dull\npos,fine\n")
+    with pytest.raises(ToolkitError, match=r"line 2: 1 more cells than columns: ' I liked it a lot'"):
+        auto(tmp_path)
+    write(tmp_path, "train.csv", "text,label\nWell, I liked it,pos\ndull,neg\nfine,pos\n")
+    assert resolve_task("auto", tmp_path).labels == ("neg", "pos"), "a piece of a text is no class"
+    write(tmp_path / "cola", "train.tsv", "a\t1\t\tOne.\nb\t0\t\tTwo.\t and more\n")
+    with pytest.raises(ToolkitError, match="line 2: 1 more cells"):
+        load_split(get_task("cola"), "train", tmp_path / "cola")
+
+
 def test_the_first_twenty_faults_are_shown(tmp_path: Path) -> None:
     write(tmp_path, "dev.tsv", "sentence\tlabel\n" + "x\tmaybe\n" * 33)
     with pytest.raises(ToolkitError) as caught:

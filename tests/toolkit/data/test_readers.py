@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.data.readers import is_text, read_texts
+from toolkit.data.readers import is_text, read_rows, read_texts
 from toolkit.errors import ToolkitError
 
 
@@ -80,3 +80,20 @@ def test_half_a_surrogate_pair_is_named_by_its_line(side: str, tmp_path: Path) -
 )
 def test_text_is_a_string_that_is_not_blank(value: object, text: bool) -> None:
     assert is_text(value) is text
+
+
+def test_cells_without_a_column_are_named_by_their_line(tmp_path: Path) -> None:
+    """A text with a comma and no quotes would lose its rest."""
+    path = tmp_path / "reviews.csv"
+    path.write_text('label,text\npos,"Well, fine"\npos,Well, I liked it a lot\nneg,dull,\n')
+    with pytest.raises(ToolkitError) as caught:
+        read_texts(path, pairs=False)
+    assert caught.value.problem.splitlines() == [
+        f"{path}: 1 problem", "  - line 3: 1 more cells than columns: ' I liked it a lot'",
+    ]  # fmt: skip
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "twice.csv").write_text("text,label,text\na,x,b\n")
+    with pytest.raises(ToolkitError, match="more than one column 'text'"):
+        list(read_rows(tmp_path / "twice.csv"))
