@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from toolkit.data import builtin
+from toolkit.data.labels import encode_label, infer_task
 from toolkit.data.readers import MEND, SUFFIXES, Column, Row, read_rows, read_texts
 from toolkit.errors import ToolkitError, raise_problems, require_packages
 from toolkit.tasks import TASKS, Task, get_task
 
-MAX_NUMBERED_CLASSES = 50  # more distinct whole numbers than this are a quantity to regress, not classes
 Columns = tuple[Column, Column | None, Column]  # of the text, the second text and the label
 DEV_EVERY = 10  # every tenth sentence of the embedded default, on average, is dev
 
@@ -114,43 +113,8 @@ def resolve_task(name: str, data: str | Path | None = None) -> Task:
     _check_columns(path, columns, ("text", None, "label"))
     pair = "text_pair" if "text_pair" in columns else None
     # the label of a row with too many cells may be a piece of its text; loading the split reports the row
-    values = [row.cells.get("label") for row in rows if not row.overflows]
-    return replace(_infer_task(values, path), pair_column=pair, tsv=("text", pair, "label"))
-
-
-def _infer_task(values: list[Any], path: Path) -> Task:
-    lists = [value for value in values if isinstance(value, list | np.ndarray)]
-    if lists:
-        names = sorted({str(name) for value in lists for name in value}, key=_natural)
-        return Task("auto", tuple(names), kind="multi_label", metrics=("f1", "accuracy"))
-    values = [value for value in values if value is not None and value != ""]  # missing ones are reported later
-    numbers = [_number(value) for value in values]
-    whole = all(number is None or number == int(number) for number in numbers)
-    if values and None not in numbers and not (whole and len(set(numbers)) <= MAX_NUMBERED_CLASSES):
-        return Task("auto", ("score",), kind="regression", metrics=("spearman", "pearson"))
-    names = sorted({_label_name(value) for value in values}, key=_natural)
-    if len(names) < 2:
-        raise ToolkitError(f"{path}: {len(names)} distinct label(s) in column 'label'", expected="at least two classes")
-    return Task("auto", tuple(names), metrics=("accuracy", "f1"))
-
-
-def _natural(name: str) -> tuple[float, str]:
-    number = _number(name)
-    return (math.inf if number is None else number, name)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _label_name(value: Any) -> str:
-    """Name a class: 1, 1.0 and "1" are the same, since readers differ in the type of a number."""
-    number = _number(value)
-    return str(int(number)) if number is not None and number == int(number) else str(value).strip()
+    task = infer_task([row for row in rows if not row.overflows], path)
+    return replace(task, pair_column=pair, tsv=("text", pair, "label"))
 
 
 def _find(folder: Path, split: str) -> Path:
@@ -203,7 +167,7 @@ def _from_rows(task: Task, path: Path, rows: list[Row], columns: Columns) -> Spl
     labels: list[Any] = []
     for row in rows:
         problems += row.problems((text,) if pair is None else (text, pair))
-        value, problem = _label(task, row.cells.get(label))
+        value, problem = encode_label(task, row.cells.get(label))
         labels.append(value)
         if problem:
             problems.append(f"line {row.line}, column {label!r}: {problem}")
@@ -211,29 +175,6 @@ def _from_rows(task: Task, path: Path, rows: list[Row], columns: Columns) -> Spl
     dtype = np.float64 if task.kind == "regression" else np.int64
     pairs = None if pair is None else [row.cells[pair] for row in rows]
     return Split([row.cells[text] for row in rows], pairs, np.array(labels, dtype=dtype), str(path))
-
-
-def _label(task: Task, value: Any) -> tuple[Any, str]:
-    """Give a label as the model counts it, and the problem with it ("" for none)."""
-    if task.kind == "regression":
-        number = _number(value)
-        return (number or 0.0), "" if number is not None else f"{value!r}, expected a number"
-    if task.kind == "multi_label":
-        names = [str(name) for name in value] if isinstance(value, list | np.ndarray) else [f"{value!r}"]
-        unknown = [name for name in names if name not in task.labels]
-        problem = f"{unknown}, expected a list out of {_some(task.labels)}" if unknown else ""
-        return [int(name in names) for name in task.labels], problem
-    name = _label_name(value)
-    if name in task.labels:
-        return task.labels.index(name), ""
-    if name.isdecimal() and int(name) < len(task.labels) and task.name in TASKS:
-        return int(name), ""
-    return 0, f"{value!r}, expected one of {_some(task.labels)}"
-
-
-def _some(labels: tuple[str, ...]) -> str:
-    more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
-    return ", ".join(labels[:10]) + more
 
 
 def _rotten_tomatoes(split: str) -> Iterator[Row]:
