@@ -18,6 +18,7 @@ from toolkit.files import canonical_json
 from toolkit.measurement.environment import tool_versions
 from toolkit.reports.html_page import Figure, Page, Section
 from toolkit.reports.table import Table
+from toolkit.tasks import TaskRecord
 
 SCHEMA_VERSION = 1
 FROM_MANIFEST = (
@@ -35,13 +36,6 @@ class StageRecord(TypedDict):
     best_step: int | None
     best_metric: float | None
     history: list[dict[str, float]]
-
-
-class TaskRecord(TypedDict):
-    """The parts of a task's record that the page reads."""
-
-    name: str
-    metrics: list[str]
 
 
 class RunReport(TypedDict):
