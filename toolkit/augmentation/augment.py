@@ -71,8 +71,8 @@ class TextCandidates:
         numbers = (random.random(shape) * [len(candidates) for _, candidates in self.words]).astype(np.int64)
         texts = []
         for number_row, chosen_row in zip(numbers, chosen, strict=True):
-            replaced = zip(self.words, number_row, chosen_row, strict=True)
-            texts.append(replace_words(text, [(word, names[n]) for (word, names), n, yes in replaced if yes]))
+            draws = zip(self.words, number_row, chosen_row, strict=True)
+            texts.append(replace_words(text, [(word, names[n]) for (word, names), n, yes in draws if yes]))
         return texts
 
 
