@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -64,10 +65,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        predictors = {
-            name: bundle if isinstance(bundle, Predictor) else await asyncio.to_thread(load_predictor, bundle)
-            for name, bundle in sources.items()
-        }
+        predictors = {name: await _loaded(bundle) for name, bundle in sources.items()}
         app.state.models = models = Models(predictors, accepted, app.state.metrics, remember=bool(admins))
         with drain_on_sigterm(models, config.shutdown_delay_s):
             yield
@@ -83,9 +81,18 @@ def create_app(
     app.state.admin_keys, app.state.models_root = admins, root
     for router in (routes.router, hugging_face.router, open_inference.router, *((admin.router,) if admins else ())):
         app.include_router(router)
-    app.add_middleware(BodyLimit, limit=accepted.payload_limit)  # innermost: each middleware wraps those before it
-    if needed:
-        app.add_middleware(ApiKeyMiddleware, keys=needed, elsewhere=f"{admin.ADMIN}/" if admins else "")
+    _add_middleware(app, config, accepted, needed, admin_path=f"{admin.ADMIN}/" if admins else "", traces=traces)
+    handle_errors(app)
+    return app
+
+
+def _add_middleware(
+    app: FastAPI, config: ServeConfig, limits: Limits, keys: ApiKeySet, *, admin_path: str, traces: Any
+) -> None:
+    """Add the middleware from the inside out: each wraps those before it."""
+    app.add_middleware(BodyLimit, limit=limits.payload_limit)  # innermost
+    if keys:
+        app.add_middleware(ApiKeyMiddleware, keys=keys, elsewhere=admin_path)
     origins = [origin.strip() for origin in config.cors_origins.split(",") if origin.strip()]
     if origins:
         app.add_middleware(CORSMiddleware, **cors(origins))
@@ -93,8 +100,10 @@ def create_app(
     app.add_middleware(SecurityHeadersMiddleware)
     if traces is not None:
         app.add_middleware(tracing.TracingMiddleware, provider=traces)
-    handle_errors(app)
-    return app
+
+
+async def _loaded(source: Source) -> Predictor:
+    return source if isinstance(source, Predictor) else await asyncio.to_thread(load_predictor, source)
 
 
 def _by_name(source: Source | Mapping[str, Source] | None, config: ServeConfig) -> dict[str, Source]:

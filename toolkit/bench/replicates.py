@@ -20,9 +20,9 @@ from toolkit.bench.random_models import torch_threads
 from toolkit.bench.results import Comparison, Replication, Timing
 from toolkit.bench.runners import RunnerCache
 from toolkit.config import BenchConfig
+from toolkit.config.import_path import child_environment
 from toolkit.console import progress
 from toolkit.errors import ToolkitError
-from toolkit.import_path import child_environment
 from toolkit.measurement.statistics import replicated_ratio
 from toolkit.measurement.timing import measure_pairs
 

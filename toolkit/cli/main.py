@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from toolkit import __version__, config
+from toolkit.config.import_path import put_own_packages_first
 from toolkit.config.options import GroupedCommand, from_config
 from toolkit.console import echo, show_table, show_tree, stderr
 from toolkit.errors import GateError, ToolkitError, require_packages
-from toolkit.import_path import put_own_packages_first
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO
 
 from toolkit.bench.server.http_client import Address
+from toolkit.config.import_path import child_environment
 from toolkit.console import echo
 from toolkit.errors import ToolkitError
-from toolkit.import_path import child_environment
 
 STOP_TIMEOUT_S = 30.0
 

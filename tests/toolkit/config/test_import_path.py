@@ -12,7 +12,7 @@ import pytest
 from tests.support.command_line import refused
 from tests.support.paths import ROOT
 from toolkit.bench.server.process import launch, serving
-from toolkit.import_path import child_environment
+from toolkit.config.import_path import child_environment
 
 
 @pytest.fixture
