@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 
@@ -48,3 +49,15 @@ def own_answers(model: Any, tokenizer: Tokenizer, texts: list[str], pairs: list[
         logits = model(**model_inputs(model, batch)).logits
         head_modules(model)[1].bias -= logits.mean(0)
     return (logits - logits.mean(0)).numpy()  # type: ignore[no-any-return]
+
+
+def keep_stored_types(patch: pytest.MonkeyPatch) -> None:
+    """Let `from_pretrained` keep the type of stored weights, as transformers 5 does; 4 converts to float32."""
+    from transformers import PreTrainedModel
+
+    load = PreTrainedModel.from_pretrained.__func__
+
+    def keep(cls: Any, *args: Any, **options: Any) -> Any:
+        return load(cls, *args, **{"torch_dtype": "auto", **options})
+
+    patch.setattr(PreTrainedModel, "from_pretrained", classmethod(keep))

@@ -82,7 +82,7 @@ class TorchRuntime:
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu", threads: int = 0) -> TorchRuntime:
-        """Open a directory by `AutoModelForSequenceClassification`, from safetensors only.
+        """Open a directory by `AutoModelForSequenceClassification`, from safetensors only, in float32.
 
         PyTorch has one number of threads for the whole process; 0 leaves it as it is.
         """
@@ -94,7 +94,8 @@ class TorchRuntime:
             raise ToolkitError("PyTorch here finds no CUDA device", fix="--device cpu")
         if threads:
             torch.set_num_threads(threads)
-        return cls(AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True), device)
+        model = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True)
+        return cls(model.float(), device)  # transformers 5 keeps the type of stored weights
 
     def run(self, batch: Batch) -> np.ndarray:
         """Compute logits [B, C] float32 from int64 arrays [B, L] by name."""

@@ -91,20 +91,20 @@ class Source:
         from transformers import AutoModelForSequenceClassification
 
         if task is None:
-            return self._open(AutoModelForSequenceClassification).eval()
-        return self._open(
+            return self._model(AutoModelForSequenceClassification)[0].eval()
+        return self._model(
             AutoModelForSequenceClassification,
             id2label=dict(enumerate(task.labels)),
             label2id={label: i for i, label in enumerate(task.labels)},
             problem_type=PROBLEM_TYPES[task.kind],
             ignore_mismatched_sizes=True,
-        )
+        )[0]
 
     def encoder_model(self) -> Any:
         """Load the encoder alone, without any head, in eval mode."""
         from transformers import AutoModel
 
-        return self._open(AutoModel).eval()
+        return self._model(AutoModel)[0].eval()
 
     def masked_lm(self) -> Any:
         """Load the encoder with its masked-language-model head, in eval mode.
@@ -114,13 +114,18 @@ class Source:
         """
         from transformers import AutoModelForMaskedLM
 
-        model, info = self._open(AutoModelForMaskedLM, output_loading_info=True)
+        model, info = self._model(AutoModelForMaskedLM)
         if info["missing_keys"]:
             raise ToolkitError(
                 f"{self.name} has no masked-language-model head: {', '.join(sorted(info['missing_keys'])[:3])} missing",
                 expected="a pre-trained model that still has it, such as bert-base-uncased",
             )
         return model.eval()
+
+    def _model(self, kind: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Load a model with its report of loading, in float32: transformers 5 keeps the type of stored weights."""
+        model, info = self._open(kind, output_loading_info=True, **options)
+        return model.float(), info
 
     def _open(self, kind: Any, **options: Any) -> Any:
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.models import keep_stored_types
 from tests.support.training import encoded
 from toolkit.data.tokenization import Batch
 from toolkit.errors import ToolkitError
@@ -90,3 +92,13 @@ def test_both_runtimes_give_the_same_logits(tiny_student: Path, tiny_onnx: Path)
     torch_logits, onnx_logits = (open_predictor(path).runtime.run(batch) for path in (tiny_student, tiny_onnx))
     np.testing.assert_allclose(onnx_logits, torch_logits, atol=1e-4)
     assert torch_logits.std() > 0.1
+
+
+def test_weights_of_half_precision_are_run_in_float32(
+    tiny_bert: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    keep_stored_types(monkeypatch)
+    tiny_bert().half().save_pretrained(tmp_path)
+    assert TorchRuntime.load(tmp_path).model.dtype == torch.float32

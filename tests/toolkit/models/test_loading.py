@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import BertForMaskedLM, RobertaConfig, RobertaForSequenceClassification
 
+from tests.support.models import keep_stored_types
 from toolkit.bundle.format import open_bundle
 from toolkit.errors import ToolkitError
 from toolkit.models.loading import Source
@@ -113,3 +114,18 @@ def test_a_masked_language_model_must_have_its_head(plain: Path, tmp_path: Path)
         source.config.vocab_size,
         24,
     )
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_opened_in_float32(
+    stored: torch.dtype, tiny_bert: Callable[..., Any], save_model: Callable[..., Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    keep_stored_types(monkeypatch)
+    model = tiny_bert().to(stored)
+    source = Source(str(save_model(model, tmp_path / "half")), tmp_path)
+    for opened in (source.classifier(), source.classifier(get_task("mnli")), source.encoder_model()):
+        assert {parameter.dtype for parameter in opened.parameters()} == {torch.float32}
+    assert torch.equal(source.classifier().classifier.weight, model.classifier.weight.float())
+    BertForMaskedLM(source.config).to(stored).save_pretrained(tmp_path / "half")
+    assert Source(str(tmp_path / "half"), tmp_path).masked_lm().dtype == torch.float32

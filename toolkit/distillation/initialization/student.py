@@ -133,7 +133,7 @@ def _load_student(directory: str, config: Any, source: Source, projections: Proj
     if rows is not None:
         stored_config.update({"vocab_size": start_config.vocab_size, "pad_token_id": start_config.pad_token_id})
     try:
-        student = kind.from_pretrained(directory, config=stored_config, use_safetensors=True, **options).eval()
+        student = kind.from_pretrained(directory, config=stored_config, use_safetensors=True, **options).float().eval()
     except (OSError, ValueError, RuntimeError) as error:
         problem = str(error).strip().splitlines()[0]
         raise ToolkitError(

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
 
 from tests.support.data import rows
+from tests.support.models import keep_stored_types
 from toolkit.data.tokenization import TextEncoder
 from toolkit.distillation.initialization.student import initialize_student, map_vocabulary
 from toolkit.errors import ToolkitError
@@ -114,3 +115,11 @@ def test_pieces_beyond_the_end_of_a_table_have_no_row(tiny_bert: Any, tokenizer:
     assert map_vocabulary(longer, longer, count + 1, count + 1).tolist() == [*range(count + 1)]
     assert map_vocabulary(longer, longer, count + 1, count).tolist() == [*range(count), -1]
     assert map_vocabulary(longer, longer, count, count + 1).tolist() == [*range(count)]
+
+
+def test_weights_of_half_precision_start_in_float32(
+    student: Path, tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_stored_types(monkeypatch)
+    half = save_model(BertForSequenceClassification.from_pretrained(student).half(), tmp_path / "half")
+    assert start(save_model(tiny_bert(), tmp_path / "teacher"), half, tmp_path).dtype == torch.float32
