@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 from tokenizers import Tokenizer
 
+import toolkit  # noqa: F401  # turns onnxruntime's telemetry off before a test imports it
 from tests.support.browser import find_browser
 from tests.support.data import BAD, FILLER, GOOD, rows, write_csv
 from tests.support.models import word_pieces

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from benchmarks.paths import RESULTS
 from export.onnx_export import export_fp32, load_classifier
@@ -54,6 +53,8 @@ def largest_difference(runtime: OnnxRuntime, encoded: EncodedTexts, longest: int
 
 def graphs(student: Bundle, data: str | None, scratch: Path) -> dict[str, Path]:
     """Write the graphs of `toolkit export`, with 8-bit and 4-bit embeddings, and the control."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
     paths = {}
     for name, bits in (("int8", 8), ("int8, 4-bit embeddings", 4)):
         config = ExportConfig(
