@@ -19,7 +19,8 @@ def test_headers_without_an_end_are_cut_off_and_the_server_goes_on(tiny_onnx: Pa
         with contextlib.suppress(ConnectionError):
             for _ in range(HEAD_BYTES // 1000 + 2):
                 connection.sendall(b"a" * 1000)
-        answer = connection.makefile("rb").read()
+        with connection, connection.makefile("rb") as reader:
+            answer = reader.read()
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert ask(address, "/predict", {"inputs": "good film"})[0] == 200
 
