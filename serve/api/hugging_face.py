@@ -15,6 +15,7 @@ from pydantic.functional_validators import AfterValidator
 from serve.api.classify import classify, get_models, ranked_labels
 from serve.api.schemas import Inputs, Prediction, TopK, error_responses, parse_inputs
 from serve.engine.engine import EngineResult
+from serve.engine.limits import MAX_INPUTS
 from serve.exceptions import ServeError
 from serve.http.json_route import JsonRoute
 from serve.models.registry import Model
@@ -44,7 +45,10 @@ class PipelineRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    inputs: Annotated[StrictStr | list[StrictStr], AfterValidator(_each_a_text), WithJsonSchema(_INPUTS_SCHEMA)]
+    inputs: Annotated[
+        StrictStr | Annotated[list[StrictStr], Field(max_length=MAX_INPUTS, fail_fast=True)],
+        AfterValidator(_each_a_text), WithJsonSchema(_INPUTS_SCHEMA),
+    ]  # fmt: skip
     parameters: Parameters = Parameters()
 
 

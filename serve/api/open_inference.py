@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from serve.api.classify import classify, get_models, ranked_labels
 from serve.api.schemas import Inputs, Milliseconds, TopK, error_responses, parse_inputs
 from serve.engine.engine import EngineResult
+from serve.engine.limits import MAX_INPUTS
 from serve.exceptions import ServeError
 from serve.http.json_route import JsonRoute
 from serve.models.registry import Model
@@ -35,13 +36,19 @@ class V2Error(BaseModel):
     error: str
 
 
+# a list of many wrong members is refused by its first
+Strings = Annotated[list[str], Field(max_length=MAX_INPUTS, fail_fast=True)]
+
+
 class Tensor(BaseModel):
     """Strings in row-major order, flat or nested as the shape is."""
 
     name: Literal["text", "text_pair"]
     shape: Annotated[list[StrictInt], Field(min_length=1, max_length=2)] = Field(examples=[[2]])
     datatype: Literal["BYTES"]
-    data: list[str] | list[list[str]] = Field(examples=[["a warm film", "dull"]])
+    data: Strings | Annotated[list[Strings], Field(max_length=MAX_INPUTS, fail_fast=True)] = Field(
+        examples=[["a warm film", "dull"]]
+    )
     parameters: dict[str, Any] | None = None
 
     def strings(self) -> list[str]:
@@ -74,7 +81,7 @@ class InferRequest(BaseModel):
 
     id: str | None = Field(None, max_length=256)
     inputs: Annotated[list[Tensor], Field(min_length=1, max_length=2)]
-    outputs: list[RequestedOutput] | None = None
+    outputs: Annotated[list[RequestedOutput], Field(max_length=16, fail_fast=True)] | None = None
     parameters: Parameters = Parameters()
     _texts: Inputs = PrivateAttr()
 

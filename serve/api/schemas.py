@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
 
+from serve.engine.limits import MAX_INPUTS
 from serve.engine.tokenization import Text
 from serve.exceptions import NO_KEY, ErrorResponse, ErrorType
 
@@ -41,6 +42,8 @@ def parse_inputs(value: Any) -> Inputs:
         raise PydanticCustomError("empty", "`inputs` cannot be empty")
     if not isinstance(value, list) or isinstance(value[0], str):
         return Inputs((_parse_input(value, "inputs"),), batch=False)
+    if len(value) > MAX_INPUTS:
+        raise PydanticCustomError("inputs", f"batch size {len(value)} > maximum allowed batch size {MAX_INPUTS}")
     return Inputs(tuple(_parse_member(member, f"inputs[{i}]") for i, member in enumerate(value)), batch=True)
 
 

@@ -8,6 +8,8 @@ from toolkit.config import ServeConfig
 from toolkit.errors import raise_problems
 from toolkit.measurement.environment import cpu_quota
 
+MAX_INPUTS = 32_768  # of a request, whatever max_client_batch_size: to check more would hold the event loop for long
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -46,6 +48,8 @@ class Limits:
         problems = [f"{name} {value}: expected 1 or more" for name, value in vars(self).items() if value < 1]
         if 0 < self.max_batch_tokens < max_length:
             problems.append(f"max_batch_tokens {self.max_batch_tokens}: expected at least max_length, {max_length}")
+        if self.max_client_batch_size > MAX_INPUTS:
+            problems.append(f"max_client_batch_size {self.max_client_batch_size}: expected at most {MAX_INPUTS}")
         if 0 < self.max_concurrent_requests < self.max_client_batch_size:
             problems.append(
                 f"max_client_batch_size {self.max_client_batch_size}: expected at most max_concurrent_requests, "

@@ -6,6 +6,7 @@ body alone, and the search costs as much as the rest of a small answer: benchmar
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -17,6 +18,7 @@ from fastapi.routing import APIRoute
 
 from serve.exceptions import ServeError
 
+LARGE = 64_000  # bytes: while more are parsed, the collector would walk the new lists and objects again and again
 MISSING = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
 
 
@@ -69,10 +71,16 @@ def _json(content: bytes) -> Any:
     Raises:
         ServeError: it is not JSON, or nested too deeply.
     """
+    collecting = gc.isenabled() and len(content) > LARGE
+    if collecting:
+        gc.disable()
     try:
         return json.loads(content)
     except json.JSONDecodeError as error:
         message = f"the body is not JSON: {error.msg} at character {error.pos}"
     except (ValueError, RecursionError):  # not UTF-8, or a number of thousands of digits
         message = "the body is not JSON in UTF-8"
+    finally:
+        if collecting:
+            gc.enable()
     raise ServeError("Validation", message)
