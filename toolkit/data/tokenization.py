@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -11,11 +13,14 @@ from typing import Literal, Protocol
 import numpy as np
 from tokenizers import Tokenizer
 
+from toolkit.data.clipping import PART, clip, count_tokens
 from toolkit.errors import ToolkitError
 from toolkit.files import read_regular
 
 MAX_CONFIG_BYTES = 4 * 2**20  # config.json with 10,000 labels has a tenth
 MAX_TOKENIZER_BYTES = 64 * 2**20  # tokenizer.json with 250,000 pieces has a quarter
+HUGE = 262_144  # characters: tokenizing takes up to 100 bytes for each where the text is a single word
+_huge_texts = threading.Lock()  # one at a time, so that memory is bounded
 Batch = dict[str, np.ndarray]
 Direction = Literal["right", "left"]
 
@@ -79,15 +84,16 @@ class TextEncoder:
     Args:
         directory: holds tokenizer.json and config.json (for pad_token_id).
         max_length: the most tokens of an input, special ones included; the longer text of a pair is truncated first.
+        files: contents of the two files by name, where they were read before; the directory is then not opened.
 
     Raises:
         ToolkitError: config.json or tokenizer.json is missing or cannot be read.
     """
 
-    def __init__(self, directory: str | Path, max_length: int) -> None:
+    def __init__(self, directory: str | Path, max_length: int, files: Mapping[str, bytes] | None = None) -> None:
         self.directory, self.max_length = Path(directory), max_length
-        self.pad_id = self._pad_id()
-        self._tokenizers = {"right": self._load("right")}
+        self.pad_id = self._pad_id(files)
+        self._tokenizers = {"right": self._load(files)}
 
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, direction: Direction = "right"
@@ -98,11 +104,17 @@ class TextEncoder:
             ToolkitError: a text that UTF-8 cannot hold, such as half a surrogate pair out of JSON.
         """
         if direction not in self._tokenizers:
-            self._tokenizers[direction] = self._load(direction)
-        inputs: list[str] | list[tuple[str, str]] = (
-            list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        )
+            self._tokenizers[direction] = self._truncating(direction)
+        huge = any(len(text) > HUGE for text in (*texts, *(pairs or ())))
+        with _huge_texts if huge else nullcontext():
+            return self._encode(texts, pairs, direction)
+
+    def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None, direction: Direction) -> EncodedTexts:
         try:
+            inputs: list[str] | list[tuple[str, str]] = (
+                [self._clip(text, direction) for text in texts] if pairs is None
+                else [self._clip_pair(text, pair, direction) for text, pair in zip(texts, pairs, strict=True)]
+            )  # fmt: skip
             encodings = self._tokenizers[direction].encode_batch_fast(inputs)
         except TypeError:
             raise ToolkitError("an input is not text that UTF-8 can hold", expected="a string") from None
@@ -116,12 +128,8 @@ class TextEncoder:
     def count(self, text: str, pair: str | None = None) -> int:
         """Count the tokens of an input before truncation, special ones included."""
         tokenizer = self._tokenizers["right"]
-        special = tokenizer.num_special_tokens_to_add(False)
-        total = tokenizer.num_special_tokens_to_add(pair is not None)
-        for part in (text,) if pair is None else (text, pair):
-            encoding = tokenizer.encode(part)
-            total += sum(len(piece.ids) - special for piece in (encoding, *encoding.overflowing))
-        return int(total)
+        special = tokenizer.num_special_tokens_to_add(pair is not None)
+        return int(special + sum(count_tokens(tokenizer, part) for part in (text, pair or "")))
 
     def tokens(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         """Spell ids as word pieces, for display."""
@@ -132,20 +140,22 @@ class TextEncoder:
         """Number of word pieces; ids are below it."""
         return int(self._tokenizers["right"].get_vocab_size())
 
-    def _pad_id(self) -> int:
+    def _pad_id(self, files: Mapping[str, bytes] | None) -> int:
         path = self.directory / "config.json"
         try:
-            return int(json.loads(read_regular(path, MAX_CONFIG_BYTES)).get("pad_token_id") or 0)
+            content = read_regular(path, MAX_CONFIG_BYTES) if files is None else files[path.name]
+            return int(json.loads(content).get("pad_token_id") or 0)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ToolkitError(
                 f"{path} is not a model's configuration: {error}",
                 expected="the config.json that Hugging Face's save_pretrained writes",
             ) from None
 
-    def _load(self, direction: Direction) -> Tokenizer:
+    def _load(self, files: Mapping[str, bytes] | None) -> Tokenizer:
         path = self.directory / "tokenizer.json"
         try:
-            tokenizer = Tokenizer.from_buffer(read_regular(path, MAX_TOKENIZER_BYTES))
+            content = read_regular(path, MAX_TOKENIZER_BYTES) if files is None else files[path.name]
+            tokenizer = Tokenizer.from_buffer(content)
         except ToolkitError:
             raise
         except Exception as error:  # tokenizers raises a bare Exception
@@ -155,5 +165,32 @@ class TextEncoder:
                 fix="save the tokenizer again with AutoTokenizer.from_pretrained(...).save_pretrained(DIR)",
             ) from None
         tokenizer.no_padding()
+        tokenizer.enable_truncation(self.max_length, strategy="longest_first", direction="right")
+        return tokenizer
+
+    def _truncating(self, direction: Direction) -> Tokenizer:
+        """Copy the tokenizer in memory for another direction; the file may have changed since it was verified."""
+        tokenizer = Tokenizer.from_str(self._tokenizers["right"].to_str())
         tokenizer.enable_truncation(self.max_length, strategy="longest_first", direction=direction)
         return tokenizer
+
+    def _clip(self, text: str, direction: Direction) -> str:
+        if len(text) <= PART:
+            return text
+        return clip(self._tokenizers["right"], text, self.max_length, direction)
+
+    def _clip_pair(self, text: str, pair: str, direction: Direction) -> tuple[str, str]:
+        """Clip both texts of a pair so that the longer one in tokens stays the longer one.
+
+        Truncation gives both the same room; where that is odd the longer text has the last token, or else the second.
+        """
+        parts = self._clip(text, direction), self._clip(pair, direction)
+        if parts == (text, pair):
+            return parts
+        tokenizer = self._tokenizers["right"]
+        first, second = (count_tokens(tokenizer, part) for part in parts)
+        if min(first, second) <= self.max_length:
+            return parts
+        if count_tokens(tokenizer, text) > count_tokens(tokenizer, pair):
+            return clip(tokenizer, text, second, direction), parts[1]
+        return parts[0], clip(tokenizer, pair, first, direction)
