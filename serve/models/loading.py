@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from serve.models.registry import PROBE
+from toolkit.bundle.contents import read_weights
 from toolkit.bundle.format import open_bundle
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor, check_batch_invariance
@@ -66,7 +67,9 @@ def load_predictor(path: str | Path) -> Predictor:
             fix=f"export it first: toolkit export {bundle.path} --int8 --out {bundle.path}-int8",
         )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the tokenizer's threads would spin on the models' CPUs
-    predictor = Predictor(bundle, OnnxRuntime(bundle.weights, threads=1, spinning=False, memory_pattern=False))
+    content = read_weights(bundle)  # what is served is what was verified, whatever becomes of the directory
+    runtime = OnnxRuntime(bundle.weights, threads=1, spinning=False, memory_pattern=False, content=content)
+    predictor = Predictor(bundle, runtime)
     _check_model(predictor)
     check_batch_invariance(predictor)
     return predictor

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.bundle.format import Bundle, open_bundle
+from toolkit.bundle.contents import read_file, read_weights
+from toolkit.bundle.format import REQUIRED, Bundle, open_bundle
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime, batched_logits
@@ -29,7 +30,8 @@ class Predictor:
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         self.bundle, self.runtime, self.task = bundle, runtime, bundle.task
-        self.encoder = TextEncoder(bundle.path, bundle.max_length)
+        files = {name: read_file(bundle, name) for name in REQUIRED}
+        self.encoder = TextEncoder(bundle.path, bundle.max_length, files)
 
     def logits(self, encoded: EncodedTexts, batch_size: int = 32) -> np.ndarray:
         """Compute logits [n, C] float32 of n encoded inputs, in their order, batched by like length."""
@@ -51,7 +53,9 @@ def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -
     bundle = open_bundle(path)
     if bundle.weights.suffix != ".onnx":
         return Predictor(bundle, TorchRuntime.load(bundle.path, device, threads))
-    predictor = Predictor(bundle, OnnxRuntime(bundle.weights, threads=threads, device=device))
+    predictor = Predictor(
+        bundle, OnnxRuntime(bundle.weights, threads=threads, device=device, content=read_weights(bundle))
+    )
     check_batch_invariance(predictor)
     return predictor
 

@@ -30,6 +30,7 @@ class OnnxRuntime:
         spinning: let idle pool threads spin: faster for a session alone, harmful for several side by side.
             "running" lets them spin only until a run ends, for sessions that take turns.
         memory_pattern: keep a memory plan for each shape of batch; False keeps memory from growing with their number.
+        content: the file's content, where it was read and verified before; the file is then not opened.
 
     Raises:
         ToolkitError: onnxruntime is missing, cannot load the file, or lacks the device.
@@ -37,7 +38,7 @@ class OnnxRuntime:
 
     def __init__(
         self, path: Path, *, threads: int = 0, device: str = "cpu", spinning: bool | Literal["running"] = True,
-        memory_pattern: bool = True,
+        memory_pattern: bool = True, content: bytes | None = None,
     ) -> None:  # fmt: skip
         require_packages("onnxruntime", purpose=f"running {path}")
         import onnxruntime
@@ -57,7 +58,7 @@ class OnnxRuntime:
         elif spinning == "running":
             options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+            self.session = onnxruntime.InferenceSession(content or str(path), options, providers=[provider])
         except Exception as error:  # onnxruntime's own exceptions share no public base class
             raise ToolkitError(f"onnxruntime cannot load {path}: {error}", fix="export the bundle again") from error
         if provider not in self.session.get_providers():  # onnxruntime falls back to the CPU without an error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,23 @@ from serve.models.loading import load_predictor, parse_model_names
 from tests.support.arithmetic_bundles import LOG, SMALL_TABLE, rewritten, save_arithmetic
 from tests.support.responses import error_of
 from toolkit.errors import ToolkitError
+
+
+def test_what_is_served_is_what_was_verified_whatever_becomes_of_the_directory(tiny_onnx: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_onnx, tmp_path / "bundle")
+    bodies: list[Any] = [
+        {"inputs": "good film " * 40, "truncation_direction": direction, "raw_scores": True}
+        for direction in ("left", "right")
+    ]
+    with TestClient(create_app(tiny_onnx, limits=Limits(workers=1))) as client:
+        expected = [client.post("/predict", json=body).json() for body in bodies]
+    predictor = load_predictor(folder)
+    tokenizer = (folder / "tokenizer.json").read_bytes()
+    (folder / "tokenizer.json").write_bytes(tokenizer.replace(b'"good"', b'"evil"'))
+    with TestClient(create_app(predictor, limits=Limits(workers=1))) as client:
+        assert client.post("/predict", json=bodies[0]).json() == expected[0]
+        shutil.rmtree(folder)
+        assert [client.post("/predict", json=body).json() for body in bodies] == expected
 
 
 def test_bundles_that_cannot_be_served(

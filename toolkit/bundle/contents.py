@@ -1,0 +1,34 @@
+"""The contents of a bundle's files, verified as they are read."""
+
+from __future__ import annotations
+
+import hashlib
+
+from toolkit.bundle.format import MANIFEST, WEIGHTS, Bundle
+from toolkit.errors import ToolkitError
+from toolkit.files import read_regular
+
+
+def read_file(bundle: Bundle, name: str) -> bytes:
+    """Read a file of an opened bundle and verify these very bytes, since the file may have changed after the opening.
+
+    Raises:
+        ToolkitError: the file is gone, or differs from the manifest.
+    """
+    path = bundle.path / name
+    record = bundle.manifest["files"][name]
+    try:
+        content = read_regular(path, record["size_bytes"])
+    except OSError as error:
+        raise ToolkitError(f"{path}: {error.strerror}", fix=f"restore {bundle.path} from a good copy") from None
+    if hashlib.sha256(content).hexdigest() != record["sha256"]:
+        raise ToolkitError(f"{path} has changed since {MANIFEST} was read", fix="start again once it is written")
+    return content
+
+
+def read_weights(bundle: Bundle) -> bytes | None:
+    """Read the weight file as `read_file` does; None where more files belong to it, which a runtime opens itself."""
+    name = bundle.weights.relative_to(bundle.path).as_posix()
+    if sum(other.startswith(WEIGHTS) for other in bundle.manifest["files"]) > 1:
+        return None
+    return read_file(bundle, name)
