@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 from serve.api import admin, hugging_face, open_inference, routes
 from serve.engine.limits import Limits
 from serve.http import tracing
 from serve.http.access_log import AccessLogMiddleware
-from serve.http.api_keys import ADMIN_KEYS_VARIABLE, ApiKeyMiddleware, ApiKeySet, cors
+from serve.http.api_keys import ADMIN_KEYS_VARIABLE, ApiKeyMiddleware, ApiKeySet
+from serve.http.cors import JsonCorsMiddleware, cors
 from serve.http.error_handlers import BodyLimit, handle_errors
+from serve.http.head import HeadMiddleware
 from serve.http.security_headers import SecurityHeadersMiddleware
 from serve.lifecycle import drain_on_sigterm
 from serve.metrics import Metrics
@@ -75,6 +76,7 @@ def create_app(
 
     app = FastAPIOffline(
         redoc_url=None, title="TinyBERT toolkit", version=__version__, lifespan=lifespan, telemetry=NO_TELEMETRY,
+        redirect_slashes=False,
         description="Text classification, with the requests and answers of text-embeddings-inference.",
     )  # fmt: skip
     app.state.metrics, app.state.models = Metrics(), None
@@ -90,12 +92,13 @@ def _add_middleware(
     app: FastAPI, config: ServeConfig, limits: Limits, keys: ApiKeySet, *, admin_path: str, traces: Any
 ) -> None:
     """Add the middleware from the inside out: each wraps those before it."""
-    app.add_middleware(BodyLimit, limit=limits.payload_limit)  # innermost
+    app.add_middleware(HeadMiddleware)  # innermost
+    app.add_middleware(BodyLimit, limit=limits.payload_limit)
     if keys:
         app.add_middleware(ApiKeyMiddleware, keys=keys, elsewhere=admin_path)
     origins = [origin.strip() for origin in config.cors_origins.split(",") if origin.strip()]
     if origins:
-        app.add_middleware(CORSMiddleware, **cors(origins))
+        app.add_middleware(JsonCorsMiddleware, **cors(origins))
     app.add_middleware(AccessLogMiddleware)
     app.add_middleware(SecurityHeadersMiddleware)
     if traces is not None:

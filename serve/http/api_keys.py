@@ -1,13 +1,12 @@
-"""API keys: who may use the service, and which pages of other origins may call it."""
+"""API keys: who may use the service."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypedDict
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,15 +17,6 @@ from toolkit.errors import ToolkitError
 KEYS_VARIABLE, ADMIN_KEYS_VARIABLE = "TOOLKIT_API_KEYS", "TOOLKIT_ADMIN_KEYS"
 OPEN_PATHS = {"/", "/health", "/health/live", "/health/ready"}  # probes hold no keys; the page at / asks for one
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
-
-
-class CorsOptions(TypedDict):
-    """Options of Starlette's CORSMiddleware."""
-
-    allow_origins: list[str]
-    allow_methods: list[str]
-    allow_headers: list[str]
-    expose_headers: list[str]
 
 
 class ApiKeySet:
@@ -118,18 +108,6 @@ async def with_key(keys: ApiKeySet, app: ASGIApp, scope: Scope, receive: Receive
         return
     message = "this API key is not accepted" if authorization else NO_KEY
     await error_response(scope, "Unauthorized", message, 401, CHALLENGE)(scope, receive, send)
-
-
-def cors(origins: Sequence[str]) -> CorsOptions:
-    """Return options by which pages of these origins may call the service, with a key but without cookies."""
-    return {
-        "allow_origins": list(origins), "allow_methods": ["GET", "POST"],
-        "allow_headers": ["authorization", "content-type", "x-request-id"],
-        "expose_headers": [
-            "x-request-id", "x-model", "x-model-digest", "x-truncated", "x-compute-tokens", "server-timing",
-            "retry-after",
-        ],
-    }  # fmt: skip
 
 
 def _digest(key: bytes) -> bytes:

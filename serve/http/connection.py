@@ -1,7 +1,15 @@
-"""HTTP/1.1 by uvicorn's httptools protocol, with a limit on headers and word of clients that leave."""
+"""HTTP/1.1 by uvicorn's httptools protocol, with limits on headers, times and open connections."""
 
 from __future__ import annotations
 
+import json
+import logging
+import resource
+import time
+from asyncio import BaseTransport, TimerHandle
+from collections.abc import Collection
+from enum import Enum, auto
+from operator import itemgetter
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -9,31 +17,77 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from serve.http.request_record import RequestRecord, record_of
 
 HEAD_BYTES = 65_536  # of a request's line and headers, its trailers, or the bytes between two parts of its body
+HEAD_SECONDS = 10.0  # from the first byte of a request to the end of its headers
+BODY_SECONDS = 30.0  # from there to the end of its body
+RESERVED_FILES = 64  # of the process's limit on open files: models, logs, and what libraries open
+WARNING_SECONDS = 60.0  # between two lines in the log about too many connections
+HEADERS_TOO_LARGE = "Headers too large."
+log = logging.getLogger("serve")
+
+
+class Phase(Enum):
+    """The part of a request that a connection waits for."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that closes where headers do not end, and tells every request of it when the client leaves.
+    """A connection that closes where a request does not end in time or size, and tells requests that the client left.
 
-    httptools keeps endless headers in memory. Of several pipelined requests uvicorn tells only the last that the client
-    has left; the others would run for nobody and fail when they answer. A future in the request's record costs an
-    application less than a task that waits for a message.
+    httptools keeps endless headers in memory, and uvicorn waits forever for the rest of a request. Of several pipelined
+    requests uvicorn tells only the last that the client has left; the others would run for nobody and fail when they
+    answer. A future in the request's record costs an application less than a task that waits for a message.
+
+    At the process's limit of open files the connections that have been idle longest make room for new ones.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waited = 0  # bytes since the parser last completed a part
         self._unanswered: list[RequestResponseCycle] = []
+        self._phase, self._since = Phase.IDLE, time.monotonic()
+        self._timer: TimerHandle | None = None
+
+    @property
+    def idle_since(self) -> float | None:
+        """When the connection last had a request, seconds by the monotonic clock; None while it has one."""
+        busy = self._phase is Phase.BODY or any(not cycle.response_complete for cycle in self._unanswered)
+        return None if busy else self._since
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Start to wait for a request; asyncio calls this."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._expect(Phase.IDLE, self.timeout_keep_alive)
+        make_room(cast(set[Connection], self.connections))
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; asyncio calls this."""
+        if self.transport.is_closing():
+            return
+        if self._phase is Phase.IDLE:
+            self._expect(Phase.HEAD, HEAD_SECONDS)
         self._waited += len(data)
         super().data_received(data)
         if self._waited > HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("Headers too large.")
+            self.refuse("431 Request Header Fields Too Large", HEADERS_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """Start to wait for the rest of the headers; the parser calls this."""
+        super().on_message_begin()
+        self._expect(Phase.HEAD, HEAD_SECONDS)
 
     def on_headers_complete(self) -> None:
         """Start the request; the parser calls this."""
         self._waited = 0
+        if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > HEAD_BYTES:
+            self.refuse("431 Request Header Fields Too Large", HEADERS_TOO_LARGE)
+            return
+        if problem := self._host_problem():
+            self.refuse("400 Bad Request", problem)
+            return
+        self._expect(Phase.BODY, BODY_SECONDS)
         super().on_headers_complete()
         if self.cycle is not None:
             self._unanswered = [*(cycle for cycle in self._unanswered if not cycle.response_complete), self.cycle]
@@ -42,10 +96,18 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of the body; the parser calls this."""
         self._waited = 0
-        super().on_body(body)
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the request; the parser calls this."""
+        if not self.transport.is_closing():
+            super().on_message_complete()
+            self._expect(Phase.IDLE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request that has no answer yet; asyncio calls this."""
+        self._expect(Phase.IDLE)
         for cycle in self._unanswered:
             if not cycle.response_complete:
                 cycle.disconnected = True
@@ -54,6 +116,73 @@ class Connection(HttpToolsProtocol):
                 if disconnected is not None and not disconnected.done():
                     disconnected.set_result(None)
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP; uvicorn calls this."""
+        self.refuse("400 Bad Request", msg)
+
+    def refuse(self, status: str, message: str) -> None:
+        """Answer with an error in the shape of all errors, and close; an answer that is due to others is not given."""
+        begun = self._phase is Phase.BODY and self.cycle.response_started
+        if not begun and not self._others_wait():
+            body = json.dumps({"error": message, "error_type": "Validation"}, separators=(",", ":")).encode()
+            head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
+
+    def _others_wait(self) -> bool:
+        """Return whether requests before the one that arrives now have no answer yet."""
+        own = self.cycle if self._phase is Phase.BODY else None
+        return any(not cycle.response_complete for cycle in self._unanswered if cycle is not own)
+
+    def _host_problem(self) -> str | None:
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
+            return f"the request has {hosts or 'no'} Host headers: expected one"
+        return None
+
+    def _expect(self, phase: Phase, seconds: float | None = None) -> None:
+        """Wait for a part of a request for at most so many seconds; None waits as uvicorn does between requests."""
+        self._phase, self._since = phase, time.monotonic()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._on_timeout)
+
+    def _on_timeout(self) -> None:
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        if self._phase is Phase.IDLE:
+            self.transport.close()
+        elif self.flow.read_paused or self._others_wait():  # it is the server that is late
+            self._expect(self._phase, BODY_SECONDS)
+        else:
+            self.refuse("408 Request Timeout", "the request did not end in time")
+
+
+def make_room(connections: Collection[Connection]) -> None:
+    """Close the connections that have been idle longest where the process is near its limit of open files."""
+    if len(connections) <= connection_limit():
+        return
+    idle = [(since, connection) for connection in connections if (since := connection.idle_since) is not None]
+    for _, connection in sorted(idle, key=itemgetter(0))[: 1 + len(connections) // 16]:
+        connection.transport.close()
+    _warn(len(connections))
+
+
+def connection_limit() -> int:
+    """The number of connections that the process's limit of open files leaves room for."""
+    return max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES)
+
+
+_warned = -WARNING_SECONDS
+
+
+def _warn(count: int) -> None:
+    global _warned
+    if time.monotonic() - _warned >= WARNING_SECONDS:
+        _warned = time.monotonic()
+        log.warning("%d connections reach the limit of open files: those idle longest are closed", count)
 
 
 def _record(cycle: RequestResponseCycle) -> RequestRecord:

@@ -76,6 +76,8 @@ def test_other_origins_are_let_in_only_by_name(tiny_onnx: Path) -> None:
             response = client.options("/predict", headers={"origin": origin, **ask})
             assert response.status_code == status
             assert (response.headers.get("access-control-allow-origin") == origin) == (status == 200)
+            if status == 400:
+                assert error_of(response)[1:] == ("Validation", "Disallowed CORS origin")
         headers = {"origin": "https://friend.test", "authorization": "Bearer first-key"}
         answer = client.post("/predict", json=ASK, headers=headers).headers
         assert answer["access-control-allow-origin"] == "https://friend.test"
@@ -98,3 +100,24 @@ def test_uvicorn_runs_the_factory(tiny_onnx: Path) -> None:
     finally:
         process.kill()
         process.communicate(timeout=WAIT)
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/health/live", "/health/ready", "/info", "/docs", "/v2"])
+def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.status_code == 200
+    same = {"content-length", "content-type", "content-security-policy", "x-content-type-options"}
+    assert {name: head.headers.get(name) for name in same} == {name: get.headers.get(name) for name in same}
+
+
+@pytest.mark.parametrize("method", ["HEAD", "DELETE", "GET"])
+def test_other_methods_are_405(client: TestClient, method: str) -> None:
+    assert client.request(method, "/predict").status_code == 405
+
+
+def test_nobody_is_sent_to_the_host_that_a_request_names(client: TestClient) -> None:
+    for path in ("/predict/", "/health/", "/info/"):
+        response = client.get(path, headers={"host": "evil.test"}, follow_redirects=False)
+        assert error_of(response)[0] == 404
+        assert "evil" not in response.text

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+import uvicorn
 
-from serve.__main__ import main
+from serve.__main__ import listen, main
+from serve.http.connection import Connection
 from tests.support.paths import ROOT
 
 WAIT = 30.0  # for what should take a moment; only a hang reaches it
@@ -38,6 +41,21 @@ def serving(*command: str, **environment: str) -> Iterator[tuple[subprocess.Pope
     finally:
         process.kill()
         process.communicate(timeout=WAIT)
+
+
+@contextmanager
+def in_thread(app: Any, **settings: Any) -> Iterator[tuple[str, int]]:
+    """The server's connections around any ASGI application, in a thread of this process; host and port."""
+    with listen("127.0.0.1", 0) as listener:
+        config = uvicorn.Config(app, http=Connection, log_config=None, access_log=False, lifespan="off", **settings)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield listener.getsockname()
+        finally:
+            server.should_exit = server.force_exit = True
+            thread.join(WAIT)
 
 
 def ask(address: str, path: str, body: Any = None) -> tuple[int, str]:
