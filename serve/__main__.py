@@ -15,11 +15,11 @@ import typer
 import uvicorn
 
 from serve.http.connection import Connection
-from serve.log_format import configure
+from serve.log_format import announce, configure
 from serve.supervisor import HUNG_SECONDS, Supervisor, build_app, shared_metrics, worker_app
 from toolkit.config import ServeConfig
 from toolkit.config.options import GroupedCommand, from_config
-from toolkit.console import echo, stderr
+from toolkit.console import stderr
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
 
@@ -110,7 +110,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            echo(self._ready)
+            announce(self._ready)
 
 
 @contextmanager

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import select
+import sys
 from datetime import UTC, datetime
 
+from toolkit.console import echo
+
+STDERR = 2
 faults = logging.getLogger("serve")
 requests = logging.getLogger("serve.requests")
 
@@ -42,9 +48,53 @@ class TextFormatter(logging.Formatter):
         return " ".join([self.formatTime(record, self.datefmt), *head, total, *rest])
 
 
+class StderrHandler(logging.Handler):
+    """Writes to stderr as long as it takes lines at once; a reader that has stopped must not stop the server.
+
+    A pipe that can be written to takes PIPE_BUF bytes without waiting, so that longer lines go out in parts. Lines that
+    find no room are dropped, and their number is told before the next that does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or drop it."""
+        try:
+            line = self.format(record) + "\n"
+        except Exception:
+            self.handleError(record)
+            return
+        if self.dropped and self._write(f"{self.dropped} lines of the log found no reader\n"):
+            self.dropped = 0
+        self.dropped += not self._write(line)
+
+    def _write(self, line: str) -> bool:
+        data = line.encode(errors="backslashreplace")
+        try:
+            for start in range(0, len(data), select.PIPE_BUF):
+                if not select.select((), (STDERR,), (), 0)[1]:
+                    return False
+                os.write(STDERR, data[start : start + select.PIPE_BUF])
+        except (OSError, ValueError):  # closed, or a device that is full
+            return False
+        return True
+
+
+def announce(message: str) -> None:
+    """Print a line to stdout; a device that is full or a pipe that nobody reads is no reason to fail."""
+    try:
+        echo(message)
+        sys.stdout.flush()
+    except (OSError, SystemExit) as error:  # rich exits where nobody reads the pipe
+        faults.warning("stdout takes nothing: %s", getattr(error, "strerror", "nobody reads it"))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter fails at its end
+
+
 def configure(log_format: str) -> None:
     """Send the server's and uvicorn's log to stderr: as "json" or "text"; "none" leaves only warnings and errors."""
-    handler = logging.StreamHandler()
+    handler = StderrHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     for name in ("serve", "uvicorn"):
         logger = logging.getLogger(name)

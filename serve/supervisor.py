@@ -21,11 +21,10 @@ from uvicorn.supervisors import Multiprocess
 
 from serve.app import create_app
 from serve.engine.limits import Limits
-from serve.log_format import configure
+from serve.log_format import announce, configure
 from serve.metrics import SHARED_VARIABLE
 from serve.models.loading import load_predictor, parse_model_names
 from toolkit.config import ServeConfig
-from toolkit.console import echo
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
 
@@ -60,8 +59,17 @@ class Supervisor(Multiprocess):
                 self.should_exit.set()
         self._pids = pids
         if self._ready and all(process.is_ready() for process in self.processes):
-            echo(self._ready)
+            announce(self._ready)
             self._ready = None
+
+    def terminate_all(self) -> None:
+        """Let every process drain, and give up the sockets: once all have closed theirs, connections are refused.
+
+        While this process held them, connections that came during the drain would wait unheard until its end.
+        """
+        super().terminate_all()
+        for listener in self.sockets:
+            listener.close()
 
     def run(self) -> None:
         """Supervise until a stop signal, then wait until every process has answered its accepted requests.

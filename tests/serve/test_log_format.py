@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import select
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.log_format import JsonFormatter, TextFormatter, configure, faults, requests
+from serve import log_format
+from serve.log_format import JsonFormatter, StderrHandler, TextFormatter, configure, faults, requests
 from tests.support.responses import log_lines
 
 
@@ -24,14 +28,14 @@ def test_a_record_is_one_line_of_json_whatever_it_holds() -> None:
     assert "traceback" not in entry
 
 
-@pytest.mark.parametrize(("log_format", "requests_too"), [("text", True), ("json", True), ("none", False)])
+@pytest.mark.parametrize(("chosen", "requests_too"), [("text", True), ("json", True), ("none", False)])
 def test_none_leaves_out_requests_but_not_faults(
-    log_format: str, requests_too: bool, capsys: pytest.CaptureFixture[str]
+    chosen: str, requests_too: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
     names = ("serve", "serve.requests", "uvicorn")
     before = [(log, log.handlers, log.propagate, log.level) for log in map(logging.getLogger, names)]
     try:
-        configure(log_format)
+        configure(chosen)
         fields = {"method": "GET", "path": "/x", "status": 200, "total_ms": 1.0}
         requests.info("request", extra={"fields": fields})
         faults.warning("broken")
@@ -39,7 +43,7 @@ def test_none_leaves_out_requests_but_not_faults(
         for log, handlers, propagate, level in before:
             log.handlers, log.propagate = handlers, propagate
             log.setLevel(level)
-    shown = capsys.readouterr().err
+    shown = capfd.readouterr().err
     assert "broken" in shown
     assert ("/x" in shown) == requests_too
 
@@ -53,3 +57,32 @@ def test_people_get_a_line_they_can_read(client: TestClient) -> None:
     )
     assert len(lines) == 2
     assert "/nowhere%0Ainjected 404" in lines[1]
+
+
+def test_a_reader_that_stops_costs_lines_and_not_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    monkeypatch.setattr(log_format, "STDERR", writer)
+    handler = StderrHandler()
+    try:
+        for number in range(2000):  # far more than a pipe holds
+            handler.emit(logging.LogRecord("serve", logging.INFO, "x.py", 1, f"line {number} " + "x" * 100, (), None))
+        assert handler.dropped > 1000
+        dropped, held = handler.dropped, b""
+        while select.select((reader,), (), (), 0)[0]:
+            held += os.read(reader, 65536)
+        assert held.count(b"\n") == 2000 - dropped
+        handler.emit(logging.LogRecord("serve", logging.INFO, "x.py", 1, "last", (), None))
+        assert os.read(reader, 65536) == f"{dropped} lines of the log found no reader\nlast\n".encode()
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_closed_or_full_stderr_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("wb") as full:
+        monkeypatch.setattr(log_format, "STDERR", full.fileno())
+        handler = StderrHandler()
+        handler.emit(logging.LogRecord("serve", logging.INFO, "x.py", 1, "line", (), None))
+        assert handler.dropped == 1
+    handler.emit(logging.LogRecord("serve", logging.INFO, "x.py", 1, "line", (), None))
+    assert handler.dropped == 2

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,29 @@ def test_answering_loads_onnxruntime_and_nothing_of_training(tiny_onnx: Path) ->
     heavy = {"torch", "transformers", "datasets", "sklearn", "scipy", "onnx", "optimum", "pandas", "matplotlib"}
     assert heavy.isdisjoint(loaded)
     assert traces == "False"  # FastAPI itself brings the interface of OpenTelemetry, not what runs it
+
+
+def test_a_stderr_that_nobody_reads_and_a_stdout_that_is_full_stop_nothing(tiny_onnx: Path) -> None:
+    with listen("127.0.0.1", 0) as free:
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    command = (sys.executable, "-m", "serve", str(tiny_onnx), "--port", address.rpartition(":")[2], "--workers", "1")
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE)
+    try:
+        end = time.monotonic() + WAIT
+        while True:
+            try:
+                if ask(address, "/health/ready")[0] == 200:
+                    break
+            except OSError:
+                assert time.monotonic() < end
+                assert process.poll() is None
+            time.sleep(0.1)
+        for _ in range(600):  # a pipe holds some 500 of these lines
+            assert ask(address, "/nowhere")[0] == 404
+        assert ask(address, "/predict", {"inputs": "good film"})[0] == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT) == 0
+    finally:
+        process.kill()
+        process.communicate()
