@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi.openapi.models import Example
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, WithJsonSchema
-from pydantic.json_schema import JsonSchemaValue
+from pydantic.json_schema import JsonSchemaValue, SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from serve.engine.limits import MAX_INPUTS
@@ -113,7 +113,7 @@ _INPUTS_SCHEMA = {
 }
 
 
-class PredictRequest(BaseModel):
+class ClassifyRequest(BaseModel):
     """What to classify, and how."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -132,6 +132,17 @@ class PredictRequest(BaseModel):
         description="Milliseconds after which an answer is of no use: 504 then, or 429 at once when it could not be "
         "met. The default is in /info.",
     )  # fmt: skip
+
+
+def _refuse_parameters(_: Any) -> None:
+    problem = "`parameters` is read by POST / and /v2 only: here `top_k` and the other options stand beside `inputs`"
+    raise PydanticCustomError("inputs", problem)
+
+
+class PredictRequest(ClassifyRequest):
+    """A request of text-embeddings-inference; fields not known here are passed over, as there."""
+
+    parameters: SkipJsonSchema[Annotated[None, BeforeValidator(_refuse_parameters)]] = None
 
 
 class Prediction(BaseModel):

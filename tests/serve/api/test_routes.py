@@ -90,6 +90,7 @@ ERRORS = [
     ({"inputs": "a", "timeout_ms": 0}, 422, "Validation", "`timeout_ms`: Input should be greater than or equal to 1"),
     ({"inputs": "a", "timeout_ms": 1e9}, 422, "Validation", "`timeout_ms`"),
     ({"inputs": "a", "timeout_ms": 600_001}, 422, "Validation", "`timeout_ms`: .* less than or equal to 600000"),
+    ({"inputs": "a", "parameters": {"top_k": 2}}, 422, "Validation", "`parameters` .* stand beside `inputs`"),
     ({}, 422, "Validation", "`inputs`: Field required"),
     ([], 422, "Validation", "body"),
     ("a", 422, "Validation", "body"),
