@@ -13,11 +13,9 @@ from fastapi.testclient import TestClient
 
 from serve.__main__ import listen
 from serve.app import create_app
-from serve.http.api_keys import ApiKeySet
 from tests.support.paths import ROOT
 from tests.support.responses import error_of
 from tests.support.server import WAIT, ask
-from toolkit.config import ServeConfig
 from toolkit.errors import ToolkitError
 
 
@@ -55,33 +53,11 @@ def test_the_factory_reads_the_environment(
         create_app()
 
 
-KEYS = ("first-key", "second-key", "third-key")
-
-
-ASK = {"inputs": "private words"}
-
-
 def test_the_factory_takes_keys_from_the_environment(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOLKIT_API_KEYS", "of-env-1")
     with TestClient(create_app(tiny_onnx)) as client:
         assert client.get("/info").status_code == 401
         assert client.get("/info", headers={"authorization": "Bearer of-env-1"}).status_code == 200
-
-
-def test_other_origins_are_let_in_only_by_name(tiny_onnx: Path) -> None:
-    app = create_app(tiny_onnx, keys=ApiKeySet(KEYS), config=ServeConfig((), cors_origins="https://friend.test"))
-    with TestClient(app) as client:
-        ask = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
-        for origin, status in (("https://friend.test", 200), ("https://elsewhere.test", 400)):
-            response = client.options("/predict", headers={"origin": origin, **ask})
-            assert response.status_code == status
-            assert (response.headers.get("access-control-allow-origin") == origin) == (status == 200)
-            if status == 400:
-                assert error_of(response)[1:] == ("Validation", "Disallowed CORS origin")
-        headers = {"origin": "https://friend.test", "authorization": "Bearer first-key"}
-        answer = client.post("/predict", json=ASK, headers=headers).headers
-        assert answer["access-control-allow-origin"] == "https://friend.test"
-        assert "access-control-allow-credentials" not in answer
 
 
 def test_uvicorn_runs_the_factory(tiny_onnx: Path) -> None:
@@ -100,20 +76,6 @@ def test_uvicorn_runs_the_factory(tiny_onnx: Path) -> None:
     finally:
         process.kill()
         process.communicate(timeout=WAIT)
-
-
-@pytest.mark.parametrize("path", ["/", "/health", "/health/live", "/health/ready", "/info", "/docs", "/v2"])
-def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
-    head, get = client.head(path), client.get(path)
-    assert (head.status_code, head.content) == (get.status_code, b"")
-    assert head.status_code == 200
-    same = {"content-length", "content-type", "content-security-policy", "x-content-type-options"}
-    assert {name: head.headers.get(name) for name in same} == {name: get.headers.get(name) for name in same}
-
-
-@pytest.mark.parametrize("method", ["HEAD", "DELETE", "GET"])
-def test_other_methods_are_405(client: TestClient, method: str) -> None:
-    assert client.request(method, "/predict").status_code == 405
 
 
 def test_nobody_is_sent_to_the_host_that_a_request_names(client: TestClient) -> None:
