@@ -19,8 +19,9 @@ from serve.engine.limits import Limits
 from serve.http import tracing
 from serve.http.access_log import AccessLogMiddleware
 from serve.http.api_keys import ADMIN_KEYS_VARIABLE, ApiKeyMiddleware, ApiKeySet
+from serve.http.body_limit import BodyLimit
 from serve.http.cors import JsonCorsMiddleware, cors
-from serve.http.error_handlers import BodyLimit, handle_errors
+from serve.http.error_handlers import handle_errors
 from serve.http.head import HeadMiddleware
 from serve.http.security_headers import SecurityHeadersMiddleware
 from serve.lifecycle import drain_on_sigterm

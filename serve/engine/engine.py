@@ -99,7 +99,9 @@ class Engine:
         self.failing = False  # the model itself failed in the latest batch
         self.in_flight = 0
         self.latency = LatencyModel()
-        self._tokenization = Tokenization(predictor.encoder, workers.tokenizing)
+        self._tokenization = Tokenization(
+            predictor.encoder, workers.tokenizing, workers.count, workers.tokenization_backlog
+        )
         self._closing = False
         self._queue = Queue()
         self._drained = asyncio.Event()
@@ -123,7 +125,7 @@ class Engine:
         allowed = timeout_ms or self.limits.timeout_ms
         started = self.workers.clock()
         deadline = started + allowed / 1000
-        self._accept(len(texts), deadline)
+        self._accept(len(texts), deadline, self._tokenization.expected_s(texts))
         request = PendingRequest(asyncio.get_running_loop().create_future(), [None] * len(texts))
         try:
             async with asyncio.timeout(allowed / 1000) as limit:
@@ -159,14 +161,14 @@ class Engine:
         """The engine no longer accepts requests."""
         return self._closing
 
-    def _accept(self, count: int, deadline: float) -> None:
+    def _accept(self, count: int, deadline: float, tokenization_s: float) -> None:
         if self._closing:
             raise ServeError("Unhealthy", "shutting down")
         before, most = self.workers.in_flight, self.limits.max_concurrent_requests
         if before + count > most:
             raise _overloaded(f"{before} inputs in flight, at most {most} are accepted", self.workers.wait_s())
         if before:
-            self._check_deadline(deadline)
+            self._check_deadline(deadline - tokenization_s)
         self.in_flight += count
 
     def _check_deadline(self, deadline: float, lengths: Sequence[int] = ()) -> None:

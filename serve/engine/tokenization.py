@@ -6,12 +6,14 @@ A trip to a thread and back costs more than the tokens of a short text.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from serve.engine.latency_model import LatencyModel
 from serve.exceptions import ServeError
 from toolkit.data.tokenization import Direction, TextEncoder
 
@@ -33,6 +35,13 @@ class Tokens:
     cut: bool
 
 
+@dataclass
+class Backlog:
+    """Seconds of tokenization that wait or run on the threads of all models, as estimated."""
+
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class Tokenization:
     """The tokenization of one model's requests.
@@ -40,10 +49,25 @@ class Tokenization:
     Args:
         encoder: the model's own.
         threads: run long requests; other models may share them.
+        count: how many threads there are.
+        backlog: the work of these threads.
     """
 
     encoder: TextEncoder
     threads: Executor
+    count: int = 1
+    backlog: Backlog = field(default_factory=Backlog)
+    latency: LatencyModel = field(default_factory=LatencyModel)  # of a request by its characters
+
+    def expected_s(self, texts: Sequence[Text]) -> float:
+        """Estimate the seconds until a request is tokenized, those before it included; 0 for one that is done at once.
+
+        Threads without work refuse nothing, so that a wrong estimate is measured again.
+        """
+        characters = _characters(texts)
+        if characters <= INLINE_CHARACTERS or not self.backlog.seconds:
+            return 0.0
+        return self.backlog.seconds / self.count + self.latency.seconds(characters)
 
     async def encode(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[Tokens]:
         """Tokenize each input of a request.
@@ -51,11 +75,22 @@ class Tokenization:
         Raises:
             ServeError: Tokenizer when it fails; Validation for an input that is too long when not truncating.
         """
-        short = sum(len(text) + len(pair or "") for text, pair in texts) <= INLINE_CHARACTERS
-        if short and direction == "right":  # the first "left" loads a tokenizer of its own
+        characters = _characters(texts)
+        if characters <= INLINE_CHARACTERS and direction == "right":  # the first "left" copies the tokenizer
             return self._encode(texts, truncate, direction)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.threads, self._encode, texts, truncate, direction)
+        loop, expected = asyncio.get_running_loop(), self.latency.seconds(characters)
+        self.backlog.seconds += expected
+        try:
+            tokens, seconds = await loop.run_in_executor(self.threads, self._timed, texts, truncate, direction)
+        finally:
+            self.backlog.seconds = max(0.0, self.backlog.seconds - expected)
+        self.latency.observe(characters, seconds)
+        return tokens
+
+    def _timed(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> tuple[list[Tokens], float]:
+        started = time.perf_counter()
+        tokens = self._encode(texts, truncate, direction)
+        return tokens, time.perf_counter() - started
 
     def _encode(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[Tokens]:
         by_row: dict[int, Tokens] = {}
@@ -80,3 +115,7 @@ class Tokenization:
                 f"an input has {self.encoder.count(*texts[too_long])} tokens, more than the {self.encoder.max_length} "
                 "that the model takes: shorten it, or leave `truncate` out to have it cut",
             )
+
+
+def _characters(texts: Sequence[Text]) -> int:
+    return sum(len(text) + len(pair or "") for text, pair in texts)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
+from serve.engine.tokenization import Backlog
 from serve.metrics import Metrics
 
 
@@ -75,6 +76,7 @@ class WorkerPool:
     def __init__(self, count: int, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
         self.count, self.clock, self.lock = count, clock, threading.Lock()
         self.tokenizing = ThreadPoolExecutor(count, thread_name_prefix="tokenize")
+        self.tokenization_backlog = Backlog()
         self.inference = ThreadPoolExecutor(count, thread_name_prefix="infer")
         self._idle = count
         self._sources: dict[Source, None] = {}  # an ordered set

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from serve.exceptions import ErrorResponse, ErrorType, ServeError
 from serve.http.request_record import record_of
@@ -18,35 +18,6 @@ from serve.metrics import FAILURES, Metrics
 PROTOCOL = "/v2"
 # the paths that te_request_* count
 CLASSIFYING = re.compile(rf"/(?:predict)?|/models/[^/]+/predict|{PROTOCOL}/models/[^/]+/infer")
-
-
-class BodyLimit:
-    """ASGI middleware: refuses a body larger than `limit` bytes, announced or not, before it is held in memory."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app, self.limit = app, limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse by Content-Length at once; otherwise count the bytes that arrive."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        message = f"the body is larger than {self.limit} bytes"
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self.limit:
-            await error_response(scope, "Validation", message, 413)(scope, receive, send)
-            return
-        arrived = 0
-
-        async def counted() -> Message:
-            nonlocal arrived
-            part = await receive()
-            arrived += len(part.get("body", b""))
-            if arrived > self.limit:
-                raise HTTPException(413, message)
-            return part
-
-        await self.app(scope, counted, send)
 
 
 def handle_errors(app: FastAPI) -> None:

@@ -139,6 +139,30 @@ def test_a_deadline_that_cannot_be_met_is_refused_before_any_work(bundles: dict[
     run_engine(bundles["sum"], work)
 
 
+def test_tokenization_that_would_end_too_late_is_refused_before_it_begins(bundles: dict[str, Path]) -> None:
+    """The threads have 40 s of work, and a text of 2,000 characters takes another 2 s."""
+    long = "good " * 400
+
+    async def work(engine: Engine, gate: Gate) -> None:
+        gate.open()
+        engine._tokenization.latency.observe(1000, 1.0)
+        assert (await engine.predict(single(long))).tokens == 32  # idle threads refuse nothing
+        engine._tokenization.latency.observe(1000, 1.0)
+        assert engine._tokenization.expected_s(single(long)) == 0
+        engine.workers.tokenization_backlog.seconds = 40.0
+        running = asyncio.create_task(engine.predict(single("good")))
+        await asyncio.sleep(0)
+        with pytest.raises(ServeError, match="after the deadline") as refused:
+            await engine.predict(single(long), timeout_ms=20_000)
+        assert refused.value.status == 429
+        assert engine.workers.tokenization_backlog.seconds == 40.0
+        assert (await engine.predict(single("bad"), timeout_ms=20_000)).tokens == 3  # short: tokenized at once
+        assert (await engine.predict(single(long), timeout_ms=100_000)).tokens == 32
+        await running
+
+    run_engine(bundles["sum"], work)
+
+
 def test_a_wrong_estimate_heals(bundles: dict[str, Path]) -> None:
     async def work(engine: Engine, gate: Gate) -> None:
         engine.latency.observe(10, 3600.0)

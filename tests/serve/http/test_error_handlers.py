@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,22 +9,6 @@ from fastapi.testclient import TestClient
 
 from serve.engine.engine import Engine
 from tests.support.responses import error_of
-
-JSON = {"content-type": "application/json"}
-
-
-def test_a_body_of_unannounced_length_is_cut_off(client: TestClient) -> None:
-    sent = 0
-
-    def chunks() -> Iterator[bytes]:
-        nonlocal sent
-        yield b'{"inputs": "'
-        while sent < 100_000:
-            sent += 1000
-            yield b"a" * 1000
-        yield b'"}'
-
-    assert error_of(client.post("/predict", content=chunks(), headers=JSON))[:2] == (413, "Validation")
 
 
 def test_wrong_paths_and_methods(client: TestClient) -> None:
