@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Required, TypedDict, cast
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, raise_problems
 from toolkit.files import FileRecord, atomic_directory, canonical_json, file_record, open_regular, read_regular
 from toolkit.measurement.environment import tool_versions
 from toolkit.tasks import Task, TaskRecord
@@ -159,16 +159,17 @@ def open_bundle(path: str | Path) -> Bundle:
     """Open a bundle and verify its version, and the size and SHA-256 of every file in it.
 
     Raises:
-        ToolkitError: not a bundle, a newer format, a file that is missing or differs, a FIFO or device, or a link out
-            of the folder, listed or not; the file is named.
+        ToolkitError: not a bundle, a newer format, a file that is missing or differs, a file that is not listed, a
+            FIFO or device, or a link out of the folder; the file is named.
     """
     root = Path(path)
     raw = _read_manifest(root)
-    for path in root.rglob("*"):
-        _refuse_link_out(root, path)
-        if not path.is_file() and not path.is_dir():
-            raise ToolkitError(f"{path} is not a regular file", fix=f"make {root} again, or move it away")
+    present = _list_files(root)
     manifest = _parse_manifest(root, raw)
+    unlisted = sorted(present - {MANIFEST} - manifest["files"].keys())
+    raise_problems(
+        unlisted, subject=f"{root} holds files that its {MANIFEST} does not list", fix="move them out of the bundle"
+    )
     for name, record in manifest["files"].items():
         _check_file(root, name, record)
     return Bundle(root, manifest)
@@ -248,6 +249,19 @@ def _read_manifest(root: Path) -> bytes:
         ) from None
 
 
+def _list_files(root: Path) -> set[str]:
+    """List the files below a bundle by their paths in it; refuse links out, FIFOs and devices among them."""
+    names = set()
+    for path in root.rglob("*"):
+        _refuse_link_out(root, path)
+        if path.is_dir():
+            continue
+        if not path.is_file():
+            raise ToolkitError(f"{path} is not a regular file", fix=f"make {root} again, or move it away")
+        names.add(path.relative_to(root).as_posix())
+    return names
+
+
 def _parse_manifest(root: Path, raw: bytes) -> Manifest:
     broken = ToolkitError(
         f"{root / MANIFEST} is damaged: it is not as it was written",
@@ -271,6 +285,8 @@ def _parse_manifest(root: Path, raw: bytes) -> Manifest:
         raise broken
     if not any(name in manifest["files"] for name in WEIGHTS):
         raise ToolkitError(f"{root} holds no weights", expected=" or ".join(WEIGHTS), fix=f"make {root} again")
+    if missing := [name for name in REQUIRED if name not in manifest["files"]]:
+        raise ToolkitError(f"{root / MANIFEST} does not list {' and '.join(missing)}", fix=f"make {root} again")
     return cast(Manifest, manifest)
 
 

@@ -206,10 +206,29 @@ def test_a_sparse_manifest_is_refused_before_it_is_read(bundle: Path) -> None:
         open_bundle(bundle)
 
 
-def test_a_link_within_is_a_file_like_any_other(bundle: Path) -> None:
-    shutil.move(bundle / "model.onnx", bundle / "extra" / "kept")
+def test_a_link_to_a_listed_file_is_a_file_like_any_other(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "b", FILES | {"extra/kept": FILES["model.onnx"]})
+    (bundle / "model.onnx").unlink()
     (bundle / "model.onnx").symlink_to("extra/kept")
     assert open_bundle(bundle).weights.read_bytes() == FILES["model.onnx"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_what_every_reader_opens_must_be_listed(bundle: Path, name: str) -> None:
+    rewrite(bundle, lambda stored: stored["files"].pop(name))  # type: ignore[attr-defined]
+    for action in (lambda: None, (bundle / name).unlink):
+        action()
+        with pytest.raises(ToolkitError, match=f"does not list {name}"):
+            open_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["special_tokens_map.json", "extra/merges.txt", "new/deep/tokenizer.json", ".hidden"])
+def test_a_file_that_is_not_listed_is_refused(bundle: Path, name: str) -> None:
+    (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+    open_bundle(bundle)  # an empty folder holds nothing, such as a volume's lost+found
+    (bundle / name).write_text("{}")
+    with pytest.raises(ToolkitError, match=rf"files that its bundle\.json does not list: 1 problem\n  - {name}\n"):
+        open_bundle(bundle)
 
 
 def test_a_newer_format_says_upgrade(bundle: Path) -> None:
