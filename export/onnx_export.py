@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from toolkit.console import quiet_libraries
 from toolkit.errors import ToolkitError
+from toolkit.inference import runtimes
 
 # The newest opset of PyTorch's exporter, and the first with LayerNormalization and Gelu as one operator each.
 OPSET = 20
@@ -28,12 +29,7 @@ def load_classifier(path: Path) -> Any:
 
     Attention is eager: its trace holds the scale as a constant, while that of SDPA computes it in every run.
     """
-    from transformers import AutoModelForSequenceClassification
-
-    model = AutoModelForSequenceClassification.from_pretrained(
-        path, use_safetensors=True, local_files_only=True, attn_implementation="eager"
-    )
-    return model.float().eval()
+    return runtimes.load_classifier(path, attn_implementation="eager").eval()
 
 
 def count_layers(model: Any) -> LayerCount:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -29,7 +29,8 @@ from export.triton import write_triton
 from export.tuning import fastest, run_trials
 from export.tuning_candidates import TuningInputs, all_candidates, heads_and_hidden
 from export.verify import GraphVerifier, gates_json, require_gates
-from toolkit.bundle.format import Bundle, Manifest, check_output_path, new_manifest, open_bundle, write_bundle
+from toolkit.bundle.format import Bundle, check_output_path, new_manifest, open_bundle, write_bundle
+from toolkit.bundle.manifest import Gates, Manifest, Quantization
 from toolkit.bundle.provenance import origin
 from toolkit.config import ExportConfig
 from toolkit.console import echo, show_table
@@ -173,7 +174,7 @@ def _write_int8(job: ExportJob, verifier: GraphVerifier, model: Any, fp32: Path)
         _tune(job, verifier, TuningInputs(fp32, layer_count, calibration, words, encoded, rows, *shape))
         return
     quantized, record = quantize_graph(graph, layer_count, calibration, words)
-    job.manifest["quantization"] = record.to_dict()
+    job.manifest["quantization"] = cast(Quantization, record.to_dict())
     echo(f"int8: {len(record.linear)} linear layers, {len(record.embedding)} embedding tables")
     save_graph(quantized, job.staging / MODEL)
 
@@ -213,4 +214,4 @@ def _verify(job: ExportJob, verifier: GraphVerifier) -> None:
     show_table(f"{precision} against PyTorch", ("gate", "figure", "bound", "held"), rows)
     require_gates(gates, str(job.source.path))
     job.manifest["metrics"] = measured.metrics
-    job.manifest["gates"] = gates_json(measured, gates)
+    job.manifest["gates"] = cast(Gates, gates_json(measured, gates))

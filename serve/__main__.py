@@ -19,7 +19,7 @@ from serve.log_format import announce, configure
 from serve.supervisor import HUNG_SECONDS, Supervisor, build_app, shared_metrics, worker_app
 from toolkit.config import ServeConfig
 from toolkit.config.options import GroupedCommand, from_config
-from toolkit.console import stderr
+from toolkit.console import show_error
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
 
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(arguments, prog_name="python -m serve")
     except ToolkitError as error:
-        stderr.print(str(error), markup=False)
+        show_error(str(error))
         return error.exit_code
     return 0
 

@@ -39,9 +39,23 @@ def quiet_libraries() -> Iterator[None]:
         logging.disable(disabled)
 
 
+def printable(text: str) -> str:
+    """Escape characters that steer a terminal or hide text: names and labels come out of files of others."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _printable_lines(message: str) -> str:
+    return "\n".join(map(printable, message.split("\n")))
+
+
 def echo(message: str) -> None:
-    """Print one line for the user."""
-    console.print(message)
+    """Print a message for the user."""
+    console.print(_printable_lines(message))
+
+
+def show_error(message: str) -> None:
+    """Print an error for the user."""
+    stderr.print(_printable_lines(message))
 
 
 class Progress:
@@ -88,12 +102,17 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     _show(table)
 
 
 def show_tree(tree: Tree) -> None:
     """Print a tree. Its texts are plain, not markup."""
+    branches = [tree]
+    while branches:
+        branch = branches.pop()
+        branch.label = printable(str(branch.label))
+        branches += branch.children
     _show(tree)
 
 

@@ -49,8 +49,10 @@ def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, fl
         labels: class numbers [n], 0 or 1 [n, C] for multi_label, numbers [n] for regression.
 
     Raises:
-        ToolkitError: logits that are not finite.
+        ToolkitError: logits that are not finite, or a metric that this toolkit does not have.
     """
+    if unknown := [name for name in task.metrics if name not in _METRIC]:
+        raise ToolkitError(f"no metric {', '.join(unknown)}", expected=f"metrics out of {', '.join(_METRIC)}")
     if not np.isfinite(logits).all():
         bad = int((~np.isfinite(logits)).any(axis=-1).sum())
         raise ToolkitError(f"{bad} of {len(logits)} rows have logits that are not finite (NaN or infinity)")

@@ -8,10 +8,13 @@ appendix); those of `rotten-tomatoes` are this project's: two cores finish in mi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict
+from typing import Literal
+
+from typing_extensions import TypedDict
 
 from toolkit.errors import ToolkitError
 
+MAX_LENGTH = 8192  # tokens of an input: attention takes memory by its square
 Kind = Literal["classification", "regression", "multi_label"]
 
 

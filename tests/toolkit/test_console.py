@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from toolkit import console as module
-from toolkit.console import echo, progress, quiet_libraries, show_table
+from toolkit.console import echo, printable, progress, quiet_libraries, show_error, show_table
 
 STEPS = """
 from toolkit.console import progress
@@ -115,3 +115,13 @@ def test_libraries_are_quiet_inside_and_heard_outside(
     assert capsys.readouterr().out == "printed before\nprinted after\n"
     assert [str(warning.message) for warning in caught] == ["warned before", "warned after"]
     assert caplog.messages == ["logged before", "an error is heard", "logged after"]
+
+
+def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printable("caf\u00e9 \x1b[2J\u202e\ud800\n") == r"caf\u00e9 \x1b[2J\u202e\ud800\n".replace(
+        r"\u00e9", "\u00e9"
+    )
+    show_error("first\nsecond\r\x1b]0;title\x07")
+    assert capsys.readouterr().err == "first\nsecond\\r\\x1b]0;title\\x07\n"
+    show_table("", ("a",), [("\x1b[31mred\nnext",)])
+    assert r"\x1b[31mred\nnext" in capsys.readouterr().out

@@ -146,3 +146,8 @@ def test_a_swapped_label_order_is_found(order: tuple[int, ...]) -> None:
 def test_a_weak_teacher_is_not_mistaken_for_a_swapped_one() -> None:
     random = np.random.default_rng(3)
     assert not label_order(random.normal(size=(2000, 3)), random.integers(0, 3, 2000)).permuted
+
+
+def test_a_metric_of_no_known_name_is_refused() -> None:
+    with pytest.raises(ToolkitError, match="no metric weird"):
+        evaluate(Task("auto", ("a", "b"), metrics=("accuracy", "weird")), np.zeros((2, 2)), np.zeros(2, dtype=int))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from toolkit.bench.random_models import (
     export_random,
 )
 from toolkit.bundle.format import Bundle, is_bundle, open_bundle
+from toolkit.bundle.manifest import CONFIG, read_config
 from toolkit.bundle.weights import file_bytes, safetensors_parameters, weight_parts
 from toolkit.config import STUDENTS
 from toolkit.data.tokenization import TextEncoder
@@ -122,7 +122,8 @@ class BenchModel:
         """The same metric of its weights in fp32: its own, or its parent's, which export measured."""
         if self.bundle is None or self.bundle.precision == "fp32":
             return self.score
-        reference = (self.bundle.manifest.get("gates") or {}).get("reference_metrics") or {}
+        gates = self.bundle.manifest.get("gates")
+        reference = gates.get("reference_metrics", {}) if gates else {}
         return reference.get(self.bundle.task.metric)
 
     def _metric(self, entry: Literal["metrics", "teacher_metrics"]) -> float | None:
@@ -155,14 +156,14 @@ def from_directory(path: Path, scratch: Path, export: Exporter) -> BenchModel:
     if is_bundle(path):
         return from_bundle(open_bundle(path), scratch, export)
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        model_type = config["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config = read_config(path / CONFIG)
+        if "model_type" not in config:
+            raise ToolkitError("model_type is missing")
+    except ToolkitError as error:
         raise ToolkitError(
-            f"--baseline {path}: no config.json that can be read ({type(error).__name__})",
+            f"--baseline {path}: no config.json that can be read: {error.problem}",
             expected="bert-base, a bundle, or a Hugging Face model directory",
         ) from None
-    assert model_type
     has_tokenizer = (path / "tokenizer.json").is_file()
     return BenchModel(str(path), config, _export(config, scratch, export), path=path if has_tokenizer else None)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from toolkit.bundle.format import MANIFEST, WEIGHTS, Bundle
+from toolkit.bundle.format import Bundle
+from toolkit.bundle.manifest import MANIFEST, WEIGHTS
 from toolkit.errors import ToolkitError
 from toolkit.files import read_regular
 

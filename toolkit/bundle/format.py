@@ -8,76 +8,32 @@ temporary sibling and renamed into place, so a crash leaves the old bundle or no
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict, cast
+from typing import Any
 
+from toolkit.bundle.manifest import (
+    CONFIG,
+    FORMAT_VERSION,
+    MANIFEST,
+    REQUIRED,
+    WEIGHTS,
+    Kind,
+    Manifest,
+    Origin,
+    manifest_digest,
+    read_config,
+    read_manifest,
+)
 from toolkit.errors import ToolkitError, raise_problems
-from toolkit.files import FileRecord, atomic_directory, canonical_json, file_record, open_regular, read_regular
+from toolkit.files import FileRecord, atomic_directory, canonical_json, file_record, open_regular
 from toolkit.measurement.environment import tool_versions
 from toolkit.tasks import Task, TaskRecord
 
-FORMAT_VERSION = 1
-MANIFEST = "bundle.json"
-WEIGHTS = ("model.onnx", "1/model.onnx", "model.safetensors")  # in 1/ where the bundle is laid out for Triton
-REQUIRED = ("config.json", "tokenizer.json")
-MAX_MANIFEST_BYTES = 32 * 2**20  # the history of a training of a million steps fits
-Kind = Literal["teacher", "student", "general", "onnx"]
-
-
-class Origin(TypedDict, total=False):
-    """A bundle or model that another bundle was made from, with its own origins.
-
-    A bundle keeps the entries of its manifest that matter; a model has kind "model" and its weights' SHA-256 or the
-    hub's commit.
-    """
-
-    kind: Required[str]
-    name: Required[str]
-    digest: str
-    precision: str
-    max_length: int
-    seed: int | None
-    metrics: dict[str, float]
-    data: Mapping[str, object]
-    versions: dict[str, str]
-    made_from: dict[str, Origin]
-    weights_sha256: str
-    revision: str
-
-
-class Manifest(TypedDict, total=False):
-    """The entries of `bundle.json`. `finalize` adds the last four; students and exports add those in the middle."""
-
-    kind: Required[Kind]
-    task: Required[TaskRecord | None]  # None: a general student
-    precision: Required[str]  # of the weights: fp32, fp16, int8, ...
-    max_length: Required[int]
-    parent: Required[str | None]  # digest of the bundle that it was made from
-    config: Required[Mapping[str, object]]  # options of the command
-    seed: Required[int | None]
-    metrics: Required[dict[str, float]]  # on dev
-    made_from: dict[str, Origin]  # by role
-    data: Mapping[str, object]  # digests of the splits, or the record of a corpus
-
-    start_metrics: dict[str, float]
-    teacher_metrics: dict[str, float]
-    layer_map: list[int]
-    stages: Mapping[str, object]
-    graph: Mapping[str, object]
-    vocabulary: Mapping[str, object]
-    quantization: dict[str, Any]
-    tuning: list[Any]
-    gates: dict[str, Any]
-
-    format_version: int
-    versions: dict[str, str]
-    files: dict[str, FileRecord]
-    digest: str
+MAX_FILES = 1000
 
 
 def new_manifest(
@@ -136,7 +92,7 @@ class Bundle:
     @property
     def config(self) -> dict[str, Any]:
         """The model's `config.json`."""
-        return dict(json.loads((self.path / "config.json").read_text(encoding="utf-8")))
+        return read_config(self.path / CONFIG)
 
     @property
     def weights(self) -> Path:
@@ -163,16 +119,14 @@ def open_bundle(path: str | Path) -> Bundle:
             FIFO or device, or a link out of the folder; the file is named.
     """
     root = Path(path)
-    raw = _read_manifest(root)
-    present = _list_files(root)
-    manifest = _parse_manifest(root, raw)
-    unlisted = sorted(present - {MANIFEST} - manifest["files"].keys())
-    raise_problems(
-        unlisted, subject=f"{root} holds files that its {MANIFEST} does not list", fix="move them out of the bundle"
-    )
-    for name, record in manifest["files"].items():
-        _check_file(root, name, record)
-    return Bundle(root, manifest)
+    if not root.is_dir():
+        raise ToolkitError(f"{root}: no such directory", expected="a bundle made by finetune, distill or export")
+    try:
+        return Bundle(root, _verified_manifest(root))
+    except OSError as error:
+        raise ToolkitError(
+            f"cannot read {error.filename or root}: {error.strerror}", expected="a bundle that this user may read"
+        ) from error
 
 
 @contextmanager
@@ -218,12 +172,6 @@ def check_output_path(target: Path, marker: str = MANIFEST, what: str = "bundle"
         raise ToolkitError(f"{target.parent} is not writable", fix="another --out")
 
 
-def manifest_digest(manifest: Mapping[str, object]) -> str:
-    """Hash a manifest's canonical form without its `digest` entry (SHA-256)."""
-    rest = {key: value for key, value in manifest.items() if key != "digest"}
-    return hashlib.sha256(canonical_json(rest)).hexdigest()
-
-
 def finalize(staging: Path, manifest: Manifest) -> None:
     """Complete a manifest with format, versions, files and digest, and write it beside the files."""
     manifest["format_version"] = FORMAT_VERSION
@@ -236,58 +184,39 @@ def finalize(staging: Path, manifest: Manifest) -> None:
     (staging / MANIFEST).write_bytes(canonical_json(manifest))
 
 
-def _read_manifest(root: Path) -> bytes:
-    if not root.is_dir():
-        raise ToolkitError(f"{root}: no such directory", expected="a bundle made by finetune, distill or export")
+def _verified_manifest(root: Path) -> Manifest:
     _refuse_link_out(root, root / MANIFEST)
-    try:
-        return read_regular(root / MANIFEST, MAX_MANIFEST_BYTES)
-    except FileNotFoundError:
-        raise ToolkitError(
-            f"{root} is not a bundle: it has no {MANIFEST}",
-            expected="a directory made by toolkit finetune, distill or export",
-        ) from None
+    manifest, present = read_manifest(root), _list_files(root)
+    listed, fix = manifest["files"], f"make {root} again, or restore it from a good copy"
+    if missing := sorted(listed.keys() - present):
+        raise ToolkitError(f"{root / missing[0]} is missing: {MANIFEST} lists it", fix=fix)
+    unlisted = sorted(present - {MANIFEST} - listed.keys())
+    raise_problems(
+        unlisted, subject=f"{root} holds files that its {MANIFEST} does not list", fix="move them out of the bundle"
+    )
+    for name, record in listed.items():
+        _check_file(root / name, record, fix)
+    read_config(root / CONFIG)
+    return manifest
 
 
 def _list_files(root: Path) -> set[str]:
     """List the files below a bundle by their paths in it; refuse links out, FIFOs and devices among them."""
-    names = set()
-    for path in root.rglob("*"):
-        _refuse_link_out(root, path)
-        if path.is_dir():
-            continue
-        if not path.is_file():
-            raise ToolkitError(f"{path} is not a regular file", fix=f"make {root} again, or move it away")
-        names.add(path.relative_to(root).as_posix())
+    names, entries, folders = set(), 0, [root]
+    while folders:
+        for path in folders.pop().iterdir():
+            entries += 1
+            if entries > MAX_FILES:
+                raise ToolkitError(f"{root} holds more than {MAX_FILES} files", fix=f"make {root} again")
+            _refuse_link_out(root, path)
+            if path.is_dir():
+                if not path.is_symlink() and os.access(path, os.R_OK):  # not a volume's lost+found
+                    folders.append(path)
+                continue
+            if not path.is_file():
+                raise ToolkitError(f"{path} is not a regular file", fix=f"make {root} again, or move it away")
+            names.add(path.relative_to(root).as_posix())
     return names
-
-
-def _parse_manifest(root: Path, raw: bytes) -> Manifest:
-    broken = ToolkitError(
-        f"{root / MANIFEST} is damaged: it is not as it was written",
-        fix=f"make {root} again, or restore it from a good copy",
-    )
-    try:
-        manifest = json.loads(raw)
-        intact = canonical_json(manifest) == raw
-    except ValueError:
-        raise broken from None
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise ToolkitError(
-            f"{root} has bundle format {version}; this toolkit reads up to {FORMAT_VERSION}",
-            fix="pip install --upgrade tinybert-toolkit",
-        )
-    keys = {"format_version", "kind", "task", "precision", "max_length", "files"}
-    if not intact or not isinstance(manifest, dict) or not keys <= manifest.keys():
-        raise broken
-    if manifest.get("digest") != manifest_digest(manifest):
-        raise broken
-    if not any(name in manifest["files"] for name in WEIGHTS):
-        raise ToolkitError(f"{root} holds no weights", expected=" or ".join(WEIGHTS), fix=f"make {root} again")
-    if missing := [name for name in REQUIRED if name not in manifest["files"]]:
-        raise ToolkitError(f"{root / MANIFEST} does not list {' and '.join(missing)}", fix=f"make {root} again")
-    return cast(Manifest, manifest)
 
 
 def _refuse_link_out(root: Path, path: Path) -> None:
@@ -296,12 +225,7 @@ def _refuse_link_out(root: Path, path: Path) -> None:
         raise ToolkitError(f"{path} is a link out of the bundle", fix=f"make {root} again, or copy the file in")
 
 
-def _check_file(root: Path, name: str, record: FileRecord) -> None:
-    fix = f"make {root} again, or restore it from a good copy"
-    path = root / name
-    inside = path.resolve().is_relative_to(root.resolve())
-    if not inside or not path.is_file():
-        raise ToolkitError(f"{path} is missing: {MANIFEST} lists it", fix=fix)
+def _check_file(path: Path, record: FileRecord, fix: str) -> None:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size != record["size_bytes"]:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from toolkit.bundle.format import Bundle, Origin, is_bundle, open_bundle
+from toolkit.bundle.format import Bundle, is_bundle, open_bundle
+from toolkit.bundle.manifest import Origin
 from toolkit.console import echo
 from toolkit.files import file_record
 

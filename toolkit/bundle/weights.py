@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import struct
 from collections import Counter, defaultdict
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import ToolkitError
+from toolkit.files import open_regular
+
+MAX_HEADER_BYTES = 100_000_000  # the format's own bound
 
 # patterns in the names of tensors and nodes, the first match decides: "attention" before the layer's own "output"
 PARTS = {
@@ -89,18 +93,25 @@ def operators(path: Path) -> Counter[str]:
 def _safetensors_tensors(path: Path) -> list[_Tensor]:
     """Read a safetensors header: its length in 8 bytes, then JSON with shape and place of each tensor."""
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size - 8:
-                raise ValueError("its header is longer than the file")
+        with open_regular(path) as file:
+            (length,), size = struct.unpack("<Q", file.read(8)), os.fstat(file.fileno()).st_size
+            if length > min(size - 8, MAX_HEADER_BYTES):
+                raise ValueError("its header is longer than the file or the format's bound")
             header = json.loads(file.read(length))
-        return [
-            _Tensor(name, entry["data_offsets"][1] - entry["data_offsets"][0], math.prod(entry["shape"]))
-            for name, entry in header.items()
-            if name != "__metadata__"
-        ]
-    except (struct.error, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ToolkitError(f"{path} is not a safetensors file: {error}") from None
+        entries = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
+        return [_tensor(name, entry["data_offsets"], entry["shape"], size - 8 - length) for name, entry in entries]
+    except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ToolkitError(f"{path} is not a safetensors file: {error}", fix="make the bundle again") from None
+
+
+def _tensor(name: str, offsets: list[int], shape: list[int], data_bytes: int) -> _Tensor:
+    """Check a tensor of a safetensors header against the bytes that the file has for data."""
+    start, end = offsets
+    if not all(type(number) is int and 0 <= number < 2**63 for number in (start, end, *shape)):
+        raise ValueError(f"{name}: a place or a shape that is no count")
+    if not start <= end <= data_bytes or math.prod(shape) > 2 * (end - start):  # a number has 4 bits or more
+        raise ValueError(f"{name}: more numbers than bytes to hold them")
+    return _Tensor(name, end - start, math.prod(shape))
 
 
 def _onnx_tensors(path: Path) -> list[_Tensor]:
@@ -115,7 +126,10 @@ def _onnx_tensors(path: Path) -> list[_Tensor]:
     tensors = []
     for constant in graph.initializer:
         parameters, kind = math.prod(constant.dims), constant.data_type
-        bits = 4 if kind in four_bit else 8 * helper.tensor_dtype_to_np_dtype(kind).itemsize
+        try:
+            bits = 4 if kind in four_bit else 8 * helper.tensor_dtype_to_np_dtype(kind).itemsize
+        except KeyError:
+            raise ToolkitError(f"{path}: {constant.name} holds numbers of no known kind ({kind})") from None
         label = " ".join([constant.name, *readers[constant.name]])
         tensors.append(_Tensor(label, parameters * bits // 8, parameters))
     return tensors

@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.tree import Tree
 
-from toolkit.bundle.format import Bundle, Manifest, Origin, open_bundle
+from toolkit.bundle.format import Bundle, open_bundle
+from toolkit.bundle.manifest import Gates, Manifest, Origin, Quantization
 from toolkit.bundle.weights import operators, weight_parts
 from toolkit.config import Config, DistillConfig, ExportConfig, FinetuneConfig
 
@@ -36,7 +36,8 @@ def inspect_bundle(path: str | Path) -> Tree:
     tree = Tree(head, highlight=False)
     tree.add(f"task: {_task(bundle)}, texts up to {bundle.max_length} tokens")
     _add_metrics(tree, manifest)
-    _add_gates(tree, manifest.get("gates") or {})
+    if gates := manifest.get("gates"):
+        _add_gates(tree, gates)
     _add_origins(made_from := tree.add("made from"), manifest)
     if "made_from" not in manifest and (parent := manifest.get("parent")):
         made_from.add(f"{parent[:SHOWN_DIGITS]}, by a toolkit that kept no more of it")
@@ -60,9 +61,7 @@ def _add_metrics(tree: Tree, manifest: Manifest) -> None:
             tree.add(f"{name}: {_percentages(metrics)}")
 
 
-def _add_gates(tree: Tree, gates: dict[str, Any]) -> None:
-    if not gates:
-        return
+def _add_gates(tree: Tree, gates: Gates) -> None:
     branch = tree.add(f"gates, against PyTorch on {gates['rows']:,} dev rows")
     for gate in gates["verdicts"]:
         bound = f"{'at least' if gate['lower'] else 'at most'} {gate['bound']:g}"
@@ -79,7 +78,7 @@ def _add_origins(branch: Tree, manifest: Manifest | Origin) -> None:
         facts = [
             digest[:SHOWN_DIGITS], origin.get("precision"), _percentages(origin.get("metrics") or {}),
             f"seed {origin['seed']}" if "seed" in origin else "",
-            f"toolkit {origin['versions']['tinybert-toolkit']}" if origin.get("versions") else "",
+            f"toolkit {version}" if (version := (origin.get("versions") or {}).get("tinybert-toolkit")) else "",
         ]  # fmt: skip
         title = f"{role} {origin['name']} ({origin['kind']})"
         _add_origins(branch.add(f"{title}: {', '.join(fact for fact in facts if fact)}"), origin)
@@ -94,20 +93,21 @@ def _add_weights(tree: Tree, bundle: Bundle) -> None:
     total = sum(part.size_bytes for part in parts.values())
     branch = tree.add(f"weights: {_megabytes(total)}, {sum(part.parameters for part in parts.values()):,} numbers")
     for name, part in parts.items():
-        percent = f"{100 * part.size_bytes / total:.0f} %"
+        percent = f"{100 * part.size_bytes / max(1, total):.0f} %"
         branch.add(f"{name}: {_megabytes(part.size_bytes)} ({percent}), {part.parameters:,} numbers")
     if bundle.weights.suffix != ".onnx":
         return
     counts = operators(bundle.weights)
     tree.add(f"operators: {counts.total()}").add(_pairs(dict(counts.most_common())))
-    record = bundle.manifest.get("quantization") or {}
+    record: Quantization = bundle.manifest.get("quantization") or {}
     if "candidate" in record:
         tree.add(f"tuned: {record['candidate']}")
-    if "linear" in record:
-        worst = max(layer["max_int16"] for layer in record["linear"].values())
+    if linear := record.get("linear"):
+        worst, most = max(layer["max_int16"] for layer in linear.values()), record.get("int16_limit", 0)
         tree.add(
-            f"int8: {record['linear_nodes']} linear layers, {record['embedding_nodes']} embedding tables; the largest "
-            f"sum that AVX2 can meet is {worst:,} of {record['int16_limit']:,}: nothing saturates"
+            f"int8: {record.get('linear_nodes', len(linear))} linear layers, {record.get('embedding_nodes', 0)} "
+            f"embedding tables; the largest sum that AVX2 can meet is {worst:,} of {most:,}"
+            f"{': nothing saturates' if worst <= most else ''}"
         )
 
 

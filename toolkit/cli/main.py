@@ -12,7 +12,7 @@ import typer
 from toolkit import __version__, config
 from toolkit.config.import_path import put_own_packages_first
 from toolkit.config.options import GroupedCommand, from_config
-from toolkit.console import echo, show_table, show_tree, stderr
+from toolkit.console import echo, show_error, show_table, show_tree, stderr
 from toolkit.errors import GateError, ToolkitError, require_packages
 
 app = typer.Typer(
@@ -30,7 +30,7 @@ def main() -> None:
     try:
         app()
     except ToolkitError as error:
-        stderr.print(f"{'not met' if isinstance(error, GateError) else 'error'}: {error}", markup=False)
+        show_error(f"{'not met' if isinstance(error, GateError) else 'error'}: {error}")
         if stderr.quiet:
             time.sleep(MAIN_PROCESS_GRACE_S)
         sys.exit(error.exit_code)

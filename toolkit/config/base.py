@@ -7,7 +7,7 @@ from dataclasses import asdict, field
 from typing import Any
 
 from toolkit.errors import raise_problems
-from toolkit.tasks import TASKS
+from toolkit.tasks import MAX_LENGTH, TASKS
 
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 PRECISION_HELP = (
@@ -99,6 +99,8 @@ def training_problems(config: Any) -> Iterator[str]:
     if config.precision not in PRECISIONS:
         yield f"--precision {config.precision}: expected {', '.join(PRECISIONS)}"
     yield from at_least(4, max_length=config.max_length)
+    if (config.max_length or 0) > MAX_LENGTH:
+        yield f"--max-length {config.max_length}: expected {MAX_LENGTH} or less, as bundles hold"
     yield from at_least(1, max_rows=config.max_rows)
     yield from fraction(warmup=config.warmup, weight_decay=config.weight_decay)
     yield from task_problems(config.task, config.data, "train and dev files")

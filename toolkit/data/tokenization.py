@@ -144,8 +144,11 @@ class TextEncoder:
         path = self.directory / "config.json"
         try:
             content = read_regular(path, MAX_CONFIG_BYTES) if files is None else files[path.name]
-            return int(json.loads(content).get("pad_token_id") or 0)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            pad_id = json.loads(content).get("pad_token_id") or 0
+            if type(pad_id) is not int or not 0 <= pad_id < 2**31:
+                raise ValueError("pad_token_id is no token's number")
+            return pad_id
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ToolkitError(
                 f"{path} is not a model's configuration: {error}",
                 expected="the config.json that Hugging Face's save_pretrained writes",

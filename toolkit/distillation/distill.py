@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from toolkit.bundle.format import Bundle, Origin, check_output_path, new_manifest
+from toolkit.bundle.format import Bundle, check_output_path, new_manifest
+from toolkit.bundle.manifest import Origin
 from toolkit.config import LAYER_LOSSES, DistillConfig
 from toolkit.console import echo
 from toolkit.distillation.data import TEACHER_LOGITS, DistillationData

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
-from toolkit.bundle.format import Manifest
+from toolkit.bundle.manifest import Manifest
 from toolkit.data.tokenization import TextEncoder, TokenizedInputs
 from toolkit.distillation import plots
 from toolkit.distillation.attention_maps import AttentionMap, ModelSize, attention_maps, describe

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.bundle.contents import read_file, read_weights
-from toolkit.bundle.format import REQUIRED, Bundle, open_bundle
+from toolkit.bundle.format import Bundle, open_bundle
+from toolkit.bundle.manifest import REQUIRED
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime, batched_logits

@@ -71,6 +71,23 @@ class OnnxRuntime:
         return np.asarray(self.session.run(["logits"], feed)[0], dtype=np.float32)
 
 
+def load_classifier(path: Path, **options: Any) -> Any:
+    """Load a Hugging Face classifier from a directory's safetensors in float32, without network.
+
+    Raises:
+        ToolkitError: the files cannot be read, or do not fit each other.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            path, use_safetensors=True, local_files_only=True, **options
+        )
+    except Exception as error:  # safetensors' own exception, and whatever a config.json without sense leads to
+        raise ToolkitError(f"PyTorch cannot load {path}: {error}", fix="make the bundle again") from error
+    return model.float()  # transformers 5 keeps the type of stored weights
+
+
 class TorchRuntime:
     """A Hugging Face classifier in eval mode, without gradients."""
 
@@ -89,14 +106,12 @@ class TorchRuntime:
         """
         require_packages("torch", "transformers", purpose=f"running {path} in PyTorch")
         import torch
-        from transformers import AutoModelForSequenceClassification
 
         if device == "cuda" and not torch.cuda.is_available():
             raise ToolkitError("PyTorch here finds no CUDA device", fix="--device cpu")
         if threads:
             torch.set_num_threads(threads)
-        model = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True)
-        return cls(model.float(), device)  # transformers 5 keeps the type of stored weights
+        return cls(load_classifier(path), device)
 
     def run(self, batch: Batch) -> np.ndarray:
         """Compute logits [B, C] float32 from int64 arrays [B, L] by name."""

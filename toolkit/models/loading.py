@@ -7,7 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from toolkit.bundle.format import Bundle, Origin, is_bundle, open_bundle
+from toolkit.bundle.format import Bundle, is_bundle, open_bundle
+from toolkit.bundle.manifest import Origin
 from toolkit.bundle.provenance import origin
 from toolkit.errors import ToolkitError, require_packages
 from toolkit.tasks import Kind, Task

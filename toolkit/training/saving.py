@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from toolkit.bundle.format import Bundle, Manifest, open_bundle, write_bundle
+from toolkit.bundle.format import Bundle, open_bundle, write_bundle
+from toolkit.bundle.manifest import Manifest
 from toolkit.models.loading import Source
 from toolkit.training.distributed import distributed_state
 

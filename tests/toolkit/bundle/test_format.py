@@ -177,7 +177,7 @@ def test_a_manifest_cannot_reach_outside(bundle: Path, name: str) -> None:
     (bundle.parent / "secret").write_bytes(b"secret")
     entry = {"size_bytes": 6, "sha256": hashlib.sha256(b"secret").hexdigest()}
     rewrite(bundle, lambda stored: stored["files"].update({name: entry}))  # type: ignore[attr-defined]
-    with pytest.raises(ToolkitError, match="is missing"):
+    with pytest.raises(ToolkitError, match=f"'{name}' is no file's path in the bundle"):
         open_bundle(bundle)
 
 
@@ -218,7 +218,7 @@ def test_what_every_reader_opens_must_be_listed(bundle: Path, name: str) -> None
     rewrite(bundle, lambda stored: stored["files"].pop(name))  # type: ignore[attr-defined]
     for action in (lambda: None, (bundle / name).unlink):
         action()
-        with pytest.raises(ToolkitError, match=f"does not list {name}"):
+        with pytest.raises(ToolkitError, match=f"files: {name} is not listed"):
             open_bundle(bundle)
 
 
@@ -240,7 +240,7 @@ def test_a_newer_format_says_upgrade(bundle: Path) -> None:
 
 def test_a_bundle_without_weights_is_refused(bundle: Path) -> None:
     rewrite(bundle, lambda stored: [stored["files"].pop(name) for name in ("model.onnx", "model.onnx.data")])  # type: ignore[attr-defined]
-    with pytest.raises(ToolkitError, match="holds no weights"):
+    with pytest.raises(ToolkitError, match=r"files: no weights, model.onnx or "):
         open_bundle(bundle)
 
 

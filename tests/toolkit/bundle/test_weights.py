@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,3 +94,33 @@ def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
     for read in (weight_parts, operators):
         with pytest.raises(ToolkitError, match="is no ONNX graph"):
             read(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [1]}, {"shape": [1], "data_offsets": [0]}, {"shape": [1], "data_offsets": [0, "4"]},
+        {"shape": [2, 2], "data_offsets": [-8, 8]}, {"shape": [10**4000], "data_offsets": [0, 8]},
+        {"shape": [99], "data_offsets": [0, 8]}, {"shape": [1], "data_offsets": [0, 9]}, {"shape": 1}, 7, None,
+    ],
+)  # fmt: skip
+def test_a_broken_safetensors_header_is_refused(tmp_path: Path, entry: object) -> None:
+    header = json.dumps({"a": entry}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+    with pytest.raises(ToolkitError, match="is not a safetensors file"):
+        weight_parts(path)
+
+
+@pytest.mark.parametrize("raw", [b"", b"1234567", struct.pack("<Q", 9) + b"{}", struct.pack("<Q", 9999) + b"[" * 9999])
+def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(raw)
+    with pytest.raises(ToolkitError, match="is not a safetensors file"):
+        weight_parts(tmp_path / "model.safetensors")
+
+
+def test_numbers_of_no_known_kind_are_refused(tmp_path: Path) -> None:
+    constant = onnx.TensorProto(name="a", data_type=999, dims=[2], raw_data=bytes(2))
+    save_graph(tmp_path / "model.onnx", [], [constant])
+    with pytest.raises(ToolkitError, match="a holds numbers of no known kind"):
+        weight_parts(tmp_path / "model.onnx")

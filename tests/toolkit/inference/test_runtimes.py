@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,10 @@ def test_weights_of_half_precision_are_run_in_float32(
     keep_stored_types(monkeypatch)
     tiny_bert().half().save_pretrained(tmp_path)
     assert TorchRuntime.load(tmp_path).model.dtype == torch.float32
+
+
+def test_weights_that_cannot_be_read_are_an_error_in_words(tiny_student: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_student, tmp_path / "copy")
+    (copy / "model.safetensors").write_bytes(b"no safetensors")
+    with pytest.raises(ToolkitError, match=r"PyTorch cannot load .*copy"):
+        TorchRuntime.load(copy)

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from toolkit.bundle.format import Origin
+from toolkit.bundle.manifest import Origin
 from toolkit.bundle.provenance import origin
 from toolkit.console import echo
 from toolkit.data.batching import sorted_batches
