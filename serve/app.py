@@ -96,7 +96,8 @@ def _add_middleware(
     app.add_middleware(HeadMiddleware)  # innermost
     app.add_middleware(BodyLimit, limit=limits.payload_limit)
     if keys:
-        app.add_middleware(ApiKeyMiddleware, keys=keys, elsewhere=admin_path)
+        open_metrics = config.metrics_access == "open"
+        app.add_middleware(ApiKeyMiddleware, keys=keys, elsewhere=admin_path, open_metrics=open_metrics)
     origins = [origin.strip() for origin in config.cors_origins.split(",") if origin.strip()]
     if origins:
         app.add_middleware(JsonCorsMiddleware, **cors(origins))

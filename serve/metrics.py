@@ -13,7 +13,8 @@ from serve.exceptions import ErrorType
 
 SECONDS = [0.00001 * 1.5**power for power in range(1, 36)]  # 15 microseconds to 15 seconds
 SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own: the directory in which processes add up
-COUNTER = re.compile(rb"^((?:# (?:HELP|TYPE) )?te_request_(?:count|success|failure))_total\b", re.MULTILINE)
+COUNTER = re.compile(rb"^((?:# (?:HELP|TYPE) )?te_(?:request|predict)_(?:count|success|failure))_total\b", re.MULTILINE)
+DURATION = re.compile(rb"^.*\bte_request_(?:\w+_)?duration.*\n", re.MULTILINE)
 FAILURES: dict[ErrorType, str] = {
     "Empty": "validation", "Validation": "validation", "Tokenizer": "tokenization", "Backend": "inference",
     "Overloaded": "overloaded", "Unhealthy": "unhealthy", "Timeout": "timeout", "Unauthorized": "unauthorized",
@@ -34,6 +35,8 @@ class Metrics:
         methods, reasons = ("single", "batch"), (*dict.fromkeys(FAILURES.values()), "dropped")
         self.requests = self._counters("te_request_count", "Requests to classify", "method", (*methods, "invalid"))
         self.successes = self._counters("te_request_success", "Requests answered", "method", methods)
+        self.inputs = Counter("te_predict_count", "Inputs of accepted requests", registry=registry)
+        self.answered_inputs = Counter("te_predict_success", "Inputs answered", registry=registry)
         self.failures = self._counters("te_request_failure", "Requests not answered", "err", reasons)
         self.duration = self._seconds("te_request_duration", "From the parsed request to its answer")
         self.tokenization = self._seconds("te_request_tokenization_duration", "Tokenization")
@@ -43,6 +46,9 @@ class Metrics:
             "te_queue_size", "Inputs waiting for a free worker", registry=registry, multiprocess_mode="livesum"
         )
         powers = [float(2**power) for power in range(21)]
+        self.input_length = self._by_model(
+            "te_request_input_length", "Tokens of an input, special ones included", powers
+        )
         self.batch_size = self._by_model("te_batch_next_size", "Inputs of a batch", powers[:13])
         self.batch_tokens = self._by_model("te_batch_next_tokens", "Tokens of a batch, padding included", powers)
 
@@ -52,11 +58,15 @@ class Metrics:
         return [histogram.labels(model) for histogram in histograms]
 
     def render(self) -> bytes:
-        """Render the text that Prometheus scrapes, without the `_total` that dashboards do not expect in names."""
+        """Render the text that Prometheus scrapes, without the `_total` that dashboards do not expect in names.
+
+        Requests' durations appear once more as te_predict_*, which text-embeddings-inference measures for each input.
+        """
         registry = self.registry
         if SHARED_VARIABLE in os.environ:
             MultiProcessCollector(registry := CollectorRegistry())  # type: ignore[no-untyped-call]
-        return COUNTER.sub(rb"\1", generate_latest(registry))
+        text = COUNTER.sub(rb"\1", generate_latest(registry))
+        return text + b"".join(DURATION.findall(text)).replace(b"te_request_", b"te_predict_")
 
     def _counters(self, name: str, description: str, label: str, values: Sequence[str]) -> dict[str, Counter]:
         """Make a counter for each value of its label; a lookup at every request would cost more."""

@@ -63,6 +63,7 @@ async def classify(
     model = models.get(name)
     record.model_headers = model.headers
     _check_batch_size(inputs, models.limits.max_client_batch_size)
+    metrics.inputs.inc(len(inputs.texts))
     work = model.engine.predict(inputs.texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
     result = await cancel_on_disconnect(http, work)
     if result is None:
@@ -75,6 +76,7 @@ async def classify(
     total = time.perf_counter() - started
     record.log_fields, record.stage_seconds = _log_fields(inputs, model, result), result.stages()
     metrics.successes[method].inc()
+    metrics.answered_inputs.inc(len(inputs.texts))
     for histogram, seconds in zip(model.engine.durations, (total, *result.stages().values()), strict=True):
         histogram.observe(seconds)
     response = Response(to_json(body), media_type="application/json")

@@ -12,11 +12,13 @@ from serve.api.playground import PAGE, POLICY
 from serve.api.schemas import (
     PREDICT_EXAMPLES,
     Classifier,
+    ClassifierType,
+    ClassifyRequest,
     Info,
     ModelCard,
-    ModelType,
     PredictRequest,
     PredictResponse,
+    RerankerType,
     error_responses,
 )
 from serve.engine.engine import EngineResult
@@ -38,7 +40,7 @@ router = APIRouter(route_class=JsonRoute)
 )
 async def predict(http: Request, request: Request_) -> Response:
     """Classify a text, a pair of texts, or a batch of texts and pairs by the server's first model."""
-    return await _predict(http, None, request)
+    return await classify_as_predict(http, None, request)
 
 
 @router.post(
@@ -47,10 +49,12 @@ async def predict(http: Request, request: Request_) -> Response:
 )  # fmt: skip
 async def predict_by(http: Request, name: str, request: Request_) -> Response:
     """The same by the model of that name; /info lists them."""
-    return await _predict(http, name, request)
+    return await classify_as_predict(http, name, request)
 
 
-async def _predict(http: Request, name: str | None, request: PredictRequest) -> Response:
+async def classify_as_predict(http: Request, name: str | None, request: ClassifyRequest) -> Response:
+    """Answer a single input with its labels and a batch with a list of labels for each."""
+
     def render(model: Model, result: EngineResult) -> Any:
         rows = ranked_labels(result.logits, model.task, raw_scores=request.raw_scores, top_k=request.top_k)
         return rows if request.inputs.batch else rows[0]
@@ -75,9 +79,10 @@ def _info(models: Models) -> Info:
         id2label={str(i): label for i, label in enumerate(first.labels)},
         label2id={label: i for i, label in enumerate(first.labels)},
     )
+    model_type = RerankerType(reranker=classifier) if len(first.labels) == 1 else ClassifierType(classifier=classifier)
     return Info(
-        model_id=first.name, model_sha=first.digest, digest=first.digest, model_dtype=first.precision,
-        precision=first.precision, model_type=ModelType(classifier=classifier),
+        model_id=first.name, served_model_name=first.name, model_sha=first.digest, digest=first.digest,
+        model_dtype=first.precision, precision=first.precision, model_type=model_type,
         max_concurrent_requests=limits.max_concurrent_requests, max_batch_tokens=limits.max_batch_tokens,
         max_batch_requests=limits.max_batch_requests, max_client_batch_size=limits.max_client_batch_size,
         max_input_length=first.max_length, max_length=first.max_length, payload_limit=limits.payload_limit,

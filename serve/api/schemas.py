@@ -101,7 +101,7 @@ _OBJECT = {
     "anyOf": [{"properties": {"text": _SOME}}, {"properties": {"text_pair": _SOME}, "required": ["text_pair"]}],
 }
 _ONE_OR_TWO = _array(_STRING, 1, 2, contains=_SOME)
-_INPUTS_SCHEMA = {
+INPUTS_SCHEMA: dict[str, Any] = {
     "title": "Inputs",
     "description": "A text, a pair of texts, or a batch of texts and pairs.",
     "anyOf": [
@@ -118,7 +118,7 @@ class ClassifyRequest(BaseModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    inputs: Annotated[Inputs, BeforeValidator(parse_inputs), WithJsonSchema(_INPUTS_SCHEMA)]
+    inputs: Annotated[Inputs, BeforeValidator(parse_inputs), WithJsonSchema(INPUTS_SCHEMA)]
     truncate: StrictBool | None = Field(
         None, description="Cut inputs longer than the model's max_input_length (the default), or refuse them (false)."
     )
@@ -162,10 +162,16 @@ class Classifier(BaseModel):
     label2id: dict[str, int] = Field(examples=[{"negative": 0, "positive": 1}])
 
 
-class ModelType(BaseModel):
-    """Always a classifier here."""
+class ClassifierType(BaseModel):
+    """A model of several labels."""
 
     classifier: Classifier
+
+
+class RerankerType(BaseModel):
+    """A model of one label, which text-embeddings-inference calls a reranker."""
+
+    reranker: Classifier
 
 
 Kind = Literal["classification", "regression", "multi_label"]
@@ -190,7 +196,8 @@ class Info(BaseModel):
     model_id: str = Field(description="The first model's name, which is its bundle's directory unless given.")
     model_sha: str = Field(description="The bundle's digest: SHA-256 of everything in it.")
     model_dtype: Precision
-    model_type: ModelType
+    served_model_name: str = Field(description="The same as model_id.")
+    model_type: ClassifierType | RerankerType
     max_concurrent_requests: int = Field(description="Inputs accepted and not yet answered; more are refused, 429.")
     max_input_length: int = Field(description="Tokens of one input, special ones included.")
     max_batch_tokens: int = Field(description="Tokens of one batch, padding included.")

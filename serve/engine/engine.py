@@ -106,6 +106,7 @@ class Engine:
         self._queue = Queue()
         self._drained = asyncio.Event()
         self.durations = metrics.durations(name)
+        self._input_length = metrics.input_length.labels(name)
         self._batch_size, self._batch_tokens = metrics.batch_size.labels(name), metrics.batch_tokens.labels(name)
         workers.add(self)
 
@@ -132,6 +133,8 @@ class Engine:
                 encoded = await self._tokenization.encode(texts, truncate, direction)
                 now = self.workers.clock()
                 lengths = [len(tokens.ids) for tokens in encoded]
+                for length in lengths:
+                    self._input_length.observe(length)
                 if self.workers.in_flight > len(texts):
                     self._check_deadline(deadline, lengths)
                 with self.workers.lock:

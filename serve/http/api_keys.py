@@ -84,16 +84,18 @@ class ApiKeyMiddleware:
         app: the application behind the check.
         keys: the keys that open it.
         elsewhere: prefix of the paths that check keys of their own; empty for none.
+        open_metrics: /metrics is open too.
     """
 
-    def __init__(self, app: ASGIApp, keys: ApiKeySet, elsewhere: str = "") -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeySet, elsewhere: str = "", *, open_metrics: bool = False) -> None:
         self.app, self.keys, self.elsewhere = app, keys, elsewhere
+        self.open_paths = OPEN_PATHS | ({"/metrics"} if open_metrics else set())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request for an open path or with a key."""
         path = str(scope.get("path", ""))
         elsewhere = bool(self.elsewhere) and path.startswith(self.elsewhere)
-        is_open = path in OPEN_PATHS and scope.get("method") in ("GET", "HEAD")  # POST / classifies
+        is_open = path in self.open_paths and scope.get("method") in ("GET", "HEAD")  # POST / classifies
         if scope["type"] != "http" or is_open or elsewhere:
             await self.app(scope, receive, send)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from serve.app import create_app
 from serve.engine.limits import Limits
@@ -31,8 +32,20 @@ def test_metrics_count_every_request_once_and_what_became_of_it(tiny_onnx: Path)
             assert 0 <= sample(client, f"te_request{name}_duration_sum", model="onnx") < 60
         assert sample(client, "te_batch_next_size_sum", model="onnx") == 3
         assert sample(client, "te_batch_next_tokens_sum", model="onnx") == 9  # [CLS] word [SEP] each
+        assert sample(client, "te_predict_count") == 4, "inputs of requests that are well-formed"
+        assert sample(client, "te_predict_success") == 3
+        for name in ("", "_tokenization", "_queue", "_inference"):
+            for part in ("count", "sum"):
+                request = sample(client, f"te_request{name}_duration_{part}", model="onnx")
+                assert sample(client, f"te_predict{name}_duration_{part}", model="onnx") == request
+        assert sample(client, "te_request_input_length_count", model="onnx") == 3, "a refused input has no length"
+        assert sample(client, "te_request_input_length_sum", model="onnx") == 9
+        assert sample(client, "te_request_input_length_bucket", le="2.0", model="onnx") == 0
+        assert sample(client, "te_request_input_length_bucket", le="4.0", model="onnx") == 3
         assert sample(client, "te_queue_size") == 0
         shown = client.get("/metrics")
+        families = list(text_string_to_metric_families(shown.text))
+        assert len({family.name for family in families}) == len(families), "a family stands in the text twice"
         assert "_total{" not in shown.text.replace("process_cpu_seconds_total", "")
         assert shown.headers["content-type"].startswith("text/plain; version=0.0.4")
     with TestClient(other) as client:

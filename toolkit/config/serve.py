@@ -11,6 +11,7 @@ from toolkit.config.base import Config, argument, at_least, option
 from toolkit.errors import ToolkitError
 
 LOG_FORMATS = ("text", "json", "none")
+METRICS_ACCESS = ("keyed", "open")
 PREFIX = "TOOLKIT_"
 OUTSIDE = {"bundles", "host", "port", "processes", "drain_s", "log_format"}  # the process's, not the application's
 
@@ -44,6 +45,9 @@ class ServeConfig(Config):
     admin_keys_file: str | None = option(
         None, "file of one admin key a line, besides those in TOOLKIT_ADMIN_KEYS", "Access", "FILE"
     )
+    metrics_access: str = option(
+        "keyed", "who may read /metrics where there are API keys: keyed (their holders) or open (everyone)", "Access"
+    )
     models_root: str | None = option(
         None, "directory under which admins may name a bundle to change to", "Access", "DIR"
     )
@@ -68,6 +72,8 @@ class ServeConfig(Config):
             yield f"--shutdown-delay-s {self.shutdown_delay_s}: expected 0 up to 3600"
         if self.log_format not in LOG_FORMATS:
             yield f"--log-format {self.log_format}: expected one of {', '.join(LOG_FORMATS)}"
+        if self.metrics_access not in METRICS_ACCESS:
+            yield f"--metrics-access {self.metrics_access}: expected one of {', '.join(METRICS_ACCESS)}"
 
     @classmethod
     def from_strings(cls, texts: Mapping[str, str], shown_as: Callable[[str], str] = str) -> ServeConfig:

@@ -21,7 +21,7 @@ from serve.http.api_keys import ApiKeySet
 from tests.support.arithmetic_bundles import SUM, save_arithmetic
 from tests.support.browser import run_browser
 from tests.support.paths import ROOT
-from tests.support.server import WAIT, serving
+from tests.support.server import WAIT, ask, serving
 from toolkit.inference.predictor import open_predictor
 
 EXAMPLES = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "clients.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -134,15 +134,46 @@ def sums(tokenizer: Tokenizer, tmp_path: Path) -> Iterator[Any]:
         yield client
 
 
-def test_two_strings_are_two_texts_here_and_a_list_each(sums: Any) -> None:
+def scores(*values: float) -> list[dict[str, Any]]:
+    return [{"score": value, "label": "score"} for value in values]
+
+
+@pytest.mark.parametrize("rest", [{"parameters": {}}, {"options": {"wait_for_model": True}}, {"parameters": None}])
+def test_with_parameters_two_strings_are_two_texts_and_a_list_each(sums: Any, rest: dict[str, Any]) -> None:
     # ids: [CLS] 2, a 5, b 6, [SEP] 3
-    assert sums.post("/", json={"inputs": ["a", "b"]}).json() == [
-        [{"score": 10.0, "label": "score"}], [{"score": 11.0, "label": "score"}],
-    ]  # fmt: skip
-    assert sums.post("/", json={"inputs": "a", "options": {"wait_for_model": True}}).json() == [
-        [{"score": 10.0, "label": "score"}]
-    ]
+    assert sums.post("/", json={"inputs": ["a", "b"]} | rest).json() == [scores(10.0), scores(11.0)]
+    assert sums.post("/", json={"inputs": ["a", "b", "a"]} | rest).json() == [scores(10.0), scores(11.0), scores(10.0)]
+    assert sums.post("/", json={"inputs": "a"} | rest).json() == [scores(10.0)]
     assert sums.get("/metrics").text.count('te_request_success{method="single"} 1.0') == 1
+
+
+TEI = [
+    {"inputs": TEXT}, {"inputs": [TEXT]}, {"inputs": ["dull", TEXT]}, {"inputs": [["dull", TEXT], [TEXT]]},
+    {"inputs": TEXT, "raw_scores": True}, {"inputs": [[TEXT]], "top_k": 1}, {"inputs": "dull " * 40},
+    {"inputs": "good " * 20 + "bad " * 20, "truncation_direction": "Left"},
+    {"inputs": {"text": TEXT}, "timeout_ms": 5000},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", TEI)
+def test_without_parameters_it_answers_as_predict_does(address: str, body: dict[str, Any]) -> None:
+    status, answer = ask(address, "/", body)
+    assert (status, json.loads(answer)) == (200, json.loads(ask(address, "/predict", body)[1]))
+
+
+def test_options_of_both_kinds_work_and_are_not_mixed(address: str) -> None:
+    too_long = "good " * 40
+    for body, problem in (
+        ({"inputs": too_long, "truncate": False}, "more than the 32"),
+        ({"inputs": too_long, "parameters": {"truncation": False}}, "more than the 32"),
+        ({"inputs": TEXT, "parameters": {"max_length": 5}}, "`parameters.max_length`: Extra inputs"),
+        ({"inputs": TEXT, "parameters": {}, "raw_scores": True}, "`raw_scores` stands beside `parameters`"),
+    ):
+        status, answer = ask(address, "/", body)
+        assert status == 422
+        assert problem in json.loads(answer)["error"]
+    raw = json.loads(ask(address, "/", {"inputs": TEXT, "raw_scores": True})[1])
+    assert raw != json.loads(ask(address, "/", {"inputs": TEXT})[1])
 
 
 @pytest.mark.parametrize(
@@ -150,7 +181,9 @@ def test_two_strings_are_two_texts_here_and_a_list_each(sums: Any) -> None:
     [
         ({"inputs": []}, 400),
         ({"inputs": [""]}, 400),
-        ({"inputs": [["a"]]}, 422),
+        ({"inputs": [["a"], "b"]}, 422),
+        ({"inputs": ["a", 5], "parameters": {}}, 422),
+        ({"inputs": ["a"] * 33, "parameters": {}}, 422),
         ({"inputs": 5}, 422),
         ({"inputs": "\ud800"}, 422),
         ({"inputs": ["a"] * 33}, 422),

@@ -155,12 +155,19 @@ def test_info_tells_what_is_served(client: TestClient, tiny_onnx: Path) -> None:
     shown = Info.model_validate(client.get("/info").json())
     bundle = open_bundle(tiny_onnx)
     assert (shown.model_id, shown.model_sha, shown.digest) == ("onnx", bundle.digest, bundle.digest)
+    assert shown.served_model_name == "onnx"
     assert client.get("/info").json()["model_type"] == {
         "classifier": {"id2label": {"0": "negative", "1": "positive"}, "label2id": {"negative": 0, "positive": 1}}
     }
     assert (shown.max_input_length, shown.max_client_batch_size, shown.payload_limit) == (32, 4, 5000)
     assert (shown.task, shown.labels, shown.precision) == ("auto", ["negative", "positive"], "fp32")
     assert "onnxruntime" in shown.versions
+
+
+def test_a_model_of_one_label_is_a_reranker(arithmetic: dict[str, Path]) -> None:
+    with TestClient(create_app(arithmetic["sum"])) as client:
+        labels = {"id2label": {"0": "score"}, "label2id": {"score": 0}}
+        assert client.get("/info").json()["model_type"] == {"reranker": labels}
 
 
 def test_top_k_cuts_every_answer_of_a_batch(client: TestClient) -> None:

@@ -16,6 +16,7 @@ from serve.engine.engine import Engine
 from serve.engine.limits import Limits
 from serve.exceptions import ErrorResponse
 from serve.http.api_keys import ApiKeySet
+from toolkit.config import ServeConfig
 from toolkit.errors import ToolkitError
 
 KEYS = ("first-key", "second-key", "third-key")
@@ -51,6 +52,14 @@ def test_only_a_whole_key_opens(locked: TestClient, header: str | None, status: 
         assert body.error_type == "Unauthorized"
         assert response.headers["www-authenticate"] == "Bearer"
         assert not any(key in response.text for key in KEYS)
+
+
+def test_metrics_are_open_where_the_option_says_so(tiny_onnx: Path) -> None:
+    config = ServeConfig((), metrics_access="open")
+    with TestClient(create_app(tiny_onnx, keys=ApiKeySet(KEYS), config=config)) as client:
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/info").status_code == 401
+        assert client.post("/predict", json=ASK).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/info", "/metrics", "/docs", "/openapi.json", "/nowhere", "/health/", "/predict"])

@@ -23,6 +23,7 @@ SERVE = ServeConfig(("int8",))
         ({"processes": 0}, "--processes 0: expected 1 or more"),
         ({"processes": 2, "models_root": "models"}, "--models-root with --processes"),
         ({"shutdown_delay_s": 3600.0}, "--shutdown-delay-s 3600.0: expected 0 up to 3600"),
+        ({"metrics_access": "no"}, "--metrics-access no: expected one of keyed, open"),
         ({"log_format": "xml"}, "--log-format xml: expected one of text, json, none"),
     ],
 )
