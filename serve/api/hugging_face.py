@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from serve.api.classify import classify, get_models, ranked_labels
@@ -25,6 +25,7 @@ from serve.api.schemas import (
     parse_inputs,
 )
 from serve.engine.engine import EngineResult
+from serve.engine.limits import MAX_INPUTS
 from serve.exceptions import ServeError
 from serve.http.json_route import JsonRoute
 from serve.models.registry import Model
@@ -39,13 +40,22 @@ router = APIRouter(route_class=JsonRoute)
 class PipelineParameters(BaseModel):
     """How to answer, as the pipelines of transformers have it."""
 
-    model_config = ConfigDict(extra="forbid")
-
     top_k: TopK | None = Field(default=None, description="Answer with the best so many labels only.")
     function_to_apply: Literal["sigmoid", "softmax", "none"] | None = Field(
         default=None, description="From logits to scores: the model's own unless given; none answers with logits."
     )
     truncation: StrictBool = Field(default=True, description="Cut texts that are too long, or refuse them (false).")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        unknown = (
+            next((name for name in value if name not in cls.model_fields), None) if isinstance(value, dict) else None
+        )
+        if unknown is not None:
+            problem = f"`parameters` has an unknown field {unknown[:40]!r}: expected {', '.join(cls.model_fields)}"
+            raise PydanticCustomError("inputs", problem)
+        return value
 
 
 class RootRequest(ClassifyRequest):
@@ -74,7 +84,7 @@ class RootRequest(ClassifyRequest):
             raise PydanticCustomError("inputs", problem)
         inputs = value.get("inputs")
         if isinstance(inputs, list):
-            return value | {"inputs": [[text] if isinstance(text, str) else text for text in inputs]}
+            return value | {"inputs": [[text] if isinstance(text, str) else text for text in inputs[: MAX_INPUTS + 1]]}
         return value
 
     @property

@@ -28,7 +28,7 @@ TEMPLATES: dict[str, tuple[bytes, ...]] = {
     ),
     "": (
         b"%s", b'{"inputs":%s}', b'{"inputs":["a",%s]}', b'{"inputs":"a","parameters":%s}',
-        b'{"inputs":"a","parameters":{"top_k":%s}}', b'{"inputs":"a","options":%s}',
+        b'{"inputs":"a","parameters":{"top_k":%s}}', b'{"inputs":"a","options":%s}', b'{"options":{},"inputs":%s}',
     ),
     "admin": (
         b"%s", b'{"bundle":%s}', b'{"bundle":"x","force":%s}', b'{"bundle":"x","min_agreement":%s}',

@@ -166,7 +166,7 @@ def test_options_of_both_kinds_work_and_are_not_mixed(address: str) -> None:
     for body, problem in (
         ({"inputs": too_long, "truncate": False}, "more than the 32"),
         ({"inputs": too_long, "parameters": {"truncation": False}}, "more than the 32"),
-        ({"inputs": TEXT, "parameters": {"max_length": 5}}, "`parameters.max_length`: Extra inputs"),
+        ({"inputs": TEXT, "parameters": {"max_length": 5}}, "`parameters` has an unknown field 'max_length'"),
         ({"inputs": TEXT, "parameters": {}, "raw_scores": True}, "`raw_scores` stands beside `parameters`"),
     ):
         status, answer = ask(address, "/", body)
