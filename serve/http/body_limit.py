@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.exceptions import ServeError
+from serve.http.compression import Decompressed
 from serve.http.error_handlers import error_response
 
 HELD_TOGETHER = 16  # bodies of the largest size that are held at a time, and as many bytes again of small ones
@@ -28,11 +29,13 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        message = f"the body is larger than {self.limit} bytes"
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        message, headers = f"the body is larger than {self.limit} bytes", dict(scope["headers"])
+        announced = headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self.limit:
             await error_response(scope, "Validation", message, 413)(scope, receive, send)
             return
+        if b"content-encoding" in headers and headers[b"content-encoding"] != b"identity":
+            receive = Decompressed(receive, headers[b"content-encoding"])  # inside the limit: it counts what is held
         arrived, large = 0, False
 
         async def counted() -> Message:

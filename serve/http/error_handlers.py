@@ -17,7 +17,7 @@ from serve.metrics import FAILURES, Metrics
 
 PROTOCOL = "/v2"
 # the paths that te_request_* count
-CLASSIFYING = re.compile(rf"/(?:predict)?|/models/[^/]+/predict|{PROTOCOL}/models/[^/]+/infer")
+CLASSIFYING = re.compile(rf"/(?:predict)?|/models/[^/]+/predict|{PROTOCOL}/models/[^/]+(?:/versions/[^/]+)?/infer")
 
 
 def handle_errors(app: FastAPI) -> None:

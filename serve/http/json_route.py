@@ -35,8 +35,7 @@ class JsonRoute(APIRoute):
             return super().get_route_handler()
 
         async def answer(http: Request) -> Response:
-            content = await _content(http)
-            body, errors = field.validate(_json(content), loc=("body",)) if content else (None, [MISSING])
+            body, errors = field.validate(await self.parse(http), loc=("body",))
             if errors:
                 raise RequestValidationError(errors)
             response: Response = await self.endpoint(http, **http.path_params, **{field.name: body})
@@ -44,17 +43,31 @@ class JsonRoute(APIRoute):
 
         return answer
 
+    async def parse(self, http: Request) -> Any:
+        """Read the body and parse it.
 
-async def _content(http: Request) -> bytes:
+        Raises:
+            ServeError: 415, its type is not JSON; 422, it is not JSON, or the client left before its end.
+            RequestValidationError: there is no body.
+        """
+        kind = content_type(http)
+        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+            problem = f"Content-Type is {kind or 'missing'}: expected application/json"
+            raise ServeError("Validation", problem, status=415)
+        return parse_json(await read_body(http))
+
+
+def content_type(http: Request) -> str:
+    """Return the Content-Type of a request in lower case and without its parameters; empty where it has none."""
+    return http.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(http: Request) -> bytes:
     """Read the body.
 
     Raises:
-        ServeError: 415, its type is not JSON; 422, the client left before its end.
+        ServeError: 422, the client left before its end.
     """
-    kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        problem = f"Content-Type is {kind or 'missing'}: expected application/json"
-        raise ServeError("Validation", problem, status=415)
     parts: list[bytes] = []
     while True:
         message = await http.receive()
@@ -65,12 +78,15 @@ async def _content(http: Request) -> bytes:
             return b"".join(parts)
 
 
-def _json(content: bytes) -> Any:
+def parse_json(content: bytes) -> Any:
     """Parse a body.
 
     Raises:
         ServeError: it is not JSON, or nested too deeply.
+        RequestValidationError: it is empty.
     """
+    if not content:
+        raise RequestValidationError([MISSING])
     collecting = gc.isenabled() and len(content) > LARGE
     if collecting:
         gc.disable()
