@@ -52,6 +52,11 @@ class ToolkitError(Exception):
         return "\n".join(lines)
 
 
+def reason_of(error: Exception) -> str:
+    """Return an error's whole message on one line: many libraries give their reason on the second."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class GateError(ToolkitError):
     """A claim or a quality gate is missed: the command works, its result is not good enough. Exit code 1."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from toolkit.errors import ToolkitError
-from toolkit.models.families import FAMILIES, encoder_layers, layer_paths, model_inputs
+from toolkit.models.families import BERT_LAYER, encoder_layers, layer_paths, model_inputs, position_count
 from toolkit.training.precision import resolve_precision
 
 TIE_TOLERANCE = 1e-4  # of logits: rounding moves them less, so only closer ones can change order with the batch
@@ -66,7 +66,7 @@ def _with_head(model: Any, weight: Tensor, bias: Tensor | None) -> Any:
 @torch.inference_mode()
 def is_batch_invariant(model: Any) -> bool:
     """Return True if the logits of random inputs differ by less than TIE_TOLERANCE / 10 between batch sizes."""
-    length = min(TRIAL_TOKENS, int(model.config.max_position_embeddings) - 2)  # RoBERTa's positions start at 2
+    length = min(TRIAL_TOKENS, position_count(model.config))
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(int(model.config.vocab_size), (TRIAL_ROWS[-1], length), generator=draw).to(model.device)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
@@ -109,7 +109,7 @@ def _last_layer_at(model: Any, rows: Tensor, tokens: Tensor) -> Iterator[bool]:
         paths = layer_paths(model)
     except ToolkitError:
         paths = None
-    if paths is not FAMILIES[0]:
+    if paths is not BERT_LAYER:
         yield False
         return
     output = encoder_layers(model)[-1].get_submodule("attention.output")

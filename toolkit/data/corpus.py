@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 
 from toolkit.console import echo, progress
 from toolkit.data.tokenization import Batch
-from toolkit.errors import ToolkitError, require_packages
+from toolkit.errors import ToolkitError, reason_of, require_packages
 from toolkit.files import FileRecord, atomic_file, canonical_json, file_record
 
 DATASET = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")  # NAME or NAME:CONFIG
@@ -189,9 +189,8 @@ class _Dataset:
         except KeyError:
             raise ToolkitError(f"the dataset {self.name} has no column 'text'", expected="plain text") from None
         except Exception as error:  # datasets, huggingface_hub and the network each raise their own
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ToolkitError(
-                f"cannot read the dataset {self.name}: {reason}",
+                f"cannot read the dataset {self.name}: {reason_of(error)}",
                 expected="a text file, or a dataset NAME or NAME:CONFIG",
             ) from error
 

@@ -17,7 +17,7 @@ import numpy as np
 from toolkit.data import builtin
 from toolkit.data.labels import encode_label, infer_task
 from toolkit.data.readers import MEND, SUFFIXES, Column, Row, read_rows, read_texts
-from toolkit.errors import ToolkitError, raise_problems, require_packages
+from toolkit.errors import ToolkitError, raise_problems, reason_of, require_packages
 from toolkit.tasks import TASKS, Task, get_task
 
 Columns = tuple[Column, Column | None, Column]  # of the text, the second text and the label
@@ -198,9 +198,8 @@ def _from_hub(task: Task, split: str) -> Split:
     try:
         loaded = datasets.load_dataset("nyu-mll/glue", task.name, split=names[split])
     except Exception as error:  # datasets, huggingface_hub and the network each raise their own
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ToolkitError(
-            f"cannot read {task.name} from the hub (nyu-mll/glue): {reason}",
+            f"cannot read {task.name} from the hub (nyu-mll/glue): {reason_of(error)}",
             fix="--data DIR with the official TSV files, train.tsv and dev.tsv",
         ) from error
     rows = [Row(i, dict(row)) for i, row in enumerate(loaded, start=1)]

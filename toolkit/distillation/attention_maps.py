@@ -10,7 +10,10 @@ import torch
 
 from toolkit.data.tokenization import TokenizedInputs
 from toolkit.distillation.activations import ActivationRecorder, Activations
-from toolkit.models.families import encoder_layers, layer_paths, model_inputs
+from toolkit.distillation.recording_check import recording_problem
+from toolkit.errors import ToolkitError
+from toolkit.models.families import depth, hidden_width, model_inputs
+from toolkit.models.student import ffn_width
 
 MAPPED_TEXTS, MAPPED_TOKENS = 3, 14
 SEARCHED_TEXTS = 10_000  # the first rows, among which short ones are looked for
@@ -56,8 +59,10 @@ def attention_maps(
         tokens: the pieces behind ids.
 
     Returns:
-        A map for each input; rows of its [L, L] are queries.
+        A map for each input; rows of its [L, L] are queries. None for a teacher whose attention is not recorded.
     """
+    if recording_problem(teacher):
+        return []
     chosen = np.argsort(texts.lengths[:SEARCHED_TEXTS] > MAPPED_TOKENS, kind="stable")[:MAPPED_TEXTS]
     student_recorder = ActivationRecorder(student, range(1, len(mapping) + 1), hidden=False)
     teacher_recorder = ActivationRecorder(teacher, mapping, hidden=False)
@@ -88,9 +93,11 @@ def _mean_probabilities(activations: Activations, layer: int) -> list[list[float
 
 def describe(model: Any) -> ModelSize:
     """Describe the shape of a model and count its parameters."""
-    layers, config = encoder_layers(model), model.config
-    ffn = layers[0].get_parameter(f"{layer_paths(model).ffn_in}.weight").shape[0]
+    try:
+        ffn: int | str = ffn_width(model)
+    except ToolkitError:  # a teacher of another family, which gave its answers alone
+        ffn = getattr(model.config, "intermediate_size", "?")
     return {
-        "shape": f"{len(layers)}/{config.hidden_size}/{ffn}/{config.num_attention_heads}",
+        "shape": f"{depth(model)}/{hidden_width(model)}/{ffn}/{getattr(model.config, 'num_attention_heads', '?')}",
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }

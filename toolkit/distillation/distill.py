@@ -17,11 +17,13 @@ from toolkit.config import LAYER_LOSSES, DistillConfig
 from toolkit.console import echo
 from toolkit.distillation.data import TEACHER_LOGITS, DistillationData
 from toolkit.distillation.initialization.student import ModelPair, initialize_student, provenance_of
+from toolkit.distillation.recording_check import check_recording
 from toolkit.distillation.report import PhaseTimer, write_run_report
 from toolkit.distillation.stages import train_layers, train_prediction
 from toolkit.distillation.teacher_check import check_teacher
 from toolkit.models.loading import Source
-from toolkit.models.student import plan_student
+from toolkit.models.student import needs_layers, plan_student
+from toolkit.models.trial import check_classifier
 from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.saving import write_model
 from toolkit.training.schedule import TrainingSchedule
@@ -72,10 +74,13 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Distill
     with phases("reading models and data"):
         source = Source(config.teacher, workdir)
         teacher = source.classifier()
+        check_classifier(teacher, config.teacher)
         plan = plan_student(
             teacher, shape=config.student, layers=config.layer_map, init=config.init, weights=config.weights,
             relation_heads=config.relation_heads,
         )  # fmt: skip
+        if needs_layers(config.weights, config.init):
+            check_recording(teacher, config.teacher)
         data = DistillationData.load(
             source, str(config.task), config.data, augment=config.augment, unlabelled=config.unlabelled,
             max_rows=config.max_rows, max_length=config.max_length, seed=config.seed,

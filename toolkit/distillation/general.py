@@ -20,6 +20,7 @@ from toolkit.distillation.initialization.student import (
     provenance_of,
     save_projections,
 )
+from toolkit.distillation.recording_check import check_recording
 from toolkit.distillation.report import PhaseTimer, write_run_report
 from toolkit.distillation.stages import train_layers
 from toolkit.models.loading import Source
@@ -79,6 +80,7 @@ def prepare(
             teacher, shape=config.student, layers=config.layer_map, init=config.init, weights=config.weights,
             relation_heads=config.relation_heads,
         )  # fmt: skip
+        check_recording(teacher, config.teacher)
         encoder = source.encoder(Task("general", (), max_length=LENGTH), config.max_length)
     with phases("tokenizing the corpus"), distributed_state().main_process_first():
         corpus = pack_corpus(

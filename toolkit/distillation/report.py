@@ -173,6 +173,8 @@ def _attention(content: RunReport) -> Section:
     note = (
         "Attention probabilities, the mean over heads: each row is a query, darker is more. The teacher's layers above."
     )
+    if not content["attention"]:
+        note = "The attention of this teacher's family is not recorded."
     figures = [
         Figure(plots.attention(maps), " ".join(maps["tokens"]), "the numbers are in report.json")
         for maps in content["attention"]

@@ -7,6 +7,7 @@ from typing import Any
 from toolkit.distillation.data import DistillationData
 from toolkit.errors import ToolkitError
 from toolkit.metrics import evaluate, label_order, majority_baseline
+from toolkit.models.loading import output_names
 from toolkit.tasks import Task
 from toolkit.training.distributed import model_logits
 
@@ -29,7 +30,7 @@ def check_teacher(teacher: Any, data: DistillationData, *, name: str, allow_weak
         ToolkitError: another number of outputs, labels in another order, or no better than the majority class.
     """
     task, labels = data.task, data.dev.labels
-    _check_names(tuple(teacher.config.id2label[i] for i in range(teacher.config.num_labels)), task, name)
+    _check_names(output_names(teacher.config), task, name)
     logits = model_logits(teacher, data.dev_encoded, "scoring the teacher")
     if task.kind == "classification":
         order = label_order(logits, labels)

@@ -9,15 +9,8 @@ from torch import Tensor, nn
 
 from toolkit.errors import ToolkitError
 
+ANSWERS_ALONE = "--objective prediction --init random, which takes a teacher's answers alone"
 TorchBatch = dict[str, Tensor]  # input_ids, attention_mask, token_type_ids [B, L]; in training also targets [B, ...]
-
-
-def position_offset(model_type: str, pad_token_id: int | None) -> int:
-    """Count the rows of the position table before the first real position: pad + 1 where padding has a position."""
-    if model_type not in ("roberta", "xlm-roberta", "mpnet"):
-        return 0
-    assert pad_token_id is not None, f"{model_type} counts its positions from its padding"
-    return pad_token_id + 1
 
 
 def hidden_width(model: Any) -> int:
@@ -26,8 +19,8 @@ def hidden_width(model: Any) -> int:
 
 
 def depth(model: Any) -> int:
-    """Return the number of encoder layers."""
-    return len(encoder_layers(model))
+    """Return the number of encoder layers, of any family."""
+    return int(model.config.num_hidden_layers)
 
 
 @dataclass(frozen=True)
@@ -44,20 +37,60 @@ class LayerPaths:
     ffn_norm: str
 
 
-FAMILIES = (
-    LayerPaths(  # BERT, RoBERTa, XLM-R, ELECTRA
-        "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
-        "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
-    ),
-    LayerPaths(  # DistilBERT
-        "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
-        "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm",
-    ),
-    LayerPaths(  # MPNet
-        "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
-        "attention.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
-    ),
+BERT_LAYER = LayerPaths(
+    "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+    "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
 )  # fmt: skip
+DISTILBERT_LAYER = LayerPaths(
+    "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
+    "sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm",
+)  # fmt: skip
+MPNET_LAYER = LayerPaths(
+    "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
+    "attention.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Family:
+    """The architecture behind a `model_type`.
+
+    Attributes:
+        layer: None where attention adds positions of its own to Q.K^T, or layers have other parts: such a teacher
+            gives its answers alone.
+        first_position: row of the position table for the first token; None is the row behind the padding's.
+    """
+
+    layer: LayerPaths | None
+    first_position: int | None = 0
+
+
+FAMILIES = {
+    **dict.fromkeys(("bert", "electra"), Family(BERT_LAYER)),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "data2vec-text", "xmod"), Family(BERT_LAYER, None)),
+    "distilbert": Family(DISTILBERT_LAYER),
+    "mpnet": Family(MPNET_LAYER, 2),
+    **dict.fromkeys(("roformer", "nezha", "convbert"), Family(None)),
+    **dict.fromkeys(
+        ("longformer", "roberta-prelayernorm", "xlm-roberta-xl", "ibert", "luke", "esm"), Family(None, None)
+    ),
+}
+UNBOUNDED = 512  # tokens for a model without a table of positions, such as one with relative positions
+
+
+def position_offset(model_type: str, pad_token_id: int | None) -> int:
+    """Count the rows of the position table before the first real position: pad + 1 where padding has a position."""
+    first = FAMILIES[model_type].first_position if model_type in FAMILIES else 0
+    if first is not None:
+        return first
+    assert pad_token_id is not None, f"{model_type} counts its positions from its padding"
+    return pad_token_id + 1
+
+
+def position_count(config: Any) -> int:
+    """Return the number of tokens that a model has positions for; UNBOUNDED where it has no table of them."""
+    rows = getattr(config, "max_position_embeddings", None) or 0
+    return rows - position_offset(config.model_type, config.pad_token_id) if rows > 0 else UNBOUNDED
 
 
 def encoder_layers(model: Any) -> nn.ModuleList:
@@ -78,15 +111,17 @@ def encoder_layers(model: Any) -> nn.ModuleList:
 
 
 def layer_paths(model: Any) -> LayerPaths:
-    """Return the paths of a layer's parts in this model's family.
+    """Return the paths of a layer's parts in this model; a family beyond the table is known by its modules' names.
 
     Raises:
         ToolkitError: an unsupported family.
     """
+    model_type = model.config.model_type
+    known = [FAMILIES[model_type].layer] if model_type in FAMILIES else [BERT_LAYER, DISTILBERT_LAYER, MPNET_LAYER]
     names = {name for name, _ in encoder_layers(model)[0].named_modules()}
-    for family in FAMILIES:
-        if {family.query, family.key, family.value, family.attention_norm, family.ffn_norm} <= names:
-            return family
+    for paths in filter(None, known):
+        if {paths.query, paths.key, paths.value, paths.attention_norm, paths.ffn_norm} <= names:
+            return paths
     raise _unsupported(model)
 
 
@@ -121,6 +156,7 @@ def _get(model: Any, path: str) -> Any:
 
 def _unsupported(model: Any) -> ToolkitError:
     return ToolkitError(
-        f"{type(model).__name__} keeps its layers where they are not known",
-        expected="BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT or MPNet",
+        f"the layers of {type(model).__name__} cannot be learnt from: their scores and states are not known",
+        expected="BERT, RoBERTa, XLM-R, CamemBERT, X-MOD, data2vec-text, ELECTRA, DistilBERT or MPNet",
+        fix=ANSWERS_ALONE,
     )

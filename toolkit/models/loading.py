@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from pathlib import Path
@@ -10,13 +11,19 @@ from typing import Any
 from toolkit.bundle.format import Bundle, is_bundle, open_bundle
 from toolkit.bundle.manifest import Origin
 from toolkit.bundle.provenance import origin
-from toolkit.errors import ToolkitError, require_packages
+from toolkit.errors import ToolkitError, reason_of, require_packages
 from toolkit.tasks import Kind, Task
 
 PROBLEM_TYPES: dict[Kind, str] = {  # Hugging Face's names
     "classification": "single_label_classification", "multi_label": "multi_label_classification",
     "regression": "regression",
 }  # fmt: skip
+
+# those of WordPiece, BPE and SentencePiece tokenizers; the last ones can be converted to tokenizer.json
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model",
+    "tokenizer.model", "tokenizer_config.json",
+)  # fmt: skip
 
 
 class Source:
@@ -42,7 +49,8 @@ class Source:
         if self.bundle is not None and self.bundle.weights.suffix == ".onnx":
             raise ToolkitError(f"{name} is an ONNX bundle, which cannot be trained", expected="a PyTorch model")
         self.config = self._open(transformers.AutoConfig)
-        tokenizer = self._open(transformers.AutoTokenizer)
+        _reset_outputs(self.config)
+        tokenizer = self._open_tokenizer()
         if not tokenizer.is_fast:
             raise ToolkitError(
                 f"the tokenizer of {name} ({type(tokenizer).__name__}) has no fast form (tokenizer.json)",
@@ -68,11 +76,9 @@ class Source:
     @property
     def max_length(self) -> int:
         """Return the number of tokens that the model has positions for."""
-        from toolkit.models.families import position_offset
+        from toolkit.models.families import position_count
 
-        return int(self.config.max_position_embeddings) - position_offset(
-            self.config.model_type, self.config.pad_token_id
-        )
+        return position_count(self.config)
 
     def encoder(self, task: Task, max_length: int | None) -> Any:
         """Open the source's tokenizer, with texts cut at `max_length` or else at the task's length.
@@ -95,10 +101,10 @@ class Source:
             return self._model(AutoModelForSequenceClassification)[0].eval()
         return self._model(
             AutoModelForSequenceClassification,
+            ignore_mismatched_sizes=True,
             id2label=dict(enumerate(task.labels)),
             label2id={label: i for i, label in enumerate(task.labels)},
             problem_type=PROBLEM_TYPES[task.kind],
-            ignore_mismatched_sizes=True,
         )[0]
 
     def encoder_model(self) -> Any:
@@ -123,18 +129,51 @@ class Source:
             )
         return model.eval()
 
-    def _model(self, kind: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """Load a model with its report of loading, in float32: transformers 5 keeps the type of stored weights."""
-        model, info = self._open(kind, output_loading_info=True, **options)
+    def _model(self, kind: Any, *, ignore_mismatched_sizes: bool = False, **changes: Any) -> tuple[Any, dict[str, Any]]:
+        """Load a model with its report of loading, in float32: transformers 5 keeps the type of stored weights.
+
+        `changes` are entries of its configuration.
+        """
+        config = copy.deepcopy(self.config)
+        for name, value in changes.items():
+            setattr(config, name, value)
+        model, info = self._open(
+            kind, config=config, ignore_mismatched_sizes=ignore_mismatched_sizes, output_loading_info=True
+        )
         return model.float(), info
+
+    def _open_tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        folder = Path(self.name)
+        if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            raise ToolkitError(
+                f"{self.name} has a model and no tokenizer",
+                expected=f"one of {', '.join(TOKENIZER_FILES)} beside config.json",
+                fix=f"AutoTokenizer.from_pretrained(NAME).save_pretrained({self.name!r}), NAME its first encoder",
+            )
+        return self._open(AutoTokenizer)
 
     def _open(self, kind: Any, **options: Any) -> Any:
         try:
             return kind.from_pretrained(self.name, **options)
         except (OSError, ValueError, KeyError) as error:
             raise ToolkitError(
-                f"cannot open {self.name} with {kind.__name__}: {str(error).splitlines()[0]}",
+                f"cannot open {self.name} with {kind.__name__}: {reason_of(error)}",
                 expected="a directory with config.json, tokenizer.json and model.safetensors, or a name on the hub",
             ) from error
         except Exception as error:  # tokenizers raises a bare Exception for a corrupt tokenizer.json
-            raise ToolkitError(f"cannot open {self.name} with {kind.__name__}: {error}") from error
+            raise ToolkitError(f"cannot open {self.name} with {kind.__name__}: {reason_of(error)}") from error
+
+
+def output_names(config: Any) -> tuple[str, ...]:
+    """Return the names of a classifier's outputs in their order; files number them from 0 or 1, and name them 0, 1."""
+    return tuple(str(name) for _, name in sorted(config.id2label.items(), key=lambda item: int(item[0])))
+
+
+def _reset_outputs(config: Any) -> None:
+    """Let models return named outputs and nothing more, whatever their configuration was saved with."""
+    for name in ("torchscript", "output_attentions", "output_hidden_states"):
+        if getattr(config, name, False):
+            setattr(config, name, False)
+    config.return_dict = True

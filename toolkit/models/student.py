@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.config import STUDENTS
+from toolkit.config import LAYER_LOSSES, STUDENTS
 from toolkit.errors import ToolkitError
-from toolkit.models.families import encoder_layers, hidden_width, layer_paths, position_offset
+from toolkit.models.families import depth, encoder_layers, hidden_width, layer_paths, position_count
 from toolkit.models.loading import PROBLEM_TYPES
 from toolkit.tasks import Task
 
@@ -41,6 +41,26 @@ class Shape:
             )
         return shape
 
+    @classmethod
+    def from_config(cls, config: Any) -> Shape:
+        """Read the shape of a BERT."""
+        return cls(config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.num_attention_heads)
+
+    def fitted_to(self, teacher: Any) -> Shape:
+        """Return the nearest shape that any loss can compare with this teacher, and that can be projected from it."""
+        config = teacher.config
+        heads, width, ffn = config.num_attention_heads, config.hidden_size, ffn_width(teacher)
+        hidden = min(-(-self.hidden // heads) * heads, width)
+        return Shape(min(self.layers, depth(teacher)), hidden, min(self.ffn, ffn), heads)
+
+    def __str__(self) -> str:
+        return f"{self.layers}/{self.hidden}/{self.ffn}/{self.heads}"
+
+
+def ffn_width(model: Any) -> int:
+    """Return the width of the feed-forward layers of a supported family."""
+    return int(encoder_layers(model)[0].get_parameter(f"{layer_paths(model).ffn_in}.weight").shape[0])
+
 
 def layer_map(kind: str, teacher_layers: int, student_layers: int) -> tuple[int, ...]:
     """Return g(m) for m = 1..M: the teacher layer that student layer m learns from (arXiv 1909.10351, section 3.1).
@@ -57,7 +77,7 @@ def layer_map(kind: str, teacher_layers: int, student_layers: int) -> tuple[int,
     n, m = teacher_layers, student_layers
     if m > n:
         raise ToolkitError(
-            f"a student of {m} layers cannot learn from a teacher of {n}", fix=f"--student {n}/312/1200/12"
+            f"a student of {m} layers cannot learn from a teacher of {n}", fix="a --student of fewer layers"
         )
     if kind == "uniform":
         return tuple(int(n * i / m + 0.5) for i in range(1, m + 1))
@@ -101,9 +121,8 @@ def student_config(teacher: Any, shape: Shape, *, dropout: float, task: Task | N
         hidden_act=getattr(teacher, "hidden_act", None) or getattr(teacher, "activation", "gelu"),
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
-        max_position_embeddings=teacher.max_position_embeddings
-        - position_offset(teacher.model_type, teacher.pad_token_id),
-        type_vocab_size=max(getattr(teacher, "type_vocab_size", 2), 1),
+        max_position_embeddings=position_count(teacher),
+        type_vocab_size=getattr(teacher, "type_vocab_size", 0) or 2,  # DeBERTa and DistilBERT tell no segments apart
         layer_norm_eps=getattr(teacher, "layer_norm_eps", 1e-12),
         pad_token_id=teacher.pad_token_id or 0,
         problem_type=problem_type,
@@ -123,31 +142,25 @@ def check_heads(teacher: Any, shape: Shape) -> None:
             f"the teacher has {heads} attention heads, the student {shape.heads}: "
             "the attention loss compares them one to one",
             expected=f"a student of {heads} heads, with a hidden width that {heads} divides",
-            fix=f"--student {shape.layers}/{-(-shape.hidden // heads) * heads}/{shape.ffn}/{heads}, "
+            fix=f"--student {shape.fitted_to(teacher)}, "
             "or --objective relations --init random, which needs no equal heads",
         )
 
 
-def check_smaller(student: Any, teacher: Any) -> None:
+def check_smaller(shape: Shape, teacher: Any) -> None:
     """Check that a student can be projected from its teacher: no larger widths, and as many heads.
-
-    Args:
-        student: its Hugging Face configuration.
-        teacher: the model.
 
     Raises:
         ToolkitError: a larger width, or another number of heads.
     """
-    config, layers = teacher.config, encoder_layers(teacher)
-    ffn = layers[0].get_parameter(f"{layer_paths(teacher).ffn_in}.weight").shape[0]
-    narrower = student.hidden_size <= config.hidden_size and student.intermediate_size <= ffn
-    if not narrower or student.num_attention_heads != config.num_attention_heads:
+    config, ffn = teacher.config, ffn_width(teacher)
+    narrower = shape.hidden <= config.hidden_size and shape.ffn <= ffn
+    if not narrower or shape.heads != config.num_attention_heads:
         raise ToolkitError(
-            f"a student of {student.num_hidden_layers}/{student.hidden_size}/{student.intermediate_size}/"
-            f"{student.num_attention_heads} cannot be projected from a teacher of "
-            f"{len(layers)}/{config.hidden_size}/{ffn}/{config.num_attention_heads}",
+            f"a student of {shape} cannot be projected from a teacher of "
+            f"{depth(teacher)}/{config.hidden_size}/{ffn}/{config.num_attention_heads}",
             expected="no larger width than the teacher's, and equal heads",
-            fix="--init random, or a smaller --student",
+            fix=f"--init random, or --student {shape.fitted_to(teacher)}",
         )
 
 
@@ -180,10 +193,18 @@ def plan_student(
         relation_heads: of the relation loss; None takes a number that fits.
 
     Raises:
-        ToolkitError: heads that differ where the attention loss needs them equal, relation heads that do not divide
-            both widths, a student too large to be projected, or a layer map that does not fit.
+        ToolkitError: a family whose layers are needed and not known, heads that differ where the attention loss needs
+            them equal, relation heads that do not divide both widths, a student too large to be projected, or a layer
+            map that does not fit.
     """
     planned = Shape.parse(shape)
+    if needs_layers(weights, init):
+        layer_paths(teacher)
+        if planned.layers > depth(teacher):
+            raise ToolkitError(
+                f"a student of {planned.layers} layers cannot learn from a teacher of {depth(teacher)}",
+                fix=f"--student {planned.fitted_to(teacher)}",
+            )
     if weights["attention"]:
         check_heads(teacher, planned)
     if weights["relations"] and relation_heads:
@@ -195,8 +216,13 @@ def plan_student(
                 expected=f"a divisor of {common}",
             )
     if init == "teacher":
-        check_smaller(student_config(teacher.config, planned, dropout=0.0), teacher)
-    return StudentPlan(planned, layer_map(layers, len(encoder_layers(teacher)), planned.layers), init)
+        check_smaller(planned, teacher)
+    return StudentPlan(planned, layer_map(layers, depth(teacher), planned.layers), init)
+
+
+def needs_layers(weights: Mapping[str, float], init: str) -> bool:
+    """Return whether a student learns from its teacher's layers or starts from them, not from its answers alone."""
+    return init == "teacher" or any(weights[name] for name in LAYER_LOSSES)
 
 
 class Projections(nn.Module):

@@ -20,7 +20,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, reason_of
 from toolkit.files import atomic_file, canonical_json, flush_directory
 from toolkit.training.distributed import distributed_state
 
@@ -110,7 +110,7 @@ class Checkpoints:
             yield json.loads((path / PROGRESS).read_bytes())
         except Exception as error:  # whatever a damaged file makes its reader raise
             raise ToolkitError(
-                f"the checkpoint {path} is damaged: {str(error).splitlines()[0]}", fix=f"start over: rm -r {self.path}"
+                f"the checkpoint {path} is damaged: {reason_of(error)}", fix=f"start over: rm -r {self.path}"
             ) from error
 
     def _complete(self, stage: str) -> list[Path]:
@@ -141,7 +141,7 @@ class Checkpoints:
         free, last = shutil.disk_usage(self.path.parent).free, self.last(stage)
         outcome = f"goes on from step {_step(last)}" if last else "starts this stage again"
         raise ToolkitError(
-            f"cannot write a checkpoint to {self.path}: {str(error).splitlines()[0]}",
+            f"cannot write a checkpoint to {self.path}: {reason_of(error)}",
             expected=f"room for more than {size / 1e6:.1f} MB; {free / 1e6:.1f} MB are free",
             fix=f"make room there, then give the same command again: it {outcome}",
         ) from error

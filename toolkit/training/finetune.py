@@ -12,6 +12,7 @@ from toolkit.console import echo
 from toolkit.data.datasets import load_split, resolve_task
 from toolkit.metrics import evaluate, majority_baseline
 from toolkit.models.loading import Source
+from toolkit.models.trial import check_classifier
 from toolkit.training.checkpoints import Checkpoints, weights_digest
 from toolkit.training.dataset import EncodedDataset
 from toolkit.training.distributed import model_logits
@@ -40,6 +41,7 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
 
         torch.manual_seed(config.seed)  # before loading: a new head is drawn there
         model = source.classifier(task)
+        check_classifier(model, config.model)
         dataset = EncodedDataset(encoder.encode(train.texts, train.pairs), train.labels)
         dev_encoded = encoder.encode(dev.texts, dev.pairs)
         schedule = TrainingSchedule.from_config(config, config.epochs, config.lr)

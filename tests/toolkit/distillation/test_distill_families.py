@@ -18,6 +18,7 @@ from tests.support.models import own_answers, word_pieces
 from toolkit.bundle.format import open_bundle
 from toolkit.config import DistillConfig
 from toolkit.distillation.distill import run_distill
+from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import open_predictor
 
 Words = tuple[list[str], list[str], list[str]]
@@ -38,6 +39,8 @@ CASES = [
     ("XLMRoberta", "classes", KOREAN),
     ("Bert", "pairs", CHINESE),
     ("MPNet", "regression", KOREAN),
+    ("Camembert", "classes", ENGLISH),
+    ("Xmod", "classes", ENGLISH),
 ]
 OUTPUTS = {
     "classes": ["class0", "class1", "class2"], "pairs": ["no", "yes"], "regression": ["score"],
@@ -50,6 +53,8 @@ def make_teacher(family: str, kind: str, tokenizer: Tokenizer) -> Any:
     sizes = {**(DISTILBERT if family == "DistilBert" else SIZES), "vocab_size": tokenizer.get_vocab_size()}
     if family == "Electra":
         sizes["embedding_size"] = 16
+    if family == "Xmod":
+        sizes |= {"languages": ["en_XX"], "default_language": "en_XX"}
     labels = dict(enumerate(OUTPUTS[kind]))
     torch.manual_seed(0)
     numbered = {name: i for i, name in labels.items()}
@@ -81,14 +86,18 @@ def write_data(folder: Path, kind: str, words: Words, teacher: Any, tokenizer: T
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
+def save_teacher(teacher: Any, tokenizer: Tokenizer, folder: Path) -> None:
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    teacher.save_pretrained(folder)
+
+
 @pytest.mark.parametrize(("family", "kind", "words"), CASES, ids=[f"{f}-{k}-{i}" for i, (f, k, _) in enumerate(CASES)])
 def test_a_student_of_every_teacher(family: str, kind: str, words: Words, tmp_path: Path) -> None:
     tokenizer = word_pieces([word for group in words for word in group], cased=words is KOREAN)
     teacher, outputs = make_teacher(family, kind, tokenizer), len(OUTPUTS[kind])
     write_data(tmp_path / "data", kind, words, teacher, tokenizer)
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(tmp_path / "teacher")
-    teacher.save_pretrained(tmp_path / "teacher")
+    save_teacher(teacher, tokenizer, tmp_path / "teacher")
     run_distill(DistillConfig(
         str(tmp_path / "teacher"), "auto", str(tmp_path / "s"), data=str(tmp_path / "data"), student="2/16/32/4",
         max_length=24, intermediate_epochs=8, intermediate_lr=5e-3, prediction_epochs=1, batch_size=16,
@@ -96,7 +105,9 @@ def test_a_student_of_every_teacher(family: str, kind: str, words: Words, tmp_pa
     bundle = open_bundle(tmp_path / "s")
     assert bundle.manifest["teacher_metrics"][bundle.task.metric] > 0.99
     history = bundle.manifest["stages"]["intermediate"]["history"]
-    assert all(history[-1][name] < history[0][name] for name in ("attention", "hidden", "embedding"))
+    losses = ("attention", "hidden", "embedding")
+    assert sum(history[-1][name] for name in losses) < sum(history[0][name] for name in losses)
+    assert all(history[-1][name] < history[0][name] for name in losses[:2])  # projected embeddings begin at their best
     assert len(bundle.task.labels) == outputs
     assert (bundle.task.pair_column is not None) == (kind == "pairs")
     predictor = open_predictor(tmp_path / "s")
@@ -109,3 +120,26 @@ def test_a_student_of_every_teacher(family: str, kind: str, words: Words, tmp_pa
         logits = model(**{name: torch.from_numpy(array) for name, array in encoded.batch([0]).items()}).logits
     assert logits.shape == (1, outputs)
     np.testing.assert_allclose(predictor.runtime.run(encoded.batch([0])), logits.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["Albert", "RoFormer"])
+def test_other_families_give_their_answers_alone(family: str, tmp_path: Path, data_dir: Path) -> None:
+    """The prediction objective goes through, the report included; every other one stops before its first step."""
+    tokenizer = word_pieces([word for group in ENGLISH for word in group])
+    labels = {0: "negative", 1: "positive"}
+    sizes = SIZES | {"embedding_size": 24, "vocab_size": tokenizer.get_vocab_size(), "id2label": labels}
+    teacher = AutoModelForSequenceClassification.from_config(getattr(transformers, f"{family}Config")(**sizes))
+    save_teacher(teacher, tokenizer, tmp_path / "teacher")
+    options: dict[str, Any] = {
+        "data": str(data_dir), "student": "2/16/32/4", "prediction_epochs": 1, "allow_weak_teacher": True
+    }  # fmt: skip
+    for changes in ({}, {"objective": "relations", "init": "random"}, {"objective": "prediction"}):
+        with pytest.raises(ToolkitError, match=f"the layers of {family}ForSequenceClassification cannot be learnt"):
+            run_distill(DistillConfig(str(tmp_path / "teacher"), "auto", str(tmp_path / "s"), **options, **changes))
+    run_distill(DistillConfig(
+        str(tmp_path / "teacher"), "auto", str(tmp_path / "s"), objective="prediction", init="random", **options
+    ))  # fmt: skip
+    report = json.loads((tmp_path / "s" / "report.json").read_text())
+    assert report["attention"] == []
+    assert report["teacher"]["shape"] == "3/24/48/4"
+    assert "is not recorded" in (tmp_path / "s" / "report.html").read_text()

@@ -18,6 +18,7 @@ from toolkit.models.families import (
     hidden_width,
     layer_paths,
     model_inputs,
+    position_count,
     position_offset,
 )
 
@@ -26,6 +27,9 @@ FAMILIES = {
     "bert": lambda: transformers.BertConfig(**SIZES),
     "roberta": lambda: transformers.RobertaConfig(**SIZES),
     "xlm-roberta": lambda: transformers.XLMRobertaConfig(**SIZES),
+    "camembert": lambda: transformers.CamembertConfig(**SIZES),
+    "data2vec-text": lambda: transformers.Data2VecTextConfig(**SIZES),
+    "xmod": lambda: transformers.XmodConfig(languages=["en_XX"], default_language="en_XX", **SIZES),
     "electra": lambda: transformers.ElectraConfig(embedding_size=16, **SIZES),
     "distilbert": lambda: transformers.DistilBertConfig(vocab_size=90, n_layers=4, dim=24, hidden_dim=40, n_heads=3),
     "mpnet": lambda: transformers.MPNetConfig(**SIZES),
@@ -76,7 +80,7 @@ def test_a_model_takes_the_inputs_that_are_selected_for_it(family: str) -> None:
     batch = {name: torch.ones(2, 5, dtype=torch.long) for name in ("input_ids", "attention_mask", "token_type_ids")}
     batch |= {"targets": torch.zeros(2), "labelled": torch.ones(2, dtype=torch.bool)}
     inputs = model_inputs(build(family), batch)
-    assert ("token_type_ids" in inputs) is (family in ("bert", "electra", "roberta", "xlm-roberta"))
+    assert ("token_type_ids" in inputs) is (family not in ("distilbert", "mpnet"))
     assert not {"targets", "labelled"} & set(inputs)
     assert build(family)(**inputs).logits.shape == (2, 2)
 
@@ -87,7 +91,7 @@ def test_positions_begin_behind_the_offset(family: str) -> None:
     model, ids = build(family), torch.tensor([[7]])
     config, table = model.config, model.base_model.embeddings.position_embeddings.weight
     offset = position_offset(config.model_type, config.pad_token_id)
-    assert offset == (2 if family in ("roberta", "xlm-roberta", "mpnet") else 0)
+    assert offset == (0 if family in ("bert", "electra", "distilbert") else 2)
     with torch.no_grad():
         before = model.base_model.embeddings(input_ids=ids)
         changes = []
@@ -104,3 +108,24 @@ def test_a_family_that_counts_from_its_padding_needs_one() -> None:
     assert position_offset("roberta", 0) == 1
     with pytest.raises(AssertionError, match="roberta"):
         position_offset("roberta", None)
+
+
+@pytest.mark.parametrize("family", ["RoFormer", "Nezha", "ConvBert", "Longformer"])
+def test_layers_that_compute_something_else_under_the_same_names_are_refused(family: str) -> None:
+    config = getattr(transformers, f"{family}Config")(**SIZES)
+    model = getattr(transformers, f"{family}ForSequenceClassification")(config)
+    with pytest.raises(ToolkitError, match=f"the layers of {family}ForSequenceClassification cannot be learnt from"):
+        layer_paths(model)
+
+
+def test_a_family_beyond_the_table_is_known_by_its_modules() -> None:
+    model = transformers.ErnieForSequenceClassification(transformers.ErnieConfig(**SIZES))
+    assert layer_paths(model).query == "attention.self.query"
+    with pytest.raises(ToolkitError, match="AlbertForSequenceClassification"):
+        layer_paths(transformers.AlbertForSequenceClassification(transformers.AlbertConfig(**SIZES)))
+
+
+def test_positions_are_those_behind_the_offset_or_as_many_as_one_likes() -> None:
+    assert position_count(transformers.BertConfig(max_position_embeddings=66)) == 66
+    assert position_count(transformers.CamembertConfig(max_position_embeddings=66, pad_token_id=1)) == 64
+    assert position_count(transformers.XLNetConfig()) == position_count(transformers.T5Config()) == 512

@@ -15,7 +15,7 @@ from transformers import BertForMaskedLM, RobertaConfig, RobertaForSequenceClass
 from tests.support.models import keep_stored_types
 from toolkit.bundle.format import open_bundle
 from toolkit.errors import ToolkitError
-from toolkit.models.loading import Source
+from toolkit.models.loading import Source, output_names
 from toolkit.tasks import Task, get_task
 
 
@@ -129,3 +129,53 @@ def test_weights_of_half_precision_are_opened_in_float32(
     assert torch.equal(source.classifier().classifier.weight, model.classifier.weight.float())
     BertForMaskedLM(source.config).to(stored).save_pretrained(tmp_path / "half")
     assert Source(str(tmp_path / "half"), tmp_path).masked_lm().dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"torchscript": True}, {"output_attentions": True}, {"output_hidden_states": True}, {"return_dict": False}],
+)
+def test_models_return_logits_whatever_their_configuration_asks_for(
+    entry: dict[str, bool], plain: Path, tmp_path: Path
+) -> None:
+    config = json.loads((plain / "config.json").read_text()) | entry
+    (plain / "config.json").write_text(json.dumps(config))
+    model = Source(str(plain), tmp_path).classifier()
+    output = model(input_ids=torch.tensor([[2, 7, 3]]))
+    assert list(output) == ["logits"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "names"),
+    [
+        ({"0": 0, "1": 1}, ("0", "1")),
+        ({"1": "no", "2": "yes"}, ("no", "yes")),
+        ({"1": "yes", "0": "no"}, ("no", "yes")),
+        ({str(i): f"c{i}" for i in range(11)}, tuple(f"c{i}" for i in range(11))),
+    ],
+)  # fmt: skip
+def test_outputs_have_names_in_their_order(
+    stored: dict[str, object], names: tuple[str, ...], plain: Path, tmp_path: Path
+) -> None:
+    config = json.loads((plain / "config.json").read_text()) | {"id2label": stored}
+    (plain / "config.json").write_text(json.dumps(config))
+    assert output_names(Source(str(plain), tmp_path).config) == names
+
+
+def test_a_directory_without_a_tokenizer_is_told_what_to_do(plain: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (plain / name).unlink()
+    with pytest.raises(ToolkitError, match="has a model and no tokenizer") as caught:
+        Source(str(plain), tmp_path)
+    assert "save_pretrained" in caught.value.fix
+
+
+def test_a_reason_on_the_second_line_is_kept(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise OSError("Error(s) in loading:\n\tthe disk is full")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", fail)
+    with pytest.raises(ToolkitError, match=r"AutoConfig: Error\(s\) in loading: the disk is full"):
+        Source(str(plain), tmp_path)

@@ -8,11 +8,28 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, BertForSequenceClassification, DistilBertConfig, RobertaConfig
+from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    DebertaConfig,
+    DistilBertConfig,
+    RobertaConfig,
+)
 
+from toolkit.config.distill import LOSSES
 from toolkit.errors import ToolkitError
 from toolkit.models.families import position_offset
-from toolkit.models.student import Projections, Shape, check_heads, layer_map, student_config
+from toolkit.models.student import (
+    Projections,
+    Shape,
+    check_heads,
+    check_smaller,
+    layer_map,
+    plan_student,
+    student_config,
+)
 from toolkit.tasks import get_task
 
 
@@ -83,6 +100,42 @@ def test_head_counts_must_match(tiny_bert: Any) -> None:
     with pytest.raises(ToolkitError, match="the teacher has 4 attention heads, the student 3") as caught:
         check_heads(tiny_bert(), Shape(2, 12, 24, 3))
     assert "--student 2/12/24/4" in caught.value.fix
+
+
+@pytest.mark.parametrize("shape", ["4/312/1200/12", "tinybert6", "5/10/20/5", "2/16/32/4"])
+def test_the_advised_student_fits(shape: str, tiny_bert: Any) -> None:
+    """The teacher is 3/24/48/4."""
+    teacher, weights = tiny_bert(), dict.fromkeys(LOSSES, 1.0)
+    options: dict[str, Any] = {"layers": "uniform", "init": "teacher", "weights": weights, "relation_heads": None}
+    if shape == "2/16/32/4":
+        assert Shape.parse(shape).fitted_to(teacher) == Shape.parse(shape)
+        return
+    with pytest.raises(ToolkitError) as caught:
+        plan_student(teacher, shape=shape, **options)
+    advised = caught.value.fix.partition("--student ")[2].partition(",")[0]
+    assert plan_student(teacher, shape=advised, **options).shape == Shape.parse(advised)
+
+
+def test_a_wider_student_cannot_be_projected_and_is_told_which_can(tiny_bert: Any) -> None:
+    with pytest.raises(ToolkitError, match="2/48/48/4 cannot be projected from a teacher of 3/24/48/4") as caught:
+        check_smaller(Shape(2, 48, 48, 4), tiny_bert())
+    assert caught.value.fix == "--init random, or --student 2/24/48/4"
+
+
+def test_a_family_that_gives_its_answers_alone_is_planned_for_them_only() -> None:
+    sizes = {"vocab_size": 90, "num_hidden_layers": 3, "hidden_size": 24, "intermediate_size": 40}
+    teacher = AlbertForSequenceClassification(AlbertConfig(num_attention_heads=3, embedding_size=8, **sizes))
+    options: dict[str, Any] = {"shape": "2/16/32/4", "layers": "uniform", "relation_heads": None}
+    answers = dict.fromkeys(LOSSES, 0.0) | {"prediction": 1.0}
+    assert plan_student(teacher, weights=answers, init="random", **options).mapping == (2, 3)
+    for weights, init in ((answers, "teacher"), (answers | {"hidden": 1.0}, "random")):
+        with pytest.raises(ToolkitError, match="the layers of AlbertForSequenceClassification") as caught:
+            plan_student(teacher, weights=weights, init=init, **options)
+        assert "--objective prediction --init random" in caught.value.fix
+
+
+def test_a_student_tells_segments_apart_where_its_teacher_has_none() -> None:
+    assert student_config(DebertaConfig(), Shape(2, 12, 24, 3), dropout=0.0).type_vocab_size == 2
 
 
 def test_projections_are_one_for_each_level_or_shared() -> None:

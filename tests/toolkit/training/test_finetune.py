@@ -67,3 +67,16 @@ def test_an_output_that_is_no_bundle_is_refused_before_training(encoder: Path, d
     with pytest.raises(ToolkitError, match="exists and is not a bundle"):
         run_finetune(FinetuneConfig(str(encoder), "auto", str(tmp_path), data=str(data_dir)))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_model_that_nothing_later_can_use_is_refused_before_training(
+    save_model: Callable[..., Path], data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import XLNetConfig, XLNetForSequenceClassification
+
+    model = XLNetForSequenceClassification(XLNetConfig(vocab_size=160, d_model=24, n_layer=2, n_head=4, d_inner=48))
+    folder = save_model(model, tmp_path / "xlnet")
+    with pytest.raises(ToolkitError, match="XLNetForSequenceClassification.* answers by its padding"):
+        run_finetune(FinetuneConfig(str(folder), "auto", str(tmp_path / "out"), data=str(data_dir)))
+    assert not (tmp_path / "out").exists()
+    assert "fine-tuning" not in capsys.readouterr().out

@@ -36,7 +36,7 @@ from toolkit.distillation.initialization.low_rank import (
 )
 from toolkit.distillation.initialization.statistics import LayerStatistics, collect_statistics
 from toolkit.models.families import LayerPaths, TorchBatch, encoder_layers, head_modules, layer_paths, position_offset
-from toolkit.models.student import check_smaller
+from toolkit.models.student import Shape, check_smaller
 
 OUTPUT_ROUNDS = 4  # of fitting an output matrix and its norm in turn; most of the error goes in the first two
 
@@ -56,7 +56,7 @@ def project_from_teacher(
     Raises:
         ToolkitError: the student is larger than the teacher in some respect, or the head is of an unknown kind.
     """
-    check_smaller(student.config, teacher)
+    check_smaller(Shape.from_config(student.config), teacher)
     layers, paths = encoder_layers(teacher), layer_paths(teacher)
     embedded, statistics, logits = collect_statistics(teacher, mapping, batches)
     outputs = [embedded, *(layer.output for layer in statistics)]

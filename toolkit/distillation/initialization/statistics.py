@@ -59,8 +59,12 @@ def collect_statistics(
     total = sum(int(batch["attention_mask"].sum()) for batch in batches)
     collected: dict[tuple[int, str], _Rows] = {}
     handles = []
+    read: set[tuple[int, str]] = set()  # in this batch
 
     def record(number: int, name: str, states: Tensor) -> None:
+        if (number, name) in read:  # X-MOD's adapter takes the layer's norm a second time
+            return
+        read.add((number, name))
         real = states[mask].float()
         count, rows = (len(batches), real.square().sum(0, True)) if name == "energy" else (total, real)
         collected.setdefault((number, name), _Rows(count)).add(rows)
@@ -85,6 +89,7 @@ def collect_statistics(
         with progress("reading the teacher", len(batches)) as bar:
             for batch in batches:
                 mask = batch["attention_mask"].bool()
+                read.clear()
                 output = teacher(**model_inputs(teacher, batch))
                 logits.append(output.get("logits", torch.empty(0)).float())
                 bar.advance()

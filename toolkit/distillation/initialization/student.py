@@ -19,7 +19,7 @@ from toolkit.console import echo
 from toolkit.data.batching import sorted_batches
 from toolkit.data.tokenization import TokenizedInputs
 from toolkit.distillation.initialization.projection import project_from_teacher
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, reason_of
 from toolkit.models.families import hidden_width
 from toolkit.models.loading import Source
 from toolkit.models.student import Projections, StudentPlan, student_config
@@ -135,9 +135,8 @@ def _load_student(directory: str, config: Any, source: Source, projections: Proj
     try:
         student = kind.from_pretrained(directory, config=stored_config, use_safetensors=True, **options).float().eval()
     except (OSError, ValueError, RuntimeError) as error:
-        problem = str(error).strip().splitlines()[0]
         raise ToolkitError(
-            f"--init {directory} does not hold this student: {problem}", expected=EXPECTED_INIT
+            f"--init {directory} does not hold this student: {reason_of(error)}", expected=EXPECTED_INIT
         ) from error
     _load_projections(Path(directory) / PROJECTIONS, projections)
     return student if rows is None else reorder_embeddings(student, kind(config, **options).eval(), rows)
