@@ -76,7 +76,7 @@ def test_a_model_that_nothing_later_can_use_is_refused_before_training(
 
     model = XLNetForSequenceClassification(XLNetConfig(vocab_size=160, d_model=24, n_layer=2, n_head=4, d_inner=48))
     folder = save_model(model, tmp_path / "xlnet")
-    with pytest.raises(ToolkitError, match="XLNetForSequenceClassification.* answers by its padding"):
+    with pytest.raises(ToolkitError, match=r"XLNetForSequenceClassification.* answers by its padding"):
         run_finetune(FinetuneConfig(str(folder), "auto", str(tmp_path / "out"), data=str(data_dir)))
     assert not (tmp_path / "out").exists()
     assert "fine-tuning" not in capsys.readouterr().out

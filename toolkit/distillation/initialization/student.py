@@ -19,10 +19,10 @@ from toolkit.console import echo
 from toolkit.data.batching import sorted_batches
 from toolkit.data.tokenization import TokenizedInputs
 from toolkit.distillation.initialization.projection import project_from_teacher
-from toolkit.errors import ToolkitError, reason_of
+from toolkit.errors import ToolkitError, raise_problems, reason_of
 from toolkit.models.families import hidden_width
 from toolkit.models.loading import Source
-from toolkit.models.student import Projections, StudentPlan, student_config
+from toolkit.models.student import Projections, Shape, StudentPlan, student_config
 from toolkit.tasks import Task
 from toolkit.training.checkpoints import weights_digest
 from toolkit.training.precision import bf16_frozen_weights
@@ -33,6 +33,8 @@ COMPUTED = ("teacher", "random")  # values of --init that name no directory
 # of Rotten Tomatoes start at 72 %, 2,048 at 76 %. 65,536 tokens of BERT-base's states are 4 GB.
 SAMPLE_ROWS, SAMPLE_TOKENS = 4096, 65_536
 ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+SAME = ("model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "hidden_act")
+DRAWN = ("classifier.", "bert.pooler.")  # parameters that a general student lacks
 EXPECTED_INIT = "teacher, random, or a bundle or directory with a BERT of the same shape and vocabulary"
 MIN_SHARED_PIECES = 0.9  # of the teacher's vocabulary, for a student of another vocabulary to be taken
 
@@ -119,7 +121,7 @@ def _sample(texts: TokenizedInputs, seed: int) -> list[dict[str, torch.Tensor]]:
 
 
 def _load_student(directory: str, config: Any, source: Source, projections: Projections, *, head: bool) -> Any:
-    """Load a student's weights from a bundle or directory of the same shape; draw a missing head anew.
+    """Load a student's weights from a bundle or directory of the same shape; draw a missing head or pooler anew.
 
     Where its vocabulary numbers much the same pieces otherwise, as MPNet's does BERT's, the rows of its embeddings are
     put in the teacher's order.
@@ -130,16 +132,40 @@ def _load_student(directory: str, config: Any, source: Source, projections: Proj
     options = {} if head else {"add_pooling_layer": False}
     stored_config = copy(config)
     rows, start_config = _match_vocabulary(directory, config, source)
+    _check_same_model(directory, start_config, config)
     if rows is not None:
         stored_config.update({"vocab_size": start_config.vocab_size, "pad_token_id": start_config.pad_token_id})
     try:
-        student = kind.from_pretrained(directory, config=stored_config, use_safetensors=True, **options).float().eval()
-    except (OSError, ValueError, RuntimeError) as error:
+        student, loading = kind.from_pretrained(directory, config=stored_config, output_loading_info=True, **options)
+    except Exception as error:  # transformers, safetensors and torch's reader of .bin files raise their own
         raise ToolkitError(
             f"--init {directory} does not hold this student: {reason_of(error)}", expected=EXPECTED_INIT
         ) from error
+    missing = sorted(name for name in loading["missing_keys"] if not (head and name.startswith(DRAWN)))
+    raise_problems(
+        (f"{name} is missing" for name in missing), subject=f"--init {directory} does not hold this student",
+        fix="--init teacher, or the directory of a BERT with all its weights",
+    )  # fmt: skip
+    student = student.float().eval()
     _load_projections(Path(directory) / PROJECTIONS, projections)
     return student if rows is None else reorder_embeddings(student, kind(config, **options).eval(), rows)
+
+
+def _check_same_model(directory: str, stored: Any, config: Any) -> None:
+    """Check that a stored configuration is the student's: weights alone do not tell one head from two.
+
+    Raises:
+        ToolkitError: it differs; all differences are listed.
+    """
+    names = SAME if stored.model_type == config.model_type else SAME[:1]
+    differences = [
+        f"its {name} is {getattr(stored, name, None)}, the student's {getattr(config, name)}"
+        for name in names if getattr(stored, name, None) != getattr(config, name)
+    ]  # fmt: skip
+    fix = "--init teacher, or the directory of such a student"
+    if stored.model_type == config.model_type and stored.hidden_act == config.hidden_act:
+        fix = f"--student {Shape.from_config(stored)}"
+    raise_problems(differences, subject=f"--init {directory} is another model than the student", fix=fix)
 
 
 def _match_vocabulary(directory: str, config: Any, source: Source) -> tuple[np.ndarray | None, Any]:

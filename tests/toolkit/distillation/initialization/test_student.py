@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
 
@@ -123,3 +125,79 @@ def test_weights_of_half_precision_start_in_float32(
     keep_stored_types(monkeypatch)
     half = save_model(BertForSequenceClassification.from_pretrained(student).half(), tmp_path / "half")
     assert start(save_model(tiny_bert(), tmp_path / "teacher"), half, tmp_path).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"num_hidden_layers": 1}, "its num_hidden_layers is 1, the student's 2"),
+        ({"num_hidden_layers": 3}, "its num_hidden_layers is 3, the student's 2"),
+        ({"num_attention_heads": 2}, "its num_attention_heads is 2, the student's 4"),
+        ({"hidden_size": 24}, "its hidden_size is 24, the student's 16"),
+    ],
+)
+def test_a_start_of_another_shape_is_refused_with_the_shape_that_it_has(
+    changes: dict[str, int], problem: str, tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    shape = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 4} | changes
+    other = save_model(tiny_bert(1, **shape), tmp_path / "other")
+    with pytest.raises(ToolkitError, match=problem) as caught:
+        start(save_model(tiny_bert(), tmp_path / "teacher"), other, tmp_path)
+    assert caught.value.fix == "--student {}/{}/{}/{}".format(*shape.values())
+
+
+@pytest.mark.parametrize("family", ["Roberta", "Electra", "DistilBert"])
+def test_a_start_of_another_family_is_refused(
+    family: str, tiny_bert: Any, tokenizer: Tokenizer, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    import transformers
+
+    sizes = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 4}
+    if family == "DistilBert":
+        sizes = {"n_layers": 2, "dim": 16, "hidden_dim": 32, "n_heads": 4}
+    config = getattr(transformers, f"{family}Config")(**sizes, vocab_size=tokenizer.get_vocab_size())
+    other = save_model(getattr(transformers, f"{family}ForSequenceClassification")(config), tmp_path / "other")
+    with pytest.raises(ToolkitError, match=f"its model_type is {family.lower()}, the student's bert"):
+        start(save_model(tiny_bert(), tmp_path / "teacher"), other, tmp_path)
+
+
+def test_every_tensor_comes_from_the_directory_or_is_listed(
+    student: Path, tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    teacher, damaged = (
+        save_model(tiny_bert(), tmp_path / "teacher"),
+        Path(shutil.copytree(student, tmp_path / "damaged")),
+    )
+    weights = load_file(damaged / "model.safetensors")
+    head = {name: weights.pop(name) for name in list(weights) if name.startswith(("classifier.", "bert.pooler."))}
+    save_file(weights, damaged / "model.safetensors", {"format": "pt"})
+    started = start(teacher, damaged, tmp_path).state_dict()
+    assert all(torch.equal(started[name], value) for name, value in weights.items())
+    assert not torch.equal(started["classifier.weight"], head["classifier.weight"])
+    lost = "bert.encoder.layer.1.output.dense.weight"
+    save_file(
+        {name: value for name, value in weights.items() if name != lost},
+        damaged / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(ToolkitError, match=f"does not hold this student: 1 problem\n  - {lost} is missing"):
+        start(teacher, damaged, tmp_path)
+
+
+def test_weights_in_a_bin_file_are_read_and_their_code_is_not_run(
+    student: Path, tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    teacher, old = save_model(tiny_bert(), tmp_path / "teacher"), Path(shutil.copytree(student, tmp_path / "old"))
+    weights = load_file(student / "model.safetensors")
+    (old / "model.safetensors").unlink()
+    torch.save(weights, old / "pytorch_model.bin")
+    assert torch.equal(start(teacher, old, tmp_path).classifier.weight, weights["classifier.weight"])
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "sprung",)
+
+    torch.save(weights | {"trap": Trap()}, old / "pytorch_model.bin")
+    with pytest.raises(ToolkitError, match="does not hold this student"):
+        start(teacher, old, tmp_path)
+    assert not (tmp_path / "sprung").exists()
