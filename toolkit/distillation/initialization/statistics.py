@@ -58,16 +58,15 @@ def collect_statistics(
     layers, paths = encoder_layers(teacher), layer_paths(teacher)
     total = sum(int(batch["attention_mask"].sum()) for batch in batches)
     collected: dict[tuple[int, str], _Rows] = {}
-    handles = []
+    handles, logits = [], []
     read: set[tuple[int, str]] = set()  # in this batch
 
     def record(number: int, name: str, states: Tensor) -> None:
-        if (number, name) in read:  # X-MOD's adapter takes the layer's norm a second time
-            return
-        read.add((number, name))
         real = states[mask].float()
         count, rows = (len(batches), real.square().sum(0, True)) if name == "energy" else (total, real)
-        collected.setdefault((number, name), _Rows(count)).add(rows)
+        if (number, name) not in read:  # X-MOD's adapter takes the layer's norm a second time
+            collected.setdefault((number, name), _Rows(count)).add(rows)
+        read.add((number, name))
 
     def watch(module: nn.Module, number: int, before: str, after: str = "") -> None:
         def hook(_module: nn.Module, args: Any, kwargs: dict[str, Tensor], output: Any) -> None:
@@ -84,7 +83,6 @@ def collect_statistics(
         watch(layer.get_submodule(paths.attention_norm), g, "attention_sum", "middle")
         watch(layer.get_submodule(paths.ffn_out), g, "energy")
         watch(layer.get_submodule(paths.ffn_norm), g, "output_sum")
-    logits = []
     try:
         with progress("reading the teacher", len(batches)) as bar:
             for batch in batches:
