@@ -8,7 +8,7 @@ from toolkit.config import ServeConfig
 from toolkit.errors import raise_problems
 from toolkit.measurement.environment import cpu_quota
 
-MAX_INPUTS = 32_768  # of a request, whatever max_client_batch_size: to check more would hold the event loop for long
+MAX_INPUTS = 8192  # of a request, whatever max_client_batch_size: to check more would hold the event loop for long
 
 
 @dataclass(frozen=True)

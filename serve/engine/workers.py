@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Protocol
 
 from serve.engine.tokenization import Backlog
 from serve.metrics import Metrics
+
+NICE = 10  # of the threads that tokenize, as `nice` counts
 
 
 class Batch(Protocol):
@@ -75,7 +79,7 @@ class WorkerPool:
 
     def __init__(self, count: int, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
         self.count, self.clock, self.lock = count, clock, threading.Lock()
-        self.tokenizing = ThreadPoolExecutor(count, thread_name_prefix="tokenize")
+        self.tokenizing = ThreadPoolExecutor(count, thread_name_prefix="tokenize", initializer=_lower_priority)
         self.tokenization_backlog = Backlog()
         self.inference = ThreadPoolExecutor(count, thread_name_prefix="infer")
         self._idle = count
@@ -167,3 +171,9 @@ class WorkerPool:
         await asyncio.gather(*map(asyncio.wrap_future, list(self._threads)))
         self.tokenizing.shutdown()
         self.inference.shutdown()
+
+
+def _lower_priority() -> None:
+    """Let the event loop and the models have the CPUs first: long texts must not hold up short ones."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

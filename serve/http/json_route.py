@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 
 from serve.exceptions import ServeError
 
-LARGE = 64_000  # bytes: while more are parsed, the collector would walk the new lists and objects again and again
+MAX_VALUES = 65_536  # of a body: to parse more would hold the event loop for long
 MISSING = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
 
 
@@ -82,14 +82,16 @@ def parse_json(content: bytes) -> Any:
     """Parse a body.
 
     Raises:
-        ServeError: it is not JSON, or nested too deeply.
+        ServeError: it is not JSON, nested too deeply, or holds too many values.
         RequestValidationError: it is empty.
     """
     if not content:
         raise RequestValidationError([MISSING])
-    collecting = gc.isenabled() and len(content) > LARGE
+    if len(content) > MAX_VALUES and _values(content) > MAX_VALUES:
+        raise ServeError("Validation", f"the body holds more than {MAX_VALUES} values")
+    collecting = gc.isenabled() and len(content) > MAX_VALUES
     if collecting:
-        gc.disable()
+        gc.disable()  # it would walk the new lists and objects again and again
     try:
         return json.loads(content)
     except json.JSONDecodeError as error:
@@ -100,3 +102,21 @@ def parse_json(content: bytes) -> Any:
         if collecting:
             gc.enable()
     raise ServeError("Validation", message)
+
+
+def _values(content: bytes) -> int:
+    """Count the values of a body, or so many that they are too many, in far less time than parsing takes.
+
+    Each value but the first stands behind a comma, a colon or a bracket. Where there are many of these, those inside
+    strings are left out.
+    """
+    if _separators(content) <= MAX_VALUES:
+        return 0
+    plain = content.replace(rb"\\", b"").replace(rb"\"", b"")
+    if plain.count(b'"') > 4 * MAX_VALUES:
+        return MAX_VALUES + 1
+    return _separators(b"".join(plain.split(b'"')[::2]))
+
+
+def _separators(content: bytes) -> int:
+    return len(content) - len(content.translate(None, b",:[{"))

@@ -48,7 +48,7 @@ def count_tokens(tokenizer: Tokenizer, text: str) -> int:
         end = start + COUNTED_TOGETHER
         if end < len(text) and (space := text.rfind(" ", start + 1, end)) > 0:
             end = space
-        encoding = tokenizer.encode(text[start:end], add_special_tokens=False)
+        (encoding,) = tokenizer.encode_batch([text[start:end]], add_special_tokens=False)
         total += sum(len(piece) for piece in (encoding, *encoding.overflowing))
         start = end
     return total
@@ -60,7 +60,7 @@ def _settled(tokenizer: Tokenizer, part: str, tokens: int, direction: Direction)
     A token counts as settled in a word of its own 64 characters from the cut: an added token such as <mask>, which the
     cut may go through, is shorter. In the same word it takes thousands of characters.
     """
-    encoding = tokenizer.encode(part, add_special_tokens=False)
+    (encoding,) = tokenizer.encode_batch([part], add_special_tokens=False)  # `encode` would hold the interpreter
     pieces = (encoding, *encoding.overflowing)
     words = [word for piece in pieces for word in piece.word_ids]
     if len(words) < tokens:

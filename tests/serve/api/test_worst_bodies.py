@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from benchmarks.serving.worst_bodies import bodies
 from serve.app import create_app
 from serve.engine.limits import MAX_INPUTS, Limits
 from serve.http.api_keys import ApiKeySet
-from tests.support.worst_bodies import bodies
 from toolkit.config import ServeConfig
 from toolkit.errors import ToolkitError
 

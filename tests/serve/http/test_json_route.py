@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 from fastapi.testclient import TestClient
 
+from serve.exceptions import ServeError
+from serve.http.json_route import MAX_VALUES, _values, parse_json
 from tests.support.responses import error_of
 
 JSON = {"content-type": "application/json"}
@@ -53,3 +56,31 @@ def test_bodies_that_are_no_request(
 def test_a_json_suffix_and_a_charset_are_json_too(client: TestClient) -> None:
     for kind in ("application/json; charset=utf-8", "application/vnd.api+json"):
         assert client.post("/predict", content=b'{"inputs": "a"}', headers={"content-type": kind}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        (b"[" + b"1," * MAX_VALUES + b"1]", MAX_VALUES + 1),
+        (b"[" + b"[]," * (MAX_VALUES // 2 + 2) + b"1]", MAX_VALUES + 1),
+        (b"{" + b'"":1,' * (MAX_VALUES // 2 + 2) + b'"a":1}', MAX_VALUES + 1),
+        (b"[" + b'"",' * (3 * MAX_VALUES) + b"1]", MAX_VALUES + 1),
+        (b'["' + b"a, b: [c] {d} " * MAX_VALUES + b'", 1]', 2),
+        (b'["' + rb"\", \\" * MAX_VALUES + b'", 1]', 2),
+        (b"[" + b"1," * (MAX_VALUES - 2) + b"1]", 0),
+    ],
+)  # fmt: skip
+def test_values_are_counted_outside_of_strings(content: bytes, values: int) -> None:
+    json.loads(content)
+    count = _values(content)
+    assert (count > MAX_VALUES) == (values > MAX_VALUES)
+    if values <= MAX_VALUES:
+        assert count == values
+
+
+def test_a_body_of_too_many_values_is_refused_unread(client: TestClient) -> None:
+    assert error_of(TestClient(client.app).post("/predict", content=b"[1," * 10, headers=JSON))[0] == 422
+    with pytest.raises(ServeError, match=f"more than {MAX_VALUES} values") as refused:
+        parse_json(b"[" + b"1," * MAX_VALUES + b"1]")
+    assert refused.value.status == 422
+    assert parse_json(b'{"a": "' + b"," * (2 * MAX_VALUES) + b'"}') == {"a": "," * (2 * MAX_VALUES)}
