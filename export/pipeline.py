@@ -108,9 +108,7 @@ def _check_source(source: Bundle, out: Path) -> None:
             f"{source.path} is a bundle of kind {source.kind}, which cannot be exported",
             expected="a fine-tuned PyTorch classifier, made by toolkit distill or finetune",
         )
-    if out.resolve() == source.path.resolve():
-        raise ToolkitError(f"--out {out} is the source itself, which would be lost", fix="another --out")
-    check_output_path(out)
+    check_output_path(out, sources=[str(source.path)])
 
 
 def _export(job: ExportJob, dev: Split) -> None:

@@ -20,7 +20,7 @@ from serve.supervisor import HUNG_SECONDS, Supervisor, build_app, shared_metrics
 from toolkit.config import ServeConfig
 from toolkit.config.options import GroupedCommand, from_config
 from toolkit.console import show_error
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, resource_error
 from toolkit.inference.predictor import Predictor
 
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection, so that the server never closes one in use
@@ -139,6 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ToolkitError as error:
         show_error(str(error))
         return error.exit_code
+    except OSError as error:
+        if (resource := resource_error(error)) is None:
+            raise
+        show_error(str(resource))
+        return resource.exit_code
     return 0
 
 

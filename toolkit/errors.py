@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 from collections.abc import Iterable
 
 MAX_PROBLEMS = 20
@@ -25,6 +27,17 @@ EXTRAS = {
     "openvino": "peers",
     "matplotlib": "distill",
     "jinja2": "distill",
+}
+
+
+# errors of the system that the user can end, and how
+RESOURCES = {
+    errno.ENOSPC: "make room on that disk, or write to another one",
+    errno.EDQUOT: "make room in your quota, or write to another disk",
+    errno.EFBIG: "ulimit -f unlimited, or a disk for larger files",
+    errno.EROFS: "write to another disk",
+    errno.EMFILE: "ulimit -n 4096",
+    errno.ENFILE: "end other programs: the whole machine has too many files open",
 }
 
 
@@ -72,6 +85,17 @@ def raise_problems(problems: Iterable[str], *, subject: str, fix: str = "") -> N
     if len(lines) > MAX_PROBLEMS:
         lines[MAX_PROBLEMS:] = [f"and {len(lines) - MAX_PROBLEMS} more"]
     raise ToolkitError(f"{subject}: {count}\n" + "\n".join(f"  - {line}" for line in lines), fix=fix)
+
+
+def resource_error(error: BaseException) -> ToolkitError | None:
+    """Turn an error of RESOURCES into words; return None for any other. Libraries give some as text alone."""
+    code = error.errno if isinstance(error, OSError) and error.errno else None
+    if code is None:
+        code = next((number for number in RESOURCES if os.strerror(number) in str(error)), None)
+    if code not in RESOURCES:
+        return None
+    name = getattr(error, "filename", None)
+    return ToolkitError(f"{os.strerror(code)}{f': {name}' if name else ''}", fix=RESOURCES[code])
 
 
 def require_packages(*modules: str, purpose: str, extra: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -33,7 +34,7 @@ def open_regular(path: Path) -> BufferedReader:
         ToolkitError: something else than a regular file, such as a FIFO, a socket, a device or a directory.
         OSError: it cannot be opened.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise ToolkitError(f"{path} is not a regular file", expected="a file, or a link to one")
@@ -100,6 +101,26 @@ def atomic_file(out: Path, *, fix: str = "another --out") -> Iterator[Path]:
 
 
 @contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Hold the right to write `out`: no other process does meanwhile. Remove what killed writers left beside it.
+
+    Raises:
+        ToolkitError: another process is writing it, or the folder around it cannot be written.
+    """
+    lock = out.with_name(f".{out.name}.lock")
+    try:
+        handle = _lock(lock, out)
+    except OSError as error:
+        raise ToolkitError(f"cannot write in {out.parent}: {error.strerror}", fix="another --out") from error
+    try:
+        _remove_leftovers(out)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
 def atomic_directory(out: Path) -> Iterator[Path]:
     """Yield a temporary sibling; on a clean exit flush its files and rename it to `out`, else remove it.
 
@@ -127,6 +148,42 @@ def flush_directory(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             _flush(path)
+
+
+def _lock(lock: Path, out: Path) -> int:
+    """Open and lock a file. The system lets go of the lock when the process ends, however it does."""
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if os.name == "posix":
+                import fcntl
+
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.exists() and lock.stat().st_ino == os.fstat(handle).st_ino:
+                return handle  # else the process that held it removed it meanwhile
+        except BlockingIOError:
+            os.close(handle)
+            raise ToolkitError(
+                f"another process is writing {out}", fix="another --out, or wait until it ends"
+            ) from None
+        except OSError:
+            return handle  # a file system without locks
+        os.close(handle)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove temporary siblings of dead processes; put back the folder that one was just replacing."""
+    name = glob.escape(out.name)
+    for old in out.parent.glob(f".{name}.replaced-*"):
+        if out.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(out)
+    for partial in out.parent.glob(f".{name}.{'[a-z0-9_]' * 8}.partial"):  # as tempfile names them
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

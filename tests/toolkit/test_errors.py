@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import errno
 
 import pytest
 
 from tests.support.paths import ROOT
-from toolkit.errors import EXTRAS, GateError, ToolkitError, raise_problems, require_packages
+from toolkit.errors import EXTRAS, GateError, ToolkitError, raise_problems, require_packages, resource_error
 
 
 def test_the_text_holds_problem_expectation_and_next_step() -> None:
@@ -60,3 +61,13 @@ def test_every_package_required_anywhere_has_an_extra() -> None:
                     required |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
     assert {"torch", "onnxruntime", "pyarrow"} <= required
     assert required - EXTRAS.keys() == set()
+
+
+def test_errors_that_the_user_can_end_are_told_in_words() -> None:
+    full = resource_error(OSError(errno.ENOSPC, "No space left on device", "out/model.onnx"))
+    assert str(full) == "No space left on device: out/model.onnx\ntry: make room on that disk, or write to another one"
+    assert "ulimit -n" in str(resource_error(OSError(errno.EMFILE, "Too many open files")))
+    # safetensors and onnxruntime give the system's words alone
+    assert resource_error(RuntimeError("I/O error: No space left on device (os error 28)")) is not None
+    assert resource_error(OSError(errno.ENOENT, "No such file or directory", "x")) is None
+    assert resource_error(ValueError("anything else")) is None

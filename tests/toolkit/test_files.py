@@ -21,6 +21,7 @@ from toolkit.files import (
     flush_directory,
     open_regular,
     read_regular,
+    sole_writer,
 )
 
 
@@ -182,3 +183,49 @@ def test_every_file_of_a_folder_is_flushed(tmp_path: Path, flushed: list[int]) -
         (tmp_path / name).write_text(name)
     flush_directory(tmp_path)
     assert sorted(flushed) == sorted((tmp_path / name).stat().st_ino for name in ("1", "a/2", "a/b/3"))
+
+
+def test_a_second_writer_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with sole_writer(out):
+        with (
+            pytest.raises(ToolkitError, match=r"another process is writing .*out\ntry: another --out"),
+            sole_writer(out),
+        ):
+            pass
+        with sole_writer(tmp_path / "other"):
+            pass
+    with sole_writer(out):
+        pass
+    assert names(tmp_path) == []
+    with pytest.raises(ToolkitError, match=r"cannot write in .*none"), sole_writer(tmp_path / "none" / "out"):
+        pass
+
+
+@pytest.mark.parametrize("writer", ["atomic_file", "atomic_directory"])
+def test_leftovers_of_a_killed_writer_are_removed_and_its_lock_is_free(tmp_path: Path, writer: str) -> None:
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom toolkit.files import *\nout = Path(sys.argv[1])\n"
+        f"with sole_writer(out), {writer}(out):\n    os.kill(os.getpid(), 9)\n"
+    )
+    others = [".out.b.abcdefgh.partial", ".out.partial", ".other.abcdefgh.partial"]  # of out.b, of training, of other
+    for name in others:
+        (tmp_path / name).mkdir()
+    for name in ("out", "out[1]"):
+        out = tmp_path / name
+        assert subprocess.run([sys.executable, "-c", program, str(out)], check=False).returncode == -9
+        assert len(names(tmp_path)) == len(others) + 2  # the lock and the leftover
+        with sole_writer(out):
+            assert names(tmp_path) == sorted([*others, f".{name}.lock"])
+        assert names(tmp_path) == sorted(others)
+
+
+def test_a_folder_that_a_killed_writer_was_replacing_comes_back(tmp_path: Path) -> None:
+    out, old = tmp_path / "out", tmp_path / ".out.replaced-123"
+    old.mkdir()
+    (old / "a").write_text("old")
+    with sole_writer(out):
+        assert (out / "a").read_text() == "old"
+    old.mkdir()
+    with sole_writer(out):
+        assert names(tmp_path) == [".out.lock", "out"]

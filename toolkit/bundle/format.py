@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from toolkit.bundle.manifest import (
     read_manifest,
 )
 from toolkit.errors import ToolkitError, raise_problems
-from toolkit.files import FileRecord, atomic_directory, canonical_json, file_record, open_regular
+from toolkit.files import FileRecord, atomic_directory, canonical_json, file_record, open_regular, sole_writer
 from toolkit.measurement.environment import tool_versions
 from toolkit.tasks import Task, TaskRecord
 
@@ -137,25 +137,36 @@ def write_bundle(out: str | Path, manifest: Manifest) -> Iterator[Path]:
     exception nothing is left behind.
 
     Raises:
-        ToolkitError: `out` exists and is not a bundle (it is never overwritten), or its parent cannot be written.
+        ToolkitError: `out` exists and is not a bundle (it is never overwritten), its parent cannot be written, or
+            another process is writing it.
     """
     check_output_path(Path(out))
-    with atomic_directory(Path(out)) as staging:
+    with sole_writer(Path(out)), atomic_directory(Path(out)) as staging:
         yield staging
         finalize(staging, manifest)
 
 
-def check_output_path(target: Path, marker: str = MANIFEST, what: str = "bundle") -> None:
+def check_output_path(
+    target: Path, marker: str = MANIFEST, what: str = "bundle", sources: Iterable[str | None] = ()
+) -> None:
     """Refuse a target that cannot be written, before hours of training.
 
     Args:
         target: the folder to make.
         marker: the file that marks an earlier folder of the same kind, which may be replaced.
         what: the kind, in words.
+        sources: what the folder is made from, as on the command line.
 
     Raises:
-        ToolkitError: the target exists and is something else, or cannot be written.
+        ToolkitError: the target exists and is something else, cannot be written, or would damage a source.
     """
+    for source in (Path(name).resolve() for name in sources if name and Path(name).is_dir()):
+        if source.is_relative_to(target.resolve()):
+            raise ToolkitError(f"--out {target} holds the source {source}, which would be lost", fix="another --out")
+        if is_bundle(source) and target.resolve().is_relative_to(source):
+            raise ToolkitError(
+                f"--out {target} lies in the source {source}, whose files are sealed", fix="another --out"
+            )
     if target.name in ("", ".."):
         raise ToolkitError(f"--out {target} cannot be replaced as a whole", expected="the path of a folder to make")
     if target.exists() and not (target / marker).is_file() and (not target.is_dir() or any(target.iterdir())):

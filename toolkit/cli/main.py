@@ -13,7 +13,7 @@ from toolkit import __version__, config
 from toolkit.config.import_path import put_own_packages_first
 from toolkit.config.options import GroupedCommand, from_config
 from toolkit.console import echo, show_error, show_table, show_tree, stderr
-from toolkit.errors import GateError, ToolkitError, require_packages
+from toolkit.errors import GateError, ToolkitError, require_packages, resource_error
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -37,6 +37,11 @@ def main() -> None:
     except KeyboardInterrupt:
         stderr.print("stopped")
         sys.exit(130)
+    except Exception as error:
+        if (resource := resource_error(error)) is None:
+            raise
+        show_error(f"error: {resource}")
+        sys.exit(resource.exit_code)
 
 
 @app.callback(invoke_without_command=True)

@@ -155,6 +155,11 @@ class DistillConfig(Config):
             weights |= dict.fromkeys(PREDICTION_LOSSES, 0.0)
         return weights | _weights(self.loss or "")
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The models that the student is made from, as the options name them."""
+        return (self.teacher,) if self.init in ("teacher", "random") else (self.teacher, self.init)
+
     def problems(self) -> Iterator[str]:
         """List each problem in words."""
         yield from training_problems(self)

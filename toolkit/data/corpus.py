@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from toolkit.console import echo, progress
 from toolkit.data.tokenization import Batch
 from toolkit.errors import ToolkitError, reason_of, require_packages
-from toolkit.files import FileRecord, atomic_file, canonical_json, file_record
+from toolkit.files import FileRecord, atomic_file, canonical_json, file_record, sole_writer
 
 DATASET = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")  # NAME or NAME:CONFIG
 LONGEST_PIECE = 100_000  # characters of a line that are tokenized together: a whole file may be one line
@@ -239,11 +239,11 @@ def _tokenize(
     path: Path, sources: Sequence[_File | _Dataset], tokenizer: Tokenizer, separator: int, inputs: CorpusInputs
 ) -> CorpusRecord:
     """Tokenize all sources to `path`."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):  # a killed run's ids may fill gigabytes
-        leftover.unlink()
     tokens, documents, most, digest = 0, 0, inputs["most_tokens"], hashlib.sha256()
     total = max(sum(source.size() for source in sources), 1)
-    with atomic_file(path) as partial, partial.open("wb") as file, progress("packing", total) as bar:
+    with (
+        sole_writer(path), atomic_file(path) as partial, partial.open("wb") as file, progress("packing", total) as bar,
+    ):  # fmt: skip
         for texts, read in _batches(sources):
             encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
             run = np.concatenate([np.array([*encoding.ids, separator], inputs["dtype"]) for encoding in encodings])

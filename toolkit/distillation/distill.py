@@ -58,7 +58,7 @@ def run_distill(config: DistillConfig) -> Bundle:
         ToolkitError: options, data or models that cannot be used, a weak teacher, or a loss that is not finite.
     """
     config.check()
-    check_output_path(Path(config.out))
+    check_output_path(Path(config.out), sources=config.sources)
     config, phases = config.resolved(), PhaseTimer()
     with tempfile.TemporaryDirectory() as workdir:
         prepared = prepare(config, Path(workdir), phases)

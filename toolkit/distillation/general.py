@@ -41,7 +41,7 @@ def run_general(config: DistillConfig) -> Bundle:
         ToolkitError: options, text or models that cannot be used, or a loss that is not finite.
     """
     config.check()
-    check_output_path(Path(config.out))
+    check_output_path(Path(config.out), sources=config.sources)
     config, phases = config.resolved(), PhaseTimer()
     assert config.intermediate_epochs is not None
     with tempfile.TemporaryDirectory() as workdir:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from toolkit.errors import ToolkitError, reason_of
-from toolkit.files import atomic_file, canonical_json, flush_directory
+from toolkit.files import atomic_file, canonical_json, flush_directory, sole_writer
 from toolkit.training.distributed import distributed_state
 
 COMMAND, PROGRESS = "command.json", "progress.json"
@@ -39,7 +39,8 @@ class Checkpoints:
         inputs: digests of the data and models that the options name.
 
     Raises:
-        ToolkitError: OUT.partial holds checkpoints of another command; the message lists the differences.
+        ToolkitError: OUT.partial holds checkpoints of another command, and the message lists the differences; or
+            another process writes there.
     """
 
     def __init__(self, options: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
@@ -51,8 +52,11 @@ class Checkpoints:
         flags = {f"--{name.replace('_', '-')}": options[name] for name in options if name not in WITHOUT_EFFECT}
         self.command = json.loads(canonical_json({**flags, **inputs, "processes": state.num_processes}))
         self._check_command()
+        self._sole_writer = sole_writer(self.path)
 
     def __enter__(self) -> Checkpoints:
+        if self._main:
+            self._sole_writer.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -60,6 +64,8 @@ class Checkpoints:
             self._wait()
             if self._main:
                 shutil.rmtree(self.path, ignore_errors=True)
+        if self._main:
+            self._sole_writer.__exit__(kind, error, at)
 
     def last(self, stage: str) -> Path | None:
         """Return the newest complete checkpoint of a stage, or None."""

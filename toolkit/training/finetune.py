@@ -29,7 +29,7 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
         ToolkitError: options, data or model that cannot be used, or a loss that is not finite.
     """
     config.check()
-    check_output_path(Path(config.out))
+    check_output_path(Path(config.out), sources=[config.model])
     task = resolve_task(config.task, config.data)
     train, dev = (load_split(task, split, config.data) for split in ("train", "dev"))
     train = train.subsample(config.max_rows or len(train), config.seed)

@@ -321,6 +321,29 @@ def test_an_empty_folder_and_missing_parents_will_do(tmp_path: Path) -> None:
     open_bundle(make(tmp_path / "a" / "b" / "c"))
 
 
+def test_an_output_that_would_damage_its_source_is_refused(bundle: Path, tmp_path: Path) -> None:
+    (plain := tmp_path / "plain").mkdir()
+    for out, problem in ((bundle, "holds the source"), (bundle / "deep" / "out", "lies in the source")):
+        with pytest.raises(ToolkitError, match=problem):
+            check_output_path(out, sources=[str(bundle)])
+    assert not (bundle / "deep").exists()
+    with pytest.raises(ToolkitError, match="holds the source"):
+        check_output_path(plain, sources=["bert-base-uncased", None, str(plain / ".." / "plain")])
+    check_output_path(plain / "out", sources=[str(plain)])  # no bundle: nothing in it is sealed
+    check_output_path(tmp_path / "bb", sources=[str(bundle)])
+
+
+def test_two_writers_of_a_bundle_at_once(bundle: Path) -> None:
+    with write_bundle(bundle, manifest()) as staging:
+        with pytest.raises(ToolkitError, match="another process is writing"):
+            make(bundle)
+        for name, content in FILES.items():
+            (staging / name).parent.mkdir(exist_ok=True)
+            (staging / name).write_bytes(content)
+    open_bundle(bundle)
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+
+
 def test_a_parent_that_cannot_be_made_is_refused_early(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ToolkitError, match="cannot create"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +56,33 @@ def test_a_flipped_byte_is_named_and_nothing_is_written(tiny_student: Path, data
     for arguments in (["evaluate", broken, "--data", data_dir], ["export", broken, "--out", tmp_path / "o"]):
         assert "model.safetensors is damaged" in refused(toolkit(*arguments))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]
+
+
+def test_a_disk_that_is_full_is_a_sentence_and_nothing_stays(
+    tiny_student: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    """A bound on the size of files stands for the disk."""
+    program = (
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "from toolkit.cli.main import main\nsys.argv[0] = 'toolkit'\nmain()"
+    )
+    arguments = ["export", tiny_student, "--fp32", "--data", data_dir, "--out", tmp_path / "o"]
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: File too large")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_open_files_are_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("toolkit.cli.main.app", run)
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == "error: Too many open files\ntry: ulimit -n 4096\n"
 
 
 def test_a_missing_column(tiny_student: Path, tmp_path: Path) -> None:

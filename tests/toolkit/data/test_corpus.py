@@ -144,7 +144,7 @@ def test_memory_does_not_hold_the_corpus(tokenizer_file: Path, tmp_path: Path) -
 
 def test_the_ids_of_a_killed_run_are_removed(tokenizer_file: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a fine film\n")
-    for name in (".out[1].tokens.abc.partial", ".other.tokens.abc.partial"):
+    for name in (".out[1].tokens.abcdefgh.partial", ".other.tokens.abcdefgh.partial"):
         (tmp_path / name).write_bytes(b"half")
     pack_corpus([str(tmp_path / "text.txt")], tokenizer_file, length=8, stem=tmp_path / "out[1]")
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == [".other.tokens.abc.partial"]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == [".other.tokens.abcdefgh.partial"]

@@ -13,7 +13,7 @@ from typing import Any
 from toolkit.bench.report import plots, tables
 from toolkit.bench.results import Report
 from toolkit.bundle.format import check_output_path
-from toolkit.files import atomic_directory, canonical_json
+from toolkit.files import atomic_directory, canonical_json, sole_writer
 from toolkit.reports.html_page import Figure, Page, Section
 
 REPORT = "report.json"
@@ -24,7 +24,7 @@ FOLDED = ("Environment", "Files")  # sections that a reader opens
 def write_report(report: Report, out: Path) -> None:
     """Write report.json, report.md and report.html to a temporary sibling and rename it to `out`."""
     check_output_path(out, REPORT, "bench report")
-    with atomic_directory(out) as staging:
+    with sole_writer(out), atomic_directory(out) as staging:
         (staging / REPORT).write_bytes(canonical_json(report_json(report)))
         (staging / "report.md").write_text(markdown(report), encoding="utf-8")
         (staging / "report.html").write_text(page(report), encoding="utf-8")
