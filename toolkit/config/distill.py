@@ -99,7 +99,7 @@ class DistillConfig(Config):
         "Losses",
         "N",
     )
-    temperature: float = option(1.0, "temperature of the prediction loss", "Losses", "T")
+    temperature: float = option(1.0, "temperature of the prediction loss, which is scaled by T^2", "Losses", "T")
     intermediate_epochs: int | None = option(
         None, "passes of the layer-by-layer stage [default: the task's; 3 with --general]", "Training"
     )
@@ -122,7 +122,8 @@ class DistillConfig(Config):
     dropout: float = option(0.0, "dropout of the student in training", "Training")
     max_length: int | None = option(
         None,
-        "tokens at which texts are cut [default: the teacher's]; with --general, of each row [default: 128]",
+        "tokens at which texts are cut [default: the teacher's, a plain model's up to 512]; with --general, of each "
+        "row [default: 128]",
         "Data",
     )
     max_rows: int | None = option(

@@ -11,6 +11,7 @@ import numpy as np
 from toolkit.data.datasets import Split, load_split, load_texts, resolve_task
 from toolkit.data.readers import read_texts
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
+from toolkit.data.truncation import Truncation, measure_truncation
 from toolkit.files import file_record
 from toolkit.metrics import evaluate
 from toolkit.models.loading import Source
@@ -31,6 +32,7 @@ class DistillationData:
         encoder: the teacher's tokenizer.
         texts: the training texts, then the unlabelled ones.
         dev_encoded: the texts of `dev`.
+        truncation: shares that are cut, of "train" (with the unlabelled texts) and "dev".
         digests: SHA-256 of the rows of both splits and of the files of --augment and --unlabelled, by name.
     """
 
@@ -41,6 +43,7 @@ class DistillationData:
     texts: EncodedTexts
     dev_encoded: EncodedTexts
     digests: dict[str, str]
+    truncation: dict[str, Truncation]
 
     @classmethod
     def load(
@@ -55,7 +58,7 @@ class DistillationData:
             augment: a file whose rows replace the training rows.
             unlabelled: a file of more texts.
             max_rows: size of the random subset of training rows; None takes all.
-            max_length: tokens at which texts are truncated; None takes the teacher's.
+            max_length: tokens at which texts are truncated; None takes the teacher's `stated_length`.
             seed: of the subset.
 
         Raises:
@@ -65,8 +68,7 @@ class DistillationData:
         train = load_texts(task, augment) if augment else load_split(task, "train", folder)
         dev = load_split(task, "dev", folder)
         train = train.subsample(max_rows or len(train), seed)
-        teacher_length = source.bundle.max_length if source.bundle else None
-        encoder = source.encoder(task, max_length or teacher_length)
+        encoder = source.encoder(task, max_length or source.stated_length)
         texts, pairs = train.texts, train.pairs
         if unlabelled:
             more_texts, more_pairs = read_texts(Path(unlabelled), pairs=pairs is not None)
@@ -74,9 +76,12 @@ class DistillationData:
         files = {"augment": augment, "unlabelled": unlabelled}
         digests = {"train": train.digest, "dev": dev.digest}
         digests |= {name: file_record(Path(path))["sha256"] for name, path in files.items() if path}
+        encoded, dev_encoded = encoder.encode(texts, pairs), encoder.encode(dev.texts, dev.pairs)
         return cls(
-            replace(task, max_length=encoder.max_length), train, dev, encoder, encoder.encode(texts, pairs),
-            encoder.encode(dev.texts, dev.pairs), digests,
+            replace(task, max_length=encoder.max_length), train, dev, encoder, encoded, dev_encoded, digests, {
+                "train": measure_truncation(encoder, encoded, texts, pairs),
+                "dev": measure_truncation(encoder, dev_encoded, dev.texts, dev.pairs),
+            },
         )  # fmt: skip
 
     def score(self, model: Any) -> dict[str, float]:

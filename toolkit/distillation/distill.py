@@ -15,6 +15,7 @@ from toolkit.bundle.format import Bundle, check_output_path, new_manifest
 from toolkit.bundle.manifest import Origin
 from toolkit.config import LAYER_LOSSES, DistillConfig
 from toolkit.console import echo
+from toolkit.data.truncation import say_truncation
 from toolkit.distillation.data import TEACHER_LOGITS, DistillationData
 from toolkit.distillation.initialization.student import ModelPair, initialize_student, provenance_of
 from toolkit.distillation.recording_check import check_recording
@@ -87,6 +88,8 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Distill
         )  # fmt: skip
     counts = f"{len(data.texts):,} texts, {len(data.dev):,} for dev"
     echo(f"distilling {data.task.name}: {counts}; layers {plan.mapping}")
+    for name, truncation in data.truncation.items():
+        say_truncation(name, truncation)
     with phases("scoring the teacher"):
         teacher_metrics = check_teacher(teacher, data, name=config.teacher, allow_weak=config.allow_weak_teacher)
     with phases("starting the student"):
@@ -151,7 +154,9 @@ def write(
         "start_metrics": prepared.start_metrics, "teacher_metrics": prepared.teacher_metrics,
         "layer_map": list(models.mapping), "stages": {name: result.to_dict() for name, result in stages.items()},
     }  # fmt: skip
-    report = partial(write_run_report, manifest, phases, models, data.dev_encoded, data.encoder)
+    report = partial(
+        write_run_report, manifest, phases, models, data.dev_encoded, data.encoder, truncation=data.truncation
+    )
     bundle = write_model(config.out, manifest, models.student, source, report)
     echo(f"wrote {config.out}; how it went is in its report.html")
     return bundle

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 from toolkit.bundle.manifest import Manifest
 from toolkit.data.tokenization import TextEncoder, TokenizedInputs
+from toolkit.data.truncation import Truncation
 from toolkit.distillation import plots
 from toolkit.distillation.attention_maps import AttentionMap, ModelSize, attention_maps, describe
 from toolkit.distillation.initialization.student import ModelPair
@@ -54,6 +56,7 @@ class RunReport(TypedDict):
     student: ModelSize
     teacher: ModelSize
     attention: list[AttentionMap]
+    truncation: dict[str, dict[str, int]]
 
 
 class PhaseTimer:
@@ -74,7 +77,7 @@ class PhaseTimer:
 
 def write_run_report(
     manifest: Manifest, phases: PhaseTimer, models: ModelPair, texts: TokenizedInputs, encoder: TextEncoder,
-    staging: Path,
+    staging: Path, truncation: Mapping[str, Truncation] | None = None,
 ) -> None:  # fmt: skip
     """Write report.json and report.html beside the student's weights.
 
@@ -85,6 +88,7 @@ def write_run_report(
         texts: inputs, of which a few show attention.
         encoder: names their tokens.
         staging: the bundle's directory.
+        truncation: shares that are cut, by split.
     """
     content = {
         "schema_version": SCHEMA_VERSION, "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -92,6 +96,7 @@ def write_run_report(
         **{name: value for name, value in manifest.items() if name in FROM_MANIFEST},
         "student": describe(models.student), "teacher": describe(models.teacher),
         "attention": attention_maps(models.student, models.teacher, models.mapping, texts, encoder.tokens),
+        "truncation": {name: asdict(counts) for name, counts in (truncation or {}).items()},
     }  # fmt: skip
     (staging / "report.json").write_bytes(canonical_json(content))
     (staging / "report.html").write_text(page(cast(RunReport, content)), encoding="utf-8")
@@ -109,6 +114,7 @@ def page(content: RunReport) -> str:
         Section("Learning", figures=list(_stage_figures(content)), table=_loss_table(content)),
         Section("Layers", figures=[drawn], table=_model_table(content)),
         _attention(content),
+        *([Section("Length", table=_truncation_table(content))] if content["truncation"] else []),
         Section("Time", table=_phase_table(content)),
         Section("Options", table=_option_table(content), folded=True),
     ]
@@ -209,6 +215,15 @@ def _model_table(content: RunReport) -> Table:
     models = (("teacher", content["teacher"]), ("student", content["student"]))
     rows = [[name, size["shape"], f"{size['parameters']:,}"] for name, size in models]
     return Table("Models", ["model", "layers/hidden/FFN/heads", "parameters"], rows)
+
+
+def _truncation_table(content: RunReport) -> Table:
+    counted = {name: Truncation(**counts) for name, counts in content["truncation"].items()}
+    rows = [
+        [name, f"{cut.texts:,}", str(cut.max_length), f"{cut.text_share:.1%}", f"{cut.token_share:.1%}"]
+        for name, cut in counted.items()
+    ]
+    return Table("Texts that are cut", ["split", "texts", "cut at tokens", "texts cut", "tokens lost"], rows)
 
 
 def _phase_table(content: RunReport) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.data.datasets import load_split
+from toolkit.data.truncation import measure_truncation, say_truncation
 from toolkit.errors import ToolkitError, require_packages
 from toolkit.inference.predictor import open_predictor
 from toolkit.metrics import evaluate
@@ -36,4 +37,6 @@ def evaluate_bundle(
             fix=f"--task {own.name}",
         )
     rows = load_split(chosen, split, data)
-    return evaluate(chosen, predictor.logits(predictor.encoder.encode(rows.texts, rows.pairs)), rows.labels)
+    encoded = predictor.encoder.encode(rows.texts, rows.pairs)
+    say_truncation(split, measure_truncation(predictor.encoder, encoded, rows.texts, rows.pairs))
+    return evaluate(chosen, predictor.logits(encoded), rows.labels)

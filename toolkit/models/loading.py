@@ -19,6 +19,7 @@ PROBLEM_TYPES: dict[Kind, str] = {  # Hugging Face's names
     "regression": "regression",
 }  # fmt: skip
 
+LONGEST = 512  # tokens of a text, unless more are asked for: attention grows with their square
 # those of WordPiece, BPE and SentencePiece tokenizers; the last ones can be converted to tokenizer.json
 TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model",
@@ -79,6 +80,16 @@ class Source:
         from toolkit.models.families import position_count
 
         return position_count(self.config)
+
+    @property
+    def stated_length(self) -> int:
+        """Return the number of tokens at which the source itself cuts texts, at most LONGEST and its positions.
+
+        A bundle says it; the tokenizer of a plain model may, else its positions do.
+        """
+        if self.bundle is not None:
+            return self.bundle.max_length
+        return min(int(min(self.tokenizer.model_max_length, LONGEST)), self.max_length)
 
     def encoder(self, task: Task, max_length: int | None) -> Any:
         """Open the source's tokenizer, with texts cut at `max_length` or else at the task's length.

@@ -10,6 +10,7 @@ from toolkit.bundle.format import Bundle, check_output_path, new_manifest
 from toolkit.config import FinetuneConfig
 from toolkit.console import echo
 from toolkit.data.datasets import load_split, resolve_task
+from toolkit.data.truncation import measure_truncation, say_truncation
 from toolkit.metrics import evaluate, majority_baseline
 from toolkit.models.loading import Source
 from toolkit.models.trial import check_classifier
@@ -42,9 +43,11 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
         torch.manual_seed(config.seed)  # before loading: a new head is drawn there
         model = source.classifier(task)
         check_classifier(model, config.model)
-        dataset = EncodedDataset(encoder.encode(train.texts, train.pairs), train.labels)
-        dev_encoded = encoder.encode(dev.texts, dev.pairs)
+        train_encoded, dev_encoded = (encoder.encode(split.texts, split.pairs) for split in (train, dev))
+        dataset = EncodedDataset(train_encoded, train.labels)
         schedule = TrainingSchedule.from_config(config, config.epochs, config.lr)
+        say_truncation("train", measure_truncation(encoder, train_encoded, train.texts, train.pairs))
+        say_truncation("dev", measure_truncation(encoder, dev_encoded, dev.texts, dev.pairs))
         echo(f"fine-tuning {config.model} on {task.name}: {len(train):,} rows, {len(dev):,} for dev")
 
         def dev_metric() -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,20 @@ def test_rows_are_read_cut_and_named_by_their_digests(teacher: Path, data_dir: P
     assert other.digests["dev"] == data.digests["dev"]
     assert other.digests["train"] != data.digests["train"]
     assert other.task.max_length == open_bundle(teacher).max_length
+
+
+def test_a_plain_teacher_s_own_length_is_taken_and_what_it_cuts_is_counted(
+    data_dir: Path, tmp_path: Path, tiny_bert: Any, save_model: Callable[..., Path]
+) -> None:
+    """The task's 128 tokens are not the teacher's."""
+    plain = save_model(tiny_bert(max_position_embeddings=200), tmp_path / "plain")
+    config = json.loads((plain / "tokenizer_config.json").read_text()) | {"model_max_length": 200}
+    (plain / "tokenizer_config.json").write_text(json.dumps(config))
+    assert load(plain, data_dir, tmp_path).task.max_length == 200
+    data = load(plain, data_dir, tmp_path, max_length=4)
+    assert data.truncation["dev"].texts == len(data.dev)
+    assert data.truncation["train"].cut_texts == int(data.texts.truncated.sum()) > 0
+    assert data.truncation["train"].max_length == 4
 
 
 def test_a_row_behind_the_labels_has_none() -> None:

@@ -24,6 +24,18 @@ def test_the_record_is_the_bundles_own(run_bundle: Path, report: dict[str, Any])
     assert report["phases"]["stage a, intermediate"] >= manifest["stages"]["intermediate"]["seconds"] - 0.2
 
 
+def test_the_share_of_texts_that_are_cut_stands_on_the_page(report: dict[str, Any]) -> None:
+    assert report["truncation"]["dev"] == {
+        "texts": 96, "cut_texts": 0, "tokens": report["truncation"]["dev"]["tokens"], "cut_tokens": 0, "max_length": 64
+    }  # fmt: skip
+    changed = copy.deepcopy(report)
+    changed["truncation"]["dev"] |= {"cut_texts": 12, "tokens": 1000, "cut_tokens": 33}
+    html = page(changed)
+    assert "Texts that are cut" in html
+    assert "12.5%" in html
+    assert "3.3%" in html
+
+
 def test_the_page_is_well_formed_accessible_and_escaped(report: dict[str, Any]) -> None:
     changed = copy.deepcopy(report)
     changed["config"]["teacher"] = "<b>a|b</b>&"

@@ -24,6 +24,13 @@ def test_evaluate_scores_the_split_that_was_asked_for(tiny_student: Path, data_d
         assert list(metrics) == ["accuracy", "f1"]
 
 
+def test_evaluate_says_what_is_cut(tiny_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "text,label\n" + "good film,positive\n" * 3 + "bad " * 62 + ",negative\n"
+    (tmp_path / "dev.csv").write_text(text)
+    evaluate_bundle(tiny_student, data=str(tmp_path))
+    assert "25.0 % of the texts are longer than 32 tokens" in " ".join(capsys.readouterr().out.split())
+
+
 def test_evaluate_refuses_a_task_of_other_labels(tiny_student: Path, data_dir: Path) -> None:
     with pytest.raises(ToolkitError, match="answers negative, positive; rte asks for entailment, not_entailment"):
         evaluate_bundle(tiny_student, task="rte", data=str(data_dir))

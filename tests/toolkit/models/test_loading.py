@@ -179,3 +179,21 @@ def test_a_reason_on_the_second_line_is_kept(plain: Path, tmp_path: Path, monkey
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", fail)
     with pytest.raises(ToolkitError, match=r"AutoConfig: Error\(s\) in loading: the disk is full"):
         Source(str(plain), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("positions", "tokenizer_says", "length"),
+    [(64, 64, 64), (64, 1000, 64), (64, 20, 20), (300, 10**30, 300), (4096, 10**30, 512), (4096, 4096, 512)],
+)
+def test_the_length_is_the_one_that_a_plain_model_states(
+    positions: int, tokenizer_says: int, length: int, tiny_bert: Callable[..., Any], save_model: Callable[..., Path],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    folder = save_model(tiny_bert(max_position_embeddings=positions), tmp_path / "plain")
+    config = json.loads((folder / "tokenizer_config.json").read_text()) | {"model_max_length": tokenizer_says}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    assert Source(str(folder), tmp_path).stated_length == length
+
+
+def test_the_length_of_a_bundle_is_its_own(tiny_student: Path, tmp_path: Path) -> None:
+    assert Source(str(tiny_student), tmp_path).stated_length == open_bundle(tiny_student).max_length == 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,10 @@ def test_a_model_that_nothing_later_can_use_is_refused_before_training(
         run_finetune(FinetuneConfig(str(folder), "auto", str(tmp_path / "out"), data=str(data_dir)))
     assert not (tmp_path / "out").exists()
     assert "fine-tuning" not in capsys.readouterr().out
+
+
+def test_it_says_what_is_cut(encoder: Path, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_finetune(FinetuneConfig(str(encoder), "auto", str(tmp_path / "t"), data=str(data_dir), epochs=1, max_length=5))
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"train: \d+\.\d % of the texts are longer than 5 tokens and are cut", said)
+    assert "dev: " in said
