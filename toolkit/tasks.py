@@ -1,8 +1,9 @@
 """Tasks: GLUE's nine, the embedded default, and the fields that every task has.
 
 Labels stand in the order of the model's outputs, as the hub's `nyu-mll/glue` numbers them. Epochs of the
-intermediate stage, copies of augmentation (N_a) and lengths are the paper's (arXiv 1909.10351, section 4.2 and
-appendix); those of `rotten-tomatoes` are this project's: two cores finish in minutes.
+intermediate stage and lengths are the paper's (arXiv 1909.10351, section 4.2 and appendix). Copies of augmentation
+(N_a) are the reference code's: the paper has 20 for every task. Those of `rotten-tomatoes` are this project's: two
+cores finish in minutes.
 """
 
 from __future__ import annotations

@@ -48,7 +48,10 @@ def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 def prediction_loss(student: Tensor, teacher: Tensor, kind: Kind, temperature: float = 1.0) -> Tensor:
     """Compute the soft cross-entropy against the teacher (Eq. 10); for regression the mean squared difference.
 
-    L_pred = - mean_b sum_c softmax(z_T / t)_c * log softmax(z_S / t)_c
+    L_pred = - t^2 mean_b sum_c softmax(z_T / t)_c * log softmax(z_S / t)_c
+
+    The gradients of soft targets shrink as 1 / t^2; scaled, they keep their balance with the label loss at any t
+    (arXiv 1503.02531, section 2). The paper has no such factor, and t = 1 throughout.
 
     Args:
         student, teacher: logits [B, C].
@@ -58,8 +61,10 @@ def prediction_loss(student: Tensor, teacher: Tensor, kind: Kind, temperature: f
     if kind == "regression":
         return F.mse_loss(student, teacher)
     if kind == "multi_label":
-        return F.binary_cross_entropy_with_logits(student / temperature, torch.sigmoid(teacher / temperature))
-    return F.cross_entropy(student / temperature, torch.softmax(teacher / temperature, dim=-1))
+        soft = F.binary_cross_entropy_with_logits(student / temperature, torch.sigmoid(teacher / temperature))
+    else:
+        soft = F.cross_entropy(student / temperature, torch.softmax(teacher / temperature, dim=-1))
+    return soft * temperature**2
 
 
 def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, relation_heads: int) -> Tensor:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolkit.distillation.losses import attention_loss, hidden_loss, prediction_loss, relation_loss
+from toolkit.tasks import Kind
 
 
 def naive_attention(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> float:
@@ -86,8 +87,30 @@ def test_prediction_by_hand() -> None:
     assert prediction_loss(student, teacher, "classification").item() == pytest.approx(expected, abs=1e-6)
     # at temperature 2 the logits halve: 3 and 4 become sqrt(3) and 2
     p = math.sqrt(3) / (1 + math.sqrt(3))
-    expected = -(p * math.log(2 / 3) + (1 - p) * math.log(1 / 3))
+    expected = -4 * (p * math.log(2 / 3) + (1 - p) * math.log(1 / 3))
     assert prediction_loss(student, teacher, "classification", 2.0).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multi_label"])
+def test_prediction_keeps_its_balance_at_any_temperature(kind: Kind) -> None:
+    """Between temperatures of 8 and 64 the gradient stays the same; without the factor it falls to 1 / 64 of it."""
+    torch.manual_seed(0)
+    student, teacher = (
+        torch.randn(6, 3, dtype=torch.float64, requires_grad=True),
+        torch.randn(6, 3, dtype=torch.float64),
+    )
+    sizes = []
+    for temperature in (8.0, 64.0):
+        (gradient,) = torch.autograd.grad(prediction_loss(student, teacher, kind, temperature), student)
+        sizes.append(float(gradient.norm()))
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
+
+
+def test_prediction_at_temperature_1_is_plain_cross_entropy_to_the_bit() -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(64, 3), torch.randn(64, 3)
+    plain = torch.nn.functional.cross_entropy(student, teacher.softmax(-1))
+    assert torch.equal(prediction_loss(student, teacher, "classification", 1.0), plain)
 
 
 def test_prediction_of_other_kinds_by_hand() -> None:
