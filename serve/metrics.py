@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -62,11 +63,21 @@ class Metrics:
 
         Requests' durations appear once more as te_predict_*, which text-embeddings-inference measures for each input.
         """
-        registry = self.registry
-        if SHARED_VARIABLE in os.environ:
-            MultiProcessCollector(registry := CollectorRegistry())  # type: ignore[no-untyped-call]
-        text = COUNTER.sub(rb"\1", generate_latest(registry))
+        text = COUNTER.sub(rb"\1", generate_latest(self._everything()))
         return text + b"".join(DURATION.findall(text)).replace(b"te_request_", b"te_predict_")
+
+    def of_model(self, model: str) -> dict[str, float]:
+        """Return the sums and counts of a model's histograms by their names; those without any are 0."""
+        samples = (sample for family in self._everything().collect() for sample in family.samples)
+        values = {sample.name: sample.value for sample in samples if sample.labels == {"model": model}}
+        return defaultdict(float, values)
+
+    def _everything(self) -> CollectorRegistry:
+        """Return a registry of this process's metrics, or of the sums over all that share a directory."""
+        if SHARED_VARIABLE not in os.environ:
+            return self.registry
+        MultiProcessCollector(registry := CollectorRegistry())  # type: ignore[no-untyped-call]
+        return registry
 
     def _counters(self, name: str, description: str, label: str, values: Sequence[str]) -> dict[str, Counter]:
         """Make a counter for each value of its label; a lookup at every request would cost more."""

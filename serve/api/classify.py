@@ -48,7 +48,7 @@ async def classify(
     http: Request, name: str | None, inputs: Inputs, render: Callable[[Model, EngineResult], Any], *,
     truncate: bool = True, direction: Direction = "right", timeout_ms: int | None = None,
 ) -> Response:  # fmt: skip
-    """Classify, count, time and log a request; `render` turns the engine's result into the body.
+    """Classify, count, time and log a request; `render` turns the engine's result into JSON or a response.
 
     Raises:
         ServeError: no such model, more inputs than a request may have, or an error of the engine.
@@ -79,7 +79,7 @@ async def classify(
     metrics.answered_inputs.inc(len(inputs.texts))
     for histogram, seconds in zip(model.engine.durations, (total, *result.stages().values()), strict=True):
         histogram.observe(seconds)
-    response = Response(to_json(body), media_type="application/json")
+    response = body if isinstance(body, Response) else Response(to_json(body), media_type="application/json")
     response.raw_headers += usage_headers(inputs, result, total)
     return response
 

@@ -20,6 +20,8 @@ from serve.exceptions import NO_KEY, ErrorResponse, ErrorType
 MAX_TIMEOUT_MS = 600_000
 BATCH_HINT = 'a batch is a list of lists: [["first text"], ["second text"], ["a text", "its pair"]]'
 _whole = BeforeValidator(lambda value: int(value) if type(value) is float and value.is_integer() else value)  # 5.0
+# right and left are read too, unsaid: generators of clients make one name of Right and right
+_capitalized = BeforeValidator(lambda value: value.capitalize() if value in ("right", "left") else value)
 TopK = Annotated[StrictInt, Field(ge=1), _whole]
 Milliseconds = Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS), _whole]
 
@@ -122,7 +124,7 @@ class ClassifyRequest(BaseModel):
     truncate: StrictBool | None = Field(
         None, description="Cut inputs longer than the model's max_input_length (the default), or refuse them (false)."
     )
-    truncation_direction: Literal["Right", "Left", "right", "left"] = Field(
+    truncation_direction: Annotated[Literal["Right", "Left"], _capitalized] = Field(
         "Right", description="The end that is cut: Right keeps the start of a text, Left its end."
     )
     raw_scores: StrictBool = Field(False, description="Answer with logits instead of probabilities.")

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from tokenizers import Tokenizer
 
-from serve.api.open_inference import InferResponse, V2Error
+from serve.api.tensors import InferResponse, V2Error
 from serve.app import create_app
 from serve.engine.limits import Limits
 from serve.http.api_keys import ApiKeySet
@@ -54,7 +54,7 @@ def test_the_server_tells_about_itself(client: TestClient) -> None:
     assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get("/v2/models/sum/ready").json() == {"name": "sum", "ready": True}
     assert client.get("/v2/models/films").json() == {
-        "name": "films", "platform": "onnxruntime_onnx",
+        "name": "films", "versions": ["1"], "platform": "onnxruntime_onnx",
         "inputs": [
             {"name": "text", "datatype": "BYTES", "shape": [-1]},
             {"name": "text_pair", "datatype": "BYTES", "shape": [-1]},

@@ -17,13 +17,20 @@ from schemathesis.openapi.checks import UndefinedStatusCode
 from tests.support.server import serving
 
 EXAMPLES = 20  # of each operation and mode
+V2_MODEL = tuple(
+    f"/v2/models/{{name}}{version}{what}"
+    for version in ("", "/versions/{version}")
+    for what in ("", "/config", "/ready", "/stats")
+)
 GETS = (
     "/health", "/health/live", "/health/ready", "/info", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready",
-    "/v2/models/{name}", "/v2/models/{name}/ready",
+    "/v2/models/stats", *V2_MODEL,
 )  # fmt: skip
-POSTS = ("/", "/models/{name}/predict", "/predict", "/v2/models/{name}/infer")
+INFER = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
+INDEX = "/v2/repository/index"  # a POST without a body
+POSTS = ("/", "/models/{name}/predict", "/predict", *INFER)
 # more than a schema can ask for: a function that the model has, shapes that fit their data
-UNSAID = dict.fromkeys(("/", "/v2/models/{name}/infer"), "positive_data_acceptance")
+UNSAID = dict.fromkeys(("/", *INFER), "positive_data_acceptance")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +56,8 @@ def ask(schema: Any, method: str, path: str, mode: GenerationMode) -> None:
     def check(case: Any) -> None:
         if method == "POST" and "{name}" in path:  # hardly any made-up name would be a model's
             case.path_parameters["name"] = "tiny"
+        if "{version}" in path and method == "POST":
+            case.path_parameters["version"] = "1"
         give_time(case.body)
         case.call_and_validate(excluded_checks=left_out)
 
@@ -57,12 +66,16 @@ def ask(schema: Any, method: str, path: str, mode: GenerationMode) -> None:
 
 def test_every_operation_is_listed_here(schema: Any) -> None:
     operations = {(operation.ok().method.upper(), operation.ok().path) for operation in schema.get_all_operations()}
-    assert operations == {("GET", path) for path in GETS} | {("POST", path) for path in POSTS}
+    assert operations == {("GET", path) for path in GETS} | {("POST", path) for path in (*POSTS, INDEX)}
 
 
 @pytest.mark.parametrize("path", GETS)
 def test_every_answer_to_a_get_is_documented(schema: Any, path: str) -> None:
     ask(schema, "GET", path, GenerationMode.POSITIVE)
+
+
+def test_every_answer_of_the_index_is_documented(schema: Any) -> None:
+    ask(schema, "POST", INDEX, GenerationMode.POSITIVE)
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)

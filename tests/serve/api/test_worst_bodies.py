@@ -66,7 +66,8 @@ async def post(app: FastAPI, path: str, body: bytes) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize(
-    "path", ["/predict", "/models/m/predict", "/", "/v2/models/m/infer", "/admin/models/m"]
+    "path",
+    ["/predict", "/models/m/predict", "/", "/v2/models/m/infer", "/v2/models/m/versions/1/infer", "/admin/models/m"],
 )  # fmt: skip
 def test_every_body_is_answered_in_little_time_and_memory(app: FastAPI, path: str) -> None:
     async def main() -> list[str]:
