@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from toolkit.errors import ToolkitError
-from toolkit.models.families import BERT_LAYER, encoder_layers, layer_paths, model_inputs, position_count
+from toolkit.models.families import encoder_layers, model_inputs, position_count, treats_tokens_alone
 from toolkit.training.precision import resolve_precision
 
 TIE_TOLERANCE = 1e-4  # of logits: rounding moves them less, so only closer ones can change order with the batch
@@ -105,11 +104,7 @@ def _last_layer_at(model: Any, rows: Tensor, tokens: Tensor) -> Iterator[bool]:
     Yields:
         True for BERT's family; False for another, which stays as it is.
     """
-    try:
-        paths = layer_paths(model)
-    except ToolkitError:
-        paths = None
-    if paths is not BERT_LAYER:
+    if not treats_tokens_alone(model):
         yield False
         return
     output = encoder_layers(model)[-1].get_submodule("attention.output")

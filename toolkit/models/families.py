@@ -59,15 +59,18 @@ class Family:
         layer: None where attention adds positions of its own to Q.K^T, or layers have other parts: such a teacher
             gives its answers alone.
         first_position: row of the position table for the first token; None is the row behind the padding's.
+        adapters: after attention a layer treats rows by their language, not tokens alone.
     """
 
     layer: LayerPaths | None
     first_position: int | None = 0
+    adapters: bool = False
 
 
 FAMILIES = {
     **dict.fromkeys(("bert", "electra"), Family(BERT_LAYER)),
-    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "data2vec-text", "xmod"), Family(BERT_LAYER, None)),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "data2vec-text"), Family(BERT_LAYER, None)),
+    "xmod": Family(BERT_LAYER, None, adapters=True),
     "distilbert": Family(DISTILBERT_LAYER),
     "mpnet": Family(MPNET_LAYER, 2),
     **dict.fromkeys(("roformer", "nezha", "convbert"), Family(None)),
@@ -123,6 +126,17 @@ def layer_paths(model: Any) -> LayerPaths:
         if {paths.query, paths.key, paths.value, paths.attention_norm, paths.ffn_norm} <= names:
             return paths
     raise _unsupported(model)
+
+
+def treats_tokens_alone(model: Any) -> bool:
+    """Return whether a layer is BERT's and treats each token alone after its attention."""
+    if model.config.model_type in FAMILIES:
+        family = FAMILIES[model.config.model_type]
+        return family.layer is BERT_LAYER and not family.adapters
+    try:
+        return layer_paths(model) is BERT_LAYER
+    except ToolkitError:
+        return False
 
 
 def model_inputs(model: Any, batch: TorchBatch) -> TorchBatch:

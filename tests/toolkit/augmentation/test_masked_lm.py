@@ -19,6 +19,8 @@ from transformers import (
     MPNetForMaskedLM,
     RobertaConfig,
     RobertaForMaskedLM,
+    XmodConfig,
+    XmodForMaskedLM,
 )
 
 from toolkit.augmentation.masked_lm import is_batch_invariant, masked_logits, restrict_to_words
@@ -29,6 +31,7 @@ SIZES = {"vocab_size": 40, "num_hidden_layers": 2, "hidden_size": 32, "intermedi
          "num_attention_heads": 2, "initializer_range": 0.1}  # fmt: skip
 MODELS: dict[str, Callable[[], Any]] = {
     "bert": lambda: BertForMaskedLM(BertConfig(**SIZES)),
+    "xmod": lambda: XmodForMaskedLM(XmodConfig(languages=["en_XX"], default_language="en_XX", **SIZES)),
     "roberta": lambda: RobertaForMaskedLM(RobertaConfig(**SIZES)),
     "mpnet": lambda: MPNetForMaskedLM(MPNetConfig(**SIZES)),
     "electra": lambda: ElectraForMaskedLM(ElectraConfig(**SIZES, embedding_size=32)),
