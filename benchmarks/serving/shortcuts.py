@@ -85,7 +85,7 @@ def serve(variant: str, bundle: str) -> None:
     configure("none")
     with ExitStack() as changes:
         if variant == "fastapi_handler":
-            changes.enter_context(mock.patch.object(JsonRoute, "get_route_handler", APIRoute.get_route_handler))
+            changes.enter_context(mock.patch.object(JsonRoute, "handle", APIRoute.handle))
         if variant == "flat_routes":
             changes.enter_context(mock.patch.object(FastAPI, "include_router", include_flat))
         app = create_app(predictor)

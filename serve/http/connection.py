@@ -48,7 +48,8 @@ class Connection(HttpToolsProtocol):
         self._waited = 0  # bytes since the parser last completed a part
         self._unanswered: list[RequestResponseCycle] = []
         self._phase, self._since = Phase.IDLE, time.monotonic()
-        self._timer: TimerHandle | None = None
+        self._timed = Phase.IDLE  # the phase that the timer is for
+        self._timer: TimerHandle | None = None  # most requests come whole and need none
 
     @property
     def idle_since(self) -> float | None:
@@ -59,7 +60,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Start to wait for a request; asyncio calls this."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._expect(Phase.IDLE, self.timeout_keep_alive)
+        self._timer = self.loop.call_later(self.timeout_keep_alive, self._on_timeout)
         make_room(cast(set[Connection], self.connections))
 
     def data_received(self, data: bytes) -> None:
@@ -67,27 +68,32 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._phase is Phase.IDLE:
-            self._expect(Phase.HEAD, HEAD_SECONDS)
+            self._phase = Phase.HEAD
         self._waited += len(data)
         super().data_received(data)
         if self._waited > HEAD_BYTES and not self.transport.is_closing():
             self.refuse("431 Request Header Fields Too Large", HEADERS_TOO_LARGE)
+        elif self._phase is not self._timed:
+            self._cancel_timer()
+            self._timed = self._phase
+            seconds = HEAD_SECONDS if self._phase is Phase.HEAD else BODY_SECONDS
+            self._timer = self.loop.call_later(seconds, self._on_timeout)
 
     def on_message_begin(self) -> None:
-        """Start to wait for the rest of the headers; the parser calls this."""
+        """Start a request; the parser calls this."""
         super().on_message_begin()
-        self._expect(Phase.HEAD, HEAD_SECONDS)
+        self._phase = Phase.HEAD
 
     def on_headers_complete(self) -> None:
         """Start the request; the parser calls this."""
-        self._waited = 0
-        if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > HEAD_BYTES:
+        waited, self._waited = self._waited, 0
+        if waited > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
             self.refuse("431 Request Header Fields Too Large", HEADERS_TOO_LARGE)
             return
         if problem := self._host_problem():
             self.refuse("400 Bad Request", problem)
             return
-        self._expect(Phase.BODY, BODY_SECONDS)
+        self._phase = Phase.BODY
         super().on_headers_complete()
         if self.cycle is not None:
             self._unanswered = [*(cycle for cycle in self._unanswered if not cycle.response_complete), self.cycle]
@@ -103,11 +109,13 @@ class Connection(HttpToolsProtocol):
         """End the request; the parser calls this."""
         if not self.transport.is_closing():
             super().on_message_complete()
-            self._expect(Phase.IDLE)
+            self._phase = self._timed = Phase.IDLE
+            self._since = time.monotonic()
+            self._cancel_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request that has no answer yet; asyncio calls this."""
-        self._expect(Phase.IDLE)
+        self._cancel_timer()
         for cycle in self._unanswered:
             if not cycle.response_complete:
                 cycle.disconnected = True
@@ -135,18 +143,19 @@ class Connection(HttpToolsProtocol):
         own = self.cycle if self._phase is Phase.BODY else None
         return any(not cycle.response_complete for cycle in self._unanswered if cycle is not own)
 
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
     def _host_problem(self) -> str | None:
-        hosts = sum(name == b"host" for name, _ in self.headers)
+        hosts = [name for name, _ in self.headers].count(b"host")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             return f"the request has {hosts or 'no'} Host headers: expected one"
         return None
 
-    def _expect(self, phase: Phase, seconds: float | None = None) -> None:
-        """Wait for a part of a request for at most so many seconds; None waits as uvicorn does between requests."""
-        self._phase, self._since = phase, time.monotonic()
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self._on_timeout)
+            self._timer = None
 
     def _on_timeout(self) -> None:
         self._timer = None
@@ -155,7 +164,7 @@ class Connection(HttpToolsProtocol):
         if self._phase is Phase.IDLE:
             self.transport.close()
         elif self.flow.read_paused or self._others_wait():  # it is the server that is late
-            self._expect(self._phase, BODY_SECONDS)
+            self._timer = self.loop.call_later(BODY_SECONDS, self._on_timeout)
         else:
             self.refuse("408 Request Timeout", "the request did not end in time")
 

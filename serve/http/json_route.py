@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
 from serve.exceptions import ServeError
 
@@ -33,20 +33,18 @@ class JsonRoute(APIRoute):
 
     types: tuple[str, ...] = ("application/json",)
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Make the handler of a request; an endpoint without a body keeps FastAPI's."""
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; an endpoint without a body, and another method, are FastAPI's to answer."""
         field = self.body_field
-        if field is None:
-            return super().get_route_handler()
-
-        async def answer(http: Request) -> Response:
-            body, errors = field.validate(await self.parse(http), loc=("body",))
-            if errors:
-                raise RequestValidationError(errors)
-            response: Response = await self.endpoint(http, **http.path_params, **{field.name: body})
-            return response
-
-        return answer
+        if field is None or scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)
+            return
+        http = Request(scope, receive, send)
+        body, errors = field.validate(await self.parse(http), loc=("body",))
+        if errors:
+            raise RequestValidationError(errors)
+        response: Response = await self.endpoint(http, **http.path_params, **{field.name: body})
+        await response(scope, receive, send)
 
     async def parse(self, http: Request) -> Any:
         """Read the body and parse it.
