@@ -29,9 +29,9 @@ from export.triton import write_triton
 from export.tuning import fastest, run_trials
 from export.tuning_candidates import TuningInputs, all_candidates, heads_and_hidden
 from export.verify import GraphVerifier, gates_json, require_gates
-from toolkit.bundle.format import Bundle, check_output_path, new_manifest, open_bundle, write_bundle
+from toolkit.bundle.format import Bundle, new_manifest, open_bundle, write_bundle
 from toolkit.bundle.manifest import Gates, Manifest, Quantization
-from toolkit.bundle.provenance import origin
+from toolkit.bundle.provenance import check_output, origin
 from toolkit.config import ExportConfig
 from toolkit.console import echo, show_table
 from toolkit.data.datasets import Split, load_split
@@ -67,7 +67,8 @@ def run_export(config: ExportConfig) -> Bundle:
     """
     config.check()
     source = open_bundle(config.source)
-    _check_source(source, Path(config.out))
+    _check_source(source)
+    check_output(config, [config.source])
     dev = load_dev(source.task, config.data)
     manifest = new_manifest(
         "onnx", source.manifest["task"], precision=config.precision, max_length=source.max_length,
@@ -102,13 +103,12 @@ def load_dev(task: Task, data: str | None) -> Split:
     return load_split(task, "dev", data)
 
 
-def _check_source(source: Bundle, out: Path) -> None:
+def _check_source(source: Bundle) -> None:
     if source.kind not in ("teacher", "student") or source.weights.suffix == ".onnx":
         raise ToolkitError(
             f"{source.path} is a bundle of kind {source.kind}, which cannot be exported",
             expected="a fine-tuned PyTorch classifier, made by toolkit distill or finetune",
         )
-    check_output_path(out, sources=[str(source.path)])
 
 
 def _export(job: ExportJob, dev: Split) -> None:

@@ -217,7 +217,7 @@ def child(data: str, out: str) -> None:
     from toolkit.augmentation.augment import run_augment
     from toolkit.config import AugmentConfig
 
-    run_augment(AugmentConfig("auto", out, data=data, copies=5))
+    run_augment(AugmentConfig("auto", out, data=data, copies=5, overwrite=True))
     status = Path("/proc/self/status").read_text(encoding="ascii")
     print(json.dumps({"peak_mb": round(int(status.split("VmHWM:")[1].split()[0]) / 1000)}))
 

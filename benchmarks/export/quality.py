@@ -57,6 +57,7 @@ def measure(student: Bundle, data: Path, size: Size, text: Path, scratch: Path) 
     config = ExportConfig(
         str(student.path), str(scratch / "out"), data=folder, max_drop=100.0, embedding_bits=size.embedding_bits,
         trim_vocabulary=(str(text),) if size.trimmed else (), max_pieces=PIECES if size.trimmed else None,
+        overwrite=True,
     )  # fmt: skip
     bundle = run_export(config)
     gates = bundle.manifest["gates"]

@@ -200,7 +200,8 @@ def test_a_missed_gate_leaves_an_earlier_bundle_alone(
     out = shutil.copytree(exported.path, tmp_path / "out")
     save = pipeline.save_graph
     monkeypatch.setattr(pipeline, "save_graph", lambda model, path: (swap_classes(model), save(model, path)))
-    refused(ExportConfig(str(source), str(out), data=str(own_answers)), GateError, "misses [1-4] of 5 gates")
+    config = ExportConfig(str(source), str(out), data=str(own_answers), overwrite=True)
+    refused(config, GateError, "misses [1-4] of 5 gates")
     assert open_bundle(out).digest == exported.digest
 
 

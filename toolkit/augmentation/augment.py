@@ -162,6 +162,8 @@ def run_augment(config: AugmentConfig) -> Path:
     out = Path(config.out)
     if not out.parent.is_dir() or out.is_dir():
         raise ToolkitError(f"--out {out}: cannot be written", expected="a file in a directory that exists")
+    if out.exists() and not config.overwrite:
+        raise ToolkitError(f"--out {out} is there already", fix="--overwrite, or another --out")
     task = resolve_task(config.task, config.data)
     split = load_split(task, "train", config.data)
     origins = split.sample(config.max_rows or len(split), config.seed)

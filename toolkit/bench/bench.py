@@ -112,6 +112,8 @@ def measure(config: BenchConfig, export: Exporter) -> BenchReport:
     first = Path(config.bundles[0]).resolve()
     out = Path(config.out) if config.out else first.with_name(f"{first.name}-bench")
     check_output_path(out, REPORT, "bench report")
+    if (out / REPORT).is_file():
+        echo(f"{out} holds an earlier report, which this one replaces")
     bundles = [open_bundle(path) for path in config.bundles]
     threads = config.threads or physical_cores()
     echo(f"building {config.baseline} and the models under test anew as fp32 ONNX")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from toolkit.bundle.format import Bundle, is_bundle, open_bundle
+from toolkit.bundle.format import Bundle, check_output_path, is_bundle, open_bundle
 from toolkit.bundle.manifest import Origin
 from toolkit.console import echo
+from toolkit.errors import ToolkitError
 from toolkit.files import file_record
 
 Result = TypeVar("Result")
@@ -17,11 +19,37 @@ Result = TypeVar("Result")
 ORIGIN_ENTRIES = ("kind", "digest", "precision", "max_length", "seed", "metrics", "data", "versions", "made_from")
 
 
+def check_output(config: Any, sources: Sequence[str] = ()) -> None:
+    """Refuse a `config.out` that cannot be written, or that holds a bundle, unless `config.overwrite` lets it go.
+
+    Args:
+        config: options of a command that writes a bundle.
+        sources: what it is made from, as `check_output_path` takes them.
+
+    Raises:
+        ToolkitError: says whether the same options made the bundle.
+    """
+    out = Path(config.out)
+    check_output_path(out, sources=sources)
+    if config.overwrite or not is_bundle(out):
+        return
+    try:
+        made_by = "made by the same options" if _same_options(open_bundle(out), config) else "made by other options"
+    except ToolkitError:
+        made_by = "and damaged"
+    raise ToolkitError(f"--out {out} is there already, {made_by}", fix="--overwrite, or another --out")
+
+
 def was_made_with(bundle: Bundle, config: Any, parent: Bundle | None) -> bool:
     """Tell whether this configuration made a bundle from this parent. An option that is None fits every value."""
-    stored, options = bundle.manifest["config"], as_stored(config.resolved())
-    same = all(value is None or stored.get(name) == value for name, value in options.items())
-    return same and bundle.manifest["parent"] == (parent.digest if parent else None)
+    return _same_options(bundle, config) and bundle.manifest["parent"] == (parent.digest if parent else None)
+
+
+def _same_options(bundle: Bundle, config: Any) -> bool:
+    """Compare the options in a manifest with a configuration; an option that was not there yet had its default."""
+    stored, defaults = bundle.manifest["config"], {field.name: field.default for field in fields(config)}
+    options = as_stored(config.resolved()).items()
+    return all(value is None or stored.get(name, defaults[name]) == value for name, value in options)
 
 
 def as_stored(config: Any) -> Any:
@@ -43,7 +71,7 @@ def run_or_reuse(
 
     Args:
         title: of the step, for the user.
-        config: options of the step; its result is written to `config.out`.
+        config: options of the step; its result is written to `config.out`, in place of one by other options.
         run: makes the result.
         parent: bundle that the step starts from.
         read: gives the stored result for (config, parent), or None if there is none.
@@ -51,6 +79,9 @@ def run_or_reuse(
     stored: Result | None = read(config, parent)
     if stored is None:
         echo(f"== {title}")
+        if is_bundle(Path(config.out)):
+            echo(f"{config.out} was made by other options or from another bundle: it is replaced")
+            config = replace(config, overwrite=True)
         return run(config)
     echo(f"== {title}: {config.out} is there already")
     return stored

@@ -171,8 +171,9 @@ def predict(
     pair: Annotated[str | None, typer.Option(metavar="TEXT", help="second text, for tasks on pairs")] = None,
 ) -> None:
     """Classify one text, or one pair of texts."""
-    from toolkit.inference.predictor import open_predictor
+    from toolkit.inference.predictor import check_input, open_predictor
 
+    check_input(text, pair)
     predictor = open_predictor(directory)
     scores = predictor.predict([text], None if pair is None else [pair])[0]
     ranked = sorted(zip(predictor.task.labels, scores, strict=True), key=lambda pair: -pair[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toolkit.config.base import Config, at_least, option, required, task_problems
+from toolkit.config.base import Config, at_least, option, overwrite_option, required, task_problems
 
 PRECISIONS = ("fp32", "bf16", "auto")
 
@@ -42,6 +42,7 @@ class AugmentConfig(Config):
         "Speed",
     )
     seed: int = option(42, "seed of every random draw", "Copies")
+    overwrite: bool = overwrite_option("file")
 
     def problems(self) -> Iterator[str]:
         """List each problem in words."""

@@ -10,6 +10,7 @@ from toolkit.errors import raise_problems
 from toolkit.tasks import MAX_LENGTH, TASKS
 
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+NOT_RECORDED = ("overwrite",)
 PRECISION_HELP = (
     f"precision of the matrix products: {', '.join(PRECISIONS)}; auto: bf16 on a GPU or a CPU that multiplies in it"
 )
@@ -37,6 +38,11 @@ def option(default: Any, help_text: str, group: str = "", metavar: str = "") -> 
     return field(default=default, metadata={"help": help_text, "group": group, "metavar": metavar})
 
 
+def overwrite_option(what: str = "bundle") -> Any:
+    """Declare --overwrite, without which a command refuses an --out that is there already."""
+    return option(False, f"replace the {what} that --out holds already", "Output")
+
+
 def choice_flags(default: Any, group: str = "", /, **choices: str) -> Any:
     """Declare one value out of several, each with a flag of its own and its help: --int8 or --fp32."""
     return field(default=default, metadata={"flags": choices, "group": group})
@@ -58,8 +64,8 @@ class Config:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for the bundle."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]
+        """Give plain values for the bundle, without options that change nothing in it."""
+        return {name: value for name, value in asdict(self).items() if name not in NOT_RECORDED}  # type: ignore[call-overload]
 
 
 def task_problems(task: str | None, data: str | None, files: str) -> Iterator[str]:

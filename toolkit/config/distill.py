@@ -13,6 +13,7 @@ from toolkit.config.base import (
     at_least,
     fraction,
     option,
+    overwrite_option,
     positive,
     required,
     training_problems,
@@ -146,6 +147,7 @@ class DistillConfig(Config):
     seeds: str | None = option(
         None, "one student for each seed, as in 1,2,3: in OUT/seed-1 and so on, with summary.json", "Output", "SEEDS"
     )
+    overwrite: bool = overwrite_option()
 
     @property
     def weights(self) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toolkit.config.base import Config, argument, at_least, choice_flags, option, required
+from toolkit.config.base import Config, argument, at_least, choice_flags, option, overwrite_option, required
 
 PRECISIONS = ("int8", "fp16", "fp32")
 EMBEDDING_BITS = (8, 4, 2)
@@ -58,6 +58,7 @@ class ExportConfig(Config):
         "build the graph in several ways, int8 and fp32, time them on this CPU and keep the fastest that passes",
         "Size and speed",
     )
+    overwrite: bool = overwrite_option()
 
     def problems(self) -> Iterator[str]:
         """List each problem in words."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toolkit.config.base import PRECISION_HELP, Config, at_least, option, positive, required, training_problems
+from toolkit.config.base import (
+    PRECISION_HELP,
+    Config,
+    at_least,
+    option,
+    overwrite_option,
+    positive,
+    required,
+    training_problems,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class FinetuneConfig(Config):
         None, "steps between checkpoints, in OUT.partial [default: as often as 2 % of the time allows]", "Output"
     )
     seed: int = option(42, "seed of every random draw", "Training")
+    overwrite: bool = overwrite_option()
 
     def problems(self) -> Iterator[str]:
         """List each problem in words."""

@@ -122,8 +122,12 @@ def _find(folder: Path, split: str) -> Path:
         raise ToolkitError(f"--data {folder}: no such directory", expected="a folder with train and dev files")
     stems = {"dev": ("dev", "validation", "dev_matched"), "train": ("train",)}.get(split, (split,))
     candidates = (folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
-    if path := next(filter(Path.is_file, candidates), None):
-        return path
+    paths = list(filter(Path.is_file, candidates))
+    if len(paths) > 1:
+        names = " and ".join(path.name for path in paths)
+        raise ToolkitError(f"{folder} holds {names}", expected=f"one {split} file", fix="move all but one elsewhere")
+    if paths:
+        return paths[0]
     present = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
     raise ToolkitError(
         f"{folder} has no {split} file; it holds {present}",

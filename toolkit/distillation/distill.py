@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from toolkit.bundle.format import Bundle, check_output_path, new_manifest
+from toolkit.bundle.format import Bundle, new_manifest
 from toolkit.bundle.manifest import Origin
+from toolkit.bundle.provenance import check_output
 from toolkit.config import LAYER_LOSSES, DistillConfig
 from toolkit.console import echo
 from toolkit.data.truncation import say_truncation
@@ -59,7 +60,7 @@ def run_distill(config: DistillConfig) -> Bundle:
         ToolkitError: options, data or models that cannot be used, a weak teacher, or a loss that is not finite.
     """
     config.check()
-    check_output_path(Path(config.out), sources=config.sources)
+    check_output(config, config.sources)
     config, phases = config.resolved(), PhaseTimer()
     with tempfile.TemporaryDirectory() as workdir:
         prepared = prepare(config, Path(workdir), phases)

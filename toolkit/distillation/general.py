@@ -9,7 +9,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from toolkit.bundle.format import Bundle, check_output_path, new_manifest
+from toolkit.bundle.format import Bundle, new_manifest
+from toolkit.bundle.provenance import check_output
 from toolkit.config import DistillConfig
 from toolkit.console import echo
 from toolkit.data.corpus import PackedCorpus, pack_corpus
@@ -41,7 +42,7 @@ def run_general(config: DistillConfig) -> Bundle:
         ToolkitError: options, text or models that cannot be used, or a loss that is not finite.
     """
     config.check()
-    check_output_path(Path(config.out), sources=config.sources)
+    check_output(config, config.sources)
     config, phases = config.resolved(), PhaseTimer()
     assert config.intermediate_epochs is not None
     with tempfile.TemporaryDirectory() as workdir:

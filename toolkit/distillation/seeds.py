@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from typing import TypedDict
 
 from toolkit.bundle.format import Bundle, check_output_path, is_bundle, open_bundle
-from toolkit.bundle.provenance import run_or_reuse
+from toolkit.bundle.provenance import check_output, run_or_reuse, stored_bundle
 from toolkit.config import DistillConfig
 from toolkit.console import echo, show_table
 from toolkit.distillation.distill import run_distill
@@ -39,7 +39,8 @@ def run_seeds(config: DistillConfig) -> SeedSummary:
     """Distil a student for each of `config.seeds` into OUT/seed-N, reuse those that exist, and write OUT/summary.json.
 
     Raises:
-        ToolkitError: as `run_distill`; OUT holds other files, or seeds that learnt from different data.
+        ToolkitError: as `run_distill`; OUT holds other files, seeds made by other options, or seeds that learnt from
+            different data.
     """
     config.check()
     out = Path(config.out)
@@ -47,6 +48,9 @@ def run_seeds(config: DistillConfig) -> SeedSummary:
     seeds = list(dict.fromkeys(map(int, str(config.seeds).split(","))))
     parent = open_bundle(config.teacher) if is_bundle(Path(config.teacher)) else None
     configs = [replace(config, seed=seed, seeds=None, out=str(out / f"seed-{seed}")) for seed in seeds]
+    for config in configs:
+        if stored_bundle(config, parent) is None:
+            check_output(config, config.sources)
     bundles = [run_or_reuse(f"seed {config.seed}", config, run_distill, parent) for config in configs]
     if len({json.dumps(bundle.manifest["data"], sort_keys=True) for bundle in bundles}) > 1:
         raise ToolkitError(f"the seeds in {out} learnt from different data", fix=f"remove {out} and run again")

@@ -13,6 +13,7 @@ import numpy as np
 from toolkit.bundle.contents import read_file, read_weights
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.bundle.manifest import REQUIRED
+from toolkit.data.readers import is_text
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime, batched_logits
@@ -59,6 +60,19 @@ def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -
     )
     check_batch_invariance(predictor)
     return predictor
+
+
+def check_input(text: str, pair: str | None = None) -> None:
+    """Refuse an input without any text, as the server does, and text that no tokenizer takes.
+
+    Raises:
+        ToolkitError: a blank text, two blank ones, or bytes that are not UTF-8.
+    """
+    texts = [text] if pair is None else [text, pair]
+    if not any(map(str.strip, texts)):
+        raise ToolkitError("the text is empty", expected="a text to classify")
+    if broken := [part for part in texts if part.strip() and not is_text(part)]:
+        raise ToolkitError(f"{broken[0]!r} is not UTF-8", expected="text in UTF-8")
 
 
 def check_batch_invariance(predictor: Predictor) -> None:

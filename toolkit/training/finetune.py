@@ -6,7 +6,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from toolkit.bundle.format import Bundle, check_output_path, new_manifest
+from toolkit.bundle.format import Bundle, new_manifest
+from toolkit.bundle.provenance import check_output
 from toolkit.config import FinetuneConfig
 from toolkit.console import echo
 from toolkit.data.datasets import load_split, resolve_task
@@ -30,7 +31,7 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
         ToolkitError: options, data or model that cannot be used, or a loss that is not finite.
     """
     config.check()
-    check_output_path(Path(config.out), sources=[config.model])
+    check_output(config, [config.model])
     task = resolve_task(config.task, config.data)
     train, dev = (load_split(task, split, config.data) for split in ("train", "dev"))
     train = train.subsample(config.max_rows or len(train), config.seed)

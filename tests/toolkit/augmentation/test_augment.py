@@ -209,13 +209,15 @@ class TestRefused:
 
     def test_nothing_is_left_behind(self, tmp_path: Path, glove: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "a.parquet").write_bytes(b"an earlier one")
+        with pytest.raises(ToolkitError, match="is there already"):
+            made(tmp_path, TABLE, glove)
 
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(augment, "_label", full)
         with pytest.raises(ToolkitError, match="No space left"):
-            made(tmp_path, TABLE, glove)
+            made(tmp_path, TABLE, glove, overwrite=True)
         assert (tmp_path / "a.parquet").read_bytes() == b"an earlier one"
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "data", "glove.txt"]
 

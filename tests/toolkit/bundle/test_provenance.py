@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.bundle.format import Bundle, open_bundle
-from toolkit.bundle.provenance import as_stored, origin, run_or_reuse, was_made_with
+from toolkit.bundle.provenance import as_stored, check_output, origin, run_or_reuse, was_made_with
 from toolkit.config import ExportConfig
 from toolkit.errors import ToolkitError
 
@@ -42,6 +42,30 @@ def test_a_step_is_kept_only_if_it_would_be_made_the_same(tiny_student: Path) ->
     assert was_made_with(bundle, config, bundle), "None fits what a step worked out"
 
 
+def test_an_option_that_a_stored_bundle_does_not_know_had_its_default(tiny_student: Path) -> None:
+    bundle = open_bundle(tiny_student)
+    config = ExportConfig("x", str(tiny_student))
+    bundle.manifest["config"] = {name: value for name, value in as_stored(config).items() if name != "layout"}
+    assert was_made_with(bundle, config, None)
+    assert not was_made_with(bundle, replace(config, layout="triton"), None)
+
+
+def test_a_bundle_is_overwritten_only_where_the_user_says_so(tiny_student: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(tiny_student, tmp_path / "out")
+    with pytest.raises(ToolkitError, match="out is there already, made by other options") as caught:
+        check_output(ExportConfig("x", str(out)))
+    assert caught.value.fix == "--overwrite, or another --out"
+    check_output(ExportConfig("x", str(out), overwrite=True))
+    check_output(ExportConfig("x", str(tmp_path / "new")))
+    (out / "tokenizer.json").write_text("{}")
+    with pytest.raises(ToolkitError, match="is there already, and damaged"):
+        check_output(ExportConfig("x", str(out)))
+
+
+def test_overwriting_is_not_recorded() -> None:
+    assert "overwrite" not in ExportConfig("x", "out", overwrite=True).to_dict()
+
+
 def test_a_step_that_is_not_there_is_run(
     tiny_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,7 +78,9 @@ def test_a_step_that_is_not_there_is_run(
     assert run_or_reuse("t", ExportConfig("x", str(tmp_path / "none")), run).path == tiny_student
     assert run_or_reuse("t", ExportConfig("x", str(tiny_student)), run).path == tiny_student
     assert len(ran) == 2, "the second one was there, made by another configuration"
-    assert capsys.readouterr().out == "== t\n== t\n"
+    replaced = f"{tiny_student} was made by other options or from another bundle: it is replaced"
+    assert capsys.readouterr().out == f"== t\n== t\n{replaced}\n"
+    assert [config.overwrite for config in ran] == [False, True]
 
 
 def test_a_result_that_is_there_is_reused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,7 +133,11 @@ def test_finetune_to_prediction(
     for step in steps:
         result = toolkit(*step, cwd=tmp_path)
         assert result.returncode == 0, result.stdout + result.stderr
-    assert "keeps" in toolkit(*steps[1], cwd=tmp_path).stdout  # an earlier bundle is replaced
+    for step in steps:
+        message = refused(toolkit(*step, cwd=tmp_path))
+        assert f"--out {step[step.index('--out') + 1]} is there already, made by the same options\n" in message
+        assert message.endswith("try: --overwrite, or another --out\n")
+    assert "keeps" in toolkit(*steps[1], "--overwrite", cwd=tmp_path).stdout
     int8 = open_bundle(tmp_path / "int8")
     scored = toolkit("evaluate", "int8", "--data", str(data_dir), cwd=tmp_path).stdout
     assert f"accuracy {100 * int8.manifest['metrics']['accuracy']:.2f}" in scored

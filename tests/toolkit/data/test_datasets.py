@@ -234,9 +234,9 @@ def test_a_table_task_takes_numbers_for_names_and_a_folder_s_own_does_not(tmp_pa
     write(tmp_path, "train.tsv", "sentence\tlabel\na\tpositive\nb\t0\n")
     assert load_split(get_task("sst2"), "train", tmp_path).labels.tolist() == [1, 0]
     own = Task("auto", ("no", "yes"))
-    write(tmp_path, "train.csv", "text,label\na,yes\nb,0\n")
+    write(tmp_path / "own", "train.csv", "text,label\na,yes\nb,0\n")
     with pytest.raises(ToolkitError, match="line 3, column 'label': '0', expected one of no, yes"):
-        load_split(own, "train", tmp_path)
+        load_split(own, "train", tmp_path / "own")
 
 
 @pytest.mark.parametrize("label", ["-1", "2", "²", "1.5", "nan", "Positive"])
@@ -342,6 +342,14 @@ def test_missing_folders_and_files_say_what_is_there(tmp_path: Path) -> None:
 def test_validation_is_another_name_for_dev(tmp_path: Path) -> None:
     write(tmp_path, "validation.tsv", "sentence\tlabel\na\t1\n")
     assert len(load_split(get_task("sst2"), "dev", tmp_path)) == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [("dev.csv", "dev.jsonl"), ("dev.tsv", "validation.tsv")])
+def test_two_files_of_a_split_side_by_side_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    write(tmp_path, first, "text,label\na,x\n")
+    write(tmp_path, second, "text,label\na,x\n")
+    with pytest.raises(ToolkitError, match=f"holds {first} and {second}"):
+        load_split(Task("auto", ("x", "y")), "dev", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["rotten-tomatoes", "sst2"])

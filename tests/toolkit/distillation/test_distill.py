@@ -75,7 +75,7 @@ def test_a_loss_that_is_not_finite_leaves_nothing_behind(teacher: Path, data_dir
     distill(teacher, data_dir, tmp_path / "s", intermediate_epochs=0, prediction_epochs=1)
     before = open_bundle(tmp_path / "s").digest
     with pytest.raises(ToolkitError, match=r"intermediate: the .*hidden.* loss is not finite at step") as caught:
-        distill(teacher, data_dir, tmp_path / "s", intermediate_lr=1e30, intermediate_epochs=3)
+        distill(teacher, data_dir, tmp_path / "s", intermediate_lr=1e30, intermediate_epochs=3, overwrite=True)
     assert "lower learning rate" in caught.value.fix
     assert open_bundle(tmp_path / "s").digest == before  # the earlier student is still there, whole
 

@@ -37,8 +37,12 @@ def test_seeds_run_apart_and_are_summed_up(
     assert output.count("is there already") == 2
     assert more["seeds"][:2] == summary["seeds"]
     capsys.readouterr()
-    run_seeds(replace(config, seeds="1", prediction_lr=1e-3))  # made otherwise: made again
-    assert "is there already" not in capsys.readouterr().out
+    changed = replace(config, seeds="1,4", prediction_lr=1e-3)
+    with pytest.raises(ToolkitError, match=r"seed-1 is there already, made by other options"):
+        run_seeds(changed)
+    assert not (tmp_path / "many" / "seed-4").exists()
+    run_seeds(replace(changed, seeds="1", overwrite=True))
+    assert "is replaced" in capsys.readouterr().out
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
     with pytest.raises(ToolkitError, match=r"holds something else than seeds: thesis\.txt"):

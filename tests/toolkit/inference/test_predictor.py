@@ -15,7 +15,7 @@ from tests.support.data import rows
 from toolkit.bundle.format import open_bundle, write_bundle
 from toolkit.data.tokenization import Batch
 from toolkit.errors import ToolkitError
-from toolkit.inference.predictor import Predictor, check_batch_invariance, open_predictor
+from toolkit.inference.predictor import Predictor, check_batch_invariance, check_input, open_predictor
 from toolkit.tasks import Task
 
 TEXTS = [text for text, _ in rows(40, seed=21)]
@@ -37,6 +37,20 @@ def test_logits_are_the_model_s_own(predictor: Predictor, tiny_student: Path) ->
     actual = predictor.logits(predictor.encoder.encode(TEXTS))
     np.testing.assert_allclose(actual, torch.cat(alone).numpy(), atol=1e-5)
     assert actual.std() > 0.1  # the model tells its inputs apart, so a wrong order would show
+
+
+@pytest.mark.parametrize(("text", "pair"), [("", None), (" \n", None), ("", " ")])
+def test_an_empty_text_is_refused(text: str, pair: str | None) -> None:
+    with pytest.raises(ToolkitError, match="the text is empty"):
+        check_input(text, pair)
+    check_input(f"{text}a", pair)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    with pytest.raises(ToolkitError, match="is not UTF-8"):
+        check_input("caf\udce9")  # as Python reads such an argument
+    with pytest.raises(ToolkitError, match="is not UTF-8"):
+        check_input("a", "caf\udce9")
 
 
 def test_order_is_kept_whatever_the_batch_size(predictor: Predictor) -> None:
