@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, field
-from typing import Any
+from dataclasses import asdict, field, fields, replace
+from typing import Any, Self
 
 from toolkit.errors import raise_problems
 from toolkit.tasks import MAX_LENGTH, TASKS
@@ -62,6 +62,13 @@ class Config:
     def resolved(self) -> Config:
         """Replace what other options decide by its value."""
         return self
+
+    def without_derived(self) -> Self:
+        """Take out each value that `resolved` would give the option if it were None."""
+        optional = [field.name for field in fields(self) if field.default is None]  # type: ignore[arg-type]
+        resolved = replace(self, **dict.fromkeys(optional)).resolved()  # type: ignore[type-var]
+        derived = [name for name in optional if getattr(resolved, name) == getattr(self, name)]
+        return replace(self, **dict.fromkeys(derived))  # type: ignore[type-var]
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for the bundle, without options that change nothing in it."""

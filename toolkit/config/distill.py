@@ -237,6 +237,12 @@ class DistillConfig(Config):
             prediction_lr=_or_default(self.prediction_lr, PREDICTION_LR),
         )  # fmt: skip
 
+    def without_derived(self) -> DistillConfig:
+        """Take out what follows from the task, the objective or another option, weights of the objective's among it."""
+        config, objective = super().without_derived(), replace(self, loss=None).weights
+        own = {name: weight for name, weight in _weights(config.loss or "").items() if weight != objective[name]}
+        return replace(config, loss=",".join(f"{name}={weight:g}" for name, weight in own.items()) or None)
+
 
 def _or_default(value: T | None, default: T) -> T:
     """Give the default for None; 0 is a value."""

@@ -1,7 +1,8 @@
 """The command line of a configuration class: an option for each field, `--config FILE.toml`, `--print-config`.
 
 Values come from the command line, then the file, then the defaults. The file's keys are the options' names; where
-one field has a flag for each choice (`--int8`, `--fp32`), the key is the field's (`precision = "int8"`).
+one field has a flag for each choice (`--int8`, `--fp32`), the key is the field's (`precision = "int8"`). A value in a
+file that only says what its other values lead to, as `--print-config` writes it, follows the command line's changes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,6 +87,8 @@ def from_config(config_class: type[Config]) -> Callable[[Callable[[Any], None]],
             del config  # its callback has read the file before typer reads any other option
             stored = context.default_map or {}
             made = config_class(**{setting.field.name: _value(setting, options, stored) for setting in settings})
+            kept = [name for name in stored if name in options and not _is_given(context, name)]
+            made = _follow(made, kept, stored)
             if not print_config:
                 run(made)
                 return
@@ -192,6 +195,28 @@ def _value(setting: Setting, options: Mapping[str, Any], stored: Mapping[str, An
     if len(chosen) > 1:
         raise ToolkitError(f"--{' and --'.join(chosen)} together", expected="one of them")
     return chosen[0] if chosen else stored.get(name, setting.field.default)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Return whether the command line gives an option, not a file or its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _follow(made: Config, kept: Iterable[str], stored: Mapping[str, Any]) -> Config:
+    """Work out again each value of a file that follows from the file's other values.
+
+    Args:
+        made: the configuration from the command line and the file.
+        kept: names of the file's values that the command line leaves.
+        stored: all values of the file.
+    """
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    in_file: Config = dataclasses.replace(made, **values)  # type: ignore[type-var]
+    if any(in_file.problems()):
+        return made
+    own = in_file.without_derived()
+    return dataclasses.replace(made, **{name: getattr(own, name) for name in kept})  # type: ignore[type-var]
 
 
 def _parameters(setting: Setting) -> Iterator[inspect.Parameter]:

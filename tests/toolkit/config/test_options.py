@@ -150,6 +150,34 @@ def test_the_command_line_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tm
     assert configs == [config.DistillConfig("t", "sst2", "o", temperature=2.0, seed=7, shared_projection=True)]
 
 
+def printed(tmp_path: Path, *arguments: str) -> Path:
+    path = tmp_path / "printed.toml"
+    path.write_text(shown("distill", "--teacher", "t", "--task", "sst2", "--out", "o", *arguments), encoding="utf-8")
+    return path
+
+
+def test_values_of_a_printed_file_follow_the_options_that_they_come_from(tmp_path: Path) -> None:
+    path = printed(tmp_path)
+    plain = ("distill", "--teacher", "t", "--task", "sst2", "--out", "o")
+    for change in (
+        ["--objective", "relations"], ["--init", "random"], ["--task", "cola"],
+        ["--objective", "prediction", "--loss", "label=1"],
+    ):  # fmt: skip
+        assert shown("distill", "--config", path, *change) == shown(*plain, *change)
+    general = shown("distill", "--config", path, "--init", "random", "--intermediate-lr", "0.0002")
+    assert "intermediate-lr = 0.0002" in general, "the command line gives it"
+
+
+def test_values_of_a_file_that_are_the_user_s_own_stay(tmp_path: Path) -> None:
+    path = printed(tmp_path, "--loss", "hidden=0.5", "--intermediate-lr", "0.001")
+    stored = tomllib.loads(shown("distill", "--config", path, "--objective", "relations", "--init", "random"))
+    assert stored["intermediate-lr"] == 0.001
+    assert stored["loss"] == "attention=0,hidden=0.5,embedding=0,relations=1,prediction=1,label=0"
+    short = tmp_path / "short.toml"  # it does not say what start the rate was chosen for
+    short.write_text('teacher = "t"\ntask = "sst2"\nout = "o"\nintermediate-lr = 2e-4\n')
+    assert "intermediate-lr = 0.0002" in shown("distill", "--config", short, "--init", "random")
+
+
 def test_a_flag_wins_over_the_files_choice(tmp_path: Path) -> None:
     path = tmp_path / "options.toml"
     path.write_text('source = "student"\nout = "o"\nprecision = "int8"\n')
