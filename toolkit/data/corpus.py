@@ -24,6 +24,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from toolkit.console import echo, progress
+from toolkit.data.hub import UNREACHABLE, hub_answers
 from toolkit.data.tokenization import Batch
 from toolkit.errors import ToolkitError, reason_of, require_packages
 from toolkit.files import FileRecord, atomic_file, canonical_json, file_record, sole_writer
@@ -180,6 +181,10 @@ class _Dataset:
     def texts(self) -> Iterator[tuple[str, int]]:
         """Yield each line of each row, and 0 bytes: a stream does not know how far it has come."""
         require_packages("datasets", purpose=f"reading {self.name}")
+        if not Path(self.name).is_dir() and not hub_answers():
+            raise ToolkitError(
+                f"cannot read the dataset {self.name}: {UNREACHABLE}", expected="a text file, or a network"
+            )
         import datasets
 
         try:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.data import builtin
+from toolkit.data.hub import UNREACHABLE, hub_answers
 from toolkit.data.labels import encode_label, infer_task
 from toolkit.data.readers import MEND, SUFFIXES, Column, Row, read_rows, read_texts
 from toolkit.errors import ToolkitError, raise_problems, reason_of, require_packages
@@ -198,12 +199,15 @@ def _from_hub(task: Task, split: str) -> Split:
     require_packages("datasets", purpose=f"reading {task.name} from the hub")
     import datasets
 
+    if not hub_answers():
+        datasets.config.HF_HUB_OFFLINE = True  # its cache may hold the rows
     names = {"train": "train", "dev": task.dev_split, "dev_mismatched": "validation_mismatched"}
     try:
         loaded = datasets.load_dataset("nyu-mll/glue", task.name, split=names[split])
     except Exception as error:  # datasets, huggingface_hub and the network each raise their own
+        reason = reason_of(error) if hub_answers() else UNREACHABLE
         raise ToolkitError(
-            f"cannot read {task.name} from the hub (nyu-mll/glue): {reason_of(error)}",
+            f"cannot read {task.name} from the hub (nyu-mll/glue): {reason}",
             fix="--data DIR with the official TSV files, train.tsv and dev.tsv",
         ) from error
     rows = [Row(i, dict(row)) for i, row in enumerate(loaded, start=1)]

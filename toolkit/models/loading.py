@@ -11,6 +11,7 @@ from typing import Any
 from toolkit.bundle.format import Bundle, is_bundle, open_bundle
 from toolkit.bundle.manifest import Origin
 from toolkit.bundle.provenance import origin
+from toolkit.data.hub import check_model_name, hub_answers, not_on_disk
 from toolkit.errors import ToolkitError, reason_of, require_packages
 from toolkit.tasks import Kind, Task
 
@@ -45,7 +46,8 @@ class Source:
         transformers.logging.set_verbosity_error()  # "newly initialized" is said by us, where it matters
         transformers.logging.disable_progress_bar()
         logging.getLogger("transformers").setLevel(logging.ERROR)
-        self.name = name
+        check_model_name(name)
+        self.name, self._local = name, Path(name).exists() or not hub_answers()
         self.bundle: Bundle | None = open_bundle(name) if is_bundle(Path(name)) else None
         if self.bundle is not None and self.bundle.weights.suffix == ".onnx":
             raise ToolkitError(f"{name} is an ONNX bundle, which cannot be trained", expected="a PyTorch model")
@@ -167,8 +169,10 @@ class Source:
 
     def _open(self, kind: Any, **options: Any) -> Any:
         try:
-            return kind.from_pretrained(self.name, **options)
+            return kind.from_pretrained(self.name, local_files_only=self._local, **options)
         except (OSError, ValueError, KeyError) as error:
+            if self._local and not Path(self.name).exists():
+                raise not_on_disk(self.name) from None
             raise ToolkitError(
                 f"cannot open {self.name} with {kind.__name__}: {reason_of(error)}",
                 expected="a directory with config.json, tokenizer.json and model.safetensors, or a name on the hub",

@@ -40,8 +40,14 @@ def test_an_onnx_bundle_cannot_be_trained(tiny_onnx: Path, tmp_path: Path) -> No
 
 
 def test_no_such_model(tmp_path: Path) -> None:
-    with pytest.raises(ToolkitError, match=r"cannot open .*nowhere with AutoConfig"):
+    with pytest.raises(ToolkitError, match="nowhere: no such directory"):
         Source(str(tmp_path / "nowhere"), tmp_path)
+
+
+def test_a_name_of_the_hub_while_it_does_not_answer(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match="bert-base-uncased is neither a directory nor") as caught:
+        Source("bert-base-uncased", tmp_path)  # the tests run with HF_HUB_OFFLINE=1
+    assert len(caught.value.problem.splitlines()) == 1
 
 
 def test_a_corrupt_tokenizer(plain: Path, tmp_path: Path) -> None:
