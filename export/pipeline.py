@@ -69,7 +69,7 @@ def run_export(config: ExportConfig) -> Bundle:
     source = open_bundle(config.source)
     _check_source(source)
     check_output(config, [config.source])
-    dev = load_dev(source.task, config.data)
+    dev = load_dev(source.task, config.data, skip_bad=config.skip_bad_rows)
     manifest = new_manifest(
         "onnx", source.manifest["task"], precision=config.precision, max_length=source.max_length,
         parent=source.digest, made_from={source.kind: origin(config.source)}, config=config.to_dict(),
@@ -89,7 +89,7 @@ def run_export(config: ExportConfig) -> Bundle:
     return bundle
 
 
-def load_dev(task: Task, data: str | None) -> Split:
+def load_dev(task: Task, data: str | None, *, skip_bad: bool = False) -> Split:
     """Load the dev rows that verify an export.
 
     Raises:
@@ -100,7 +100,7 @@ def load_dev(task: Task, data: str | None) -> Split:
             f"this model's task is {task.name!r}, whose rows only you have: the export is verified on them",
             fix="--data DIR with the folder it was trained from",
         )
-    return load_split(task, "dev", data)
+    return load_split(task, "dev", data, skip_bad=skip_bad)
 
 
 def _check_source(source: Bundle) -> None:

@@ -165,7 +165,7 @@ def run_augment(config: AugmentConfig) -> Path:
     if out.exists() and not config.overwrite:
         raise ToolkitError(f"--out {out} is there already", fix="--overwrite, or another --out")
     task = resolve_task(config.task, config.data)
-    split = load_split(task, "train", config.data)
+    split = load_split(task, "train", config.data, skip_bad=config.skip_bad_rows)
     origins = split.sample(config.max_rows or len(split), config.seed)
     copies = task.copies if config.copies is None else config.copies
     vectors = load_vectors(config.glove)

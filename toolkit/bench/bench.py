@@ -227,7 +227,8 @@ def _splits(config: BenchConfig, models: Sequence[BenchModel]) -> dict[str, Spli
         if bundle is None or (config.data is None and bundle.task.name != "rotten-tomatoes"):
             continue
         try:
-            splits[model.name] = load_split(bundle.task, "dev", config.data).subsample(config.queries, config.seed)
+            split = load_split(bundle.task, "dev", config.data, skip_bad=config.skip_bad_rows)
+            splits[model.name] = split.subsample(config.queries, config.seed)
         except ToolkitError:
             if config.data is not None:
                 raise  # without --data they were the embedded data, which are an extra

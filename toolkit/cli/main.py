@@ -115,11 +115,12 @@ def evaluate(
     data: Annotated[str | None, typer.Option(metavar="DIR", help="folder with the file of the split")] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="dev, train, or for MNLI dev_mismatched")] = "dev",
     threads: Annotated[int, typer.Option(metavar="N", help="threads of the model; 0 takes every core")] = 0,
+    skip_bad_rows: Annotated[bool, typer.Option(help="leave rows out that cannot be used, and say how many")] = False,
 ) -> None:
     """Score a bundle on a labelled split."""
     from toolkit.inference.evaluate import evaluate_bundle
 
-    metrics = evaluate_bundle(directory, task=task, data=data, split=split, threads=threads)
+    metrics = evaluate_bundle(directory, task=task, data=data, split=split, threads=threads, skip_bad=skip_bad_rows)
     for name, value in metrics.items():
         echo(f"{name} {100 * value:.2f}")
 
@@ -173,8 +174,8 @@ def predict(
     """Classify one text, or one pair of texts."""
     from toolkit.inference.predictor import check_input, open_predictor
 
-    check_input(text, pair)
     predictor = open_predictor(directory)
+    check_input(predictor.task, text, pair)
     scores = predictor.predict([text], None if pair is None else [pair])[0]
     ranked = sorted(zip(predictor.task.labels, scores, strict=True), key=lambda pair: -pair[1])
     show_table("", ("label", "score"), [(label, f"{score:.4f}") for label, score in ranked])

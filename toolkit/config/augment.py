@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toolkit.config.base import Config, at_least, option, overwrite_option, required, task_problems
+from toolkit.config.base import Config, at_least, option, overwrite_option, required, skip_option, task_problems
 
 PRECISIONS = ("fp32", "bf16", "auto")
 
@@ -32,6 +32,7 @@ class AugmentConfig(Config):
     replace_probability: float = option(0.4, "probability that a word of a copy is replaced, p_t", "Copies", "P")
     candidates: int = option(15, "words to choose a replacement from, K", "Candidates")
     max_rows: int | None = option(None, "augment a random subset of this many rows [default: all]", "Data")
+    skip_bad_rows: bool = skip_option()
     batch_size: int = option(64, "masked inputs of one forward pass; changes nothing but speed and memory", "Speed")
     together: int = option(
         8, "words of a text masked in one input; the paper: 1; more is faster, with less context", "Speed"

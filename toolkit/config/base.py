@@ -43,6 +43,11 @@ def overwrite_option(what: str = "bundle") -> Any:
     return option(False, f"replace the {what} that --out holds already", "Output")
 
 
+def skip_option(group: str = "Data") -> Any:
+    """Declare --skip-bad-rows, without which rows that cannot be used end the command."""
+    return option(False, "leave rows out that cannot be used, and say how many", group)
+
+
 def choice_flags(default: Any, group: str = "", /, **choices: str) -> Any:
     """Declare one value out of several, each with a flag of its own and its help: --int8 or --fp32."""
     return field(default=default, metadata={"flags": choices, "group": group})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from toolkit.config.base import Config, argument, at_least, option, positive
+from toolkit.config.base import Config, argument, at_least, option, positive, skip_option
 
 DEVICES = ("cpu", "cuda", "auto")
 SCENARIOS = ("single", "offline", "server")
@@ -29,6 +29,7 @@ class BenchConfig(Config):
     data: str | None = option(
         None, "folder with the dev file whose texts are timed too [default: the embedded data]", "Inputs", "DIR"
     )
+    skip_bad_rows: bool = skip_option("Inputs")
     threads: int = option(0, "threads of each side; 0 takes every physical core", "Hardware")
     batch_sizes: tuple[int, ...] = option((1, 8), "batch sizes to time, each at --length", "Inputs")
     length: int = option(128, "tokens of the timed inputs", "Inputs")

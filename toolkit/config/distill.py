@@ -16,6 +16,7 @@ from toolkit.config.base import (
     overwrite_option,
     positive,
     required,
+    skip_option,
     training_problems,
 )
 from toolkit.tasks import TASKS, Task
@@ -33,7 +34,7 @@ PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
 GENERAL_EPOCHS, GENERAL_ACCUMULATION = 3, 8  # of 32 rows: the paper's 256
 TASK_OPTIONS = (
     "task", "data", "unlabelled", "augment", "temperature", "prediction_epochs", "prediction_lr", "allow_weak_teacher",
-    "quantization_aware", "patience", "seeds",
+    "quantization_aware", "patience", "seeds", "skip_bad_rows",
 )  # fmt: skip
 T = TypeVar("T")
 
@@ -130,6 +131,7 @@ class DistillConfig(Config):
     max_rows: int | None = option(
         None, "train on a random subset of this many rows, with --general the first ones [default: all]", "Data"
     )
+    skip_bad_rows: bool = skip_option()
     allow_weak_teacher: bool = option(
         False, "accept a teacher that is no better than the most frequent label", "Teacher and student"
     )

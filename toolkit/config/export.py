@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toolkit.config.base import Config, argument, at_least, choice_flags, option, overwrite_option, required
+from toolkit.config.base import (
+    Config,
+    argument,
+    at_least,
+    choice_flags,
+    option,
+    overwrite_option,
+    required,
+    skip_option,
+)
 
 PRECISIONS = ("int8", "fp16", "fp32")
 EMBEDDING_BITS = (8, 4, 2)
@@ -31,6 +40,7 @@ class ExportConfig(Config):
     max_drop: float = option(
         0.5, "points of the task's metric that int8, or fewer word pieces, may lose on dev", "Verification", "POINTS"
     )
+    skip_bad_rows: bool = skip_option("Verification")
     calibration: str | None = option(
         None,
         "text to set int8 scales by: .txt, one a line, or a table [default: the task's train rows]",

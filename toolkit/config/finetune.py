@@ -13,6 +13,7 @@ from toolkit.config.base import (
     overwrite_option,
     positive,
     required,
+    skip_option,
     training_problems,
 )
 
@@ -34,6 +35,7 @@ class FinetuneConfig(Config):
     weight_decay: float = option(0.01, "weight decay of AdamW, on matrices only", "Training")
     max_length: int | None = option(None, "tokens at which texts are cut [default: the task's]", "Data")
     max_rows: int | None = option(None, "train on a random subset of this many rows [default: all]", "Data")
+    skip_bad_rows: bool = skip_option()
     patience: int | None = option(
         None, "end after this many dev evaluations without a new best [default: never]", "Training"
     )

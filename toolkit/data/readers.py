@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from toolkit.console import echo
 from toolkit.errors import ToolkitError, raise_problems, require_packages
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-MEND = "mend these rows; nothing was skipped"
+MEND = "mend these rows, or --skip-bad-rows to leave them out; nothing was skipped"
 Column = str | int  # its name, or its number from 0 in a file without a header
 
 
@@ -58,10 +59,31 @@ def read_rows(path: Path, *, header: bool = True) -> Iterator[Row]:
         raise _not_utf8(path) from None
 
 
-def read_texts(path: Path, *, pairs: bool) -> tuple[list[str], list[str] | None]:
+def good_rows(path: Path, rows: Sequence[Row], problems: Sequence[Sequence[str]], *, skip_bad: bool) -> list[int]:
+    """Give the numbers of the rows without problems; bad rows end the command, or are left out and counted.
+
+    Args:
+        path: the file, for messages.
+        rows: all rows.
+        problems: those of each row, in words.
+        skip_bad: leave bad rows out.
+
+    Raises:
+        ToolkitError: bad rows that are not to be left out, or none but bad ones; the first twenty problems are listed.
+    """
+    good = [number for number, row_problems in enumerate(problems) if not row_problems]
+    bad = list(itertools.chain.from_iterable(problems))
+    if bad and not (skip_bad and good):
+        raise_problems(bad, subject=str(path), fix=MEND if not skip_bad else "")
+    if bad:
+        echo(f"{path}: left out {len(rows) - len(good):,} of {len(rows):,} rows, the first for {bad[0]}")
+    return good
+
+
+def read_texts(path: Path, *, pairs: bool, skip_bad: bool = False) -> tuple[list[str], list[str] | None]:
     """Read text without labels: lines of a .txt file, or the columns text and, for pairs, text_pair of a table.
 
-    Empty lines of a .txt file are skipped; an empty cell of a table is a problem.
+    Empty lines of a .txt file are skipped; an empty cell of a table is a problem, or with `skip_bad` its row left out.
 
     Raises:
         ToolkitError: no such file, a suffix or columns that do not fit, or cells that hold no text.
@@ -89,9 +111,8 @@ def read_texts(path: Path, *, pairs: bool) -> tuple[list[str], list[str] | None]
         raise ToolkitError(
             f"{path} has no column {', '.join(map(repr, missing))}", expected=f"columns {', '.join(names)}"
         )
-    problems = [problem for row in rows for problem in row.problems(names)]
-    raise_problems(problems, subject=str(path), fix=MEND)
-    first, second = ([row.cells[name] for row in rows] for name in ("text", names[-1]))
+    good = good_rows(path, rows, [list(row.problems(names)) for row in rows], skip_bad=skip_bad)
+    first, second = ([rows[number].cells[name] for number in good] for name in ("text", names[-1]))
     return first, second if pairs else None
 
 

@@ -48,7 +48,7 @@ class DistillationData:
     @classmethod
     def load(
         cls, source: Source, task_name: str, folder: str | None, *, augment: str | None, unlabelled: str | None,
-        max_rows: int | None, max_length: int | None, seed: int,
+        max_rows: int | None, max_length: int | None, seed: int, skip_bad: bool = False,
     ) -> DistillationData:  # fmt: skip
         """Read and encode both splits and the unlabelled texts.
 
@@ -60,18 +60,22 @@ class DistillationData:
             max_rows: size of the random subset of training rows; None takes all.
             max_length: tokens at which texts are truncated; None takes the teacher's `stated_length`.
             seed: of the subset.
+            skip_bad: leave bad rows out, and say how many.
 
         Raises:
             ToolkitError: data that cannot be read, or a length without positions in the teacher.
         """
         task = resolve_task(task_name, folder)
-        train = load_texts(task, augment) if augment else load_split(task, "train", folder)
-        dev = load_split(task, "dev", folder)
+        if augment:
+            train = load_texts(task, augment, skip_bad=skip_bad)
+        else:
+            train = load_split(task, "train", folder, skip_bad=skip_bad)
+        dev = load_split(task, "dev", folder, skip_bad=skip_bad)
         train = train.subsample(max_rows or len(train), seed)
         encoder = source.encoder(task, max_length or source.stated_length)
         texts, pairs = train.texts, train.pairs
         if unlabelled:
-            more_texts, more_pairs = read_texts(Path(unlabelled), pairs=pairs is not None)
+            more_texts, more_pairs = read_texts(Path(unlabelled), pairs=pairs is not None, skip_bad=skip_bad)
             texts, pairs = texts + more_texts, None if pairs is None or more_pairs is None else pairs + more_pairs
         files = {"augment": augment, "unlabelled": unlabelled}
         digests = {"train": train.digest, "dev": dev.digest}

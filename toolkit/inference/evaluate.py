@@ -13,7 +13,13 @@ from toolkit.tasks import get_task
 
 
 def evaluate_bundle(
-    path: str | Path, *, task: str | None = None, data: str | None = None, split: str = "dev", threads: int = 0
+    path: str | Path,
+    *,
+    task: str | None = None,
+    data: str | None = None,
+    split: str = "dev",
+    threads: int = 0,
+    skip_bad: bool = False,
 ) -> dict[str, float]:
     """Compute all metrics of a task for a bundle on a labelled split.
 
@@ -23,6 +29,7 @@ def evaluate_bundle(
         data: folder of files; None for the task's own source.
         split: "dev", "train" or, for MNLI, "dev_mismatched".
         threads: intra-op threads; 0 takes all cores.
+        skip_bad: leave bad rows out, and say how many.
 
     Raises:
         ToolkitError: a damaged bundle, a task with other labels, or data that cannot be used.
@@ -36,7 +43,7 @@ def evaluate_bundle(
             f"{path} answers {', '.join(own.labels)}; {chosen.name} asks for {', '.join(chosen.labels)}",
             fix=f"--task {own.name}",
         )
-    rows = load_split(chosen, split, data)
+    rows = load_split(chosen, split, data, skip_bad=skip_bad)
     encoded = predictor.encoder.encode(rows.texts, rows.pairs)
     say_truncation(split, measure_truncation(predictor.encoder, encoded, rows.texts, rows.pairs))
     return evaluate(chosen, predictor.logits(encoded), rows.labels)

@@ -18,6 +18,7 @@ from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime, batched_logits
 from toolkit.metrics import scores
+from toolkit.tasks import Task
 
 PROBE_LENGTHS = range(33, 41)  # tokens of the inputs that are run alone and together
 MAX_BATCH_DIFFERENCE = 1e-3  # of logits; a wrong kernel's is a hundred times that, a right kernel's is 0
@@ -62,12 +63,16 @@ def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -
     return predictor
 
 
-def check_input(text: str, pair: str | None = None) -> None:
-    """Refuse an input without any text, as the server does, and text that no tokenizer takes.
+def check_input(task: Task, text: str, pair: str | None = None) -> None:
+    """Refuse an input that the task does not take, one without any text, and text that no tokenizer takes.
 
     Raises:
-        ToolkitError: a blank text, two blank ones, or bytes that are not UTF-8.
+        ToolkitError: a pair for a task of single texts or the reverse, blank texts, or bytes that are not UTF-8.
     """
+    if pair is not None and task.pair_column is None:
+        raise ToolkitError(f"--pair: the task {task.name} is about single texts", fix="leave --pair out")
+    if pair is None and task.pair_column is not None:
+        raise ToolkitError(f"the task {task.name} is about pairs of texts, and this is one text", fix="--pair TEXT")
     texts = [text] if pair is None else [text, pair]
     if not any(map(str.strip, texts)):
         raise ToolkitError("the text is empty", expected="a text to classify")

@@ -33,7 +33,7 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
     config.check()
     check_output(config, [config.model])
     task = resolve_task(config.task, config.data)
-    train, dev = (load_split(task, split, config.data) for split in ("train", "dev"))
+    train, dev = (load_split(task, split, config.data, skip_bad=config.skip_bad_rows) for split in ("train", "dev"))
     train = train.subsample(config.max_rows or len(train), config.seed)
     with tempfile.TemporaryDirectory() as workdir:
         source = Source(config.model, Path(workdir))

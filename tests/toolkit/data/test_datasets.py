@@ -214,6 +214,34 @@ def test_rows_with_more_cells_than_columns_are_faults(tmp_path: Path) -> None:
         load_split(get_task("cola"), "train", tmp_path / "cola")
 
 
+QQP = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n" + "".join(
+    f"{n}\t1\t2\t{row}\n" for n, row in enumerate(["Why?\tHow?\t1", "What?\t\t0", "\t\t0", "Who?", "When?\tNow?\t0"])
+)
+
+
+def test_qqp_s_rows_with_empty_questions_are_refused_with_their_lines(tmp_path: Path) -> None:
+    write(tmp_path, "train.tsv", QQP)
+    with pytest.raises(ToolkitError, match="5 problems") as caught:
+        load_split(get_task("qqp"), "train", tmp_path)
+    for line, column in ((3, "question2"), (4, "question1"), (4, "question2"), (5, "question2"), (5, "is_duplicate")):
+        assert f"line {line}, column '{column}'" in caught.value.problem
+    assert "--skip-bad-rows" in caught.value.fix
+
+
+def test_bad_rows_are_left_out_and_counted_where_the_user_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "train.tsv", QQP)
+    split = load_split(get_task("qqp"), "train", tmp_path, skip_bad=True)
+    assert (split.texts, split.pairs, split.labels.tolist()) == (["Why?", "When?"], ["How?", "Now?"], [1, 0])
+    assert capsys.readouterr().out == (
+        f"{tmp_path / 'train.tsv'}: left out 3 of 5 rows, the first for line 3, column 'question2': '', expected text\n"
+    )
+    write(tmp_path, "dev.tsv", QQP.replace("How?", "").replace("Now?", ""))
+    with pytest.raises(ToolkitError, match="7 problems"):
+        load_split(get_task("qqp"), "dev", tmp_path, skip_bad=True)
+
+
 def test_the_first_twenty_faults_are_shown(tmp_path: Path) -> None:
     write(tmp_path, "dev.tsv", "sentence\tlabel\n" + "x\tmaybe\n" * 33)
     with pytest.raises(ToolkitError) as caught:

@@ -93,6 +93,15 @@ def test_cells_without_a_column_are_named_by_their_line(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_bad_rows_of_text_without_labels_are_left_out_where_the_user_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "more.csv"
+    path.write_text("text\nfine\nWell, dull\n")
+    assert read_texts(path, pairs=False, skip_bad=True) == (["fine"], None)
+    assert "left out 1 of 2 rows, the first for line 3: 1 more cells than columns" in capsys.readouterr().out
+
+
 def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "twice.csv").write_text("text,label,text\na,x,b\n")
     with pytest.raises(ToolkitError, match="more than one column 'text'"):

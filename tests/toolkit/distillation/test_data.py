@@ -70,6 +70,16 @@ def test_a_plain_teacher_s_own_length_is_taken_and_what_it_cuts_is_counted(
     assert data.truncation["train"].max_length == 4
 
 
+def test_bad_rows_of_every_file_are_left_out_where_the_user_says_so(teacher: Path, tmp_path: Path) -> None:
+    for name in ("train.csv", "dev.csv", "more.csv"):
+        (tmp_path / name).write_text('text,label\n"a warm film",positive\n"",negative\n"a dull plot",negative\n')
+    for unlabelled in (None, str(tmp_path / "more.csv")):
+        with pytest.raises(ToolkitError, match="line 3, column 'text'"):
+            load(teacher, tmp_path, tmp_path, unlabelled=unlabelled)
+    data = load(teacher, tmp_path, tmp_path, unlabelled=str(tmp_path / "more.csv"), skip_bad=True)
+    assert (len(data.train), len(data.dev), len(data.texts)) == (2, 2, 4)
+
+
 def test_a_row_behind_the_labels_has_none() -> None:
     ids = [np.arange(5, 8 + i) for i in range(3)]
     texts = EncodedTexts(ids, [np.zeros_like(row) for row in ids], np.zeros(3, dtype=bool), pad_id=0)

@@ -31,6 +31,13 @@ def test_evaluate_says_what_is_cut(tiny_student: Path, tmp_path: Path, capsys: p
     assert "25.0 % of the texts are longer than 32 tokens" in " ".join(capsys.readouterr().out.split())
 
 
+def test_evaluate_leaves_bad_rows_out_where_the_user_says_so(tiny_student: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev.csv").write_text('text,label\n"a good film",positive\n"",negative\n"a dull plot",negative\n')
+    with pytest.raises(ToolkitError, match="line 3, column 'text'"):
+        evaluate_bundle(tiny_student, data=str(tmp_path))
+    assert evaluate_bundle(tiny_student, data=str(tmp_path), skip_bad=True)["accuracy"] in (0.0, 0.5, 1.0)
+
+
 def test_evaluate_refuses_a_task_of_other_labels(tiny_student: Path, data_dir: Path) -> None:
     with pytest.raises(ToolkitError, match="answers negative, positive; rte asks for entailment, not_entailment"):
         evaluate_bundle(tiny_student, task="rte", data=str(data_dir))

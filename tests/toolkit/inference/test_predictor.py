@@ -39,18 +39,30 @@ def test_logits_are_the_model_s_own(predictor: Predictor, tiny_student: Path) ->
     assert actual.std() > 0.1  # the model tells its inputs apart, so a wrong order would show
 
 
-@pytest.mark.parametrize(("text", "pair"), [("", None), (" \n", None), ("", " ")])
-def test_an_empty_text_is_refused(text: str, pair: str | None) -> None:
+SINGLE, PAIR = Task("auto", ("a", "b")), Task("auto", ("a", "b"), pair_column="text_pair")
+
+
+@pytest.mark.parametrize(("task", "text", "pair"), [(SINGLE, "", None), (SINGLE, " \n", None), (PAIR, "", " ")])
+def test_an_empty_text_is_refused(task: Task, text: str, pair: str | None) -> None:
     with pytest.raises(ToolkitError, match="the text is empty"):
-        check_input(text, pair)
-    check_input(f"{text}a", pair)
+        check_input(task, text, pair)
+    check_input(task, f"{text}a", pair)
+
+
+def test_a_pair_is_for_a_task_on_pairs_and_a_single_text_is_not() -> None:
+    check_input(PAIR, "a", "b")
+    with pytest.raises(ToolkitError, match="--pair: the task auto is about single texts"):
+        check_input(SINGLE, "a", "b")
+    with pytest.raises(ToolkitError, match="is about pairs of texts, and this is one text") as caught:
+        check_input(PAIR, "a")
+    assert caught.value.fix == "--pair TEXT"
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:
     with pytest.raises(ToolkitError, match="is not UTF-8"):
-        check_input("caf\udce9")  # as Python reads such an argument
+        check_input(SINGLE, "caf\udce9")  # as Python reads such an argument
     with pytest.raises(ToolkitError, match="is not UTF-8"):
-        check_input("a", "caf\udce9")
+        check_input(PAIR, "a", "caf\udce9")
 
 
 def test_order_is_kept_whatever_the_batch_size(predictor: Predictor) -> None:
