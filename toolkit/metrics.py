@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 from toolkit.errors import ToolkitError
 from toolkit.tasks import Kind, Task
 
+CHANCE = 1e-3  # of claiming another order of outputs that have nothing to do with the labels
 Metric = Callable[[Task, np.ndarray, np.ndarray], float]  # (task, labels, predictions) to a number
 
 
@@ -74,22 +76,29 @@ def majority_baseline(task: Task, labels: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class LabelOrder:
-    """The order of a model's outputs: `order[c]` is the class that output c behaves like."""
+    """The order of a model's outputs: `order[c]` is the class that output c behaves like.
+
+    `by_chance` bounds the accuracy of the best order where outputs and labels have nothing to do with each other.
+    """
 
     order: tuple[int, ...]
     accuracy: float
     best_accuracy: float
+    by_chance: float
 
     @property
     def permuted(self) -> bool:
-        """Whether another order of the outputs fits the labels clearly better than the stated one."""
-        return self.order != tuple(range(len(self.order))) and self.best_accuracy > self.accuracy + 0.1
+        """Whether another order of the outputs fits the labels clearly better than the stated one, and than chance."""
+        other = self.order != tuple(range(len(self.order)))
+        return other and self.best_accuracy > max(self.accuracy + 0.1, self.by_chance)
 
 
 def label_order(logits: np.ndarray, labels: np.ndarray) -> LabelOrder:
     """Find the assignment of outputs to classes that agrees most with the labels (Hungarian algorithm).
 
-    A teacher with another order of labels than the task scores far below chance: about 10 % on MNLI.
+    A teacher with another order of labels than the task scores far below chance: about 10 % on MNLI. Outputs that are
+    independent of the labels agree with probability sum_c p(output c) p(class order[c]). On n rows the best of C!
+    orders exceeds that by more than sqrt((ln C! + ln 1/p) / 2n) with a probability of at most p (Hoeffding).
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -98,7 +107,11 @@ def label_order(logits: np.ndarray, labels: np.ndarray) -> LabelOrder:
     np.add.at(confusion, (logits.argmax(axis=1), labels), 1)
     _, order = linear_sum_assignment(-confusion)
     best = confusion[np.arange(classes), order].sum() / len(labels)
-    return LabelOrder(tuple(int(c) for c in order), float(np.trace(confusion) / len(labels)), float(best))
+    n = len(labels)
+    independent = (confusion.sum(axis=1) * confusion.sum(axis=0)[order]).sum() / n**2
+    margin = math.sqrt((math.lgamma(classes + 1) - math.log(CHANCE)) / (2 * n))
+    accuracy = float(np.trace(confusion) / n)
+    return LabelOrder(tuple(int(c) for c in order), accuracy, float(best), float(independent) + margin)
 
 
 def _accuracy(_task: Task, labels: np.ndarray, predictions: np.ndarray) -> float:

@@ -143,9 +143,23 @@ def test_a_swapped_label_order_is_found(order: tuple[int, ...]) -> None:
     assert fit.permuted == (order != (0, 1, 2))
 
 
-def test_a_weak_teacher_is_not_mistaken_for_a_swapped_one() -> None:
+@pytest.mark.parametrize(("classes", "n"), [(2, 40), (2, 100), (3, 60), (3, 2000), (20, 300)])
+def test_a_weak_teacher_is_not_mistaken_for_a_swapped_one(classes: int, n: int) -> None:
     random = np.random.default_rng(3)
-    assert not label_order(random.normal(size=(2000, 3)), random.integers(0, 3, 2000)).permuted
+    fits = [label_order(random.normal(size=(n, classes)), random.integers(0, classes, n)) for _ in range(100)]
+    assert not any(fit.permuted for fit in fits)
+    if n <= 100:
+        assert any(fit.best_accuracy > fit.accuracy + 0.1 for fit in fits), "accuracies alone would say so"
+
+
+def test_a_teacher_that_always_says_the_rare_class_is_weak_and_not_swapped() -> None:
+    random = np.random.default_rng(5)
+    labels, outputs = (random.random(500) < 0.1).astype(int), (random.random(500) < 0.9).astype(int)
+    fit = label_order(one_hot(outputs.tolist(), 2), labels)
+    assert (fit.order, fit.permuted) == ((1, 0), False)
+    assert fit.best_accuracy > 0.75
+    swapped = label_order(one_hot((1 - labels).tolist(), 2), labels)
+    assert (swapped.order, swapped.permuted) == ((1, 0), True)
 
 
 def test_a_metric_of_no_known_name_is_refused() -> None:

@@ -34,7 +34,7 @@ PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
 GENERAL_EPOCHS, GENERAL_ACCUMULATION = 3, 8  # of 32 rows: the paper's 256
 TASK_OPTIONS = (
     "task", "data", "unlabelled", "augment", "temperature", "prediction_epochs", "prediction_lr", "allow_weak_teacher",
-    "quantization_aware", "patience", "seeds", "skip_bad_rows",
+    "match_labels", "quantization_aware", "patience", "seeds", "skip_bad_rows",
 )  # fmt: skip
 T = TypeVar("T")
 
@@ -135,6 +135,10 @@ class DistillConfig(Config):
     allow_weak_teacher: bool = option(
         False, "accept a teacher that is no better than the most frequent label", "Teacher and student"
     )
+    match_labels: bool = option(
+        False, "read the teacher's outputs in the order that fits dev",
+        "Teacher and student",
+    )  # fmt: skip
     patience: int | None = option(
         None, "end stage b after this many dev evaluations without a new best, 4 an epoch [default: never]", "Training"
     )

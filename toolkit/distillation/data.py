@@ -12,9 +12,10 @@ from toolkit.data.datasets import Split, load_split, load_texts, resolve_task
 from toolkit.data.readers import read_texts
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.data.truncation import Truncation, measure_truncation
+from toolkit.distillation.labels import in_teacher_order
 from toolkit.files import file_record
 from toolkit.metrics import evaluate
-from toolkit.models.loading import Source
+from toolkit.models.loading import Source, output_names
 from toolkit.tasks import Task
 from toolkit.training.dataset import EncodedDataset
 from toolkit.training.distributed import model_logits
@@ -66,6 +67,8 @@ class DistillationData:
             ToolkitError: data that cannot be read, or a length without positions in the teacher.
         """
         task = resolve_task(task_name, folder)
+        if task_name == "auto":
+            task = in_teacher_order(task, output_names(source.config))
         if augment:
             train = load_texts(task, augment, skip_bad=skip_bad)
         else:

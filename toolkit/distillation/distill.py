@@ -92,7 +92,9 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Distill
     for name, truncation in data.truncation.items():
         say_truncation(name, truncation)
     with phases("scoring the teacher"):
-        teacher_metrics = check_teacher(teacher, data, name=config.teacher, allow_weak=config.allow_weak_teacher)
+        teacher_metrics = check_teacher(
+            teacher, data, name=config.teacher, allow_weak=config.allow_weak_teacher, match=config.match_labels
+        )
     with phases("starting the student"):
         models = initialize_student(
             plan, source, teacher, data.texts, data.task, dropout=config.dropout,
