@@ -215,7 +215,7 @@ def test_sources_that_cannot_be_exported(exported: Bundle, source: Path, data_di
         "a bundle of kind onnx, which cannot be exported",
     )
     refused(ExportConfig(str(source), str(source), data=data), ToolkitError, "holds the source")
-    refused(ExportConfig(str(source), str(source / "deep" / "int8"), data=data), ToolkitError, "lies in the source")
+    refused(ExportConfig(str(source), str(source / "int8"), data=data), ToolkitError, "lies in the source")
     refused(ExportConfig(str(source), out), ToolkitError, "whose rows only you have")
     refused(ExportConfig(str(source), out, precision="int4", max_drop=-1.0), ToolkitError, "2 problems")
     (tmp_path / "full").mkdir()
