@@ -10,6 +10,7 @@ from serve.http.compression import Decompressed
 from serve.http.error_handlers import error_response
 
 HELD_TOGETHER = 16  # bodies of the largest size that are held at a time, and as many bytes again of small ones
+LEAST_HELD = 32_000_000  # bytes, where the largest size is small
 SMALL = 65_536  # bytes: large bodies never take the room of small ones
 
 
@@ -22,6 +23,7 @@ class BodyLimit:
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app, self.limit = app, limit
+        self._most = max(HELD_TOGETHER * limit, LEAST_HELD)
         self._held = {False: 0, True: 0}  # bytes of bodies so far small, and of large ones
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +52,7 @@ class BodyLimit:
                 self._held[True] += arrived
             self._held[large] += size
             arrived += size
-            if self._held[large] > HELD_TOGETHER * self.limit:
+            if self._held[large] > self._most:
                 raise ServeError("Overloaded", "Model is overloaded: too many bodies at a time", retry_after=1)
             return part
 
