@@ -17,8 +17,8 @@ from serve.models.registry import PROBE
 from toolkit.bundle.contents import read_weights
 from toolkit.bundle.format import open_bundle
 from toolkit.errors import ToolkitError
-from toolkit.inference.predictor import Predictor, check_batch_invariance
-from toolkit.inference.runtimes import OnnxRuntime
+from toolkit.inference.predictor import Predictor, check_batch_invariance, memory_of
+from toolkit.inference.runtimes import OnnxRuntime, memory_limit
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -68,10 +68,11 @@ def load_predictor(path: str | Path) -> Predictor:
         )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the tokenizer's threads would spin on the models' CPUs
     content = read_weights(bundle)  # what is served is what was verified, whatever becomes of the directory
-    runtime = OnnxRuntime(bundle.weights, threads=1, spinning=False, memory_pattern=False, content=content)
-    predictor = Predictor(bundle, runtime)
-    _check_model(predictor)
-    check_batch_invariance(predictor)
+    with memory_limit(memory_of(bundle)):
+        runtime = OnnxRuntime(bundle.weights, threads=1, spinning=False, memory_pattern=False, content=content)
+        predictor = Predictor(bundle, runtime)
+        _check_model(predictor)
+        check_batch_invariance(predictor)
     return predictor
 
 

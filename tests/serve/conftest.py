@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from serve.app import create_app
 from serve.engine.limits import Limits
-from tests.support.arithmetic_bundles import SLOW, SUM, TWICE, save_arithmetic
+from tests.support.arithmetic_bundles import SUM, TWICE, save_arithmetic, slow_graph
 from toolkit.inference.predictor import Predictor, open_predictor
 
 
@@ -30,7 +30,7 @@ def predictor(tiny_onnx: Path) -> Predictor:
 @pytest.fixture(scope="module")
 def slow_bundle(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
     """A bundle whose every batch takes about half a second."""
-    graph = SLOW.replace("ROUNDS", "150")
+    graph = slow_graph(150)
     return save_arithmetic(tmp_path_factory.mktemp("slow") / "bundle", tokenizer, graph)
 
 

@@ -15,7 +15,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from benchmarks.serving.load import Load
-from tests.support.arithmetic_bundles import SLOW, save_arithmetic
+from tests.support.arithmetic_bundles import save_arithmetic, slow_graph
 from tests.support.server import WAIT, ask, exit_of, serving, until
 from toolkit.bench.server.http_client import Address, Connection, post
 from toolkit.inference.predictor import open_predictor
@@ -114,7 +114,7 @@ def sockets(pid: int) -> int:
 
 
 def test_sigterm_lets_every_process_answer_what_it_accepted(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    slow = save_arithmetic(tmp_path / "slow", tokenizer, SLOW.replace("ROUNDS", "150"))  # about half a second a batch
+    slow = save_arithmetic(tmp_path / "slow", tokenizer, slow_graph(150))  # about half a second a batch
     options = ("--workers", "1", "--max-batch-requests", "1", *TWO)
     with serving("-m", "serve", str(slow), *options) as (process, url):
         address = address_of(url)
@@ -135,7 +135,7 @@ def test_sigterm_lets_every_process_answer_what_it_accepted(tokenizer: Tokenizer
 
 
 def test_connections_that_come_during_the_drain_are_refused_at_once(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    slow = save_arithmetic(tmp_path / "slow", tokenizer, SLOW.replace("ROUNDS", "1500"))  # seconds a batch
+    slow = save_arithmetic(tmp_path / "slow", tokenizer, slow_graph(1500))  # seconds a batch
     with serving("-m", "serve", str(slow), "--workers", "1", *TWO) as (process, url):
         address = address_of(url)
 

@@ -20,11 +20,12 @@ from toolkit.files import FileRecord, canonical_json, read_regular
 from toolkit.tasks import MAX_LENGTH, TaskRecord
 
 FORMAT_VERSION = 1
-MANIFEST, CONFIG = "bundle.json", "config.json"
+MANIFEST, CONFIG, TOKENIZER = "bundle.json", "config.json", "tokenizer.json"
 WEIGHTS = ("model.onnx", "1/model.onnx", "model.safetensors")  # in 1/ where the bundle is laid out for Triton
-REQUIRED = (CONFIG, "tokenizer.json")
+REQUIRED = (CONFIG, TOKENIZER)
 MAX_MANIFEST_BYTES = 32 * 2**20  # the history of a training of a million steps fits
-MAX_CONFIG_BYTES = 4 * 2**20
+MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES = 4 * 2**20, 64 * 2**20
+MAX_BUNDLE_BYTES = 32 * 2**30  # a model of 8 billion numbers in float32
 MAX_ENTRIES = 1_500_000  # objects, lists and their named entries: a history of 250,000 rows fits
 MAX_DEPTH = 64  # of nested objects and lists: some thirty generations of `made_from`
 MAX_SHOWN = 200  # characters of a name in an error
@@ -219,12 +220,22 @@ def _manifest_problems(manifest: dict[str, Any]) -> Iterator[str]:
         yield "task: no labels, no metrics, or a label twice"
     if task["kind"] == "regression" and len(task["labels"]) != 1:
         yield "task: a regression has one label"
-    for name in manifest["files"]:
+    yield from _file_problems({name: record["size_bytes"] for name, record in manifest["files"].items()})
+
+
+def _file_problems(sizes: dict[str, int]) -> Iterator[str]:
+    """Yield what makes no sense in the names and bytes of a bundle's files."""
+    for name in sizes:
         if "\0" in name or name in ("", MANIFEST) or any(part in ("", ".", "..") for part in name.split("/")):
             yield f"files: {name[:MAX_SHOWN]!r} is no file's path in the bundle"
-    if not any(name in manifest["files"] for name in WEIGHTS):
+    if not any(name in sizes for name in WEIGHTS):
         yield f"files: no weights, {' or '.join(WEIGHTS)}"
-    yield from (f"files: {name} is not listed" for name in REQUIRED if name not in manifest["files"])
+    yield from (f"files: {name} is not listed" for name in REQUIRED if name not in sizes)
+    for name, most in ((CONFIG, MAX_CONFIG_BYTES), (TOKENIZER, MAX_TOKENIZER_BYTES)):
+        if sizes[name] > most:
+            yield f"files: {name} has {sizes[name]:,} bytes, at most {most:,} are read"
+    if sum(sizes.values()) > MAX_BUNDLE_BYTES:
+        yield f"files: {sum(sizes.values()):,} bytes together, at most {MAX_BUNDLE_BYTES:,} are read"
 
 
 def _type_problems(value: object, shape: Any) -> Iterator[str]:

@@ -5,6 +5,7 @@ The server runs the ONNX side, which loads neither torch nor transformers.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import numpy as np
 
 from toolkit.bundle.contents import read_file, read_weights
 from toolkit.bundle.format import Bundle, open_bundle
-from toolkit.bundle.manifest import REQUIRED
+from toolkit.bundle.manifest import REQUIRED, TOKENIZER
 from toolkit.data.readers import is_text
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
+from toolkit.data.tokenizer_bounds import check_tokenizer
 from toolkit.errors import ToolkitError
-from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime, batched_logits
+from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime, batched_logits, memory_limit
 from toolkit.metrics import scores
 from toolkit.tasks import Task
 
@@ -34,6 +36,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         self.bundle, self.runtime, self.task = bundle, runtime, bundle.task
         files = {name: read_file(bundle, name) for name in REQUIRED}
+        check_tokenizer(files[TOKENIZER], bundle.path / TOKENIZER)
         self.encoder = TextEncoder(bundle.path, bundle.max_length, files)
 
     def logits(self, encoded: EncodedTexts, batch_size: int = 32) -> np.ndarray:
@@ -56,10 +59,11 @@ def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -
     bundle = open_bundle(path)
     if bundle.weights.suffix != ".onnx":
         return Predictor(bundle, TorchRuntime.load(bundle.path, device, threads))
-    predictor = Predictor(
-        bundle, OnnxRuntime(bundle.weights, threads=threads, device=device, content=read_weights(bundle))
-    )
-    check_batch_invariance(predictor)
+    with contextlib.nullcontext() if device == "cuda" else memory_limit(memory_of(bundle)):
+        predictor = Predictor(
+            bundle, OnnxRuntime(bundle.weights, threads=threads, device=device, content=read_weights(bundle))
+        )
+        check_batch_invariance(predictor)
     return predictor
 
 
@@ -78,6 +82,11 @@ def check_input(task: Task, text: str, pair: str | None = None) -> None:
         raise ToolkitError("the text is empty", expected="a text to classify")
     if broken := [part for part in texts if part.strip() and not is_text(part)]:
         raise ToolkitError(f"{broken[0]!r} is not UTF-8", expected="text in UTF-8")
+
+
+def memory_of(bundle: Bundle) -> int:
+    """Bound the bytes that a bundle's model may take while it is loaded and tried out."""
+    return 8 * 2**30 + 4 * bundle.weight_bytes
 
 
 def check_batch_invariance(predictor: Predictor) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from toolkit.bundle.graph import check_graph_bytes, check_graph_file
 from toolkit.data.batching import sorted_batches
 from toolkit.data.tokenization import Batch, EncodedTexts
 from toolkit.errors import ToolkitError, require_packages
@@ -18,6 +23,10 @@ class Runtime(Protocol):
     def run(self, batch: Batch) -> np.ndarray:
         """Compute logits [B, C] float32 from int64 arrays [B, L] by name."""
         ...
+
+
+_memory_lock = threading.Lock()
+_memory_bounds: list[int] = []
 
 
 class OnnxRuntime:
@@ -57,8 +66,15 @@ class OnnxRuntime:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         elif spinning == "running":
             options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that is checked
         try:
+            if content is None:
+                check_graph_file(path)
+            else:
+                check_graph_bytes(content, path)
             self.session = onnxruntime.InferenceSession(content or str(path), options, providers=[provider])
+        except ToolkitError:
+            raise
         except Exception as error:  # onnxruntime's own exceptions share no public base class
             raise ToolkitError(f"onnxruntime cannot load {path}: {error}", fix="export the bundle again") from error
         if provider not in self.session.get_providers():  # onnxruntime falls back to the CPU without an error
@@ -86,6 +102,42 @@ def load_classifier(path: Path, **options: Any) -> Any:
     except Exception as error:  # safetensors' own exception, and whatever a config.json without sense leads to
         raise ToolkitError(f"PyTorch cannot load {path}: {error}", fix="make the bundle again") from error
     return model.float()  # transformers 5 keeps the type of stored weights
+
+
+@contextmanager
+def memory_limit(extra: int) -> Iterator[None]:
+    """Let this process take at most `extra` bytes more meanwhile, so that a model that takes more fails alone.
+
+    Of several at once the largest counts. Only Linux says how much is taken; elsewhere nothing is limited.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    bound = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + extra
+    with _memory_lock:
+        if not _memory_bounds:
+            _memory_bounds.append(resource.getrlimit(resource.RLIMIT_AS)[0])  # what holds when all are over
+        _memory_bounds.append(bound)
+        _apply_memory_bounds()
+    try:
+        yield
+    finally:
+        with _memory_lock:
+            _memory_bounds.remove(bound)
+            _apply_memory_bounds()
+            if len(_memory_bounds) == 1:
+                _memory_bounds.clear()
+
+
+def _apply_memory_bounds() -> None:
+    import resource
+
+    before, *bounds = _memory_bounds
+    bound = max(bounds, default=before)
+    soft = bound if before == resource.RLIM_INFINITY else min(bound, before)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 class TorchRuntime:

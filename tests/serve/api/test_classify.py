@@ -17,7 +17,7 @@ from serve.api.classify import ranked_labels
 from serve.app import create_app
 from serve.engine.limits import Limits
 from serve.models.loading import load_predictor
-from tests.support.arithmetic_bundles import SLOW, save_arithmetic
+from tests.support.arithmetic_bundles import save_arithmetic, slow_graph
 from tests.support.responses import error_of, sample
 from toolkit.bundle.format import open_bundle
 from toolkit.inference.predictor import Predictor
@@ -68,7 +68,7 @@ def test_truncation_of_any_input_is_told(client: TestClient) -> None:
 @pytest.fixture
 def slow(tmp_path: Path, tokenizer: Tokenizer) -> Iterator[TestClient]:
     """A model whose every batch takes tenths of a second."""
-    bundle = save_arithmetic(tmp_path / "slow", tokenizer, SLOW.replace("ROUNDS", "60"))
+    bundle = save_arithmetic(tmp_path / "slow", tokenizer, slow_graph(60))
     with TestClient(create_app(bundle, limits=Limits(workers=1))) as client:
         yield client
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -17,8 +19,11 @@ from serve.app import create_app
 from serve.engine.limits import Limits
 from serve.models.loading import load_predictor, parse_model_names
 from tests.support.arithmetic_bundles import LOG, SMALL_TABLE, rewritten, save_arithmetic
+from tests.support.hostile_graphs import ENDLESS, SIXTEEN_GB
 from tests.support.responses import error_of
+from toolkit.bundle.format import open_bundle, write_bundle
 from toolkit.errors import ToolkitError
+from toolkit.inference.predictor import open_predictor
 
 
 def test_what_is_served_is_what_was_verified_whatever_becomes_of_the_directory(tiny_onnx: Path, tmp_path: Path) -> None:
@@ -137,3 +142,30 @@ def test_a_loading_thread_does_not_keep_the_process() -> None:
         "    await asyncio.sleep(0)\n    task.cancel()\nasyncio.run(main())"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("graph", "problem"), [(SIXTEEN_GB, "the model does not run"), (ENDLESS, "a node holds a graph, as loops")]
+)
+def test_a_graph_that_takes_too_much_is_refused(graph: str, problem: str, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    bundle = save_arithmetic(tmp_path / "b", tokenizer, graph)
+    with pytest.raises(ToolkitError, match=problem):
+        load_predictor(bundle)
+    if graph is ENDLESS:  # `predict` tries no text beforehand
+        with pytest.raises(ToolkitError, match=problem):
+            open_predictor(bundle)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_a_tokenizer_that_grows_its_input_is_refused(tiny_onnx: Path, tmp_path: Path) -> None:
+    source = open_bundle(tiny_onnx)
+    manifest = {key: value for key, value in source.manifest.items() if key not in ("files", "digest")}
+    with write_bundle(tmp_path / "b", manifest) as staging:
+        for name in source.manifest["files"]:
+            shutil.copy(tiny_onnx / name, staging)
+        stored = json.loads((staging / "tokenizer.json").read_text())
+        stored["normalizer"] = {"type": "Replace", "pattern": {"String": "a"}, "content": "b" * 50_000_000}
+        (staging / "tokenizer.json").write_text(json.dumps(stored))
+    with pytest.raises(ToolkitError, match="its normalizer makes a text more than 64 times longer"):
+        load_predictor(tmp_path / "b")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.data import rows
-from toolkit.bundle.format import open_bundle, write_bundle
+from toolkit.bundle.format import new_manifest, open_bundle, write_bundle
 from toolkit.data.tokenization import Batch
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor, check_batch_invariance, check_input, open_predictor
@@ -99,7 +99,9 @@ def test_regression_scores_are_the_number_itself(
     tmp_path: Path, tiny_bert: Callable[..., object], save_model: Callable[..., Path]
 ) -> None:
     task = Task("auto", ("score",), kind="regression", metrics=("pearson",))
-    entries = {"kind": "student", "task": task.to_dict(), "precision": "fp32", "max_length": 32, "parent": None}
+    entries = new_manifest(
+        "student", task.to_dict(), max_length=32, parent=None, made_from={}, config={}, seed=0, data={}
+    )
     with write_bundle(tmp_path / "out", entries) as staging:
         save_model(tiny_bert(id2label={0: "score"}, label2id={"score": 0}), staging)
     predictor = open_predictor(tmp_path / "out")

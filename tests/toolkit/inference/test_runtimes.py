@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from tests.support.training import encoded
 from toolkit.data.tokenization import Batch
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import open_predictor
-from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime, batched_logits
+from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime, batched_logits, memory_limit
 
 
 def test_the_model_is_in_eval_mode_and_keeps_no_gradients(tiny_bert: Callable[..., object]) -> None:
@@ -37,7 +39,7 @@ def test_inputs_that_a_model_does_not_take_are_left_out(tokenizer: object) -> No
 
 def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(ToolkitError, match=r"onnxruntime cannot load .*model\.onnx"):
+    with pytest.raises(ToolkitError, match=r"model\.onnx is no ONNX graph"):
         OnnxRuntime(tmp_path / "model.onnx", threads=1)
 
 
@@ -110,3 +112,20 @@ def test_weights_that_cannot_be_read_are_an_error_in_words(tiny_student: Path, t
     (copy / "model.safetensors").write_bytes(b"no safetensors")
     with pytest.raises(ToolkitError, match=r"PyTorch cannot load .*copy"):
         TorchRuntime.load(copy)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory is taken")
+def test_memory_limits_end_in_any_order() -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    first, second = memory_limit(2**40), memory_limit(2**41)
+    first.__enter__()
+    low = resource.getrlimit(resource.RLIMIT_AS)[0]
+    second.__enter__()
+    high = resource.getrlimit(resource.RLIMIT_AS)[0]
+    assert 2**40 < low < high
+    first.__exit__(None, None, None)
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] == high
+    second.__exit__(None, None, None)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+    with memory_limit(2**28), pytest.raises(MemoryError):
+        np.ones(2**30)
