@@ -22,6 +22,7 @@ from toolkit.config.base import (
 from toolkit.tasks import TASKS, Task
 
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
+STUDENT_FAMILIES = ("bert", "teacher")
 LAYER_MAPS = ("uniform", "top", "bottom")
 LAYER_LOSSES, PREDICTION_LOSSES = ("attention", "hidden", "embedding", "relations"), ("prediction", "label")
 LOSSES = (*LAYER_LOSSES, *PREDICTION_LOSSES)
@@ -75,9 +76,16 @@ class DistillConfig(Config):
         "Teacher and student",
         "SHAPE",
     )
+    student_family: str = option(
+        "bert",
+        "architecture of the student: bert, or teacher: the teacher's own, MPNet's with its relative positions",
+        "Teacher and student",
+        "FAMILY",
+    )
     init: str = option(
         "teacher",
-        "start of the student: teacher (its low-rank projection), random, or a bundle such as --general writes",
+        "start of the student: teacher (its low-rank projection), random, or a model: a bundle such as --general "
+        "writes, a released TinyBERT, or a larger encoder with the teacher's word pieces, projected as the teacher is",
         "Teacher and student",
         "START",
     )
@@ -181,6 +189,8 @@ class DistillConfig(Config):
         if self.student not in STUDENTS and not re.fullmatch(r"\d+/\d+/\d+/\d+", self.student):
             shapes = f"{', '.join(STUDENTS)} or LAYERS/HIDDEN/FFN/HEADS such as 4/312/1200/12"
             yield f"--student {self.student}: expected {shapes}"
+        if self.student_family not in STUDENT_FAMILIES:
+            yield f"--student-family {self.student_family}: expected one of {', '.join(STUDENT_FAMILIES)}"
         if self.layer_map not in LAYER_MAPS and not re.fullmatch(r"\d+(,\d+)*", self.layer_map):
             yield f"--layer-map {self.layer_map}: expected {', '.join(LAYER_MAPS)} or a list such as 3,6,9,12"
 

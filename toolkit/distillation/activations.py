@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.models.families import encoder_layers, layer_paths
+from toolkit.models.families import encoder_layers, layer_paths, position_bias_table
 
 
 @dataclass
@@ -75,7 +75,7 @@ class ActivationRecorder:
                 self._record(layer.get_submodule(paths.key), "keys", number)
             if values:
                 self._record(layer.get_submodule(paths.value), "values", number)
-        relative = getattr(getattr(model.base_model, "encoder", None), "relative_attention_bias", None)
+        relative = position_bias_table(model)
         if scores and relative is not None:
             self._handles.append(relative.register_forward_hook(self._record_position_bias))
 

@@ -79,7 +79,7 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Distill
         check_classifier(teacher, config.teacher)
         plan = plan_student(
             teacher, shape=config.student, layers=config.layer_map, init=config.init, weights=config.weights,
-            relation_heads=config.relation_heads,
+            relation_heads=config.relation_heads, family=config.student_family,
         )  # fmt: skip
         if needs_layers(config.weights, config.init):
             check_recording(teacher, config.teacher)

@@ -79,7 +79,7 @@ def prepare(
         teacher = source.encoder_model()
         plan = plan_student(
             teacher, shape=config.student, layers=config.layer_map, init=config.init, weights=config.weights,
-            relation_heads=config.relation_heads,
+            relation_heads=config.relation_heads, family=config.student_family,
         )  # fmt: skip
         check_recording(teacher, config.teacher)
         encoder = source.encoder(Task("general", (), max_length=LENGTH), config.max_length)

@@ -5,12 +5,44 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from toolkit.errors import ToolkitError
 
 ANSWERS_ALONE = "--objective prediction --init random, which takes a teacher's answers alone"
+STUDENT_TYPES = ("bert", "mpnet")  # Hugging Face's model types that students are built in; every family teaches BERT
 TorchBatch = dict[str, Tensor]  # input_ids, attention_mask, token_type_ids [B, L]; in training also targets [B, ...]
+
+
+def activation_name(config: Any) -> str:
+    """Return the activation function between the feed-forward layers, by Hugging Face's name."""
+    return str(getattr(config, "hidden_act", None) or getattr(config, "activation", "gelu"))
+
+
+def student_type(family: str, teacher: Any) -> str:
+    """Return the model type of a student.
+
+    Args:
+        family: "bert", or "teacher" for the teacher's own.
+        teacher: the teacher's Hugging Face configuration.
+
+    Raises:
+        ToolkitError: no student is built in the teacher's family.
+    """
+    if family == "bert" or teacher.model_type in STUDENT_TYPES:
+        return "bert" if family == "bert" else str(teacher.model_type)
+    raise ToolkitError(
+        f"--student-family teacher: students of {teacher.model_type} cannot be built",
+        expected=f"a teacher of {' or '.join(STUDENT_TYPES)}", fix="--student-family bert",
+    )  # fmt: skip
+
+
+def model_class(config: Any, *, head: bool) -> Any:
+    """Return Hugging Face's class for a configuration: a classifier, or an encoder without any head."""
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPING
+
+    return (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING if head else MODEL_MAPPING)[type(config)]
 
 
 def hidden_width(model: Any) -> int:
@@ -35,6 +67,20 @@ class LayerPaths:
     ffn_in: str
     ffn_out: str
     ffn_norm: str
+
+
+@dataclass(frozen=True)
+class LayerModules:
+    """The modules of one encoder layer, by the names of `LayerPaths`."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    attention_out: nn.Linear
+    attention_norm: nn.LayerNorm
+    ffn_in: nn.Linear
+    ffn_out: nn.Linear
+    ffn_norm: nn.LayerNorm
 
 
 BERT_LAYER = LayerPaths(
@@ -137,6 +183,32 @@ def treats_tokens_alone(model: Any) -> bool:
         return layer_paths(model) is BERT_LAYER
     except ToolkitError:
         return False
+
+
+def layer_modules(model: Any) -> list[LayerModules]:
+    """Return the modules of every layer, from the lowest.
+
+    Raises:
+        ToolkitError: an unsupported family.
+    """
+    paths: dict[str, str] = vars(layer_paths(model))
+    return [
+        LayerModules(**{name: layer.get_submodule(path) for name, path in paths.items()})  # type: ignore[arg-type]
+        for layer in encoder_layers(model)
+    ]
+
+
+def position_bias_table(model: Any) -> Any | None:
+    """Return MPNet's table of relative positions [buckets, A], which all layers share; None for other families."""
+    return getattr(getattr(model.base_model, "encoder", None), "relative_attention_bias", None)
+
+
+def position_bias(model: Any, length: int) -> Tensor | None:
+    """Compute the summand [1, A, L, L] of attention scores by relative position; None for families without it."""
+    if position_bias_table(model) is None:
+        return None
+    bias: Tensor = model.base_model.encoder.compute_position_bias(torch.empty(1, length, 1))
+    return bias
 
 
 def model_inputs(model: Any, batch: TorchBatch) -> TorchBatch:

@@ -1,4 +1,4 @@
-"""The student's shape, layer map and projections: BERT's architecture with the teacher's tokenizer."""
+"""The student's shape, layer map and projections: BERT's architecture or the teacher's, with its tokenizer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from toolkit.config import LAYER_LOSSES, STUDENTS
 from toolkit.errors import ToolkitError
-from toolkit.models.families import depth, encoder_layers, hidden_width, layer_paths, position_count
+from toolkit.models.families import (
+    activation_name,
+    depth,
+    encoder_layers,
+    hidden_width,
+    layer_paths,
+    position_count,
+    student_type,
+)
 from toolkit.models.loading import PROBLEM_TYPES
 from toolkit.tasks import Task
 
@@ -94,14 +102,20 @@ def layer_map(kind: str, teacher_layers: int, student_layers: int) -> tuple[int,
     return chosen
 
 
-def student_config(teacher: Any, shape: Shape, *, dropout: float, task: Task | None = None) -> Any:
-    """Return a `BertConfig` of this shape over the teacher's vocabulary and positions.
+def student_config(
+    teacher: Any, shape: Shape, *, dropout: float, task: Task | None = None, family: str = "bert"
+) -> Any:
+    """Return a configuration of this shape over the teacher's vocabulary and positions.
 
     Args:
         teacher: the teacher's Hugging Face configuration.
         shape: of the student.
         dropout: of the student's hidden states and attention probabilities.
         task: gives the labels; None for general distillation.
+        family: "bert" for a `BertConfig`, or "teacher" for one of the teacher's class.
+
+    Raises:
+        ToolkitError: no student is built in the teacher's family.
     """
     from transformers import BertConfig
 
@@ -112,20 +126,21 @@ def student_config(teacher: Any, shape: Shape, *, dropout: float, task: Task | N
             "label2id": {label: i for i, label in enumerate(task.labels)},
         }
         problem_type = PROBLEM_TYPES[task.kind]
+    sizes = {
+        "num_hidden_layers": shape.layers, "hidden_size": shape.hidden, "intermediate_size": shape.ffn,
+        "num_attention_heads": shape.heads, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout,
+    }  # fmt: skip
+    if student_type(family, teacher) != "bert":
+        return type(teacher).from_dict({**teacher.to_dict(), **sizes, "problem_type": problem_type, **labels})
     return BertConfig(
         vocab_size=teacher.vocab_size,
-        num_hidden_layers=shape.layers,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.ffn,
-        num_attention_heads=shape.heads,
-        hidden_act=getattr(teacher, "hidden_act", None) or getattr(teacher, "activation", "gelu"),
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
+        hidden_act=activation_name(teacher),
         max_position_embeddings=position_count(teacher),
         type_vocab_size=getattr(teacher, "type_vocab_size", 0) or 2,  # DeBERTa and DistilBERT tell no segments apart
         layer_norm_eps=getattr(teacher, "layer_norm_eps", 1e-12),
         pad_token_id=teacher.pad_token_id or 0,
         problem_type=problem_type,
+        **sizes,
         **labels,
     )
 
@@ -171,17 +186,20 @@ class StudentPlan:
     Attributes:
         shape: layers and widths.
         mapping: g(1)..g(M), the teacher layer that each student layer learns from.
-        init: "teacher", "random", or the directory of the first weights.
+        init: "teacher", "random", or the model of the first weights.
+        family: "bert", or "teacher" for the teacher's own.
     """
 
     shape: Shape
     mapping: tuple[int, ...]
     init: str
+    family: str = "bert"
 
 
 def plan_student(
-    teacher: Any, *, shape: str, layers: str, init: str, weights: Mapping[str, float], relation_heads: int | None
-) -> StudentPlan:
+    teacher: Any, *, shape: str, layers: str, init: str, weights: Mapping[str, float], relation_heads: int | None,
+    family: str = "bert",
+) -> StudentPlan:  # fmt: skip
     """Plan a student and check, before anything is computed, that it can learn from its teacher.
 
     Args:
@@ -191,6 +209,7 @@ def plan_student(
         init: where the first weights come from.
         weights: of the losses, by name.
         relation_heads: of the relation loss; None takes a number that fits.
+        family: "bert", or "teacher" for the teacher's own.
 
     Raises:
         ToolkitError: a family whose layers are needed and not known, heads that differ where the attention loss needs
@@ -198,6 +217,7 @@ def plan_student(
             map that does not fit.
     """
     planned = Shape.parse(shape)
+    student_type(family, teacher.config)
     if needs_layers(weights, init):
         layer_paths(teacher)
         if planned.layers > depth(teacher):
@@ -217,7 +237,7 @@ def plan_student(
             )
     if init == "teacher":
         check_smaller(planned, teacher)
-    return StudentPlan(planned, layer_map(layers, depth(teacher), planned.layers), init)
+    return StudentPlan(planned, layer_map(layers, depth(teacher), planned.layers), init, family)
 
 
 def needs_layers(weights: Mapping[str, float], init: str) -> bool:

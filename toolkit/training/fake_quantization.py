@@ -1,4 +1,4 @@
-"""Fake quantization: a BERT classifier trains in the arithmetic of its int8 export, with integers held in float32.
+"""Fake quantization: a classifier trains in the arithmetic of its int8 export, with integers held in float32.
 
 `toolkit export --int8` rounds once; inside `fake_quantized(model)` every forward pass rounds the same way:
 
@@ -28,6 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from toolkit.models.families import head_modules, layer_modules
+
 WEIGHT_LIMIT, ROW_LIMIT = 63, 127  # linear weights; tokens and rows of embedding tables
 STEP = float(np.float32(1 / 127))  # the export multiplies a token's largest |value| by this
 SMALLEST = 1e-20  # stands in for the largest |value| of a row of zeros
@@ -38,12 +40,12 @@ LEAST_LARGEST = {"gelu": 0.17, "gelu_pytorch_tanh": 0.17}
 
 @contextmanager
 def fake_quantized(model: Any) -> Iterator[None]:
-    """Let a `BertForSequenceClassification` compute as its int8 export will; its parameters stay as they are."""
-    after_activation = {layer.output.dense for layer in model.bert.encoder.layer}
+    """Let a classifier compute as its int8 export will; its parameters stay as they are."""
+    after_activation, logits = {layer.ffn_out for layer in layer_modules(model)}, head_modules(model)[1]
     activation_least = LEAST_LARGEST.get(model.config.hidden_act, SMALLEST)
     changed: list[nn.Module] = []
     for module in model.modules():
-        if isinstance(module, nn.Linear) and module is not model.classifier:
+        if isinstance(module, nn.Linear) and module is not logits:
             least = activation_least if module in after_activation else SMALLEST
             module.forward = partial(_linear, module, least)  # type: ignore[method-assign]
         elif isinstance(module, nn.Embedding):

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from toolkit.distillation.initialization.low_rank import (
@@ -35,7 +35,17 @@ from toolkit.distillation.initialization.low_rank import (
     principal_directions,
 )
 from toolkit.distillation.initialization.statistics import LayerStatistics, collect_statistics
-from toolkit.models.families import LayerPaths, TorchBatch, encoder_layers, head_modules, layer_paths, position_offset
+from toolkit.models.families import (
+    LayerModules,
+    TorchBatch,
+    encoder_layers,
+    head_modules,
+    layer_modules,
+    model_inputs,
+    position_bias,
+    position_bias_table,
+    position_offset,
+)
 from toolkit.models.student import Shape, check_smaller
 
 OUTPUT_ROUNDS = 4  # of fitting an output matrix and its norm in turn; most of the error goes in the first two
@@ -48,7 +58,7 @@ def project_from_teacher(
     """Set the student's weights from the teacher's and return the projections, fitted for each level 0..M.
 
     Args:
-        student: BERT with no larger width in any respect and the same heads; changed in place.
+        student: BERT or MPNet with no larger width in any respect and the same heads; changed in place.
         teacher: a supported family, in eval mode, with a classification head where the student has one.
         mapping: g(1)..g(M).
         batches: a sample of text as padded tensors [B, L]: input_ids, attention_mask, token_type_ids.
@@ -57,17 +67,18 @@ def project_from_teacher(
         ToolkitError: the student is larger than the teacher in some respect, or the head is of an unknown kind.
     """
     check_smaller(Shape.from_config(student.config), teacher)
-    layers, paths = encoder_layers(teacher), layer_paths(teacher)
+    layers = layer_modules(teacher)
     embedded, statistics, logits = collect_statistics(teacher, mapping, batches)
     outputs = [embedded, *(layer.output for layer in statistics)]
     basis = principal_directions(outputs, student.config.hidden_size)  # D, d
     del outputs  # each layer's states are freed when its student layer is set
     _set_embeddings(student, teacher, basis)
+    _set_position_bias(student, teacher)
     states = _embed(student, batches, embedded @ basis)
     projections = [least_squares(states, embedded)]
-    for layer, g in zip(student.base_model.encoder.layer, mapping, strict=True):
+    for m, g in enumerate(mapping, start=1):
         target = statistics.pop(0)
-        states = _set_layer(layer, layers[g - 1], paths, target, basis, states, batches)
+        states = _set_layer(student, m, layers[g - 1], target, basis, states, batches)
         projections.append(least_squares(states, target.output))
     if len(logits):
         _set_head(student, teacher, states[_first_tokens(batches)], projections[-1], logits)
@@ -85,11 +96,31 @@ def _set_embeddings(student: Any, teacher: Any, basis: Tensor) -> None:
         return (table - table.mean(dim=1, keepdim=True)) @ through @ basis
 
     target.word_embeddings.weight.copy_(project(source.word_embeddings.weight))
-    offset = position_offset(teacher.config.model_type, teacher.config.pad_token_id)
-    target.position_embeddings.weight.copy_(project(source.position_embeddings.weight[offset:]))
-    target.token_type_embeddings.weight.zero_()
+    source_offset, target_offset = (
+        position_offset(model.config.model_type, model.config.pad_token_id) for model in (teacher, student)
+    )
+    positions = project(source.position_embeddings.weight[source_offset:])
+    if hasattr(target, "token_type_embeddings"):
+        target.token_type_embeddings.weight.zero_()
     if hasattr(source, "token_type_embeddings"):
-        target.token_type_embeddings.weight.copy_(project(source.token_type_embeddings.weight))
+        types = project(source.token_type_embeddings.weight)
+        if hasattr(target, "token_type_embeddings"):
+            rows = target.token_type_embeddings.weight
+            rows.copy_(types[:1].expand_as(rows))  # more types than the source knows are its first
+            rows[: len(types)] = types[: len(rows)]
+        else:
+            positions = positions + types[0]  # a model without types takes every token for the first one
+    rows = target.position_embeddings.weight[target_offset:]
+    rows[: len(positions)] = positions[: len(rows)]
+
+
+def _set_position_bias(student: Any, teacher: Any) -> None:
+    """Copy the table of relative positions; scores keep the teacher's scale, and heads are equal."""
+    source, target = position_bias_table(teacher), position_bias_table(student)
+    if target is not None and source is not None:
+        target.weight.copy_(source.weight)
+    elif target is not None:
+        target.weight.zero_()
 
 
 def _embed(student: Any, batches: Sequence[TorchBatch], target: Tensor) -> Tensor:
@@ -97,10 +128,12 @@ def _embed(student: Any, batches: Sequence[TorchBatch], target: Tensor) -> Tenso
     embeddings, norm = student.base_model.embeddings, student.base_model.embeddings.LayerNorm
     norm.weight.fill_(1.0)
     norm.bias.zero_()
-    plain = torch.cat([
-        embeddings(input_ids=batch["input_ids"], token_type_ids=batch["token_type_ids"])[batch["attention_mask"].bool()]
-        for batch in batches
-    ])  # fmt: skip
+    embedded = []
+    for batch in batches:
+        inputs = model_inputs(student, batch)
+        mask = inputs.pop("attention_mask").bool()
+        embedded.append(embeddings(**inputs)[mask])
+    plain = torch.cat(embedded)
     scale, shift = diagonal_least_squares(plain, target)
     norm.weight.copy_(scale)
     norm.bias.copy_(shift)
@@ -108,37 +141,45 @@ def _embed(student: Any, batches: Sequence[TorchBatch], target: Tensor) -> Tenso
 
 
 def _set_layer(
-    layer: Any, source: nn.Module, paths: LayerPaths, target: LayerStatistics, basis: Tensor, states: Tensor,
+    student: Any, number: int, source: LayerModules, target: LayerStatistics, basis: Tensor, states: Tensor,
     batches: Sequence[TorchBatch],
 ) -> Tensor:  # fmt: skip
-    """Set one student layer on top of the states [n, d] below it, and return its output [n, d]."""
-    linear: dict[str, Any] = {name: source.get_submodule(path) for name, path in vars(paths).items()}
-    _set_attention(layer.attention.self, linear, least_squares(states, target.input), basis, states)
-    context = _attend(layer.attention.self, states, batches)
-    middle = _set_output(layer.attention.output, context, states, target.attention_sum @ basis, target.middle @ basis)
+    """Set student layer `number`, from 1, on top of the states [n, d] below it, and return its output [n, d]."""
+    layer, modules = encoder_layers(student)[number - 1], layer_modules(student)[number - 1]
+    heads = int(student.config.num_attention_heads)
+    _set_attention(modules, source, heads, least_squares(states, target.input), basis, states)
+    context = _attend(student, modules, states, batches)
+    middle = _set_output(
+        modules.attention_out, modules.attention_norm, context, states, target.attention_sum @ basis,
+        target.middle @ basis,
+    )  # fmt: skip
 
-    out = linear["ffn_out"].weight
+    out = source.ffn_out.weight
     strength = target.energy.sum(0) * (basis.T @ out).square().sum(0)  # F'
-    chosen = strength.topk(layer.intermediate.dense.out_features).indices.sort().values
-    weight, bias = _compose(linear["ffn_in"], least_squares(middle, target.middle))
-    _copy(layer.intermediate.dense, (weight[chosen], bias[chosen]))
-    neurons = layer.intermediate(middle)
-    return _set_output(layer.output, neurons, middle, target.output_sum @ basis, target.output @ basis)
+    chosen = strength.topk(modules.ffn_in.out_features).indices.sort().values
+    weight, bias = _compose(source.ffn_in, least_squares(middle, target.middle))
+    _copy(modules.ffn_in, (weight[chosen], bias[chosen]))
+    neurons = layer.get_submodule("intermediate")(middle)
+    return _set_output(
+        modules.ffn_out, modules.ffn_norm, neurons, middle, target.output_sum @ basis, target.output @ basis
+    )
 
 
-def _set_attention(attention: Any, linear: dict[str, Any], to_teacher: Affine, basis: Tensor, states: Tensor) -> None:
+def _set_attention(
+    modules: LayerModules, source: LayerModules, heads: int, to_teacher: Affine, basis: Tensor, states: Tensor
+) -> None:
     """Set queries, keys and values of every head at the student's head width.
 
     Args:
-        attention: the student's, with query, key and value.
-        linear: the teacher layer's linear modules.
+        modules, source: of the student's layer and of the teacher's.
+        heads: of both.
         to_teacher: the map from the student's states to the input of that teacher layer.
         basis: [D, d].
         states: [n, d].
     """
-    heads, narrow = attention.num_attention_heads, attention.attention_head_size
-    composed = [_compose(linear[name], to_teacher) for name in ("query", "key", "value")]
-    out = basis.T @ linear["attention_out"].weight  # d, D
+    narrow = modules.query.out_features // heads
+    composed = [_compose(linear, to_teacher) for linear in (source.query, source.key, source.value)]
+    out = basis.T @ source.attention_out.weight  # d, D
     inputs = Whitening(states)
     wide = composed[0][0].shape[0] // heads
     scale = (narrow / wide) ** 0.25  # the student divides by sqrt(narrow), the teacher by sqrt(wide)
@@ -148,37 +189,42 @@ def _set_attention(attention: Any, linear: dict[str, Any], to_teacher: Affine, b
         query, key = low_rank_scores(query, key, inputs, narrow)
         value = low_rank_values(value, out[:, old], inputs, narrow)
         for module, (weight, bias), factor in (
-            (attention.query, query, scale), (attention.key, key, scale), (attention.value, value, 1.0)
+            (modules.query, query, scale), (modules.key, key, scale), (modules.value, value, 1.0)
         ):  # fmt: skip
             module.weight[new], module.bias[new] = weight * factor, bias * factor
 
 
-def _attend(attention: Any, states: Tensor, batches: Sequence[TorchBatch]) -> Tensor:
-    """Compute the student's context vectors [n, d] from its states [n, d]."""
-    contexts, start = [], 0
+def _attend(student: Any, modules: LayerModules, states: Tensor, batches: Sequence[TorchBatch]) -> Tensor:
+    """Compute the context vectors [n, d] of a student layer from its states [n, d]."""
+    contexts, start, heads = [], 0, int(student.config.num_attention_heads)
     for batch in batches:
         mask = batch["attention_mask"].bool()
         count = int(mask.sum())
         padded = torch.zeros(*mask.shape, states.shape[1])
         padded[mask] = states[start : start + count]
         start += count
-        heads = (*mask.shape, attention.num_attention_heads, attention.attention_head_size)
         query, key, value = (
-            linear(padded).view(heads).transpose(1, 2) for linear in (attention.query, attention.key, attention.value)
+            linear(padded).view(*mask.shape, heads, -1).transpose(1, 2)
+            for linear in (modules.query, modules.key, modules.value)
         )
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        visible, bias = mask[:, None, None, :], position_bias(student, mask.shape[1])
+        if bias is not None:
+            visible = bias.masked_fill(~visible, -torch.inf)  # B, A, L, L: the scores' summand
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         contexts.append(context.transpose(1, 2).reshape(padded.shape)[mask])
     return torch.cat(contexts)
 
 
-def _set_output(block: Any, features: Tensor, residual: Tensor, sum_target: Tensor, target: Tensor) -> Tensor:
+def _set_output(
+    dense: Any, norm: Any, features: Tensor, residual: Tensor, sum_target: Tensor, target: Tensor
+) -> Tensor:
     """Fit a block's output matrix and norm, so that LN(features W^T + b + residual) comes closest to `target`.
 
     The first round fits the sum before the norm to the teacher's sum. Each later round fits it to the sum that the norm
     of the round before would map to `target`. The best round is kept.
 
     Args:
-        block: the student's output block, with `dense` and `LayerNorm`.
+        dense, norm: the student's output matrix, and the norm behind it.
         features: [n, in].
         residual: [n, d].
         sum_target, target: the teacher's states before and after its norm, in the student's space, [n, d].
@@ -196,8 +242,8 @@ def _set_output(block: Any, features: Tensor, residual: Tensor, sum_target: Tens
         error = float((output - target).square().mean())
         if error < least_error:
             least_error, best = error, output
-            _copy(block.dense, (weight, bias))
-            _copy(block.LayerNorm, (scale, shift))
+            _copy(dense, (weight, bias))
+            _copy(norm, (scale, shift))
         typical = scale.abs().mean()
         divisor = torch.where(scale.abs() < 0.1 * typical, typical, scale)
         sum_target = mean + spread * (target - shift) / divisor
@@ -216,11 +262,11 @@ def _set_head(student: Any, teacher: Any, first: Tensor, to_teacher: Affine, log
     dense, out = head_modules(teacher)
     weight, bias = _compose(dense, to_teacher)
     chosen = out.weight.square().sum(0).topk(min(first.shape[1], dense.out_features)).indices.sort().values
-    pooler = student.base_model.pooler.dense
+    pooler, classifier = head_modules(student)
     pooler.weight.zero_()
     pooler.bias.zero_()
     pooler.weight[: len(chosen)], pooler.bias[: len(chosen)] = weight[chosen], bias[chosen]
-    _copy(student.classifier, least_squares(torch.tanh(pooler(first)), logits))
+    _copy(classifier, least_squares(torch.tanh(pooler(first)), logits))
 
 
 def _first_tokens(batches: Sequence[TorchBatch]) -> Tensor:
