@@ -103,8 +103,9 @@ def origin(name: str, revision: str | None = None) -> Origin:
         kept = {key: value for key, value in entries if key in ORIGIN_ENTRIES and value is not None}
         return cast(Origin, {**kept, "name": name})
     source: Origin = {"kind": "model", "name": name}
-    if (path / "model.safetensors").is_file():
-        source["weights_sha256"] = file_record(path / "model.safetensors")["sha256"]
+    weights = [path / file for file in ("model.safetensors", "pytorch_model.bin") if (path / file).is_file()]
+    if weights:
+        source["weights_sha256"] = file_record(weights[0])["sha256"]
     if revision is not None:
         source["revision"] = revision
     return source

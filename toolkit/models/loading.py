@@ -12,7 +12,7 @@ from toolkit.bundle.format import Bundle, is_bundle, open_bundle
 from toolkit.bundle.manifest import Origin
 from toolkit.bundle.provenance import origin
 from toolkit.data.hub import check_model_name, hub_answers, not_on_disk
-from toolkit.errors import ToolkitError, reason_of, require_packages
+from toolkit.errors import ToolkitError, raise_problems, reason_of, require_packages
 from toolkit.tasks import Kind, Task
 
 PROBLEM_TYPES: dict[Kind, str] = {  # Hugging Face's names
@@ -121,10 +121,20 @@ class Source:
         )[0]
 
     def encoder_model(self) -> Any:
-        """Load the encoder alone, without any head, in eval mode."""
+        """Load the encoder alone, without any head, in eval mode.
+
+        Raises:
+            ToolkitError: a tensor is missing; drawn anew it would compute noise. A pooler, which nothing reads, may be.
+        """
         from transformers import AutoModel
 
-        return self._model(AutoModel)[0].eval()
+        model, info = self._model(AutoModel)
+        missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+        raise_problems(
+            (f"{name} is missing" for name in missing), subject=f"{self.name} does not hold all weights",
+            fix="a directory or name on the hub of a whole encoder",
+        )  # fmt: skip
+        return model.eval()
 
     def masked_lm(self) -> Any:
         """Load the encoder with its masked-language-model head, in eval mode.

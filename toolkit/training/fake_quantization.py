@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.models.families import head_modules, layer_modules
+from toolkit.models.families import encoder_layers, head_modules
 
 WEIGHT_LIMIT, ROW_LIMIT = 63, 127  # linear weights; tokens and rows of embedding tables
 STEP = float(np.float32(1 / 127))  # the export multiplies a token's largest |value| by this
@@ -40,8 +40,9 @@ LEAST_LARGEST = {"gelu": 0.17, "gelu_pytorch_tanh": 0.17}
 
 @contextmanager
 def fake_quantized(model: Any) -> Iterator[None]:
-    """Let a classifier compute as its int8 export will; its parameters stay as they are."""
-    after_activation, logits = {layer.ffn_out for layer in layer_modules(model)}, head_modules(model)[1]
+    """Let a student, a classifier, compute as its int8 export will; its parameters stay as they are."""
+    after_activation = {layer.get_submodule("output.dense") for layer in encoder_layers(model)}
+    logits = head_modules(model)[1]
     activation_least = LEAST_LARGEST.get(model.config.hidden_act, SMALLEST)
     changed: list[nn.Module] = []
     for module in model.modules():

@@ -99,3 +99,8 @@ def test_defaults_are_filled_in_by_task_start_and_stage() -> None:
     general = GENERAL.resolved()
     assert (general.intermediate_epochs, general.intermediate_lr, general.accumulation) == (3, 5e-5, 8)
     assert (general.prediction_epochs, general.prediction_lr) == (None, None)
+
+
+def test_a_family_that_is_not_known_is_named() -> None:
+    with pytest.raises(ToolkitError, match="--student-family mpnet: expected one of bert, teacher"):
+        replace(DISTILL, student_family="mpnet").check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ import transformers
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from tests.support.data import BAD, FILLER, GOOD
+from export.pipeline import run_export
+from tests.support.data import BAD, FILLER, GOOD, rows
+from tests.support.distillation import distill
 from tests.support.models import own_answers, word_pieces
 from toolkit.bundle.format import open_bundle
-from toolkit.config import DistillConfig
+from toolkit.config import DistillConfig, ExportConfig, FinetuneConfig
 from toolkit.distillation.distill import run_distill
 from toolkit.errors import ToolkitError
+from toolkit.inference.evaluate import evaluate_bundle
 from toolkit.inference.predictor import open_predictor
+from toolkit.training.finetune import run_finetune
 
 Words = tuple[list[str], list[str], list[str]]
 ENGLISH = (GOOD, BAD, FILLER)
@@ -81,8 +86,8 @@ def write_data(folder: Path, kind: str, words: Words, teacher: Any, tokenizer: T
         for i, (text, logits) in enumerate(zip(texts, own_answers(teacher, tokenizer, texts, pairs), strict=True))
     ]
     folder.mkdir()
-    for name, rows in (("train", lines[:64]), ("dev", lines[64:])):
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    for name, part in (("train", lines[:64]), ("dev", lines[64:])):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
@@ -143,3 +148,27 @@ def test_other_families_give_their_answers_alone(family: str, tmp_path: Path, da
     assert report["attention"] == []
     assert report["teacher"]["shape"] == "3/24/48/4"
     assert "is not recorded" in (tmp_path / "s" / "report.html").read_text()
+
+
+def test_a_student_of_mpnets_own_family_is_exported_and_answers(
+    tokenizer: Tokenizer, save_model: Callable[..., Path], data_dir: Path, tmp_path: Path
+) -> None:
+    config = transformers.MPNetConfig(
+        **SIZES | {"vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 66, "initializer_range": 0.05},
+        id2label={0: "negative", 1: "positive"}, label2id={"negative": 0, "positive": 1},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    plain = save_model(transformers.MPNetForSequenceClassification(config), tmp_path / "plain")
+    teacher, student, int8 = (tmp_path / name for name in ("teacher", "student", "int8"))
+    run_finetune(FinetuneConfig(str(plain), "auto", str(teacher), data=str(data_dir), epochs=4, lr=5e-3))
+    own = {"student_family": "teacher", "quantization_aware": True}
+    manifest = distill(teacher, data_dir, student, **own)
+    assert manifest["metrics"]["accuracy"] > 0.9
+    assert AutoModelForSequenceClassification.from_pretrained(student).config.model_type == "mpnet"
+    gates = run_export(ExportConfig(str(student), str(int8), data=str(data_dir), max_drop=3.0)).manifest["gates"]
+    assert all(verdict["passed"] for verdict in gates["verdicts"])
+    assert gates["max_batch_difference"] <= 1e-5
+    texts = [text for text, _ in rows(64, seed=9)]
+    logits = open_predictor(student).predict(texts), open_predictor(int8).predict(texts)
+    assert (logits[0].argmax(1) == logits[1].argmax(1)).mean() > 0.9
+    assert evaluate_bundle(int8, data=str(data_dir))["accuracy"] > 0.9

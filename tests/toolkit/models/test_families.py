@@ -16,8 +16,11 @@ from toolkit.models.families import (
     encoder_layers,
     head_modules,
     hidden_width,
+    layer_modules,
     layer_paths,
+    model_class,
     model_inputs,
+    position_bias,
     position_count,
     position_offset,
 )
@@ -129,3 +132,23 @@ def test_positions_are_those_behind_the_offset_or_as_many_as_one_likes() -> None
     assert position_count(transformers.BertConfig(max_position_embeddings=66)) == 66
     assert position_count(transformers.CamembertConfig(max_position_embeddings=66, pad_token_id=1)) == 64
     assert position_count(transformers.XLNetConfig()) == position_count(transformers.T5Config()) == 512
+
+
+def test_position_bias_is_what_mpnet_adds_to_its_scores() -> None:
+    """Layer 1 with queries of zeros: its attention probabilities are softmax of the bias alone."""
+    model = build("mpnet")
+    layer = layer_modules(model)[0]
+    with torch.no_grad():
+        layer.query.weight.zero_()
+        layer.query.bias.zero_()
+        model.base_model.set_attn_implementation("eager") if hasattr(model, "set_attn_implementation") else None
+        output = model(input_ids=torch.arange(5, 12)[None], output_attentions=True)
+        bias = position_bias(model, 7)
+    assert bias is not None
+    torch.testing.assert_close(output.attentions[0], bias.softmax(-1))
+    assert position_bias(build("bert"), 7) is None
+
+
+def test_classes_of_a_configuration() -> None:
+    assert model_class(transformers.MPNetConfig(), head=True) is transformers.MPNetForSequenceClassification
+    assert model_class(transformers.BertConfig(), head=False) is transformers.BertModel

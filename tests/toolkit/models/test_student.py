@@ -15,6 +15,7 @@ from transformers import (
     BertForSequenceClassification,
     DebertaConfig,
     DistilBertConfig,
+    MPNetConfig,
     RobertaConfig,
 )
 
@@ -151,3 +152,20 @@ def test_projections_are_one_for_each_level_or_shared() -> None:
     shared.start_from(solved)
     torch.testing.assert_close(each(states, 2), 2 * states.sum(-1, keepdim=True).expand(2, 5, 8) + 2)
     torch.testing.assert_close(shared(states, 2), states.sum(-1, keepdim=True).expand(2, 5, 8) + 1)
+
+
+def test_a_student_of_the_teachers_own_family_has_its_configuration() -> None:
+    teacher = MPNetConfig(vocab_size=99, max_position_embeddings=66, relative_attention_num_buckets=16)
+    config = student_config(teacher, Shape(2, 24, 40, 4), dropout=0.2, task=get_task("sst2"), family="teacher")
+    assert isinstance(config, MPNetConfig)
+    assert Shape.from_config(config) == Shape(2, 24, 40, 4)
+    assert (config.vocab_size, config.max_position_embeddings, config.relative_attention_num_buckets) == (99, 66, 16)
+    assert (config.num_labels, config.hidden_dropout_prob) == (2, 0.2)
+    assert config.problem_type == "single_label_classification"
+    assert Shape.from_config(teacher) == Shape(12, 768, 3072, 12)
+
+
+def test_a_family_without_students_of_its_own_is_refused() -> None:
+    with pytest.raises(ToolkitError, match="--student-family teacher: students of roberta cannot be built") as caught:
+        student_config(RobertaConfig(), Shape(2, 24, 40, 4), dropout=0.0, family="teacher")
+    assert caught.value.fix == "--student-family bert"

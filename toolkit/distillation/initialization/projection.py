@@ -81,7 +81,7 @@ def project_from_teacher(
         states = _set_layer(student, m, layers[g - 1], target, basis, states, batches)
         projections.append(least_squares(states, target.output))
     if len(logits):
-        _set_head(student, teacher, states[_first_tokens(batches)], projections[-1], logits)
+        _set_head(student, teacher, states[first_tokens(batches)], projections[-1], logits)
     return projections
 
 
@@ -269,7 +269,7 @@ def _set_head(student: Any, teacher: Any, first: Tensor, to_teacher: Affine, log
     _copy(classifier, least_squares(torch.tanh(pooler(first)), logits))
 
 
-def _first_tokens(batches: Sequence[TorchBatch]) -> Tensor:
+def first_tokens(batches: Sequence[TorchBatch]) -> Tensor:
     """Return the positions of each row's first token among the real tokens, [rows]."""
     lengths = torch.cat([batch["attention_mask"].sum(dim=1) for batch in batches])
     return lengths.cumsum(0) - lengths

@@ -88,3 +88,19 @@ def test_a_larger_student_is_refused() -> None:
     with pytest.raises(ToolkitError, match="cannot be projected from a teacher of 4/24/40/4") as caught:
         project_from_teacher(student_of(teacher, Shape(2, 24, 48, 4)), teacher, (2, 4), batches(1))
     assert "--init random" in caught.value.fix
+
+
+def test_mpnets_own_family_keeps_what_a_bert_of_the_same_shape_loses() -> None:
+    """MPNet adds a bias by relative position to its scores; a BERT has none."""
+    teacher = random_model(transformers.MPNetConfig(**SIZES, max_position_embeddings=18, pad_token_id=1))
+    sample, errors = batches(60), {}
+    for family in ("bert", "teacher"):
+        config = student_config(teacher.config, Shape(4, 24, 40, 4), dropout=0.0, task=TASK, family=family)
+        student = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+        project_from_teacher(student, teacher, (1, 2, 3, 4), sample)
+        feeds = [{name: batch[name] for name in ("input_ids", "attention_mask")} for batch in sample]
+        with torch.no_grad():
+            actual, expected = (torch.cat([model(**feed).logits for feed in feeds]) for model in (student, teacher))
+        errors[family] = float((actual - expected).square().mean() / expected.var())
+    assert errors["teacher"] < 1e-3
+    assert errors["teacher"] < 0.05 * errors["bert"]

@@ -13,12 +13,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    BertForSequenceClassification,
+    MPNetConfig,
+    MPNetForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from tests.support.data import rows
 from tests.support.models import keep_stored_types
 from toolkit.data.tokenization import TextEncoder
-from toolkit.distillation.initialization.student import initialize_student, map_vocabulary
+from toolkit.distillation.initialization.student import initialize_student
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import TorchRuntime, batched_logits
 from toolkit.models.loading import Source
@@ -106,19 +111,6 @@ def test_other_words_are_refused(student: Path, tiny_bert: Any, tokenizer: Token
         start(teacher, student, tmp_path)
 
 
-def test_pieces_beyond_the_end_of_a_table_have_no_row(tiny_bert: Any, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """Pieces added to a tokenizer, and not to its model."""
-    from transformers import AutoTokenizer
-
-    path = other_teacher(tiny_bert, renumbered(tokenizer, str), tmp_path / "teacher")
-    longer = AutoTokenizer.from_pretrained(path)
-    count = len(longer)
-    assert longer.add_tokens(["wonderful"]) == 1
-    assert map_vocabulary(longer, longer, count + 1, count + 1).tolist() == [*range(count + 1)]
-    assert map_vocabulary(longer, longer, count + 1, count).tolist() == [*range(count), -1]
-    assert map_vocabulary(longer, longer, count, count + 1).tolist() == [*range(count)]
-
-
 def test_weights_of_half_precision_start_in_float32(
     student: Path, tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,38 +119,43 @@ def test_weights_of_half_precision_start_in_float32(
     assert start(save_model(tiny_bert(), tmp_path / "teacher"), half, tmp_path).dtype == torch.float32
 
 
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"num_hidden_layers": 1}, "its num_hidden_layers is 1, the student's 2"),
-        ({"num_hidden_layers": 3}, "its num_hidden_layers is 3, the student's 2"),
-        ({"num_attention_heads": 2}, "its num_attention_heads is 2, the student's 4"),
-        ({"hidden_size": 24}, "its hidden_size is 24, the student's 16"),
-    ],
-)
-def test_a_start_of_another_shape_is_refused_with_the_shape_that_it_has(
-    changes: dict[str, int], problem: str, tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path
-) -> None:
-    shape = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 4} | changes
-    other = save_model(tiny_bert(1, **shape), tmp_path / "other")
-    with pytest.raises(ToolkitError, match=problem) as caught:
-        start(save_model(tiny_bert(), tmp_path / "teacher"), other, tmp_path)
-    assert caught.value.fix == "--student {}/{}/{}/{}".format(*shape.values())
+def mpnet_teacher(tokenizer: Tokenizer, save_model: Callable[..., Path], path: Path) -> Path:
+    torch.manual_seed(0)
+    config = MPNetConfig(
+        vocab_size=tokenizer.get_vocab_size(), num_hidden_layers=3, hidden_size=24, intermediate_size=48,
+        num_attention_heads=4, max_position_embeddings=66, pad_token_id=0, initializer_range=0.2,
+        id2label={0: "negative", 1: "positive"}, label2id={"negative": 0, "positive": 1},
+    )  # fmt: skip
+    return save_model(MPNetForSequenceClassification(config).eval(), path)
 
 
-@pytest.mark.parametrize("family", ["Roberta", "Electra", "DistilBert"])
-def test_a_start_of_another_family_is_refused(
+@pytest.mark.parametrize("family", ["Bert", "MPNet"])
+def test_a_student_of_the_teachers_own_family_and_shape_is_its_copy(
     family: str, tiny_bert: Any, tokenizer: Tokenizer, save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    import transformers
+    path = tmp_path / "teacher"
+    teacher = save_model(tiny_bert(), path) if family == "Bert" else mpnet_teacher(tokenizer, save_model, path)
+    source, plan = Source(str(teacher), tmp_path), StudentPlan(Shape(3, 24, 48, 4), (1, 2, 3), "teacher", "teacher")
+    texts = TextEncoder(teacher, 64).encode(TEXTS)
+    pair = initialize_student(plan, source, source.classifier(), texts, get_task("sst2"))
+    expected = logits(pair.teacher, teacher)
+    np.testing.assert_allclose(logits(pair.student, teacher), expected, atol=1e-6)
+    assert expected.std() > 0.01
+    assert pair.student.config.model_type == family.lower()
+    states = torch.randn(1, 2, 24)
+    assert torch.equal(pair.projections(states, 2), states)
 
-    sizes = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 4}
-    if family == "DistilBert":
-        sizes = {"n_layers": 2, "dim": 16, "hidden_dim": 32, "n_heads": 4}
-    config = getattr(transformers, f"{family}Config")(**sizes, vocab_size=tokenizer.get_vocab_size())
-    other = save_model(getattr(transformers, f"{family}ForSequenceClassification")(config), tmp_path / "other")
-    with pytest.raises(ToolkitError, match=f"its model_type is {family.lower()}, the student's bert"):
-        start(save_model(tiny_bert(), tmp_path / "teacher"), other, tmp_path)
+
+def test_a_general_student_of_mpnets_family_has_no_pooler(
+    tokenizer: Tokenizer, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    teacher = mpnet_teacher(tokenizer, save_model, tmp_path / "teacher")
+    source, plan = Source(str(teacher), tmp_path), StudentPlan(Shape(2, 16, 32, 4), (1, 3), "teacher", "teacher")
+    pair = initialize_student(plan, source, source.encoder_model(), TextEncoder(teacher, 64).encode(TEXTS), None)
+    assert type(pair.student).__name__ == "MPNetModel"
+    assert pair.student.pooler is None
+    bias = pair.student.encoder.relative_attention_bias.weight
+    assert torch.equal(bias, pair.teacher.encoder.relative_attention_bias.weight)
 
 
 def test_every_tensor_comes_from_the_directory_or_is_listed(
