@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from toolkit.console import echo
 
 STDERR = 2
-faults = logging.getLogger("serve")
+server_log = logging.getLogger("serve")
 requests = logging.getLogger("serve.requests")
 
 
@@ -88,7 +88,7 @@ def announce(message: str) -> None:
         echo(message)
         sys.stdout.flush()
     except (OSError, SystemExit) as error:  # rich exits where nobody reads the pipe
-        faults.warning("stdout takes nothing: %s", getattr(error, "strerror", "nobody reads it"))
+        server_log.warning("stdout takes nothing: %s", getattr(error, "strerror", "nobody reads it"))
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter fails at its end
 
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http.error_handlers import error_response
 from serve.http.request_record import record_of
-from serve.log_format import faults, requests
+from serve.log_format import requests, server_log
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 PROBE_PATHS = {
@@ -56,7 +56,7 @@ class AccessLogMiddleware:
                 raise
             await error_response(scope, "Unhealthy", "shutting down", 503)(scope, receive, send_with_id)
         except Exception as error:
-            faults.error("internal error", exc_info=error, extra={"fields": {"request_id": request_id}})
+            server_log.error("internal error", exc_info=error, extra={"fields": {"request_id": request_id}})
             if status:
                 raise
             message = "internal error; the server's log says more"

@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve import log_format
-from serve.log_format import JsonFormatter, StderrHandler, TextFormatter, configure, faults, requests
+from serve.log_format import JsonFormatter, StderrHandler, TextFormatter, configure, requests, server_log
 from tests.support.responses import log_lines
 
 
@@ -38,7 +38,7 @@ def test_none_leaves_out_requests_but_not_faults(
         configure(chosen)
         fields = {"method": "GET", "path": "/x", "status": 200, "total_ms": 1.0}
         requests.info("request", extra={"fields": fields})
-        faults.warning("broken")
+        server_log.warning("broken")
     finally:
         for log, handlers, propagate, level in before:
             log.handlers, log.propagate = handlers, propagate
