@@ -65,6 +65,21 @@ def test_export_looks_nothing_up_and_leaves_no_file(tiny_student: Path, data_dir
     assert watch(tmp_path, "-m", "toolkit", *command) == (set(), set())
 
 
+PEERS = """
+import sys
+import numpy as np
+from pathlib import Path
+from toolkit.bench.other_runtimes import OpenVinoRuntime
+batch = {name: np.ones((1, 8), dtype=np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+for precision in ("fp32", "int8"):
+    OpenVinoRuntime(Path(sys.argv[1]), precision=precision, calibration=[batch]).run(batch)
+"""
+
+
+def test_openvino_looks_nothing_up_and_leaves_no_file(tiny_onnx: Path, tmp_path: Path) -> None:
+    assert watch(tmp_path, "-c", PEERS, str(tiny_onnx / "model.onnx")) == (set(), set())
+
+
 def test_what_is_looked_up_and_left_is_noticed(tmp_path: Path) -> None:
     import onnxruntime
 

@@ -7,6 +7,7 @@ them serves. `check_peer` holds a peer's logits against a reference before its s
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,6 +84,8 @@ class OpenVinoRuntime:
         self, onnx: Path, *, precision: str = "fp32", threads: int = 1, calibration: Sequence[Batch] = ()
     ) -> None:
         require_packages("openvino", *(["nncf"] if precision == "int8" else []), purpose="OpenVINO as a peer")
+        # openvino and nncf report to Google Analytics when they are imported, unless this package of theirs is missing
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
 
         core = openvino.Core()

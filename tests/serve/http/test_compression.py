@@ -90,7 +90,7 @@ def test_compressed_requests_are_answered_and_bombs_are_not(client: TestClient) 
     whole = b'{"inputs":"' + b"a " * (LIMIT // 2 - 7) + b'"}'
     assert len(whole) <= LIMIT
     assert client.post("/predict", content=gzip.compress(whole), headers=headers).status_code == 200
-    for size in (LIMIT + 1, 1000 * LIMIT):
+    for size in (LIMIT + 1, 100 * LIMIT):
         bomb = gzip.compress(b" " * size)
         assert len(bomb) <= LIMIT
         answer = client.post("/predict", content=bomb, headers=headers)
