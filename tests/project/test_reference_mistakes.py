@@ -167,7 +167,7 @@ def test_labels_in_another_order_than_the_teachers(
     def distil(path: Path) -> dict[str, Any]:
         return run_distill(DistillConfig(
             str(path), "auto", str(tmp_path / "s"), data=str(tmp_path / "data"), student="2/16/32/4",
-            intermediate_epochs=0, prediction_epochs=1, allow_weak_teacher=True,
+            intermediate_epochs=0, prediction_epochs=1, allow_weak_teacher=True, overwrite=True,
         )).manifest  # fmt: skip
 
     assert distil(save_model(teacher, tmp_path / "right"))["teacher_metrics"]["accuracy"] == 1.0
