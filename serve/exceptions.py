@@ -34,7 +34,7 @@ class ServeError(Exception):
 
 
 class ErrorResponse(BaseModel):
-    """What every error looks like, whatever caused it."""
+    """The body of every error."""
 
     error: str = Field(description="What was wrong, in words.")
     error_type: ErrorType

@@ -88,7 +88,7 @@ class LabelOrder:
 
     @property
     def permuted(self) -> bool:
-        """Whether another order of the outputs fits the labels clearly better than the stated one, and than chance."""
+        """Tell whether another order of the outputs fits the labels clearly better than the stated one and chance."""
         other = self.order != tuple(range(len(self.order)))
         return other and self.best_accuracy > max(self.accuracy + 0.1, self.by_chance)
 

@@ -39,7 +39,7 @@ router = APIRouter(prefix=ADMIN, route_class=AdminRoute)
 
 
 class SwapRequest(BaseModel):
-    """What to change to, and how much may change."""
+    """The bundle to change to, and the largest difference that is allowed."""
 
     bundle: str = Field(description="Directory of the new bundle, under --models-root.", examples=["reviews-v2"])
     min_agreement: float = Field(
@@ -53,7 +53,7 @@ class SwapRequest(BaseModel):
 
 
 class Changed(BaseModel):
-    """Which model answers now, and how its answers differ from those of the one before."""
+    """The model that answers now, and the difference of its answers from those of the model before."""
 
     model: str
     digest: str

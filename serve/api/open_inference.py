@@ -64,13 +64,13 @@ async def server() -> dict[str, Any]:
 
 @router.get("/health/live")
 async def live() -> dict[str, bool]:
-    """Whether the process answers at all."""
+    """Answer 200 while the process runs."""
     return {"live": True}
 
 
 @router.get("/health/ready", responses=_errors(503))
 async def ready(http: Request) -> dict[str, bool]:
-    """Whether requests are answered."""
+    """Answer 200 while requests are answered."""
     await _check_ready(http)
     return {"ready": True}
 
@@ -122,7 +122,7 @@ async def configuration(http: Request, name: str) -> dict[str, Any]:
 @router.get("/models/{name}/ready", responses=ABOUT_MODEL)
 @router.get("/models/{name}/versions/{version}/ready", responses=ABOUT_MODEL, dependencies=OF_VERSION)
 async def model_ready(http: Request, name: str) -> dict[str, Any]:
-    """Whether a model answers requests."""
+    """Answer 200 while a model answers requests."""
     get_models(http).get(name)
     await _check_ready(http)
     return {"name": name, "ready": True}

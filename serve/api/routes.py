@@ -104,7 +104,7 @@ def _card(model: Model) -> ModelCard:
 @router.get("/health", responses=error_responses(503), response_class=Response)
 @router.get("/health/ready", responses=error_responses(503), response_class=Response)
 async def ready(http: Request) -> Response:
-    """Whether requests are answered: the models are loaded, work, and the server is not shutting down."""
+    """Answer 200 while requests are answered: the models are loaded and work, and the server is not shutting down."""
     if not await get_models(http).healthy():
         raise ServeError("Unhealthy", "the model fails or the server is shutting down")
     return Response()
@@ -112,7 +112,7 @@ async def ready(http: Request) -> Response:
 
 @router.get("/health/live", response_class=Response)
 async def live() -> Response:
-    """Whether the process answers at all; restart it when not."""
+    """Answer 200 while the process runs; restart it when it does not answer."""
     return Response()
 
 

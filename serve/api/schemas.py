@@ -116,7 +116,7 @@ INPUTS_SCHEMA: dict[str, Any] = {
 
 
 class ClassifyRequest(BaseModel):
-    """What to classify, and how."""
+    """The inputs to classify, and options."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 

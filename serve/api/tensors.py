@@ -21,7 +21,7 @@ NOT_DONE = ("sequence_id", "sequence_start", "sequence_end", "priority")
 
 
 class V2Error(BaseModel):
-    """What every error under /v2 looks like."""
+    """The body of every error under /v2."""
 
     error: str
 
@@ -75,7 +75,7 @@ class RequestedOutput(BaseModel):
 
 
 class InferParameters(BaseModel):
-    """What /predict takes beside its inputs, and the protocol's own."""
+    """The options of /predict, and those of the protocol."""
 
     truncate: StrictBool = True
     raw_scores: StrictBool = False

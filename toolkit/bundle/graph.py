@@ -13,7 +13,7 @@ from pathlib import Path
 from toolkit.errors import ToolkitError
 from toolkit.files import open_regular
 
-# What exports of BERT's relatives hold; int8 and fused graphs have operators of onnxruntime's too. No Loop, If or Scan.
+# The operators in exports of BERT's relatives, with onnxruntime's own of int8 and fused graphs. No Loop, If or Scan.
 _ONNX = """
     Abs Add And Cast Ceil Clip Concat Constant ConstantOfShape Conv Cos CumSum DequantizeLinear Div Dropout
     DynamicQuantizeLinear Einsum Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm Greater

@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
     @property
     def overflows(self) -> bool:
-        """Whether cells without a column hold something, as the rest of a text after a comma without quotes."""
+        """Tell whether cells without a column hold text, as the rest of a text after a comma without quotes."""
         return any(map(str.strip, self.extra))
 
     def problems(self, columns: Iterable[Column]) -> Iterator[str]:
