@@ -135,7 +135,7 @@ def test_sigterm_lets_every_process_answer_what_it_accepted(tokenizer: Tokenizer
 
 
 def test_connections_that_come_during_the_drain_are_refused_at_once(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    slow = save_arithmetic(tmp_path / "slow", tokenizer, slow_graph(1500))  # seconds a batch
+    slow = save_arithmetic(tmp_path / "slow", tokenizer, slow_graph(5000))  # some four seconds a batch
     with serving("-m", "serve", str(slow), "--workers", "1", *TWO) as (process, url):
         address = address_of(url)
 

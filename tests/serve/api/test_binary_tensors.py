@@ -89,7 +89,7 @@ WRONG: list[tuple[bytes, list[Any], dict[str, Any], str]] = [
     (encode_tensor(["ab"]).replace(b"ab", b"\xff\xfe"), [6], {}, "not UTF-8"),
     (encode_tensor(["ab"]).replace(b"ab", b"\xed\xa0"), [6], {}, "not UTF-8"),
     (GOOD, [len(GOOD)], {"count": 2}, "shape [2] and 1 strings"), (b"", [0], {"count": 0}, "cannot be empty"),
-    (encode_tensor(["a"] * (MAX_INPUTS + 9)), [5 * (MAX_INPUTS + 9)], {}, "at most 32768 items"),
+    (encode_tensor(["a"] * (MAX_INPUTS + 9)), [5 * (MAX_INPUTS + 9)], {}, f"at most {MAX_INPUTS} items"),
     (GOOD, [len(GOOD)], {"length": "0"}, "Inference-Header-Content-Length is 0"),
     (GOOD, [len(GOOD)], {"length": "999999"}, "Inference-Header-Content-Length is 999999"),
     (GOOD, [len(GOOD)], {"length": "9" * 5000}, "Inference-Header-Content-Length is 9"),
