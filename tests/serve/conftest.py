@@ -30,7 +30,7 @@ def predictor(tiny_onnx: Path) -> Predictor:
 @pytest.fixture(scope="module")
 def slow_bundle(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
     """A bundle whose every batch takes about half a second."""
-    graph = slow_graph(150)
+    graph = slow_graph(500)
     return save_arithmetic(tmp_path_factory.mktemp("slow") / "bundle", tokenizer, graph)
 
 

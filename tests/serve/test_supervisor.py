@@ -114,7 +114,7 @@ def sockets(pid: int) -> int:
 
 
 def test_sigterm_lets_every_process_answer_what_it_accepted(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    slow = save_arithmetic(tmp_path / "slow", tokenizer, slow_graph(150))  # about half a second a batch
+    slow = save_arithmetic(tmp_path / "slow", tokenizer, slow_graph(500))  # about half a second a batch
     options = ("--workers", "1", "--max-batch-requests", "1", *TWO)
     with serving("-m", "serve", str(slow), *options) as (process, url):
         address = address_of(url)

@@ -68,7 +68,7 @@ def test_truncation_of_any_input_is_told(client: TestClient) -> None:
 @pytest.fixture
 def slow(tmp_path: Path, tokenizer: Tokenizer) -> Iterator[TestClient]:
     """A model whose every batch takes tenths of a second."""
-    bundle = save_arithmetic(tmp_path / "slow", tokenizer, slow_graph(60))
+    bundle = save_arithmetic(tmp_path / "slow", tokenizer, slow_graph(150))
     with TestClient(create_app(bundle, limits=Limits(workers=1))) as client:
         yield client
 
