@@ -21,7 +21,7 @@ demo: $(DEMO) ## teacher, student, int8 export, proof and bench on the embedded 
 	$(BIN)/toolkit demo $(ARGS)
 
 test: $(DEV) browser ## all tests but the slow ones; no network needed once set up
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: $(DEV) browser ## the long end-to-end tests
 	$(BIN)/python -m pytest -m slow $(ARGS)

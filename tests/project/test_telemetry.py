@@ -74,6 +74,16 @@ batch = {name: np.ones((1, 8), dtype=np.int64) for name in ("input_ids", "attent
 for precision in ("fp32", "int8"):
     OpenVinoRuntime(Path(sys.argv[1]), precision=precision, calibration=[batch]).run(batch)
 """
+CARELESS = """
+import pathlib, socket
+try:
+    socket.getaddrinfo("collector.example", 443)
+except OSError:
+    pass
+folder = pathlib.Path.home() / ".cache"
+folder.mkdir()
+(folder / "deviceid").write_text("42")
+"""
 
 
 def test_openvino_looks_nothing_up_and_leaves_no_file(tiny_onnx: Path, tmp_path: Path) -> None:
@@ -81,10 +91,7 @@ def test_openvino_looks_nothing_up_and_leaves_no_file(tiny_onnx: Path, tmp_path:
 
 
 def test_what_is_looked_up_and_left_is_noticed(tmp_path: Path) -> None:
-    import onnxruntime
-
-    careless = "import onnxruntime, socket\ntry: socket.getaddrinfo('collector.example', 443)\nexcept OSError: pass"
-    names, files = watch(tmp_path, "-c", careless)
+    names, files = watch(tmp_path, "-c", CARELESS)
+    assert files == {".cache/deviceid"}
     if can_unshare():
         assert names == {"collector.example"}
-    assert ("1.32" not in onnxruntime.__version__) or any("deviceid" in file for file in files)
