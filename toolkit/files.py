@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from toolkit.errors import ToolkitError
+
+COMMAND = "command.json"  # the command that a folder of unfinished work belongs to
 
 
 class FileRecord(TypedDict):
@@ -143,6 +145,34 @@ def atomic_directory(out: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def check_same_command(folder: Path, command: Mapping[str, object], *, holds: str, expected: str) -> None:
+    """Compare a command with the one that left unfinished work in a folder, as COMMAND there names it.
+
+    Args:
+        folder: of the work; without COMMAND in it there is none.
+        command: options and digests of inputs, by name, as they come back from JSON.
+        holds: the work, in words.
+        expected: inputs that may go on with it, in words.
+
+    Raises:
+        ToolkitError: another command left it; the differences are listed.
+    """
+    try:
+        stored = json.loads((folder / COMMAND).read_bytes())
+    except (OSError, ValueError):
+        return
+    differing = [
+        f"{name}: {_short(stored.get(name))} there, {_short(command.get(name))} here"
+        for name in sorted({*stored, *command})
+        if stored.get(name) != command.get(name)
+    ]
+    if differing:
+        raise ToolkitError(
+            f"{folder} holds {holds} of another command:\n" + "\n".join(f"  - {line}" for line in differing),
+            expected=expected, fix=f"another --out, or start over: rm -r {folder}",
+        )  # fmt: skip
+
+
 def flush_directory(folder: Path) -> None:
     """Write every file of a folder through to the disk: a renamed folder must never point at unwritten bytes."""
     for path in folder.rglob("*"):
@@ -189,6 +219,10 @@ def _remove_leftovers(out: Path) -> None:
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _short(value: object) -> str:
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)  # a SHA-256
 
 
 def _replace(staging: Path, target: Path) -> None:

@@ -20,7 +20,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 ROWS = {
     8: "__main__",
     7: "cli",
-    6: "distillation augmentation bench export serve",
+    6: "distillation augmentation scoring bench export serve",
     5: "training",
     4: "models inference",
     3: "config data bundle metrics",

@@ -14,9 +14,11 @@ import pytest
 from toolkit import files
 from toolkit.errors import ToolkitError
 from toolkit.files import (
+    COMMAND,
     atomic_directory,
     atomic_file,
     canonical_json,
+    check_same_command,
     file_record,
     flush_directory,
     open_regular,
@@ -229,3 +231,15 @@ def test_a_folder_that_a_killed_writer_was_replacing_comes_back(tmp_path: Path) 
     old.mkdir()
     with sole_writer(out):
         assert names(tmp_path) == [".out.lock", "out"]
+
+
+def test_unfinished_work_of_another_command_is_named_by_what_differs(tmp_path: Path) -> None:
+    words = {"holds": "scores", "expected": "the same options"}
+    check_same_command(tmp_path, {"a": 1}, **words)  # no command there
+    (tmp_path / COMMAND).write_bytes(canonical_json({"a": 1, "model": "f" * 64}))
+    check_same_command(tmp_path, {"a": 1, "model": "f" * 64}, **words)
+    with pytest.raises(ToolkitError, match="holds scores of another command") as caught:
+        check_same_command(tmp_path, {"a": 2, "model": "e" * 64, "b": 3}, **words)
+    assert caught.value.problem.splitlines()[1:] == [
+        "  - a: 1 there, 2 here", "  - b: None there, 3 here", "  - model: ffffffffffff... there, eeeeeeeeeeee... here",
+    ]  # fmt: skip

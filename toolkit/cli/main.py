@@ -182,6 +182,20 @@ def predict(
 
 
 @command()
+@from_config(config.ScoreConfig)
+def score(options: config.ScoreConfig) -> None:
+    """Classify files of texts of any size, on all CPUs.
+
+    The output has the input's columns and rows, with label, score, and a probability for each label. A killed command
+    goes on where it was.
+    """
+    require_packages("pyarrow", purpose="toolkit score")
+    from toolkit.scoring.score import run_score
+
+    run_score(options)
+
+
+@command()
 @from_config(config.ServeConfig)
 def serve(options: config.ServeConfig) -> None:
     """Serve ONNX bundles over HTTP.

@@ -13,9 +13,10 @@ from toolkit.config.demo import DemoConfig
 from toolkit.config.distill import LAYER_LOSSES, LAYER_MAPS, STUDENTS, DistillConfig
 from toolkit.config.export import ExportConfig
 from toolkit.config.finetune import FinetuneConfig
+from toolkit.config.score import ScoreConfig
 from toolkit.config.serve import ServeConfig
 
 __all__ = [
     "LAYER_LOSSES", "LAYER_MAPS", "STUDENTS", "AugmentConfig", "BenchConfig", "Config", "DemoConfig", "DistillConfig",
-    "ExportConfig", "FinetuneConfig", "ServeConfig",
+    "ExportConfig", "FinetuneConfig", "ScoreConfig", "ServeConfig",
 ]  # fmt: skip

@@ -10,11 +10,20 @@ SHUFFLED_TOGETHER = 20_000  # batches of a run: 640,000 rows at 32 a batch
 SORT_POOL = 50  # batches sorted together by length: wide enough to waste little padding, narrow enough to mix
 
 
-def sorted_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield row numbers in batches of like length, longest first, so that memory peaks at the start."""
-    order = np.argsort(-lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+def sorted_batches(lengths: np.ndarray, batch_size: int, most_tokens: int | None = None) -> Iterator[np.ndarray]:
+    """Yield row numbers in batches of like length, longest first, so that memory peaks at the start.
+
+    Args:
+        lengths: tokens of each row, [n].
+        batch_size: the most rows of a batch.
+        most_tokens: of a batch, padding included; a single longer row is a batch of its own. None sets no bound.
+    """
+    order, start = np.argsort(-lengths, kind="stable"), 0
+    while start < len(order):
+        longest = max(int(lengths[order[start]]), 1)
+        rows = batch_size if most_tokens is None else min(batch_size, max(1, most_tokens // longest))
+        yield order[start : start + rows]
+        start += rows
 
 
 def shuffled_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:

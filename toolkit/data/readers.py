@@ -14,6 +14,7 @@ from toolkit.console import echo
 from toolkit.errors import ToolkitError, raise_problems, require_packages
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+PARQUET_ROWS, PARQUET_BUFFER = 1024, 2**20  # rows read together; bytes that each column reads ahead
 MEND = "mend these rows, or --skip-bad-rows to leave them out; nothing was skipped"
 Column = str | int  # its name, or its number from 0 in a file without a header
 
@@ -40,10 +41,12 @@ class Row(NamedTuple):
 
 
 def read_rows(path: Path, *, header: bool = True) -> Iterator[Row]:
-    """Read a table by its suffix. CSV has quotes; in TSV, as in GLUE, a quote is a plain character.
+    """Read a table by its suffix, row by row. CSV has quotes; in TSV, as in GLUE, a quote is a plain character.
+
+    A .txt file is a table with the column text, a row for each line that is not blank.
 
     Args:
-        path: ends in one of SUFFIXES; text is UTF-8, with or without a byte-order mark.
+        path: ends in .txt or one of SUFFIXES; text is UTF-8, with or without a byte-order mark.
         header: the first line of CSV or TSV names the columns; else they are numbered from 0.
 
     Raises:
@@ -54,7 +57,10 @@ def read_rows(path: Path, *, header: bool = True) -> Iterator[Row]:
         return
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _read_jsonl(path, file) if path.suffix == ".jsonl" else _read_delimited(path, file, header)
+            if path.suffix == ".txt":
+                yield from (Row(i, {"text": line.strip()}) for i, line in enumerate(file, start=1) if line.strip())
+            else:
+                yield from _read_jsonl(path, file) if path.suffix == ".jsonl" else _read_delimited(path, file, header)
     except UnicodeDecodeError:
         raise _not_utf8(path) from None
 
@@ -91,11 +97,7 @@ def read_texts(path: Path, *, pairs: bool, skip_bad: bool = False) -> tuple[list
     if not path.is_file():
         raise ToolkitError(f"{path}: no such file", expected="text without labels")
     if path.suffix == ".txt" and not pairs:
-        try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        except UnicodeDecodeError:
-            raise _not_utf8(path) from None
-        return [line for line in lines if line], None
+        return [str(row.cells["text"]) for row in read_rows(path)], None
     if path.suffix not in SUFFIXES:
         columns = "text and text_pair" if pairs else "text"
         raise ToolkitError(
@@ -158,7 +160,10 @@ def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
     try:
-        yield from itertools.starmap(Row, enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1))
+        with pyarrow.parquet.ParquetFile(path, buffer_size=PARQUET_BUFFER) as file:
+            batches = file.iter_batches(PARQUET_ROWS)
+            cells = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+            yield from itertools.starmap(Row, enumerate(cells, start=1))
     except pyarrow.lib.ArrowException as error:
         raise ToolkitError(f"{path} is not Parquet that can be read: {error}") from None
 

@@ -50,8 +50,16 @@ class Predictor:
         return scores(self.logits(self.encoder.encode(texts, pairs)), self.task.kind)
 
 
-def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -> Predictor:
+def open_predictor(
+    path: str | Path, *, threads: int = 0, device: str = "cpu", memory_pattern: bool = True
+) -> Predictor:
     """Verify a bundle and load it: model.onnx by onnxruntime, model.safetensors by PyTorch.
+
+    Args:
+        path: a bundle.
+        threads: of the model; 0 takes all cores.
+        device: "cpu" or "cuda".
+        memory_pattern: as OnnxRuntime takes it.
 
     Raises:
         ToolkitError: the bundle is damaged, or the packages to run it are missing.
@@ -61,8 +69,12 @@ def open_predictor(path: str | Path, *, threads: int = 0, device: str = "cpu") -
         return Predictor(bundle, TorchRuntime.load(bundle.path, device, threads))
     with contextlib.nullcontext() if device == "cuda" else memory_limit(memory_of(bundle)):
         predictor = Predictor(
-            bundle, OnnxRuntime(bundle.weights, threads=threads, device=device, content=read_weights(bundle))
-        )
+            bundle,
+            OnnxRuntime(
+                bundle.weights, threads=threads, device=device, memory_pattern=memory_pattern,
+                content=read_weights(bundle),
+            ),
+        )  # fmt: skip
         check_batch_invariance(predictor)
     return predictor
 

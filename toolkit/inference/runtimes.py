@@ -174,9 +174,14 @@ class TorchRuntime:
             return np.asarray(self.model(**feed).logits.float().cpu().numpy())
 
 
-def batched_logits(runtime: Runtime, encoded: EncodedTexts, batch_size: int = 32) -> np.ndarray:
-    """Compute logits [n, C] float32 of n >= 1 encoded inputs, in their order, run in batches of like length."""
-    batches = list(sorted_batches(encoded.lengths, batch_size))
+def batched_logits(
+    runtime: Runtime, encoded: EncodedTexts, batch_size: int = 32, most_tokens: int | None = None
+) -> np.ndarray:
+    """Compute logits [n, C] float32 of n >= 1 encoded inputs, in their order, run in batches of like length.
+
+    The batches have at most `batch_size` inputs and `most_tokens` tokens, padding included, as `sorted_batches` says.
+    """
+    batches = list(sorted_batches(encoded.lengths, batch_size, most_tokens))
     logits = np.concatenate([runtime.run(encoded.batch(rows)) for rows in batches])
     in_order = np.empty(logits.shape, dtype=np.float32)
     in_order[np.concatenate(batches)] = logits

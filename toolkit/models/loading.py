@@ -107,11 +107,22 @@ class Source:
         return TextEncoder(self.tokenizer_dir, length)
 
     def classifier(self, task: Task | None = None) -> Any:
-        """Load the classifier; a task puts on a head for its labels, a new one where the source's does not fit."""
+        """Load the classifier; a task puts on a head for its labels, a new one where the source's does not fit.
+
+        Raises:
+            ToolkitError: without a task, a model that lacks some of its weights, such as an encoder without a head.
+        """
         from transformers import AutoModelForSequenceClassification
 
         if task is None:
-            return self._model(AutoModelForSequenceClassification)[0].eval()
+            model, info = self._model(AutoModelForSequenceClassification)
+            if missing := sorted(info["missing_keys"]):
+                raise ToolkitError(
+                    f"{self.name} is no trained classifier: {', '.join(missing[:3])} missing",
+                    expected="a model that was fine-tuned with its classification head",
+                    fix=f"toolkit finetune --model {self.name} --task TASK --out DIR",
+                )
+            return model.eval()
         return self._model(
             AutoModelForSequenceClassification,
             ignore_mismatched_sizes=True,

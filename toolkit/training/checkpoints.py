@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from torch import nn
 
 from toolkit.errors import ToolkitError, reason_of
-from toolkit.files import atomic_file, canonical_json, flush_directory, sole_writer
+from toolkit.files import COMMAND, atomic_file, canonical_json, check_same_command, flush_directory, sole_writer
 from toolkit.training.distributed import distributed_state
 
-COMMAND, PROGRESS = "command.json", "progress.json"
+PROGRESS = "progress.json"
 TIME_FRACTION = 0.02  # of training that checkpoints may take where --checkpoint-every is not given
 MIN_INTERVAL_S = 60.0
 WITHOUT_EFFECT = ("out", "checkpoint_every")  # options that change no weight
@@ -123,23 +123,14 @@ class Checkpoints:
         return [path for path in self.path.glob(f"{stage}-*") if path.name.removeprefix(f"{stage}-").isdigit()]
 
     def _check_command(self) -> None:
-        try:
-            stored = json.loads((self.path / COMMAND).read_bytes())
-        except (OSError, ValueError):
-            return
-        if not any(path.is_dir() and not path.name.startswith(".") for path in self.path.iterdir()):
+        if not self.path.is_dir() or not any(
+            path.is_dir() and not path.name.startswith(".") for path in self.path.iterdir()
+        ):
             return  # ended before its first checkpoint: nothing to lose
-        differing = [
-            f"{name}: {_short(stored.get(name))} there, {_short(self.command.get(name))} here"
-            for name in sorted({*stored, *self.command})
-            if stored.get(name) != self.command.get(name)
-        ]
-        if differing:
-            raise ToolkitError(
-                f"{self.path} holds the checkpoints of another command:\n" + "\n".join(f"  - {d}" for d in differing),
-                expected="the same options, data and models, to go on from them",
-                fix=f"another --out, or start over: rm -r {self.path}",
-            )
+        check_same_command(
+            self.path, self.command, holds="the checkpoints",
+            expected="the same options, data and models, to go on from them",
+        )  # fmt: skip
 
     def _give_up(self, staging: Path, stage: str, error: Exception) -> None:
         size = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file()) if staging.exists() else 0
@@ -169,7 +160,3 @@ def _step(path: Path) -> int:
 def _write(path: Path, value: Mapping[str, object]) -> None:
     with atomic_file(path) as partial:
         partial.write_bytes(canonical_json(value))
-
-
-def _short(value: object) -> str:
-    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)  # a SHA-256

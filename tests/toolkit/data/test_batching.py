@@ -22,6 +22,16 @@ def test_sorted_batches_hold_every_row_once_longest_first(lengths: np.ndarray, b
     assert all(len(batch) == batch_size for batch in batches[:-1])
 
 
+@given(lengths_, st.integers(1, 40), st.integers(1, 600))
+def test_sorted_batches_are_as_large_as_both_bounds_let_them(lengths: np.ndarray, rows: int, tokens: int) -> None:
+    batches = list(sorted_batches(lengths, rows, tokens))
+    assert [row for batch in batches for row in batch] == [row for batch in sorted_batches(lengths, 1) for row in batch]
+    for i, batch in enumerate(batches):
+        longest = int(lengths[batch[0]])
+        assert len(batch) == 1 or (len(batch) <= rows and len(batch) * longest <= tokens)
+        assert i == len(batches) - 1 or len(batch) == rows or (len(batch) + 1) * longest > tokens
+
+
 @given(lengths_, st.integers(1, 12), st.integers(0, 2**31), st.integers(0, 50))
 def test_shuffled_batches_hold_every_row_once(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> None:
     batches = list(shuffled_batches(lengths, batch_size, seed, epoch))

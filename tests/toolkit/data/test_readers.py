@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from toolkit.data.readers import is_text, read_rows, read_texts
+from toolkit.data.readers import Row, is_text, read_rows, read_texts
 from toolkit.errors import ToolkitError
 
 
@@ -23,6 +24,32 @@ def test_tables_have_named_columns(tmp_path: Path) -> None:
     rows = [{"text": "a", "text_pair": "b"}, {"text": "c", "text_pair": "d"}]
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert read_texts(tmp_path / "b.jsonl", pairs=True) == (["a", "c"], ["b", "d"])
+
+
+def test_plain_text_is_a_table_of_numbered_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("one\n\ntwo\u2028still two\n", encoding="utf-8")
+    assert list(read_rows(path)) == [Row(1, {"text": "one"}), Row(3, {"text": "two\u2028still two"})]
+
+
+def test_parquet_is_read_a_few_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    read, batch_type = list[int](), pq.ParquetFile
+    pq.write_table(pa.table({"text": list(map(str, range(5000)))}), tmp_path / "a.parquet")
+
+    class Counting(batch_type):  # type: ignore[misc,valid-type]
+        def iter_batches(self, size: int) -> Iterator[object]:
+            for batch in super().iter_batches(size):
+                read.append(batch.num_rows)
+                yield batch
+
+    monkeypatch.setattr(pq, "ParquetFile", Counting)
+    rows = read_rows(tmp_path / "a.parquet")
+    assert [next(rows) for _ in range(3)][2] == Row(3, {"text": "2"})
+    assert read == [1024]
+    assert len(list(rows)) == 4997
 
 
 def test_what_holds_no_text_is_listed(tmp_path: Path) -> None:

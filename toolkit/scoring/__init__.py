@@ -1,0 +1,1 @@
+"""Scores of a model for files of texts of any size."""

@@ -1,0 +1,42 @@
+"""The columns that `toolkit score` adds: label, score, and a probability or a logit for each label."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from toolkit.metrics import scores
+from toolkit.tasks import Task
+
+PROBABILITY, LOGIT = "probability_", "logit_"
+OURS = "predicted_"  # before a column whose name the input has already
+
+
+def answer_columns(task: Task, logits: np.ndarray, *, raw: bool, taken: Collection[str] = ()) -> dict[str, pa.Array]:
+    """Turn logits [n, C] into columns.
+
+    Classification: `label`, the most probable one; `score`, its probability; `probability_NAME` of each label.
+    Multi-label: `label`, a list of those above 0.5; `score`, the highest probability. Regression: `score`, the number.
+    With `raw`, logits stand in place of probabilities, in `score` and `logit_NAME`.
+
+    Args:
+        task: names the labels and the kind of output.
+        logits: finite.
+        raw: write logits.
+        taken: names of the input's columns; a column of ours with such a name gets OURS before it.
+    """
+    values = logits if raw else scores(logits, task.kind)
+    columns: dict[str, Any] = {}
+    if task.kind == "classification":
+        columns["label"] = pa.array([task.labels[c] for c in logits.argmax(axis=1)], pa.string())
+    elif task.kind == "multi_label":
+        names = [[name for name, above in zip(task.labels, row > 0, strict=True) if above] for row in logits]
+        columns["label"] = pa.array(names, pa.list_(pa.string()))
+    columns["score"] = pa.array(values.max(axis=1))
+    if task.kind != "regression":
+        prefix = LOGIT if raw else PROBABILITY
+        columns |= {f"{prefix}{name}": pa.array(values[:, c]) for c, name in enumerate(task.labels)}
+    return {f"{OURS}{name}" if name in taken else name: column for name, column in columns.items()}

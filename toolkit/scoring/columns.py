@@ -1,0 +1,154 @@
+"""Columns of the files that are scored: which hold the texts, and the types of the others."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toolkit.data.readers import SUFFIXES, Column, Row, read_rows
+from toolkit.errors import ToolkitError
+from toolkit.tasks import Task
+
+READABLE = (".txt", *SUFFIXES)
+PEEK_ROWS = 1024  # of which columns a file has; a JSON line may leave some out
+Types = dict[str, pa.DataType]
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """The columns of a file that hold texts.
+
+    Attributes:
+        text, pair: of the text, and of the second one of a pair.
+        header: whether the file names its columns; else they are numbered.
+    """
+
+    text: Column
+    pair: Column | None
+    header: bool = True
+
+    @property
+    def names(self) -> tuple[Column, ...]:
+        """The text columns, in their order."""
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
+
+def find_text_columns(
+    path: Path, task: Task | None, *, text: str | None = None, pair: str | None = None
+) -> TextColumns:
+    """Find the text columns of a file: those that the options name, else text and text_pair, in .tsv the task's own.
+
+    Args:
+        path: of the file.
+        task: of the model; None where the model does not say whether it reads pairs: then the file decides.
+        text, pair: names that the options give.
+
+    Raises:
+        ToolkitError: a column is missing, or pairs for a task of single texts.
+    """
+    names = column_names(path)
+    pairs = task is not None and task.pair_column is not None
+    if task is None:
+        pairs = pair is not None or "text_pair" in names
+    own = task.tsv if task is not None and path.suffix == ".tsv" else ("text", "text_pair", "label")
+    if text is None and "text" not in names and own[0] != "text":
+        columns = TextColumns(own[0], own[1] if pairs else None, header=isinstance(own[0], str))
+    else:
+        columns = TextColumns(text or "text", (pair or "text_pair") if pairs else None)
+    if not pairs and (pair is not None or (text is None and "text_pair" in names)):
+        raise ToolkitError(
+            f"{path} holds pairs of texts, in {pair or 'text_pair'!r}", expected="single texts, as the model reads",
+            fix="--text-column NAME, the column to read",
+        )  # fmt: skip
+    missing = [name for name in columns.names if columns.header and name not in names]
+    if missing and names:
+        raise ToolkitError(
+            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, names))}",
+            fix="--text-column NAME" + (" --pair-column NAME" if pairs else ""),
+        )
+    return columns
+
+
+def column_names(path: Path) -> list[str]:
+    """List the columns that a file names; of JSON lines those of its first PEEK_ROWS rows."""
+    if path.suffix == ".parquet":
+        return list(_parquet_schema(path).names)
+    if path.suffix in (".csv", ".tsv"):
+        header = next(read_rows(path, header=False), None)
+        return [] if header is None else list(map(str, header.cells.values()))
+    rows = itertools.islice(read_rows(path), PEEK_ROWS)
+    return list(dict.fromkeys(str(name) for row in rows for name in row.cells))
+
+
+def types_of(path: Path, rows: Sequence[Row]) -> Types:
+    """Give the type of each column of some rows of a file: the file's own in Parquet, in CSV, TSV and text strings."""
+    if path.suffix == ".parquet":
+        return {field.name: field.type for field in _parquet_schema(path)}
+    names = list(dict.fromkeys(name for row in rows for name in row.cells))
+    if path.suffix != ".jsonl":
+        return {str(name): pa.string() for name in names}
+    return {str(name): _inferred(row.cells.get(name) for row in rows) for name in names}
+
+
+def merge_types(types: Types, more: Types) -> Types:
+    """Give a type that holds both for each column; a column of types that no other type holds is text."""
+    merged = types | {name: kind for name, kind in more.items() if name not in types}
+    for name, other in more.items():
+        own = merged[name]
+        if pa.types.is_null(own) or pa.types.is_null(other):
+            merged[name] = other if pa.types.is_null(own) else own
+        elif own != other:
+            merged[name] = _common(own, other)
+    return merged
+
+
+def column_array(values: Iterable[Any], kind: pa.DataType, place: str) -> pa.Array:
+    """Make an array of a column; a text column takes other values as JSON.
+
+    Raises:
+        ToolkitError: values that do not fit the type.
+    """
+    if pa.types.is_string(kind):
+        values = map(_text, values)
+    elif pa.types.is_floating(kind):
+        values = (None if value is None else float(value) for value in values)
+    try:
+        return pa.array(list(values), kind)
+    except (pa.ArrowException, UnicodeEncodeError, ValueError, TypeError, OverflowError) as error:
+        raise ToolkitError(f"{place} cannot be written: {error}", expected=f"values of the type {kind}") from None
+
+
+def _parquet_schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except pa.ArrowException as error:
+        raise ToolkitError(f"{path} is not Parquet that can be read: {error}") from None
+
+
+def _inferred(values: Iterator[Any]) -> pa.DataType:
+    try:
+        return pa.array(list(values)).type
+    except (pa.ArrowException, UnicodeEncodeError, TypeError, OverflowError):
+        return pa.string()
+
+
+def _common(own: pa.DataType, other: pa.DataType) -> pa.DataType:
+    fields = [pa.schema([("column", kind)]) for kind in (own, other)]
+    try:
+        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
+    except pa.ArrowException:
+        return pa.string()
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text.encode(errors="backslashreplace").decode()  # JSON may hold half a surrogate pair
