@@ -7,8 +7,10 @@ from pathlib import Path
 from toolkit.bundle.format import Bundle
 from toolkit.config import ExportConfig
 from toolkit.console import echo
+from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split, load_texts
-from toolkit.data.readers import SUFFIXES, read_texts
+from toolkit.data.sources import has_split
+from toolkit.data.texts import read_texts
 from toolkit.errors import ToolkitError
 
 CALIBRATION_ROWS = 2048  # at most; calibration stops far earlier, after enough tokens
@@ -28,8 +30,8 @@ def calibration_text(source: Bundle, config: ExportConfig) -> Split | None:
         echo("trained for int8: rounded as in training")
         return None
     if config.calibration is not None:
-        texts = load_texts(source.task, config.calibration, skip_bad=config.skip_bad_rows)
-    elif (train := train_rows(source, config.data, skip_bad=config.skip_bad_rows)) is not None:
+        texts = load_texts(source.task, config.calibration, DataOptions.of(config))
+    elif (train := train_rows(source, config)) is not None:
         texts = train
     elif config.embedding_bits < 8:
         raise ToolkitError(
@@ -47,22 +49,22 @@ def is_quantization_aware(source: Bundle) -> bool:
     return bool(source.manifest.get("config", {}).get("quantization_aware"))
 
 
-def train_rows(source: Bundle, data: str | None, *, skip_bad: bool = False) -> Split | None:
-    """Load the task's train rows; None where the folder `data` has no train file."""
-    if data is not None and not any((Path(data) / f"train{suffix}").is_file() for suffix in SUFFIXES):
+def train_rows(source: Bundle, config: ExportConfig) -> Split | None:
+    """Load the task's train rows; None where the folder --data has no train file."""
+    if config.data is not None and not has_split(config.data, "train"):
         return None
-    return load_split(source.task, "train", data, skip_bad=skip_bad)
+    return load_split(source.task, "train", config.data, DataOptions.of(config))
 
 
 def vocabulary_text(source: Bundle, config: ExportConfig) -> list[list[str]]:
     """Return the texts of the task's train rows, and those of the files of --trim-vocabulary."""
     task_texts: list[str] = []
     more_texts: list[str] = []
-    if (train := train_rows(source, config.data, skip_bad=config.skip_bad_rows)) is not None:
+    if (train := train_rows(source, config)) is not None:
         task_texts = [*train.texts, *(train.pairs or [])]
     for path in map(Path, config.trim_vocabulary):
         first, second = read_texts(
-            path, pairs=source.task.pair_column is not None and path.suffix != ".txt", skip_bad=config.skip_bad_rows
+            path, pairs=source.task.pair_column is not None and path.suffix != ".txt", options=DataOptions.of(config)
         )
         more_texts += [*first, *(second or [])]
     return [task_texts, more_texts]

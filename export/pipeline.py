@@ -34,6 +34,7 @@ from toolkit.bundle.manifest import Gates, Manifest, Quantization
 from toolkit.bundle.provenance import check_output, origin
 from toolkit.config import ExportConfig
 from toolkit.console import echo, show_table
+from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split
 from toolkit.data.tokenization import TextEncoder
 from toolkit.errors import ToolkitError
@@ -69,7 +70,7 @@ def run_export(config: ExportConfig) -> Bundle:
     source = open_bundle(config.source)
     _check_source(source)
     check_output(config, [config.source])
-    dev = load_dev(source.task, config.data, skip_bad=config.skip_bad_rows)
+    dev = load_dev(source.task, config)
     manifest = new_manifest(
         "onnx", source.manifest["task"], precision=config.precision, max_length=source.max_length,
         parent=source.digest, made_from={source.kind: origin(config.source)}, config=config.to_dict(),
@@ -89,18 +90,18 @@ def run_export(config: ExportConfig) -> Bundle:
     return bundle
 
 
-def load_dev(task: Task, data: str | None, *, skip_bad: bool = False) -> Split:
+def load_dev(task: Task, config: ExportConfig) -> Split:
     """Load the dev rows that verify an export.
 
     Raises:
         ToolkitError: a user's own task without --data, or rows that do not fit the task.
     """
-    if data is None and task.name not in TASKS:
+    if config.data is None and task.name not in TASKS:
         raise ToolkitError(
             f"this model's task is {task.name!r}, whose rows only you have: the export is verified on them",
-            fix="--data DIR with the folder it was trained from",
+            fix="--data with the folder or file it was trained from",
         )
-    return load_split(task, "dev", data, skip_bad=skip_bad)
+    return load_split(task, "dev", config.data, DataOptions.of(config))
 
 
 def _check_source(source: Bundle) -> None:

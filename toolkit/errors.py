@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MAX_PROBLEMS = 20
 EXTRAS = {
@@ -68,6 +68,11 @@ class ToolkitError(Exception):
 def reason_of(error: Exception) -> str:
     """Return an error's whole message on one line: many libraries give their reason on the second."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def some(names: Sequence[str], most: int = 10) -> str:
+    """List names, the first `most` of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class GateError(ToolkitError):

@@ -19,10 +19,11 @@ import numpy as np
 
 from benchmarks.paths import RESULTS
 from export.onnx_export import export_fp32, load_classifier
-from export.pipeline import load_dev, run_export
+from export.pipeline import run_export
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.config import ExportConfig
 from toolkit.console import quiet_libraries, show_table
+from toolkit.data.datasets import load_split
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.inference.runtimes import OnnxRuntime
 
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=REPORT)
     arguments = parser.parse_args()
     student = open_bundle(arguments.student)
-    dev = load_dev(student.task, arguments.data).subsample(arguments.texts, arguments.seed)
+    dev = load_split(student.task, "dev", arguments.data).subsample(arguments.texts, arguments.seed)
     encoded = TextEncoder(student.path, student.max_length).encode(dev.texts, dev.pairs)
     results = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -44,8 +44,8 @@ def config_of(source: Bundle, **options: object) -> ExportConfig:
 
 def test_train_rows_are_none_only_in_a_folder_without_them(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
     source = open_bundle(tiny_student)
-    assert train_rows(source, str(tmp_path)) is None
-    train = train_rows(source, str(data_dir))
+    assert train_rows(source, config_of(source, data=str(tmp_path))) is None
+    train = train_rows(source, config_of(source, data=str(data_dir)))
     assert train is not None
     assert len(train) == 256
     text = calibration_text(source, config_of(source, data=str(data_dir)))

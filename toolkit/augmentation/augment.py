@@ -22,6 +22,7 @@ from toolkit.augmentation.glove import WordVectors, load_vectors
 from toolkit.augmentation.words import Word, eligible_words, match_case, replace_words
 from toolkit.config import AugmentConfig
 from toolkit.console import echo, progress
+from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split, resolve_task
 from toolkit.errors import ToolkitError, require_packages
 from toolkit.files import atomic_file
@@ -164,8 +165,8 @@ def run_augment(config: AugmentConfig) -> Path:
         raise ToolkitError(f"--out {out}: cannot be written", expected="a file in a directory that exists")
     if out.exists() and not config.overwrite:
         raise ToolkitError(f"--out {out} is there already", fix="--overwrite, or another --out")
-    task = resolve_task(config.task, config.data)
-    split = load_split(task, "train", config.data, skip_bad=config.skip_bad_rows)
+    task = resolve_task(config.task, config.data, DataOptions.of(config))
+    split = load_split(task, "train", config.data, DataOptions.of(config))
     origins = split.sample(config.max_rows or len(split), config.seed)
     copies = task.copies if config.copies is None else config.copies
     vectors = load_vectors(config.glove)

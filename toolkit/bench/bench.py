@@ -33,6 +33,7 @@ from toolkit.bench.server.process import serving
 from toolkit.bundle.format import check_output_path, open_bundle
 from toolkit.config import BenchConfig
 from toolkit.console import echo, show_table
+from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split
 from toolkit.errors import GateError, ToolkitError, require_packages
 from toolkit.files import file_record
@@ -227,8 +228,10 @@ def _splits(config: BenchConfig, models: Sequence[BenchModel]) -> dict[str, Spli
         if bundle is None or (config.data is None and bundle.task.name != "rotten-tomatoes"):
             continue
         try:
-            split = load_split(bundle.task, "dev", config.data, skip_bad=config.skip_bad_rows)
-            splits[model.name] = split.subsample(config.queries, config.seed)
+            splits[model.name] = load_split(
+                bundle.task, "dev", config.data, DataOptions.of(config),
+                max_rows=config.queries, seed=config.seed,
+            )  # fmt: skip
         except ToolkitError:
             if config.data is not None:
                 raise  # without --data they were the embedded data, which are an extra

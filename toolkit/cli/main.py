@@ -109,19 +109,12 @@ def augment(options: config.AugmentConfig) -> None:
 
 
 @command()
-def evaluate(
-    directory: Directory,
-    task: Annotated[str | None, typer.Option(metavar="TASK", help="a task [default: the bundle's own]")] = None,
-    data: Annotated[str | None, typer.Option(metavar="DIR", help="folder with the file of the split")] = None,
-    split: Annotated[str, typer.Option(metavar="NAME", help="dev, train, or for MNLI dev_mismatched")] = "dev",
-    threads: Annotated[int, typer.Option(metavar="N", help="threads of the model; 0 takes every core")] = 0,
-    skip_bad_rows: Annotated[bool, typer.Option(help="leave rows out that cannot be used, and say how many")] = False,
-) -> None:
+@from_config(config.EvaluateConfig)
+def evaluate(options: config.EvaluateConfig) -> None:
     """Score a bundle on a labelled split."""
-    from toolkit.inference.evaluate import evaluate_bundle
+    from toolkit.inference.evaluate import run_evaluate
 
-    metrics = evaluate_bundle(directory, task=task, data=data, split=split, threads=threads, skip_bad=skip_bad_rows)
-    for name, value in metrics.items():
+    for name, value in run_evaluate(options).items():
         echo(f"{name} {100 * value:.2f}")
 
 

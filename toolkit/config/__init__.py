@@ -11,6 +11,7 @@ from toolkit.config.base import Config
 from toolkit.config.bench import BenchConfig
 from toolkit.config.demo import DemoConfig
 from toolkit.config.distill import LAYER_LOSSES, LAYER_MAPS, STUDENTS, DistillConfig
+from toolkit.config.evaluate import EvaluateConfig
 from toolkit.config.export import ExportConfig
 from toolkit.config.finetune import FinetuneConfig
 from toolkit.config.score import ScoreConfig
@@ -18,5 +19,5 @@ from toolkit.config.serve import ServeConfig
 
 __all__ = [
     "LAYER_LOSSES", "LAYER_MAPS", "STUDENTS", "AugmentConfig", "BenchConfig", "Config", "DemoConfig", "DistillConfig",
-    "ExportConfig", "FinetuneConfig", "ScoreConfig", "ServeConfig",
+    "EvaluateConfig", "ExportConfig", "FinetuneConfig", "ScoreConfig", "ServeConfig",
 ]  # fmt: skip

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toolkit.config.base import Config, at_least, option, overwrite_option, required, skip_option, task_problems
+from toolkit.config.base import (
+    Config,
+    at_least,
+    column_option,
+    data_problems,
+    dev_share_option,
+    option,
+    overwrite_option,
+    required,
+    skip_option,
+    task_problems,
+)
 
 PRECISIONS = ("fp32", "bf16", "auto")
 
@@ -16,9 +27,11 @@ class AugmentConfig(Config):
 
     task: str = required("a GLUE task, rotten-tomatoes, or auto with --data", "Data", "TASK")
     out: str = required("Parquet file to write; FILE.report.json stands beside it", "Output", "FILE")
-    data: str | None = option(
-        None, "folder with the train file (.tsv as GLUE has it, .csv, .jsonl, .parquet)", "Data", "DIR"
-    )
+    data: str | None = option(None, "folder with the train file, one file, or hub:NAME", "Data", "DATA")
+    text_column: str | None = column_option("text")
+    pair_column: str | None = column_option("pair")
+    label_column: str | None = column_option("label")
+    dev_share: float | None = dev_share_option()
     mlm: str | None = option(
         None,
         "masked language model, a directory or a name on the hub [default: GloVe for all words]",
@@ -57,3 +70,4 @@ class AugmentConfig(Config):
         if not self.out.endswith(".parquet"):
             yield f"--out {self.out}: expected a name that ends in .parquet"
         yield from task_problems(self.task, self.data, "a train file")
+        yield from data_problems(self)

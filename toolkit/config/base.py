@@ -43,6 +43,17 @@ def overwrite_option(what: str = "bundle") -> Any:
     return option(False, f"replace the {what} that --out holds already", "Output")
 
 
+def column_option(role: str, group: str = "Data") -> Any:
+    """Declare --text-column, --pair-column or --label-column, whose names are guessed where they are not given."""
+    what = {"text": "the text", "pair": "the second text of a pair", "label": "the label"}[role]
+    return option(None, f"column of --data with {what} [default: guessed, and said]", group, "COLUMN")
+
+
+def dev_share_option(group: str = "Data") -> Any:
+    """Declare --dev-share, for --data that holds train and dev in one file."""
+    return option(None, "share of the rows that is dev where no file is [default: 0.1 of one file]", group, "SHARE")
+
+
 def skip_option(group: str = "Data") -> Any:
     """Declare --skip-bad-rows, without which rows that cannot be used end the command."""
     return option(False, "leave rows out that cannot be used, and say how many", group)
@@ -95,6 +106,16 @@ def at_least(bound: int, **values: int | None) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} {value}: expected {bound} or more"
 
 
+def data_problems(config: Any) -> Iterator[str]:
+    """List the problems of the options that say how --data is read."""
+    if config.dev_share is not None and not 0 < config.dev_share < 1:
+        yield f"--dev-share {config.dev_share}: expected more than 0 and less than 1"
+    names = ("text_column", "pair_column", "label_column", "dev_share")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(config, name) is not None]
+    if given and config.data is None:
+        yield f"{', '.join(given)} without --data: expected the rows that they are about"
+
+
 def positive(**values: float | None) -> Iterator[str]:
     """Give a problem for each option that is not above 0; None is no problem."""
     for name, value in values.items():
@@ -122,3 +143,4 @@ def training_problems(config: Any) -> Iterator[str]:
     yield from at_least(1, max_rows=config.max_rows)
     yield from fraction(warmup=config.warmup, weight_decay=config.weight_decay)
     yield from task_problems(config.task, config.data, "train and dev files")
+    yield from data_problems(config)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from toolkit.config.base import Config, argument, at_least, option, positive, skip_option
+from toolkit.config.base import (
+    Config,
+    argument,
+    at_least,
+    column_option,
+    data_problems,
+    dev_share_option,
+    option,
+    positive,
+    skip_option,
+)
 
 DEVICES = ("cpu", "cuda", "auto")
 SCENARIOS = ("single", "offline", "server")
@@ -27,8 +37,12 @@ class BenchConfig(Config):
         None, "directory for the reports [default: BUNDLE-bench beside the first bundle]", "Output", "DIR"
     )
     data: str | None = option(
-        None, "folder with the dev file whose texts are timed too [default: the embedded data]", "Inputs", "DIR"
+        None, "data whose dev texts are timed too, as finetune takes it [default: the embedded]", "Inputs", "DATA"
     )
+    text_column: str | None = column_option("text", "Inputs")
+    pair_column: str | None = column_option("pair", "Inputs")
+    label_column: str | None = column_option("label", "Inputs")
+    dev_share: float | None = dev_share_option("Inputs")
     skip_bad_rows: bool = skip_option("Inputs")
     threads: int = option(0, "threads of each side; 0 takes every physical core", "Hardware")
     batch_sizes: tuple[int, ...] = option((1, 8), "batch sizes to time, each at --length", "Inputs")
@@ -86,6 +100,7 @@ class BenchConfig(Config):
             yield f"--preset {self.preset} with --batch-sizes: expected one of them, the preset has its own"
         if 0 < self.replicates < MIN_REPLICATES or self.replicates < 0:
             yield f"--replicates {self.replicates}: expected 0, or {MIN_REPLICATES} or more"
+        yield from data_problems(self)
         yield from at_least(0, threads=self.threads)
         yield from at_least(1, queries=self.queries)
         yield from at_least(2, length=self.length)

@@ -11,6 +11,8 @@ from toolkit.config.base import (
     PRECISION_HELP,
     Config,
     at_least,
+    column_option,
+    dev_share_option,
     fraction,
     option,
     overwrite_option,
@@ -35,7 +37,8 @@ PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
 GENERAL_EPOCHS, GENERAL_ACCUMULATION = 3, 8  # of 32 rows: the paper's 256
 TASK_OPTIONS = (
     "task", "data", "unlabelled", "augment", "temperature", "prediction_epochs", "prediction_lr", "allow_weak_teacher",
-    "match_labels", "quantization_aware", "patience", "seeds", "skip_bad_rows",
+    "match_labels", "quantization_aware", "patience", "seeds", "skip_bad_rows", "text_column",
+    "pair_column", "label_column", "dev_share",
 )  # fmt: skip
 T = TypeVar("T")
 
@@ -51,9 +54,11 @@ class DistillConfig(Config):
         "task of the teacher: a GLUE task, rotten-tomatoes, or auto with --data", "Data", "TASK", unless="general"
     )
     out: str = required("directory to write the student bundle to", "Output", "DIR")
-    data: str | None = option(
-        None, "folder with train and dev files (.tsv as GLUE has them, .csv, .jsonl, .parquet)", "Data", "DIR"
-    )
+    data: str | None = option(None, "folder with train and dev files, one file, or hub:NAME", "Data", "DATA")
+    text_column: str | None = column_option("text")
+    pair_column: str | None = column_option("pair")
+    label_column: str | None = column_option("label")
+    dev_share: float | None = dev_share_option()
     unlabelled: str | None = option(
         None,
         "more text of the task's kind, without labels: .txt, one a line, or a table with a column text",

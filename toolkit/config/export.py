@@ -10,6 +10,9 @@ from toolkit.config.base import (
     argument,
     at_least,
     choice_flags,
+    column_option,
+    data_problems,
+    dev_share_option,
     option,
     overwrite_option,
     required,
@@ -35,8 +38,12 @@ class ExportConfig(Config):
         "ort", "layout of --out: ort, as ORTModel classes open it, or triton, a model in a Triton repository", "Output"
     )
     data: str | None = option(
-        None, "folder with the dev file to verify on [default: the task's own data]", "Verification", "DIR"
+        None, "data to verify on, as finetune takes it [default: the task's own]", "Verification", "DATA"
     )
+    text_column: str | None = column_option("text", "Verification")
+    pair_column: str | None = column_option("pair", "Verification")
+    label_column: str | None = column_option("label", "Verification")
+    dev_share: float | None = dev_share_option("Verification")
     max_drop: float = option(
         0.5, "points of the task's metric that int8, or fewer word pieces, may lose on dev", "Verification", "POINTS"
     )
@@ -80,6 +87,7 @@ class ExportConfig(Config):
             yield f"--max-drop {self.max_drop}: expected 0 or more points"
         if self.embedding_bits not in EMBEDDING_BITS:
             yield f"--embedding-bits {self.embedding_bits}: expected 8, 4 or 2"
+        yield from data_problems(self)
         yield from at_least(1, max_pieces=self.max_pieces)
         if self.max_pieces is not None and not self.trim_vocabulary:
             yield f"--max-pieces {self.max_pieces}: expected --trim-vocabulary, which it bounds"

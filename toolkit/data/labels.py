@@ -4,65 +4,103 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from toolkit.data.readers import Row
-from toolkit.errors import ToolkitError, raise_problems
+from toolkit.data.readers import Column, Row
+from toolkit.data.row_problems import RowProblem, RowProblems
+from toolkit.errors import ToolkitError, some
 from toolkit.tasks import TASKS, Task
 
 MAX_NUMBERED_CLASSES = 50  # more distinct whole numbers than this are a quantity to regress, not classes
+MAX_CLASSES = 100_000  # more names are no classes but, for example, the texts
 SEPARATORS = "|;"  # classes of text in a cell; a comma may be part of a class name
 BRACKETS = ("[", "(", "{")
 
 
-def infer_task(rows: Sequence[Row], path: Path) -> Task:
-    """Infer the task from the column `label`: classes, a regression, or lists of classes.
+def infer_task(rows: Iterable[Row], label: Column, table: str) -> Task:
+    """Infer the task from a column: classes, a regression, or lists of classes.
+
+    Args:
+        rows: read once; of their labels only those that differ are kept.
+        label: the column.
+        table: name for messages.
 
     Raises:
-        ToolkitError: fewer than two classes, or class names that look like lists.
+        ToolkitError: fewer than two classes, more than MAX_CLASSES, or class names that look like lists.
     """
-    values = [read_label(row.cells.get("label")) for row in rows]
-    lists = [value for value in values if isinstance(value, list)]
-    if lists:
-        names = sorted({str(name) for value in lists for name in value}, key=_natural)
-        return Task("auto", tuple(names), kind="multi_label", metrics=("f1", "accuracy"))
-    values = [value for value in values if value is not None and value != ""]  # missing ones are reported later
-    numbers = [number_of(value) for value in values]
-    whole = all(number is None or number == int(number) for number in numbers)
-    if values and None not in numbers and not (whole and len(set(numbers)) <= MAX_NUMBERED_CLASSES):
+    values = _Values()
+    for row in rows:
+        values.add(row, label)
+        if len(values.lines) > MAX_CLASSES and (values.classes or values.lists):
+            raise ToolkitError(
+                f"{table}: more than {MAX_CLASSES:,} distinct labels in column {label!r}",
+                expected="classes", fix="--label-column NAME, where another column holds them",
+            )  # fmt: skip
+    if values.lists:
+        return Task("auto", tuple(sorted(values.members, key=_natural)), kind="multi_label", metrics=("f1", "accuracy"))
+    if values.numbers and not values.classes and (values.fractions or len(values.numbers) > MAX_NUMBERED_CLASSES):
         return Task("auto", ("score",), kind="regression", metrics=("spearman", "pearson"))
-    raise_problems(
-        _list_problems(rows), subject=str(path),
-        fix='several classes of a row as JSON, in CSV as "[""food"", ""sport""]"; or another name for a class',
-    )  # fmt: skip
-    names = sorted({_class_name(value) for value in values}, key=_natural)
+    problems = RowProblems(table)
+    for name, line in values.lines.items():
+        if _looks_like_a_list(name, values.lines):
+            problems.is_good([RowProblem(line, f"column {label!r}", f"{name!r} looks like a list", "one class")])
+    problems.settle('several classes of a row as JSON, in CSV as "[""food"", ""sport""]"; or another name for a class')
+    names = sorted(values.lines, key=_natural)
     if len(names) < 2:
-        raise ToolkitError(f"{path}: {len(names)} distinct label(s) in column 'label'", expected="at least two classes")
+        raise ToolkitError(
+            f"{table}: {len(names)} distinct label(s) in column {label!r}", expected="at least two classes"
+        )
     return Task("auto", tuple(names), metrics=("accuracy", "f1"))
 
 
-def encode_label(task: Task, cell: Any) -> tuple[Any, str]:
-    """Give a label as the model counts it, and the problem with it ("" for none)."""
+@dataclass
+class _Values:
+    """The distinct labels of a column: names by their first line, and what speaks for each kind of task."""
+
+    lines: dict[str, int] = field(default_factory=dict)
+    members: set[str] = field(default_factory=set)
+    numbers: set[float] = field(default_factory=set)
+    lists: bool = False
+    fractions: bool = False
+    classes: bool = False
+
+    def add(self, row: Row, label: Column) -> None:
+        value = read_label(row.cells.get(label))
+        if isinstance(value, list):
+            self.lists = True
+            self.members |= set(map(str, value))
+        elif value is not None and value != "":  # missing ones are reported later
+            if (number := number_of(value)) is None:
+                self.classes = True
+            else:
+                self.fractions |= number != int(number)
+                if len(self.numbers) <= MAX_NUMBERED_CLASSES:
+                    self.numbers.add(number)
+            if len(self.lines) <= MAX_CLASSES:
+                self.lines.setdefault(class_name(value), row.line)
+
+
+def encode_label(task: Task, cell: Any) -> tuple[Any, tuple[str, str] | None]:
+    """Give a label as the model counts it, and where it is none, what stands there and what is expected."""
     value = read_label(cell)
     if task.kind == "regression":
         number = number_of(value)
-        return (number or 0.0), "" if number is not None else f"{value!r}, expected a number"
+        return (number or 0.0), None if number is not None else (repr(value), "a number")
     if task.kind == "multi_label":
         names = [str(name) for name in value] if isinstance(value, list) else [f"{value!r}"]
         unknown = [name for name in names if name not in task.labels]
-        problem = f"{unknown}, expected a list out of {_some(task.labels)}" if unknown else ""
+        problem = (str(unknown), f"a list out of {some(task.labels)}") if unknown else None
         return [int(name in names) for name in task.labels], problem
-    name = _class_name(value)
+    name = class_name(value)
     if name in task.labels:
-        return task.labels.index(name), ""
+        return task.labels.index(name), None
     if name.isdecimal() and int(name) < len(task.labels) and task.name in TASKS:
-        return int(name), ""
-    return 0, f"{value!r}, expected one of {_some(task.labels)}"
+        return int(name), None
+    return 0, (repr(value), f"one of {some(task.labels)}")
 
 
 def read_label(cell: Any) -> Any:
@@ -87,16 +125,7 @@ def number_of(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _list_problems(rows: Sequence[Row]) -> Iterator[str]:
-    """List class names that look like lists: in brackets, with a separator, or classes of other rows with commas."""
-    counts = Counter(_class_name(row.cells.get("label")) for row in rows)
-    suspects = {name for name in counts if _looks_like_a_list(name, counts)}
-    for row in rows:
-        if (name := _class_name(row.cells.get("label"))) in suspects:
-            yield f"line {row.line}, column 'label': {name!r} looks like a list, expected one class"
-
-
-def _looks_like_a_list(name: str, names: Counter[str]) -> bool:
+def _looks_like_a_list(name: str, names: Mapping[str, int]) -> bool:
     parts = [part.strip() for part in name.split(",")]
     return (
         name.startswith(BRACKETS) or any(separator in name for separator in SEPARATORS)
@@ -109,12 +138,7 @@ def _natural(name: str) -> tuple[float, str]:
     return (math.inf if number is None else number, name)
 
 
-def _class_name(value: Any) -> str:
+def class_name(value: Any) -> str:
     """Name a class: 1, 1.0 and "1" are the same, since readers differ in the type of a number."""
     number = number_of(value)
     return str(int(number)) if number is not None and number == int(number) else str(value).strip()
-
-
-def _some(labels: tuple[str, ...]) -> str:
-    more = f" and {len(labels) - 10} more" if len(labels) > 10 else ""
-    return ", ".join(labels[:10]) + more

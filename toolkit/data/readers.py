@@ -1,4 +1,4 @@
-"""Readers of CSV, TSV, JSON lines, Parquet and plain text; each row has its line number, for error messages."""
+"""Readers of CSV, TSV, JSON, JSON lines and Parquet; each row has its line number, for error messages."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from toolkit.console import echo
-from toolkit.errors import ToolkitError, raise_problems, require_packages
+from toolkit.data.encodings import encoding_of, open_text, without_gz
+from toolkit.data.row_problems import RowProblem
+from toolkit.errors import ToolkitError, require_packages
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+if TYPE_CHECKING:
+    import _csv
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+FILE_SUFFIXES = (*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES if suffix != ".parquet"))
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+MAX_JSON_BYTES = 1 << 30  # one JSON value is read as a whole; JSON lines have no limit
 PARQUET_ROWS, PARQUET_BUFFER = 1024, 2**20  # rows read together; bytes that each column reads ahead
-MEND = "mend these rows, or --skip-bad-rows to leave them out; nothing was skipped"
 Column = str | int  # its name, or its number from 0 in a file without a header
 
 
@@ -31,13 +37,14 @@ class Row(NamedTuple):
         """Tell whether cells without a column hold text, as the rest of a text after a comma without quotes."""
         return any(map(str.strip, self.extra))
 
-    def problems(self, columns: Iterable[Column]) -> Iterator[str]:
+    def problems(self, columns: Iterable[Column]) -> Iterator[RowProblem]:
         """List cells that no column is there for, and columns that hold no text."""
         if self.overflows:
-            yield f"line {self.line}: {len(self.extra)} more cells than columns: {', '.join(map(repr, self.extra))}"
+            cells = ", ".join(map(repr, self.extra))
+            yield RowProblem(self.line, "", f"{len(self.extra)} more cells than columns: {cells}")
         for column in columns:
             if not is_text(self.cells.get(column)):
-                yield f"line {self.line}, column {column!r}: {self.cells.get(column)!r}, expected text"
+                yield RowProblem(self.line, f"column {column!r}", repr(self.cells.get(column)), "text")
 
 
 def read_rows(path: Path, *, header: bool = True) -> Iterator[Row]:
@@ -46,76 +53,51 @@ def read_rows(path: Path, *, header: bool = True) -> Iterator[Row]:
     A .txt file is a table with the column text, a row for each line that is not blank.
 
     Args:
-        path: ends in .txt or one of SUFFIXES; text is UTF-8, with or without a byte-order mark.
+        path: ends in .txt, .txt.gz or one of FILE_SUFFIXES; `open_text` tells its encoding.
         header: the first line of CSV or TSV names the columns; else they are numbered from 0.
 
     Raises:
-        ToolkitError: not UTF-8, not JSON, not Parquet; names the line where there is one.
+        ToolkitError: not text, not JSON, not Parquet; names the line where there is one.
     """
-    if path.suffix == ".parquet":
+    suffix = without_gz(path).suffix
+    if suffix == ".parquet":
         yield from _read_parquet(path)
         return
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix == ".txt":
-                yield from (Row(i, {"text": line.strip()}) for i, line in enumerate(file, start=1) if line.strip())
-            else:
-                yield from _read_jsonl(path, file) if path.suffix == ".jsonl" else _read_delimited(path, file, header)
-    except UnicodeDecodeError:
-        raise _not_utf8(path) from None
+    with open_text(path) as file:
+        if suffix == ".txt":
+            yield from (Row(i, {"text": line.strip()}) for i, line in enumerate(file, start=1) if line.strip())
+        elif suffix == ".json":
+            yield from _read_json(path, file)
+        else:
+            yield from _read_jsonl(path, file) if suffix == ".jsonl" else _read_delimited(path, file, header)
 
 
-def good_rows(path: Path, rows: Sequence[Row], problems: Sequence[Sequence[str]], *, skip_bad: bool) -> list[int]:
-    """Give the numbers of the rows without problems; bad rows end the command, or are left out and counted.
+def delimiter_of(path: Path, *, header: bool = True) -> str:
+    """Tell what separates the cells of a CSV or TSV file: what its suffix says, or where that splits no header.
 
-    Args:
-        path: the file, for messages.
-        rows: all rows.
-        problems: those of each row, in words.
-        skip_bad: leave bad rows out.
-
-    Raises:
-        ToolkitError: bad rows that are not to be left out, or none but bad ones; the first twenty problems are listed.
+    A header that commas do not split, and semicolons, tabs or bars do, is theirs; a .tsv file may have commas.
     """
-    good = [number for number, row_problems in enumerate(problems) if not row_problems]
-    bad = list(itertools.chain.from_iterable(problems))
-    if bad and not (skip_bad and good):
-        raise_problems(bad, subject=str(path), fix=MEND if not skip_bad else "")
-    if bad:
-        echo(f"{path}: left out {len(rows) - len(good):,} of {len(rows):,} rows, the first for {bad[0]}")
-    return good
+    usual = "\t" if without_gz(path).suffix == ".tsv" else ","
+    with open_text(path) as file:
+        line = file.readline(csv.field_size_limit()) if header else ""
+    cells = {mark: len(next(csv.reader([line], delimiter=mark), [])) for mark in DELIMITERS}
+    return usual if cells[usual] > 1 else max(DELIMITERS, key=lambda mark: (cells[mark], mark == usual))
 
 
-def read_texts(path: Path, *, pairs: bool, skip_bad: bool = False) -> tuple[list[str], list[str] | None]:
-    """Read text without labels: lines of a .txt file, or the columns text and, for pairs, text_pair of a table.
+def header_of(path: Path) -> list[str]:
+    """List the columns that the first line of a CSV or TSV file names."""
+    with open_text(path) as file:
+        return next(_cells(path, file, delimiter_of(path)), [])
 
-    Empty lines of a .txt file are skipped; an empty cell of a table is a problem, or with `skip_bad` its row left out.
 
-    Raises:
-        ToolkitError: no such file, a suffix or columns that do not fit, or cells that hold no text.
-    """
-    if not path.is_file():
-        raise ToolkitError(f"{path}: no such file", expected="text without labels")
-    if path.suffix == ".txt" and not pairs:
-        return [str(row.cells["text"]) for row in read_rows(path)], None
-    if path.suffix not in SUFFIXES:
-        columns = "text and text_pair" if pairs else "text"
-        raise ToolkitError(
-            f"{path} cannot be read as text without labels",
-            expected=f"{', '.join(SUFFIXES)} with the columns {columns}" + ("" if pairs else ", or .txt, one a line"),
-        )
-    rows = list(read_rows(path))
-    if not pairs and any("text_pair" in row.cells for row in rows[:1]):
-        raise ToolkitError(f"{path} holds pairs of texts", expected="single texts, as the task has")
-    names = ("text", "text_pair") if pairs else ("text",)
-    missing = [name for name in names if rows and not any(name in row.cells for row in rows)]
-    if missing:
-        raise ToolkitError(
-            f"{path} has no column {', '.join(map(repr, missing))}", expected=f"columns {', '.join(names)}"
-        )
-    good = good_rows(path, rows, [list(row.problems(names)) for row in rows], skip_bad=skip_bad)
-    first, second = ([rows[number].cells[name] for number in good] for name in ("text", names[-1]))
-    return first, second if pairs else None
+def format_remark(path: Path, *, header: bool = True) -> list[str]:
+    """Say in a line what separates the cells of a file where its suffix says otherwise, and what encodes it."""
+    usual, remarks = {".csv": ",", ".tsv": "\t"}.get(without_gz(path).suffix), []
+    if path.suffix != ".parquet" and not (encoding := encoding_of(path)).startswith("utf-8"):
+        remarks.append(f"{path}: read as {encoding.upper()}")
+    if usual and (mark := delimiter_of(path, header=header)) != usual:
+        remarks.append(f"{path}: {DELIMITERS[mark]} separate its cells")
+    return remarks
 
 
 def is_text(value: Any) -> bool:
@@ -135,17 +117,39 @@ def _read_jsonl(path: Path, file: TextIO) -> Iterator[Row]:
             continue
         try:
             row = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ToolkitError(f"{path} line {line}: not JSON ({error})", expected="one object a line") from None
         if not isinstance(row, dict):
             raise ToolkitError(f"{path} line {line}: {type(row).__name__}", expected="one JSON object a line")
         yield Row(line, row)
 
 
-def _read_delimited(path: Path, file: TextIO, header: bool) -> Iterator[Row]:
+def _read_json(path: Path, file: TextIO) -> Iterator[Row]:
+    """Read a list of objects, an object with such a list alone, or JSON lines under the name of .json."""
+    text = file.read(MAX_JSON_BYTES + 1)
+    if len(text) > MAX_JSON_BYTES:
+        raise ToolkitError(f"{path} is too large for one JSON value", expected="JSON lines, .jsonl: one object a line")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        file.seek(0)
+        yield from _read_jsonl(path, file)
+        return
+    lists = [item for item in value.values() if isinstance(item, list)] if isinstance(value, dict) else [value]
+    rows = lists[0] if len(lists) == 1 else [value]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ToolkitError(f"{path} is not a list of objects", expected='[{"text": "...", "label": "..."}, ...]')
+    yield from itertools.starmap(Row, enumerate(rows, start=1))
+
+
+def _cells(path: Path, file: TextIO, delimiter: str) -> _csv.Reader:
     csv.field_size_limit(sys.maxsize)
-    tsv = path.suffix == ".tsv"
-    reader = csv.reader(file, delimiter="\t" if tsv else ",", quoting=csv.QUOTE_NONE if tsv else csv.QUOTE_MINIMAL)
+    plain_quotes = without_gz(path).suffix == ".tsv" and delimiter == "\t"
+    return csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE if plain_quotes else csv.QUOTE_MINIMAL)
+
+
+def _read_delimited(path: Path, file: TextIO, header: bool) -> Iterator[Row]:
+    reader = _cells(path, file, delimiter_of(path, header=header))
     names: Sequence[Column] = next(reader, []) if header else []
     if twice := sorted({repr(name) for name in names if name and names.count(name) > 1}):
         raise ToolkitError(f"{path} has more than one column {', '.join(twice)}", expected="each name once")
@@ -162,20 +166,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
     try:
         with pyarrow.parquet.ParquetFile(path, buffer_size=PARQUET_BUFFER) as file:
             batches = file.iter_batches(PARQUET_ROWS)
-            cells = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-            yield from itertools.starmap(Row, enumerate(cells, start=1))
+            rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+            yield from itertools.starmap(Row, enumerate(rows, start=1))
     except pyarrow.lib.ArrowException as error:
         raise ToolkitError(f"{path} is not Parquet that can be read: {error}") from None
-
-
-def _not_utf8(path: Path) -> ToolkitError:
-    raw = path.read_bytes()
-    try:
-        raw.decode()
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        return ToolkitError(
-            f"{path} is not UTF-8: line {line} holds the byte {raw[error.start]:#04x}",
-            fix=f"iconv -f WINDOWS-1252 -t UTF-8 {path.name}, or from whatever its encoding is",
-        )
-    return ToolkitError(f"{path} changed while it was read", fix="run the command again")

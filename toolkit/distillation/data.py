@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.data.columns import DEFAULTS, DataOptions
 from toolkit.data.datasets import Split, load_split, load_texts, resolve_task
-from toolkit.data.readers import read_texts
+from toolkit.data.texts import read_texts
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.data.truncation import Truncation, measure_truncation
 from toolkit.distillation.labels import in_teacher_order
@@ -49,36 +50,36 @@ class DistillationData:
     @classmethod
     def load(
         cls, source: Source, task_name: str, folder: str | None, *, augment: str | None, unlabelled: str | None,
-        max_rows: int | None, max_length: int | None, seed: int, skip_bad: bool = False,
+        max_rows: int | None, max_length: int | None, seed: int, options: DataOptions = DEFAULTS,
     ) -> DistillationData:  # fmt: skip
         """Read and encode both splits and the unlabelled texts.
 
         Args:
             source: the teacher, whose tokenizer encodes.
-            task_name, folder: the task, and the folder of its files or None.
+            task_name, folder: the task, and where its rows are or None.
             augment: a file whose rows replace the training rows.
             unlabelled: a file of more texts.
             max_rows: size of the random subset of training rows; None takes all.
             max_length: tokens at which texts are truncated; None takes the teacher's `stated_length`.
             seed: of the subset.
-            skip_bad: leave bad rows out, and say how many.
+            options: columns, the share that is dev, what happens with bad rows.
 
         Raises:
             ToolkitError: data that cannot be read, or a length without positions in the teacher.
         """
-        task = resolve_task(task_name, folder)
+        task = resolve_task(task_name, folder, options)
         if task_name == "auto":
             task = in_teacher_order(task, output_names(source.config))
         if augment:
-            train = load_texts(task, augment, skip_bad=skip_bad)
+            train = load_texts(task, augment, options)
+            train = train.subsample(max_rows or len(train), seed)
         else:
-            train = load_split(task, "train", folder, skip_bad=skip_bad)
-        dev = load_split(task, "dev", folder, skip_bad=skip_bad)
-        train = train.subsample(max_rows or len(train), seed)
+            train = load_split(task, "train", folder, options, max_rows=max_rows, seed=seed)
+        dev = load_split(task, "dev", folder, options)
         encoder = source.encoder(task, max_length or source.stated_length)
         texts, pairs = train.texts, train.pairs
         if unlabelled:
-            more_texts, more_pairs = read_texts(Path(unlabelled), pairs=pairs is not None, skip_bad=skip_bad)
+            more_texts, more_pairs = read_texts(Path(unlabelled), pairs=pairs is not None, options=options)
             texts, pairs = texts + more_texts, None if pairs is None or more_pairs is None else pairs + more_pairs
         files = {"augment": augment, "unlabelled": unlabelled}
         digests = {"train": train.digest, "dev": dev.digest}

@@ -16,6 +16,7 @@ from toolkit.bundle.manifest import Origin
 from toolkit.bundle.provenance import check_output
 from toolkit.config import LAYER_LOSSES, DistillConfig
 from toolkit.console import echo
+from toolkit.data.columns import DataOptions
 from toolkit.data.truncation import say_truncation
 from toolkit.distillation.data import TEACHER_LOGITS, DistillationData
 from toolkit.distillation.initialization.student import ModelPair, initialize_student, provenance_of
@@ -85,7 +86,7 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Distill
             check_recording(teacher, config.teacher)
         data = DistillationData.load(
             source, str(config.task), config.data, augment=config.augment, unlabelled=config.unlabelled,
-            max_rows=config.max_rows, max_length=config.max_length, seed=config.seed, skip_bad=config.skip_bad_rows,
+            max_rows=config.max_rows, max_length=config.max_length, seed=config.seed, options=DataOptions.of(config),
         )  # fmt: skip
     counts = f"{len(data.texts):,} texts, {len(data.dev):,} for dev"
     echo(f"distilling {data.task.name}: {counts}; layers {plan.mapping}")

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from toolkit.config import EvaluateConfig
+from toolkit.data.columns import DEFAULTS, DataOptions
 from toolkit.data.datasets import load_split
+from toolkit.data.sources import WHOLE
 from toolkit.data.truncation import measure_truncation, say_truncation
-from toolkit.errors import ToolkitError, require_packages
+from toolkit.errors import ToolkitError, require_packages, some
 from toolkit.inference.predictor import open_predictor
 from toolkit.metrics import evaluate
 from toolkit.tasks import get_task
+
+
+def run_evaluate(config: EvaluateConfig) -> dict[str, float]:
+    """Score a bundle as the options say; of a single file every row, unless they name a split or a share."""
+    config.check()
+    whole = config.data is not None and Path(config.data).is_file() and config.dev_share is None
+    return evaluate_bundle(
+        config.bundle, task=config.task, data=config.data, split=config.split or (WHOLE if whole else "dev"),
+        threads=config.threads, options=DataOptions.of(config),
+    )  # fmt: skip
 
 
 def evaluate_bundle(
@@ -19,17 +32,17 @@ def evaluate_bundle(
     data: str | None = None,
     split: str = "dev",
     threads: int = 0,
-    skip_bad: bool = False,
+    options: DataOptions = DEFAULTS,
 ) -> dict[str, float]:
     """Compute all metrics of a task for a bundle on a labelled split.
 
     Args:
         path: a bundle.
         task: None for the bundle's own; another task must have the same labels.
-        data: folder of files; None for the task's own source.
-        split: "dev", "train" or, for MNLI, "dev_mismatched".
+        data: a folder, a file or hub:NAME; None for the task's own source.
+        split: "dev", "train" or another one; for MNLI also "dev_mismatched"; "all" for every row of a file.
         threads: intra-op threads; 0 takes all cores.
-        skip_bad: leave bad rows out, and say how many.
+        options: columns, the share that is dev, what happens with bad rows.
 
     Raises:
         ToolkitError: a damaged bundle, a task with other labels, or data that cannot be used.
@@ -37,13 +50,13 @@ def evaluate_bundle(
     require_packages("sklearn", "scipy", purpose="toolkit evaluate")
     predictor = open_predictor(path, threads=threads)
     own = predictor.task
-    chosen = own if task in (None, own.name) else get_task(str(task))
+    chosen = own if task in (None, "auto", own.name) else get_task(str(task))
     if chosen.labels != own.labels:
         raise ToolkitError(
-            f"{path} answers {', '.join(own.labels)}; {chosen.name} asks for {', '.join(chosen.labels)}",
+            f"{path} answers {some(own.labels)}; {chosen.name} asks for {some(chosen.labels)}",
             fix=f"--task {own.name}",
         )
-    rows = load_split(chosen, split, data, skip_bad=skip_bad)
+    rows = load_split(chosen, split, data, options)
     encoded = predictor.encoder.encode(rows.texts, rows.pairs)
     say_truncation(split, measure_truncation(predictor.encoder, encoded, rows.texts, rows.pairs))
     return evaluate(chosen, predictor.logits(encoded), rows.labels)

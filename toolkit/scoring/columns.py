@@ -12,11 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toolkit.data.readers import SUFFIXES, Column, Row, read_rows
+from toolkit.console import echo
+from toolkit.data.columns import Columns, DataOptions, choose_columns, guesses
+from toolkit.data.encodings import without_gz
+from toolkit.data.readers import FILE_SUFFIXES, Column, Row, format_remark, header_of, read_rows
 from toolkit.errors import ToolkitError
 from toolkit.tasks import Task
 
-READABLE = (".txt", *SUFFIXES)
+READABLE = (".txt", *FILE_SUFFIXES, ".txt.gz")
 PEEK_ROWS = 1024  # of which columns a file has; a JSON line may leave some out
 Types = dict[str, pa.DataType]
 
@@ -43,7 +46,7 @@ class TextColumns:
 def find_text_columns(
     path: Path, task: Task | None, *, text: str | None = None, pair: str | None = None
 ) -> TextColumns:
-    """Find the text columns of a file: those that the options name, else text and text_pair, in .tsv the task's own.
+    """Find the text columns of a file: those that the options name, in .tsv the task's own, else the likeliest names.
 
     Args:
         path: of the file.
@@ -53,36 +56,33 @@ def find_text_columns(
     Raises:
         ToolkitError: a column is missing, or pairs for a task of single texts.
     """
-    names = column_names(path)
-    pairs = task is not None and task.pair_column is not None
-    if task is None:
-        pairs = pair is not None or "text_pair" in names
-    own = task.tsv if task is not None and path.suffix == ".tsv" else ("text", "text_pair", "label")
-    if text is None and "text" not in names and own[0] != "text":
-        columns = TextColumns(own[0], own[1] if pairs else None, header=isinstance(own[0], str))
-    else:
-        columns = TextColumns(text or "text", (pair or "text_pair") if pairs else None)
-    if not pairs and (pair is not None or (text is None and "text_pair" in names)):
+    names, pairs = column_names(path), None if task is None else task.pair_column is not None
+    official = Columns(*task.tsv) if task is not None and without_gz(path).suffix == ".tsv" else None
+    if official and isinstance(official.text, int):
+        if text is None and "text" not in names:
+            return TextColumns(official.text, official.pair if pairs else None, header=False)
+        official = None
+    if not names:
+        return TextColumns(text or "text", (pair or "text_pair") if pairs else None)
+    if pairs is False and (pair is not None or (text is None and "text_pair" in names)):
         raise ToolkitError(
             f"{path} holds pairs of texts, in {pair or 'text_pair'!r}", expected="single texts, as the model reads",
             fix="--text-column NAME, the column to read",
         )  # fmt: skip
-    missing = [name for name in columns.names if columns.header and name not in names]
-    if missing and names:
-        raise ToolkitError(
-            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, names))}",
-            fix="--text-column NAME" + (" --pair-column NAME" if pairs else ""),
-        )
-    return columns
+    options = DataOptions(text_column=text, pair_column=pair)
+    columns = choose_columns(str(path), names, pairs=pairs, options=options, official=official, labelled=False)
+    for remark in (*format_remark(path), *guesses(str(path), columns, options, official)):
+        echo(remark)
+    return TextColumns(columns.text, columns.pair)
 
 
 def column_names(path: Path) -> list[str]:
-    """List the columns that a file names; of JSON lines those of its first PEEK_ROWS rows."""
-    if path.suffix == ".parquet":
+    """List the columns that a file names; of JSON those of its first PEEK_ROWS rows."""
+    suffix = without_gz(path).suffix
+    if suffix == ".parquet":
         return list(_parquet_schema(path).names)
-    if path.suffix in (".csv", ".tsv"):
-        header = next(read_rows(path, header=False), None)
-        return [] if header is None else list(map(str, header.cells.values()))
+    if suffix in (".csv", ".tsv"):
+        return header_of(path)
     rows = itertools.islice(read_rows(path), PEEK_ROWS)
     return list(dict.fromkeys(str(name) for row in rows for name in row.cells))
 
@@ -92,7 +92,7 @@ def types_of(path: Path, rows: Sequence[Row]) -> Types:
     if path.suffix == ".parquet":
         return {field.name: field.type for field in _parquet_schema(path)}
     names = list(dict.fromkeys(name for row in rows for name in row.cells))
-    if path.suffix != ".jsonl":
+    if without_gz(path).suffix not in (".jsonl", ".json"):
         return {str(name): pa.string() for name in names}
     return {str(name): _inferred(row.cells.get(name) for row in rows) for name in names}
 

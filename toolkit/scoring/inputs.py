@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from toolkit.console import echo
-from toolkit.data.readers import MEND, Row, read_rows
+from toolkit.data.readers import Row, read_rows
+from toolkit.data.row_problems import RowProblems
 from toolkit.errors import ToolkitError, raise_problems
 from toolkit.files import FileRecord, file_record
 from toolkit.scoring.columns import (
@@ -28,7 +28,7 @@ from toolkit.tasks import Task
 # A block is scored by one thread and kept as one part. Its rows are sorted by length, so a small one pads more; a
 # large one leaves the other threads idle for longer at the end.
 BLOCK_ROWS, BLOCK_CHARACTERS = 2048, 4 * 2**20
-MAX_LISTED = 1000  # problems of a file that are listed before its reading ends
+MAX_LISTED = 1000  # problems of a file after which its reading ends
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Survey:
         numbers = itertools.count()
         for file in self.files:
             for rows in file.blocks():
-                kept = [row for row in rows if not _problems(file, row)] if self.skip_bad else rows
+                kept = [row for row in rows if not any(row.problems(file.columns.names))] if self.skip_bad else rows
                 if kept:
                     yield Block(next(numbers), file, kept)
 
@@ -122,7 +122,7 @@ def find_files(patterns: Sequence[str], out: Path) -> list[Path]:
         if not files:
             raise ToolkitError(f"--input {pattern}: no such file", expected=f"files that end in {', '.join(READABLE)}")
         paths |= dict.fromkeys(files)
-    strange = [f"{path}: expected {', '.join(READABLE)}" for path in paths if path.suffix not in READABLE]
+    strange = [f"{path}: expected {', '.join(READABLE)}" for path in paths if not path.name.endswith(READABLE)]
     raise_problems(strange, subject="these files cannot be read")
     if any(path.resolve() == out.resolve() for path in paths):
         raise ToolkitError(f"--out {out} is one of the files to score", fix="another --out")
@@ -146,25 +146,14 @@ def survey(paths: Sequence[Path], task: Task | None, *, text: str | None, pair: 
         raise ToolkitError("some files hold pairs of texts and some single texts", fix="one command for each kind")
     types, rows = Types(), 0
     for file in files:
-        problems, good, total = list[str](), 0, 0
+        problems = RowProblems(str(file.path), skip_bad=skip_bad)
         for block in file.blocks():
             types = merge_types(types, types_of(file.path, block))
-            bad = [row_problems for row in block if (row_problems := _problems(file, row))]
-            problems += itertools.chain.from_iterable(bad)
-            good, total = good + len(block) - len(bad), total + len(block)
-            if len(problems) >= MAX_LISTED and not skip_bad:
+            rows += sum(problems.is_good(row.problems(file.columns.names)) for row in block)
+            if problems.count >= MAX_LISTED and not skip_bad:
                 break
-            del problems[MAX_LISTED:]
-        if problems and not skip_bad:
-            raise_problems(problems, subject=str(file.path), fix=MEND)
-        if problems:
-            echo(f"{file.path}: left out {total - good:,} of {total:,} rows, the first for {problems[0]}")
-        rows += good
+        problems.settle()
     if not rows:
         raise ToolkitError(f"there is nothing to score in {', '.join(map(str, paths[:5]))}", expected="a text a row")
     types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types.items()}
     return Survey(files, rows, types, [file_record(path) for path in paths], skip_bad)
-
-
-def _problems(file: InputFile, row: Row) -> list[str]:
-    return list(row.problems(file.columns.names))

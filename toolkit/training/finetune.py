@@ -10,6 +10,7 @@ from toolkit.bundle.format import Bundle, new_manifest
 from toolkit.bundle.provenance import check_output
 from toolkit.config import FinetuneConfig
 from toolkit.console import echo
+from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import load_split, resolve_task
 from toolkit.data.truncation import measure_truncation, say_truncation
 from toolkit.metrics import evaluate, majority_baseline
@@ -32,9 +33,10 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
     """
     config.check()
     check_output(config, [config.model])
-    task = resolve_task(config.task, config.data)
-    train, dev = (load_split(task, split, config.data, skip_bad=config.skip_bad_rows) for split in ("train", "dev"))
-    train = train.subsample(config.max_rows or len(train), config.seed)
+    options = DataOptions.of(config)
+    task = resolve_task(config.task, config.data, options)
+    train = load_split(task, "train", config.data, options, max_rows=config.max_rows, seed=config.seed)
+    dev = load_split(task, "dev", config.data, options)
     with tempfile.TemporaryDirectory() as workdir:
         source = Source(config.model, Path(workdir))
         encoder = source.encoder(task, config.max_length)

@@ -86,10 +86,10 @@ def test_too_few_open_files_are_a_sentence(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_a_missing_column(tiny_student: Path, tmp_path: Path) -> None:
-    (tmp_path / "dev.csv").write_text("sentence,label\nfine,positive\n")
+    (tmp_path / "dev.csv").write_text("words,label\nfine,positive\n")
     message = refused(toolkit("evaluate", tiny_student, "--data", tmp_path))
     assert "no column 'text'" in message
-    assert "'sentence'" in message
+    assert "'words'" in message
 
 
 def test_a_corrupt_tokenizer_in_a_plain_directory(

@@ -108,4 +108,4 @@ def test_the_command_says_it_in_one_sentence(closed_port: int, tmp_path: Path, m
         f"cannot be reached ({endpoint})\nexpected: a directory with a model, or a network\n"
     )
     message = refused(toolkit("finetune", "--model", "bert-base-uncased", "--task", "rte", "--out", tmp_path / "o"))
-    assert message.startswith("error: cannot read rte from the hub (nyu-mll/glue): the hub cannot be reached\n")
+    assert message.startswith("error: cannot read the data set nyu-mll/glue: the hub cannot be reached\n")

@@ -1,29 +1,74 @@
-"""Text without labels, from plain files and tables; what cannot be read is named."""
+"""Tables of every format, row by row: what separates cells, what a .json file may be, and what is refused."""
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from toolkit.data.readers import Row, is_text, read_rows, read_texts
+from toolkit.data.readers import Row, delimiter_of, format_remark, header_of, is_text, read_rows
 from toolkit.errors import ToolkitError
 
 
-def test_plain_text_is_one_a_line(tmp_path: Path) -> None:
-    path = tmp_path / "more.txt"
-    path.write_bytes("\ufeffone line\n\n  größer \r\nlast".encode())
-    assert read_texts(path, pairs=False) == (["one line", "größer", "last"], None)
+def cells(path: Path) -> list[dict[str | int, object]]:
+    return [row.cells for row in read_rows(path)]
 
 
-def test_tables_have_named_columns(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text('label,text\n,"one, two"\n1,three\n')
-    assert read_texts(tmp_path / "a.csv", pairs=False) == (["one, two", "three"], None)
-    rows = [{"text": "a", "text_pair": "b"}, {"text": "c", "text_pair": "d"}]
-    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert read_texts(tmp_path / "b.jsonl", pairs=True) == (["a", "c"], ["b", "d"])
+EXPECTED = [{"text": "Well, I liked it; really", "label": "pos"}, {"text": 'say "no"', "label": "neg"}]
+
+
+@pytest.mark.parametrize(("mark", "words"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars"), (",", "")])
+def test_a_csv_file_may_have_other_separators_and_they_are_said(tmp_path: Path, mark: str, words: str) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(f'text{mark}label\n"Well, I liked it; really"{mark}pos\n"say ""no"""{mark}neg\n')
+    assert cells(path) == EXPECTED
+    assert header_of(path) == ["text", "label"]
+    assert format_remark(path) == ([f"{path}: {words} separate its cells"] if words else [])
+
+
+def test_a_tsv_file_may_have_commas_and_keeps_glue_s_quotes_where_it_has_tabs(tmp_path: Path) -> None:
+    path = tmp_path / "train.tsv"
+    path.write_text('text,label\n"Well, I liked it; really",pos\n"say ""no""",neg\n')
+    assert cells(path) == EXPECTED
+    path.write_text('text\tlabel\n"open\tpos\n')
+    assert cells(path) == [{"text": '"open', "label": "pos"}]
+    path.write_text("text\na, b; c\n")  # one column of text
+    assert (delimiter_of(path), cells(path)) == ("\t", [{"text": "a, b; c"}])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_encodings_and_gzip(tmp_path: Path, encoding: str, suffix: str) -> None:
+    path = tmp_path / f"train{suffix}"
+    raw = "text,label\r\ngrößer,x\r\n".encode(encoding)
+    path.write_bytes(gzip.compress(raw) if suffix.endswith(".gz") else raw)
+    assert cells(path) == [{"text": "größer", "label": "x"}]
+    assert format_remark(path) == (
+        [] if encoding == "utf-8-sig" else [f"{path}: read as {encoding.upper()}"]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content",
+    [json.dumps(EXPECTED), json.dumps({"version": 1, "data": EXPECTED}), "\n".join(map(json.dumps, EXPECTED))],
+)
+def test_json_is_a_list_an_object_with_one_or_json_lines(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "train.json"
+    path.write_text(content)
+    assert cells(path) == EXPECTED
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", '{"a": [1], "b": 2}', "[" * 100_000, "{"])
+def test_other_json_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "train.json"
+    path.write_text(content)
+    with pytest.raises(ToolkitError, match=r"train\.json"):
+        cells(path)
 
 
 def test_plain_text_is_a_table_of_numbered_lines(tmp_path: Path) -> None:
@@ -33,9 +78,6 @@ def test_plain_text_is_a_table_of_numbered_lines(tmp_path: Path) -> None:
 
 
 def test_parquet_is_read_a_few_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     read, batch_type = list[int](), pq.ParquetFile
     pq.write_table(pa.table({"text": list(map(str, range(5000)))}), tmp_path / "a.parquet")
 
@@ -52,81 +94,12 @@ def test_parquet_is_read_a_few_rows_at_a_time(tmp_path: Path, monkeypatch: pytes
     assert len(list(rows)) == 4997
 
 
-def test_what_holds_no_text_is_listed(tmp_path: Path) -> None:
-    path = tmp_path / "bad.jsonl"
-    path.write_text("".join(json.dumps({"text": value}) + "\n" for value in ["fine", 3, " ", None]))
-    with pytest.raises(ToolkitError) as caught:
-        read_texts(path, pairs=False)
-    assert "3 problems" in caught.value.problem
-    assert "line 2, column 'text': 3, expected text" in caught.value.problem
-    many = tmp_path / "many.jsonl"
-    many.write_text('{"text": 1}\n' * 30)
-    with pytest.raises(ToolkitError, match="30 problems") as caught:
-        read_texts(many, pairs=False)
-    assert caught.value.problem.endswith("and 10 more")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "pairs", "message"),
-    [
-        ("gone.txt", None, False, "no such file"),
-        ("plain.txt", b"one", True, "cannot be read as text without labels"),
-        ("notes.doc", b"one", False, "cannot be read as text without labels"),
-        ("latin.txt", b"gr\xf6sser\n", False, "not UTF-8"),
-    ],
-)
-def test_what_does_not_fit_is_refused(
-    name: str, content: bytes | None, pairs: bool, message: str, tmp_path: Path
-) -> None:
-    path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ToolkitError, match=message):
-        read_texts(path, pairs=pairs)
-
-
-@pytest.mark.parametrize("side", ["text", "text_pair"])
-def test_half_a_surrogate_pair_is_named_by_its_line(side: str, tmp_path: Path) -> None:
-    """JSON can hold it, no tokenizer takes it: a whole pair is text, its halves are not."""
-    path = tmp_path / "halves.jsonl"
-    whole = {"text": "a \U0001f600", "text_pair": "b"}
-    half = {"text": "a", "text_pair": "b"} | {side: "c \ud83d"}
-    path.write_text("\n".join(map(json.dumps, [whole, half])))
-    with pytest.raises(ToolkitError) as caught:
-        read_texts(path, pairs=True)
-    assert caught.value.problem.splitlines() == [
-        f"{path}: 1 problem", f"  - line 2, column {side!r}: 'c \\ud83d', expected text",
-    ]  # fmt: skip
-    path.write_text(json.dumps(whole))
-    assert read_texts(path, pairs=True) == (["a \U0001f600"], ["b"])
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [("a", True), (" a ", True), ("", False), (" \n", False), (None, False), (3, False), ("\udc00", False)],
 )
 def test_text_is_a_string_that_is_not_blank(value: object, text: bool) -> None:
     assert is_text(value) is text
-
-
-def test_cells_without_a_column_are_named_by_their_line(tmp_path: Path) -> None:
-    """A text with a comma and no quotes would lose its rest."""
-    path = tmp_path / "reviews.csv"
-    path.write_text('label,text\npos,"Well, fine"\npos,Well, I liked it a lot\nneg,dull,\n')
-    with pytest.raises(ToolkitError) as caught:
-        read_texts(path, pairs=False)
-    assert caught.value.problem.splitlines() == [
-        f"{path}: 1 problem", "  - line 3: 1 more cells than columns: ' I liked it a lot'",
-    ]  # fmt: skip
-
-
-def test_bad_rows_of_text_without_labels_are_left_out_where_the_user_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "more.csv"
-    path.write_text("text\nfine\nWell, dull\n")
-    assert read_texts(path, pairs=False, skip_bad=True) == (["fine"], None)
-    assert "left out 1 of 2 rows, the first for line 3: 1 more cells than columns" in capsys.readouterr().out
 
 
 def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:

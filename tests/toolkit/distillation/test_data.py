@@ -14,6 +14,7 @@ import pytest
 from tests.support.data import rows
 from tests.support.distillation import distill
 from toolkit.bundle.format import open_bundle
+from toolkit.data.columns import DataOptions
 from toolkit.data.tokenization import EncodedTexts
 from toolkit.distillation.data import DistillationData, teacher_logits_dataset
 from toolkit.errors import ToolkitError
@@ -76,7 +77,9 @@ def test_bad_rows_of_every_file_are_left_out_where_the_user_says_so(teacher: Pat
     for unlabelled in (None, str(tmp_path / "more.csv")):
         with pytest.raises(ToolkitError, match="line 3, column 'text'"):
             load(teacher, tmp_path, tmp_path, unlabelled=unlabelled)
-    data = load(teacher, tmp_path, tmp_path, unlabelled=str(tmp_path / "more.csv"), skip_bad=True)
+    data = load(
+        teacher, tmp_path, tmp_path, unlabelled=str(tmp_path / "more.csv"), options=DataOptions(skip_bad_rows=True)
+    )
     assert (len(data.train), len(data.dev), len(data.texts)) == (2, 2, 4)
 
 

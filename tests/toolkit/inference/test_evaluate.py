@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from tests.support.data import rows
+from toolkit.config import EvaluateConfig
+from toolkit.data.columns import DataOptions
 from toolkit.errors import ToolkitError
-from toolkit.inference.evaluate import evaluate_bundle
+from toolkit.inference.evaluate import evaluate_bundle, run_evaluate
 from toolkit.inference.predictor import open_predictor
 
 
@@ -35,7 +37,20 @@ def test_evaluate_leaves_bad_rows_out_where_the_user_says_so(tiny_student: Path,
     (tmp_path / "dev.csv").write_text('text,label\n"a good film",positive\n"",negative\n"a dull plot",negative\n')
     with pytest.raises(ToolkitError, match="line 3, column 'text'"):
         evaluate_bundle(tiny_student, data=str(tmp_path))
-    assert evaluate_bundle(tiny_student, data=str(tmp_path), skip_bad=True)["accuracy"] in (0.0, 0.5, 1.0)
+    options = DataOptions(skip_bad_rows=True)
+    assert evaluate_bundle(tiny_student, data=str(tmp_path), options=options)["accuracy"] in (0.0, 0.5, 1.0)
+
+
+def test_every_row_of_a_file_is_scored_unless_a_split_or_a_share_is_named(
+    tiny_student: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(data_dir / "dev.csv")
+    folder = run_evaluate(EvaluateConfig(str(tiny_student), data=str(data_dir)))
+    assert run_evaluate(EvaluateConfig(str(tiny_student), data=file)) == folder
+    assert capsys.readouterr().out == ""
+    part = run_evaluate(EvaluateConfig(str(tiny_student), data=file, split="dev"))
+    assert "dev is 10% of its rows" in capsys.readouterr().out
+    assert part == evaluate_bundle(tiny_student, data=file, split="dev", options=DataOptions(dev_share=0.1))
 
 
 def test_evaluate_refuses_a_task_of_other_labels(tiny_student: Path, data_dir: Path) -> None:

@@ -52,7 +52,7 @@ def test_pairs_for_a_model_of_single_texts_and_missing_columns_are_refused(tmp_p
     assert find_text_columns(pairs, SINGLE, text="text").pair is None
     with pytest.raises(ToolkitError, match="no column 'text_pair'; it has 'text'") as caught:
         find_text_columns(write(tmp_path / "s.csv", "text\na\n"), PAIR)
-    assert caught.value.fix == "--text-column NAME --pair-column NAME"
+    assert caught.value.fix == "--pair-column NAME"
 
 
 def test_types_are_parquet_s_own_and_json_s_values(tmp_path: Path) -> None:
