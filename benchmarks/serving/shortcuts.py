@@ -1,6 +1,7 @@
 """CPU time of a request with plain FastAPI and with each of three shortcuts around it.
 
 python -m benchmarks.serving.shortcuts DIR [--rounds 31] [--requests 400]
+python -m benchmarks.serving.shortcuts DIR --against CHECKOUT     the whole server beside that of an earlier commit
 
 - json_route: the server's own route reads and checks a JSON body, instead of FastAPI's search for all parameters.
 - flat_routes: the routes of all routers stand in the application itself, before the pages of /docs.
@@ -10,6 +11,9 @@ Each variant is a server process of its own over HTTP. Its model answers zeros, 
 HTTP, routing, JSON, tokenization, queue, threads. The CPU time of the whole process is read before and after each
 round. Rounds go there and back (A B C, C B A), and ratios are of the same round; a second server without any change is
 the control. A shortcut stays in the server only where its interval lies above 1.10.
+
+--against runs `python -m serve DIR` of this checkout and of another one, with the bundle's own model, and prints the
+ratio of their CPU time without storing it.
 """
 
 from __future__ import annotations
@@ -17,20 +21,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import json
 import random
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
+from benchmarks.paths import ROOT
 from benchmarks.serving.load import VARIABLES, closed_loop, dev_texts, save
 from toolkit.bench.server.http_client import Address, post
 from toolkit.bench.server.process import launch
@@ -40,10 +47,10 @@ CONNECTIONS, WORTH = 8, 1.10
 YOUNG_OBJECTS = 20_000  # made between two collections with frozen_collector; Python's own 700 are those of two requests
 # a shortcut, the variant without it and the variant with it; "shipped" is the server as it is
 SHORTCUTS = {
-    "json_route": ("fastapi_handler", "shipped"), "flat_routes": ("shipped", "flat_routes"),
+    "json_route": ("fastapi_handler", "shipped"), "flat_routes": ("included_routers", "shipped"),
     "frozen_collector": ("shipped", "frozen_collector"), "none (control)": ("control", "shipped"),
 }  # fmt: skip
-VARIANTS = ("shipped", "control", "fastapi_handler", "flat_routes", "frozen_collector")
+VARIANTS = ("shipped", "control", "fastapi_handler", "included_routers", "frozen_collector")
 
 
 class ZeroModel:
@@ -75,10 +82,11 @@ def serve(variant: str, bundle: str) -> None:
     from serve.models.loading import load_predictor
     from toolkit.inference.predictor import Predictor
 
-    def include_flat(app: FastAPI, router: APIRouter) -> None:
-        routes = app.router.routes
-        pages = next(i for i, route in enumerate(routes) if not isinstance(route, APIRoute))
-        routes[pages:pages] = router.routes
+    def include(app: FastAPI) -> None:
+        routes, router = app.router.routes, APIRouter()
+        router.routes = [route for route in routes if isinstance(route, APIRoute)]
+        routes[:] = [route for route in routes if not isinstance(route, APIRoute)]
+        app.include_router(router)
 
     loaded = load_predictor(bundle)
     predictor = Predictor(loaded.bundle, ZeroModel(len(loaded.task.labels)))
@@ -86,9 +94,9 @@ def serve(variant: str, bundle: str) -> None:
     with ExitStack() as changes:
         if variant == "fastapi_handler":
             changes.enter_context(mock.patch.object(JsonRoute, "handle", APIRoute.handle))
-        if variant == "flat_routes":
-            changes.enter_context(mock.patch.object(FastAPI, "include_router", include_flat))
         app = create_app(predictor)
+        if variant == "included_routers":
+            include(app)
         if variant == "frozen_collector":
             gc.collect()
             gc.freeze()
@@ -114,24 +122,38 @@ def cost_of(process: subprocess.Popen[str], address: Address, requests: Sequence
     return 1e6 * spent / len(requests)
 
 
-def measure(bundle: str, texts: Sequence[str], rounds: int) -> dict[str, list[float]]:
-    """Measure CPU microseconds of a request, by variant and round."""
+def variant_commands(bundle: str) -> dict[str, tuple[str, ...]]:
+    """Return the commands of the variants."""
+    command = (sys.executable, "-m", "benchmarks.serving.shortcuts", bundle, "--variant")
+    return {variant: (*command, variant) for variant in VARIANTS}
+
+
+def checkout_commands(bundle: str, other: str) -> dict[str, tuple[str, ...]]:
+    """Return the command of the server from this checkout and from another."""
+    options = (sys.executable, "-m", "serve", str(Path(bundle).resolve()), "--port", "0", "--log-format", "none")
+    return {
+        name: ("env", "-C", folder, f"PYTHONPATH={folder}", *options)
+        for name, folder in (("this", str(ROOT)), ("other", str(Path(other).resolve())))
+    }
+
+
+def measure(commands: Mapping[str, Sequence[str]], texts: Sequence[str], rounds: int) -> dict[str, list[float]]:
+    """Measure CPU microseconds of a request, by the name of a server and round."""
     requests = [post({"inputs": text}) for text in texts]
-    costs: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    costs: dict[str, list[float]] = {name: [] for name in commands}
     with ExitStack() as stack:
         measures: dict[str, Callable[[], float]] = {}
-        for variant in VARIANTS:
-            command = (sys.executable, "-m", "benchmarks.serving.shortcuts", bundle, "--variant", variant)
+        for name, command in commands.items():
             process = stack.enter_context(launch(command, stdout=subprocess.PIPE, **VARIABLES))
             assert process.stdout is not None
             url = re.search(r"http://([\d.]+):(\d+)", process.stdout.readline())
             if not url:
-                raise SystemExit(f"the server {variant} did not start")
-            measures[variant] = partial(cost_of, process, Address(url[1], int(url[2])), requests)
-            measures[variant]()  # warm-up
+                raise SystemExit(f"the server {name} did not start")
+            measures[name] = partial(cost_of, process, Address(url[1], int(url[2])), requests)
+            measures[name]()  # warm-up
         for number in range(rounds):
-            for variant in VARIANTS if number % 2 == 0 else reversed(VARIANTS):
-                costs[variant].append(measures[variant]())
+            for name in commands if number % 2 == 0 else reversed(commands):
+                costs[name].append(measures[name]())
     return costs
 
 
@@ -156,12 +178,19 @@ def main() -> None:
     parser.add_argument("--data", help="folder with SST-2's dev.tsv [default: the embedded Rotten Tomatoes]")
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--requests", type=int, default=400, help="of one round")
+    parser.add_argument("--against", metavar="CHECKOUT")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.variant:
         serve(arguments.variant, arguments.bundle)
         return
-    costs = measure(arguments.bundle, dev_texts(arguments.data, arguments.requests), arguments.rounds)
+    texts = dev_texts(arguments.data, arguments.requests)
+    if arguments.against:
+        costs = measure(checkout_commands(arguments.bundle, arguments.against), texts, arguments.rounds)
+        medians = {name: round(median(rounds), 1) for name, rounds in costs.items()}
+        print(json.dumps({"cpu_microseconds": medians, "this / other": verdict(costs["this"], costs["other"])}))
+        return
+    costs = measure(variant_commands(arguments.bundle), texts, arguments.rounds)
     save("serve_shortcuts", {
         "requests": arguments.requests, "connections": CONNECTIONS, "model": "zeros: its own time is left out",
         "cpu_microseconds": {variant: round(median(rounds), 1) for variant, rounds in costs.items()},

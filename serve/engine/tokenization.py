@@ -64,8 +64,7 @@ class Tokenization:
 
         Threads without work refuse nothing, so that a wrong estimate is measured again.
         """
-        characters = _characters(texts)
-        if characters <= INLINE_CHARACTERS or not self.backlog.seconds:
+        if not self.backlog.seconds or (characters := _characters(texts)) <= INLINE_CHARACTERS:
             return 0.0
         return self.backlog.seconds / self.count + self.latency.seconds(characters)
 

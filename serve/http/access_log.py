@@ -67,7 +67,7 @@ class AccessLogMiddleware:
                 fields = {
                     "request_id": request_id, "method": scope["method"], "path": quote(scope["path"])[:200],
                     "status": status, "total_ms": round((time.perf_counter() - started) * 1000, 3),
-                    **record.log_fields,
+                    **record.facts(),
                 }  # fmt: skip
                 requests.info("request", extra={"fields": fields})
 

@@ -25,16 +25,18 @@ class BodyLimit:
         self.app, self.limit = app, limit
         self._most = max(HELD_TOGETHER * limit, LEAST_HELD)
         self._held = {False: 0, True: 0}  # bytes of bodies so far small, and of large ones
+        self._unremarkable = min(SMALL, limit)  # bytes of a body so far for which nothing but the sum is checked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse by Content-Length at once; otherwise count the bytes that arrive."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        message, headers = f"the body is larger than {self.limit} bytes", dict(scope["headers"])
+        headers = dict(scope["headers"])
         announced = headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self.limit:
-            await error_response(scope, "Validation", message, 413)(scope, receive, send)
+            problem = f"the body is larger than {self.limit} bytes"
+            await error_response(scope, "Validation", problem, 413)(scope, receive, send)
             return
         if b"content-encoding" in headers and headers[b"content-encoding"] != b"identity":
             receive = Decompressed(receive, headers[b"content-encoding"])  # inside the limit: it counts what is held
@@ -44,12 +46,13 @@ class BodyLimit:
             nonlocal arrived, large
             part = await receive()
             size = len(part.get("body", b""))
-            if arrived + size > self.limit:
-                raise HTTPException(413, message)
-            if not large and arrived + size > SMALL:
-                large = True
-                self._held[False] -= arrived
-                self._held[True] += arrived
+            if arrived + size > self._unremarkable:
+                if arrived + size > self.limit:
+                    raise HTTPException(413, f"the body is larger than {self.limit} bytes")
+                if not large:
+                    large = True
+                    self._held[False] -= arrived
+                    self._held[True] += arrived
             self._held[large] += size
             arrived += size
             if self._held[large] > self._most:

@@ -147,7 +147,7 @@ class Connection(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _host_problem(self) -> str | None:
-        hosts = [name for name, _ in self.headers].count(b"host")
+        hosts = list(map(itemgetter(0), self.headers)).count(b"host")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             return f"the request has {hosts or 'no'} Host headers: expected one"
         return None

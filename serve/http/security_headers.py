@@ -11,6 +11,7 @@ SECURITY_HEADERS = {
 }  # fmt: skip
 PAGES = ("/docs", "/static-offline-docs")  # FastAPI's page holds a script, which the policy would forbid
 _ENCODED = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+_NAMES = frozenset(name for name, _ in _ENCODED)
 _POLICY = b"content-security-policy"
 
 
@@ -28,10 +29,11 @@ class SecurityHeadersMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                present = {name for name, _ in message["headers"]}
+                missing, present = _ENCODED, dict(message["headers"])
                 if scope["path"].startswith(PAGES):
-                    present.add(_POLICY)
-                missing = [header for header in _ENCODED if header[0] not in present]
+                    present[_POLICY] = b""
+                if not _NAMES.isdisjoint(present):  # rarely: nothing is compared one by one for the other responses
+                    missing = [header for header in _ENCODED if header[0] not in present]
                 message["headers"] = [*message["headers"], *missing]
             await send(message)
 

@@ -90,7 +90,7 @@ class TracingMiddleware:
         route = getattr(scope.get("route"), "path", scope["path"])
         attributes = {
             "http.request.method": scope["method"], "http.route": route, "http.response.status_code": status,
-            **{f"toolkit.{name}": value for name, value in record.log_fields.items()},
+            **{f"toolkit.{name}": value for name, value in record.facts().items()},
         }  # fmt: skip
         parent = self._propagator.extract(carrier)
         span = self._tracer.start_span(

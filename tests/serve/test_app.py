@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.routing import Mount, Route
 
 from serve.__main__ import listen
 from serve.app import create_app
+from serve.http.json_route import JsonRoute
 from tests.support.paths import ROOT
 from tests.support.responses import error_of
 from tests.support.server import WAIT, ask
@@ -25,6 +27,14 @@ def test_before_the_model_is_loaded_only_liveness_answers(tiny_onnx: Path) -> No
     for path in ("/health", "/health/ready", "/info"):
         assert error_of(client.get(path))[:2] == (503, "Unhealthy")
     assert client.get("/health/live").status_code == 200
+
+
+def test_endpoints_stand_in_the_application_itself_and_before_its_pages(tiny_onnx: Path) -> None:
+    routes = create_app(tiny_onnx).router.routes
+    kinds = [isinstance(route, JsonRoute) for route in routes]
+    assert kinds == sorted(kinds, reverse=True)
+    assert sum(kinds) > 10
+    assert all(isinstance(route, (JsonRoute, Route, Mount)) for route in routes)  # no router that wraps others
 
 
 def test_docs_need_no_network(client: TestClient) -> None:

@@ -105,7 +105,7 @@ class TextEncoder:
         """
         if direction not in self._tokenizers:
             self._tokenizers[direction] = self._truncating(direction)
-        huge = any(len(text) > HUGE for text in (*texts, *(pairs or ())))
+        huge = max(map(len, (*texts, *(pairs or ()))), default=0) > HUGE
         with _huge_texts if huge else nullcontext():
             return self._encode(texts, pairs, direction)
 
