@@ -34,7 +34,7 @@ class Task:
     """One task of a classifier.
 
     Attributes:
-        name: as on the command line.
+        name: as on the command line; of a task of one's own the name of its data, or what --name says.
         labels: class names in the order of the logits; one name ("score") for regression.
         kind: how logits become scores: softmax, the number itself, or a sigmoid for each label.
         metrics: names that `toolkit.metrics` knows; the first one selects the best step.
@@ -64,6 +64,11 @@ class Task:
     def metric(self) -> str:
         """The metric that selects the best step and that gates are stated in."""
         return self.metrics[0]
+
+    @property
+    def option(self) -> str:
+        """The value of --task for it: its name in the table, or auto."""
+        return self.name if self.name in TASKS else "auto"
 
     def to_dict(self) -> TaskRecord:
         """Give what serving and scoring need, as a bundle keeps it; nothing about where data lies."""

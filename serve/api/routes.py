@@ -97,7 +97,8 @@ def _card(model: Model) -> ModelCard:
     precision: Any = bundle.precision
     return ModelCard(
         name=model.name, digest=bundle.digest, task=model.task.name, kind=model.task.kind,
-        labels=list(model.task.labels), precision=precision, max_length=bundle.max_length,
+        labels=list(model.task.labels), pair=model.task.pair_column is not None, precision=precision,
+        max_length=bundle.max_length,
     )  # fmt: skip
 
 

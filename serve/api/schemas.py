@@ -188,6 +188,7 @@ class ModelCard(BaseModel):
     task: str
     kind: Kind
     labels: list[str]
+    pair: bool = Field(description="Each input is a pair of texts.")
     precision: Precision
     max_length: int = Field(description="Tokens of one input, special ones included.")
 

@@ -123,7 +123,8 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     ours = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == ours
-    assert {"toolkit/py.typed", "toolkit/reports/template.html", "serve/api/playground.html"} <= set(names)
+    data = {"toolkit/reports/template.html", "serve/api/playground.html", *(f"{name}/py.typed" for name in PACKAGES)}
+    assert data <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names} == {*PACKAGES, f"tinybert_toolkit-{toolkit.__version__}.dist-info"}
 

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from toolkit.bundle.format import open_bundle, write_bundle
 from toolkit.tasks import Task
 
+REGRESSION = Task("auto", ("score",), kind="regression", metrics=("spearman",))
 INPUTS = "int64[B, L] input_ids, int64[B, L] attention_mask"
 HEADER = '<ir_version: 8, opset_import: ["" : 17]> model'
 # logit = sum of the ids: no rounding, no influence of padding
@@ -20,6 +21,19 @@ SUM = f"""{HEADER} ({INPUTS}) => (float[B, 1] logits) {{
     real = Mul (input_ids, attention_mask)
     total = ReduceSum <keepdims = 1> (real, axis)
     logits = Cast <to = 1> (total)
+}}"""
+# logits = 0 to 29, whatever the input: the last label is the best
+RANKS = f"""{HEADER} ({INPUTS}) => (float[B, 30] logits) {{
+    axis = Constant <value_ints = [1]> ()
+    start = Constant <value_float = 0.0> ()
+    end = Constant <value_float = 30.0> ()
+    step = Constant <value_float = 1.0> ()
+    ranks = Range (start, end, step)
+    real = Mul (input_ids, attention_mask)
+    total = ReduceSum <keepdims = 1> (real, axis)
+    exact = Cast <to = 1> (total)
+    nothing = Sub (exact, exact)
+    logits = Add (nothing, ranks)
 }}"""
 # logit = twice the sum: tells which of two models answered
 TWICE = SUM.replace("logits = Cast <to = 1> (total)", "once = Cast <to = 1> (total)\n    logits = Add (once, once)")
@@ -83,14 +97,14 @@ def rewritten(source: Path, out: Path, **changes: Callable[[np.ndarray], np.ndar
     return out
 
 
-def save_arithmetic(out: Path, tokenizer: Tokenizer, graph: str, max_length: int = 32) -> Path:
-    """A sealed regression bundle around an ONNX graph in ONNX's own text form."""
+def save_arithmetic(out: Path, tokenizer: Tokenizer, graph: str, max_length: int = 32, task: Task = REGRESSION) -> Path:
+    """A sealed bundle around an ONNX graph in ONNX's own text form."""
     import onnx
 
     model = onnx.parser.parse_model(graph)
     onnx.checker.check_model(model)
     manifest = {
-        "kind": "onnx", "task": Task("auto", ("score",), kind="regression", metrics=("spearman",)).to_dict(),
+        "kind": "onnx", "task": task.to_dict(),
         "precision": "fp32", "max_length": max_length, "parent": None, "config": {}, "seed": 0, "metrics": {},
     }  # fmt: skip
     with write_bundle(out, manifest) as staging:

@@ -19,12 +19,12 @@ from toolkit.bench.comparisons import BenchContext, measure_comparisons, peer_co
 from toolkit.bench.models import BenchModel, bert_base, check_lengths, from_bundle, from_directory
 from toolkit.bench.random_models import Exporter, torch_threads
 from toolkit.bench.replicates import replicate
-from toolkit.bench.report.claims import missed_claims, size_claims, speed_claims
+from toolkit.bench.report.claims import gain_claims, missed_claims, size_claims, speed_claims
 from toolkit.bench.report.read import SCHEMA_VERSION, read_report
 from toolkit.bench.report.regressions import regressions
 from toolkit.bench.report.tables import terminal_tables, warnings
 from toolkit.bench.report.write import REPORT, write_report
-from toolkit.bench.results import ModelFacts, Report, Resolved, ServerLoad
+from toolkit.bench.results import Claim, Comparison, ModelFacts, Report, Resolved, ServerLoad
 from toolkit.bench.runners import RunnerCache, resolve_device
 from toolkit.bench.scenarios import latency_by_length, text_scenarios, throughput_by_batch
 from toolkit.bench.server.http_client import post
@@ -32,6 +32,7 @@ from toolkit.bench.server.load_generator import measure_load
 from toolkit.bench.server.process import serving
 from toolkit.bundle.format import check_output_path, open_bundle
 from toolkit.config import BenchConfig
+from toolkit.config.bench import BERT_BASE
 from toolkit.console import echo, show_table
 from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split
@@ -121,7 +122,7 @@ def measure(config: BenchConfig, export: Exporter) -> BenchReport:
     with tempfile.TemporaryDirectory(prefix="toolkit-bench-") as folder, torch_threads(threads):
         scratch = Path(folder)
         models = [from_bundle(bundle, scratch, export) for bundle in bundles]
-        if config.baseline == "bert-base":
+        if config.baseline == BERT_BASE:
             baseline = bert_base(export)
         else:
             baseline = from_directory(Path(config.baseline), scratch, export)
@@ -158,7 +159,7 @@ def _measure(options: BenchConfig, context: BenchContext, scratch: Path) -> Repo
         schema_version=SCHEMA_VERSION,
         models=models,
         comparisons=comparisons,
-        claims=[*size_claims(models, config.size_claim), *speed_claims(comparisons)],
+        claims=_claims(config, models, comparisons),
         latency_by_length=latency_by_length(context),
         throughput_by_batch=throughput_by_batch(context),
         scenarios=[*text_scenarios(context), *_server_scenarios(context)],
@@ -168,6 +169,13 @@ def _measure(options: BenchConfig, context: BenchContext, scratch: Path) -> Repo
         threads=context.runners.threads,
         environment={**environment(config.device), "others_share": background.fraction()},
     )
+
+
+def _claims(config: BenchConfig, models: Sequence[ModelFacts], comparisons: Sequence[Comparison]) -> list[Claim]:
+    """Judge the gains over a person's own baseline, and the claims of the options, which are the paper's by default."""
+    gains = [] if config.baseline == BERT_BASE else gain_claims(models, comparisons)
+    sizes = [] if config.size_claim is None else size_claims(models, config.size_claim)
+    return [*gains, *sizes, *speed_claims(comparisons)]
 
 
 def _server_scenarios(context: BenchContext) -> list[ServerLoad]:

@@ -12,11 +12,12 @@ import typer
 from toolkit import __version__, config
 from toolkit.config.import_path import put_own_packages_first
 from toolkit.config.options import GroupedCommand, from_config
-from toolkit.console import echo, show_error, show_table, show_tree, stderr
+from toolkit.console import echo, printable, show_error, show_table, show_tree, stderr
 from toolkit.errors import GateError, ToolkitError, require_packages, resource_error
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Distil a fine-tuned BERT into a TinyBERT student, export it to int8 ONNX, prove it, serve it.",
 )  # fmt: skip
 command = partial(app.command, cls=GroupedCommand)
@@ -161,17 +162,28 @@ def bench(options: config.BenchConfig) -> None:
 @command()
 def predict(
     directory: Directory,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="text to classify")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="text to classify; - reads one from each line of stdin")],
     pair: Annotated[str | None, typer.Option(metavar="TEXT", help="second text, for tasks on pairs")] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="labels to show, best first [default: 5; of each line of stdin 1]"),
+    ] = None,
 ) -> None:
-    """Classify one text, or one pair of texts."""
+    """Classify a text, a pair of texts, or lines."""
+    from toolkit.inference.predict import STANDARD_INPUT, best_labels, predict_lines
     from toolkit.inference.predictor import check_input, open_predictor
 
     predictor = open_predictor(directory)
+    if text == STANDARD_INPUT and pair is None:
+        for line in predict_lines(predictor, sys.stdin, top_k or 1):
+            typer.echo("\t".join(map(printable, line.split("\t"))))
+        return
     check_input(predictor.task, text, pair)
     scores = predictor.predict([text], None if pair is None else [pair])[0]
-    ranked = sorted(zip(predictor.task.labels, scores, strict=True), key=lambda pair: -pair[1])
-    show_table("", ("label", "score"), [(label, f"{score:.4f}") for label, score in ranked])
+    best = best_labels(predictor.task, scores, top_k or 5)
+    show_table("", ("label", "score"), [(label, f"{score:.4f}") for label, score in best])
+    if (more := len(scores) - len(best)) and top_k is None:
+        echo(f"and {more} more (--top-k {len(scores)})")
 
 
 @command()

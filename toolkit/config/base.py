@@ -49,6 +49,11 @@ def column_option(role: str, group: str = "Data") -> Any:
     return option(None, f"column of --data with {what} [default: guessed, and said]", group, "COLUMN")
 
 
+def name_option() -> Any:
+    """Declare --name, for a task of one's own."""
+    return option(None, "name of your own task [default: that of its data]", "Data", "NAME")
+
+
 def dev_share_option(group: str = "Data") -> Any:
     """Declare --dev-share, for --data that holds train and dev in one file."""
     return option(None, "share of the rows that is dev where no file is [default: 0.1 of one file]", group, "SHARE")
@@ -144,3 +149,7 @@ def training_problems(config: Any) -> Iterator[str]:
     yield from fraction(warmup=config.warmup, weight_decay=config.weight_decay)
     yield from task_problems(config.task, config.data, "train and dev files")
     yield from data_problems(config)
+    if config.name is not None and config.task != "auto":
+        yield f"--name {config.name}: expected --task auto, as others have names"
+    if config.name in (*TASKS, "auto", ""):
+        yield f"--name {config.name}: expected a name that no task of the table has"

@@ -14,6 +14,7 @@ from toolkit.config.base import (
     column_option,
     dev_share_option,
     fraction,
+    name_option,
     option,
     overwrite_option,
     positive,
@@ -37,7 +38,7 @@ PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
 GENERAL_EPOCHS, GENERAL_ACCUMULATION = 3, 8  # of 32 rows: the paper's 256
 TASK_OPTIONS = (
     "task", "data", "unlabelled", "augment", "temperature", "prediction_epochs", "prediction_lr", "allow_weak_teacher",
-    "match_labels", "quantization_aware", "patience", "seeds", "skip_bad_rows", "text_column",
+    "match_labels", "quantization_aware", "patience", "seeds", "skip_bad_rows", "text_column", "name",
     "pair_column", "label_column", "dev_share",
 )  # fmt: skip
 T = TypeVar("T")
@@ -55,6 +56,7 @@ class DistillConfig(Config):
     )
     out: str = required("directory to write the student bundle to", "Output", "DIR")
     data: str | None = option(None, "folder with train and dev files, one file, or hub:NAME", "Data", "DATA")
+    name: str | None = name_option()
     text_column: str | None = column_option("text")
     pair_column: str | None = column_option("pair")
     label_column: str | None = column_option("label")

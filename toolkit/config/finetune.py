@@ -11,6 +11,7 @@ from toolkit.config.base import (
     at_least,
     column_option,
     dev_share_option,
+    name_option,
     option,
     overwrite_option,
     positive,
@@ -28,6 +29,7 @@ class FinetuneConfig(Config):
     task: str = required("a GLUE task, rotten-tomatoes, or auto with --data", "Data", "TASK")
     out: str = required("directory to write the teacher bundle to", "Output", "DIR")
     data: str | None = option(None, "folder with train and dev files, one file, or hub:NAME", "Data", "DATA")
+    name: str | None = name_option()
     text_column: str | None = column_option("text")
     pair_column: str | None = column_option("pair")
     label_column: str | None = column_option("label")

@@ -23,7 +23,7 @@ from toolkit.data.hub_datasets import hub_table
 from toolkit.data.labels import encode_label, infer_task
 from toolkit.data.readers import Column, Row, read_rows
 from toolkit.data.row_problems import RowProblem, RowProblems
-from toolkit.data.sources import WHOLE, Table, find_table, is_dev
+from toolkit.data.sources import WHOLE, Table, data_name, find_table, is_dev
 from toolkit.data.texts import read_texts
 from toolkit.errors import ToolkitError
 from toolkit.tasks import TASKS, Task, get_task
@@ -101,8 +101,12 @@ def load_texts(task: Task, path: str | Path, options: DataOptions = DEFAULTS) ->
     return Split(texts, pairs, np.zeros(len(texts), dtype=np.int64), str(path))
 
 
-def resolve_task(name: str, data: str | Path | None = None, options: DataOptions = DEFAULTS) -> Task:
+def resolve_task(
+    name: str, data: str | Path | None = None, options: DataOptions = DEFAULTS, *, title: str | None = None
+) -> Task:
     """Give the task of that name; `auto` is inferred from the columns and labels of the training rows in `data`.
+
+    `title` names it; else it has the name of its data.
 
     Raises:
         ToolkitError: an unknown name, `auto` without data, or labels that fit no task.
@@ -117,7 +121,7 @@ def resolve_task(name: str, data: str | Path | None = None, options: DataOptions
     # the label of a row with too many cells may be a piece of its text; loading the split reports the row
     task = infer_task((row for row in table.rows() if not row.overflows), columns.label, table.name)
     pair = None if columns.pair is None else "text_pair"
-    return replace(task, pair_column=pair, tsv=("text", pair, "label"))
+    return replace(task, name=title or data_name(data), pair_column=pair, tsv=("text", pair, "label"))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from toolkit.data.hub_datasets import HUB, hub_splits, hub_table
 from toolkit.data.readers import FILE_SUFFIXES, Column, Row, format_remark, read_rows
 from toolkit.errors import ToolkitError
+from toolkit.tasks import TASKS
 
 STEMS = {"dev": ("dev", "validation", "valid", "dev_matched"), "train": ("train",)}
 DEV_SHARE = 0.1  # of a file that holds both splits
@@ -69,6 +70,14 @@ def has_split(data: str | Path, split: str) -> bool:
     """Return whether a folder holds a file of a split; a file and the hub are taken to have one."""
     path = Path(data)
     return not path.is_dir() or _find(path, split) is not None
+
+
+def data_name(data: str | Path) -> str:
+    """Name a task by its data: the folder's, the file's, or the data set's name, which no task of the table has."""
+    name = str(data).removeprefix(HUB).split(":")[0]
+    path = Path(name).resolve() if Path(name).exists() else Path(name)
+    name = path.name.partition(".")[0] or path.name if path.is_file() else path.name
+    return f"my-{name}" if name in (*TASKS, "auto", "") else name
 
 
 def is_dev(text: object, share: float) -> bool:

@@ -51,6 +51,7 @@ class DistillationData:
     def load(
         cls, source: Source, task_name: str, folder: str | None, *, augment: str | None, unlabelled: str | None,
         max_rows: int | None, max_length: int | None, seed: int, options: DataOptions = DEFAULTS,
+        title: str | None = None,
     ) -> DistillationData:  # fmt: skip
         """Read and encode both splits and the unlabelled texts.
 
@@ -62,12 +63,13 @@ class DistillationData:
             max_rows: size of the random subset of training rows; None takes all.
             max_length: tokens at which texts are truncated; None takes the teacher's `stated_length`.
             seed: of the subset.
+            title: name of a task of one's own; None for that of its data.
             options: columns, the share that is dev, what happens with bad rows.
 
         Raises:
             ToolkitError: data that cannot be read, or a length without positions in the teacher.
         """
-        task = resolve_task(task_name, folder, options)
+        task = resolve_task(task_name, folder, options, title=title)
         if task_name == "auto":
             task = in_teacher_order(task, output_names(source.config))
         if augment:

@@ -86,7 +86,8 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Distill
             check_recording(teacher, config.teacher)
         data = DistillationData.load(
             source, str(config.task), config.data, augment=config.augment, unlabelled=config.unlabelled,
-            max_rows=config.max_rows, max_length=config.max_length, seed=config.seed, options=DataOptions.of(config),
+            max_rows=config.max_rows, max_length=config.max_length, seed=config.seed,
+            options=DataOptions.of(config), title=config.name,
         )  # fmt: skip
     counts = f"{len(data.texts):,} texts, {len(data.dev):,} for dev"
     echo(f"distilling {data.task.name}: {counts}; layers {plan.mapping}")

@@ -9,7 +9,7 @@ import numpy as np
 from toolkit.console import echo
 from toolkit.distillation.data import DistillationData
 from toolkit.distillation.labels import places_by_name, reorder_outputs
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, some
 from toolkit.metrics import evaluate, label_order, majority_baseline
 from toolkit.models.loading import output_names
 from toolkit.tasks import Task
@@ -47,7 +47,7 @@ def check_teacher(
             f"the teacher {name} has learnt nothing of {task.name}: dev {task.metric} "
             f"{100 * metrics[task.metric]:.1f}, always the most frequent answer gives {100 * baseline:.1f}",
             expected="a teacher fine-tuned on this task",
-            fix=f"toolkit finetune --model {name} --task {task.name}, or --allow-weak-teacher to go on",
+            fix=f"toolkit finetune --model {name} --task {task.option}, or --allow-weak-teacher to go on",
         )
     return metrics
 
@@ -57,14 +57,14 @@ def _match_names(teacher: Any, task: Task, name: str) -> None:
     outputs = output_names(teacher.config)
     if len(outputs) != len(task.labels):
         raise ToolkitError(
-            f"{name} has {len(outputs)} outputs ({', '.join(outputs)}), {task.name} has {len(task.labels)}",
-            expected=f"outputs {', '.join(task.labels)}",
-            fix=f"toolkit finetune --model {name} --task {task.name}",
+            f"{name} has {len(outputs)} outputs ({some(outputs)}), {task.name} has {len(task.labels)}",
+            expected=f"outputs {some(task.labels)}",
+            fix=f"toolkit finetune --model {name} --task {task.option}",
         )
     places = places_by_name(task.labels, outputs)
     if places is not None and places != sorted(places):
         reorder_outputs(teacher, places, task.labels)
-        echo(f"the outputs of {name} are {', '.join(outputs)}: matched with {', '.join(task.labels)} by name")
+        echo(f"the outputs of {name} are {some(outputs)}: matched with {some(task.labels)} by name")
 
 
 def _match_dev(
@@ -74,13 +74,13 @@ def _match_dev(
     order = label_order(logits, labels)
     if not order.permuted:
         return logits
-    read_as = ", ".join(task.labels[c] for c in order.order)
+    read_as = some([task.labels[c] for c in order.order])
     if not match:
         raise ToolkitError(
             f"the labels of {name} stand in another order than the task's: accuracy is "
             f"{100 * order.accuracy:.1f} % as they are, {100 * order.best_accuracy:.1f} % with the outputs "
             f"read as {read_as}",
-            expected=f"outputs in the order {', '.join(task.labels)}", fix="--match-labels, which reads them so",
+            expected=f"outputs in the order {some(task.labels)}", fix="--match-labels, which reads them so",
         )  # fmt: skip
     places = np.argsort(order.order).tolist()
     reorder_outputs(teacher, places, task.labels)

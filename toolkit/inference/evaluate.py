@@ -54,7 +54,7 @@ def evaluate_bundle(
     if chosen.labels != own.labels:
         raise ToolkitError(
             f"{path} answers {some(own.labels)}; {chosen.name} asks for {some(chosen.labels)}",
-            fix=f"--task {own.name}",
+            fix=f"--task {own.option}",
         )
     rows = load_split(chosen, split, data, options)
     encoded = predictor.encoder.encode(rows.texts, rows.pairs)

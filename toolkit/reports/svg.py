@@ -15,7 +15,7 @@ _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"} 
 }
 MARKERS = ("o", "s", "^", "D", "v", "P")  # a second cue beside colour
 _STYLE = {
-    "svg.fonttype": "none", "svg.hashsalt": "toolkit", "font.family": "sans-serif", "font.size": 11,
+    "svg.fonttype": "none", "svg.hashsalt": "toolkit", "font.family": "sans-serif", "font.size": 12,
     "axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False,
     "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "text.color": INK,
     "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.8, "axes.axisbelow": True, "legend.frameon": False,
@@ -29,13 +29,13 @@ def svg(name: str, draw: Callable[[Any], None], *, height: float) -> str:
     Args:
         name: unique in the page.
         draw: draws on the axes that it is given.
-        height: in inches; the width is 8.2.
+        height: in inches; the width is 6, so that text stays readable on a phone.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(8.2, height), layout="constrained")
+        figure = Figure(figsize=(6.0, height), layout="constrained")
         draw(figure.add_subplot())
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})

@@ -34,7 +34,7 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
     config.check()
     check_output(config, [config.model])
     options = DataOptions.of(config)
-    task = resolve_task(config.task, config.data, options)
+    task = resolve_task(config.task, config.data, options, title=config.name)
     train = load_split(task, "train", config.data, options, max_rows=config.max_rows, seed=config.seed)
     dev = load_split(task, "dev", config.data, options)
     with tempfile.TemporaryDirectory() as workdir:

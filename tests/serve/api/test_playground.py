@@ -16,10 +16,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from serve.api.playground import PAGE, POLICY
-from tests.support.arithmetic_bundles import SUM, save_arithmetic
+from tests.support.arithmetic_bundles import RANKS, SUM, save_arithmetic
 from tests.support.browser import run_browser
 from tests.support.server import serving
 from toolkit.inference.predictor import open_predictor
+from toolkit.tasks import Task
 
 LONG = "good film " * 40
 NASTY = 'it\'s <b>"good"</b> & $HOME `ls`\nbad'
@@ -47,10 +48,10 @@ def shown(dom: str, name: str) -> str:
 
 
 def test_the_page_shows_what_predict_answers(browser: str, address: str, tiny_onnx: Path, tmp_path: Path) -> None:
-    asked = {"text": NASTY, "pair": LONG}
-    url = f"{address}/#{urlencode(asked)}"
+    text = f"{NASTY} {LONG}"
+    url = f"{address}/#{urlencode({'text': text, 'pair': 'not asked for'})}"
     dom = visit(browser, tmp_path / "profile", url, "--dump-dom", "--enable-logging=stderr")
-    scores = open_predictor(tiny_onnx, threads=1).predict([NASTY], [LONG])[0]
+    scores = open_predictor(tiny_onnx, threads=1).predict([text])[0]
     best = ["negative", "positive"][int(scores.argmax())]
     assert shown(dom, "verdict") == best
     assert re.findall(r"(\w+)\s+(\d+\.\d) %", shown(dom, "labels")) == [
@@ -66,6 +67,9 @@ def test_the_page_shows_what_predict_answers(browser: str, address: str, tiny_on
         "tokenizing", "waiting", "in the model", "server in all", "with the network",
     ]  # fmt: skip
     assert all(re.fullmatch(r"\d+(\.\d\d)? ms", value) for _, value in facts[1:])
+    assert re.search(r'<div id="second" hidden', dom)
+    assert "not asked for" not in shown(dom, "curl")
+    assert re.search(r'id="more"[^>]* hidden', dom)
     assert shown(dom, "model") == "onnx"
     assert "2 labels, fp32, up to 32 tokens" in shown(dom, "about")
     command = shown(dom, "curl")
@@ -102,6 +106,23 @@ def test_several_models_can_be_chosen(browser: str, tiny_onnx: Path, tmp_path: P
     assert shown(first, "model") == "onnx"
     assert shown(first, "verdict") in ("negative", "positive")
     assert f"curl '{address}/predict' " in shown(first, "curl")
+
+
+def test_many_labels_are_five_until_all_are_asked_for(browser: str, tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """And the title is the task, with a second text where its inputs are pairs."""
+    task = Task("intents", tuple(f"label-{i}" for i in range(30)), pair_column="text_pair")
+    bundle = save_arithmetic(tmp_path / "many", tokenizer, RANKS, task=task)
+    with serving("-m", "serve", str(bundle), "--port", "0", "--workers", "1", "--log-format", "none") as (_, address):
+        few = visit(browser, tmp_path / "a", f"{address}/#text=a&pair=b", "--dump-dom")
+        every = visit(browser, tmp_path / "b", f"{address}/#text=a&pair=b&all", "--dump-dom")
+    names = re.findall(r'class="name">([\w-]+)<', few)
+    assert names == [f"label-{i}" for i in range(29, 24, -1)]
+    assert len(re.findall(r'class="name">', every)) == 30
+    assert (shown(few, "more"), shown(every, "more")) == ("All 30", "Top 5")
+    assert (shown(few, "model"), shown(few, "verdict")) == ("intents", "label-29")
+    assert "many: 30 labels, fp32" in shown(few, "about")
+    assert re.search(r'<div id="second">', few)
+    assert '"text_pair":"b"' in shown(few, "curl")
 
 
 def test_a_locked_server_asks_for_the_key(browser: str, tiny_onnx: Path, tmp_path: Path) -> None:

@@ -88,10 +88,10 @@ def test_claims_missed_after_the_reports_are_written(
     with pytest.raises(GateError) as caught:
         run_bench(config, exporter)
     assert caught.value.exit_code == 1
-    assert "3 of 3 claims are not met" in str(caught.value)
+    assert "3 of 5 claims are not met" in str(caught.value)
     out = tmp_path / "int8-bench"  # the default: beside the first bundle
     stored = json.loads((out / "report.json").read_text())
-    assert [claim["verdict"] for claim in stored["claims"]] == ["FAIL"] * 3
+    assert [claim["verdict"] for claim in stored["claims"]][2:] == ["FAIL"] * 3
     assert "FAIL" in (out / "report.md").read_text()
 
 

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
+from tests.support.arithmetic_bundles import RANKS, save_arithmetic
 from tests.support.command_line import refused, toolkit
 from toolkit.bundle.format import open_bundle
 from toolkit.cli.main import app, main
+from toolkit.tasks import Task
 
 
 def test_general_and_task_options_clash_in_one_error() -> None:
@@ -38,6 +41,20 @@ def test_help_gives_each_command_one_whole_line() -> None:
         "demo", "finetune", "distill", "augment", "evaluate", "inspect", "export", "bench", "predict", "score", "serve",
     ]  # fmt: skip
     assert all(line.endswith(".") and not line.endswith("...") and len(line) <= 78 for line in lines)
+
+
+def test_h_is_help_and_predict_shows_the_best_labels(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    for command in ([], ["predict"], ["bench"]):
+        short, long = (CliRunner().invoke(app, [*command, flag]) for flag in ("-h", "--help"))
+        assert (short.exit_code, short.output) == (0, long.output)
+    task = Task("intents", tuple(f"label-{i}" for i in range(30)))
+    many = str(save_arithmetic(tmp_path / "many", tokenizer, RANKS, task=task))
+    shown = CliRunner().invoke(app, ["predict", many, "good"])
+    assert (shown.output.count("label-"), "and 25 more (--top-k 30)" in shown.output) == (5, True)
+    assert CliRunner().invoke(app, ["predict", many, "good", "--top-k", "7"]).output.count("label-") == 7
+    lines = CliRunner().invoke(app, ["predict", many, "-", "--top-k", "2"], input="good\n\nbad\n").output.splitlines()
+    assert [line.split("\t")[1] for line in lines] == ["good", "bad"]
+    assert lines[0].startswith("label-29 0.6321, label-28 0.2325\t")  # softmax of 0 to 29: (1 - 1/e) / e^k
 
 
 def test_unknown_task() -> None:

@@ -59,3 +59,10 @@ def test_what_depends_on_the_device() -> None:
     assert on_gpu.precisions == ("fp32", "bf16", "fp16")
     assert (min(on_gpu.grid), max(on_gpu.grid)) == (1, 256)
     assert (on_cpu.batch_sizes, on_cpu.length, on_cpu.precisions, on_cpu.grid) == ((1,), 16, ("fp32",), (4, 1))
+
+
+def test_the_paper_s_claims_are_those_over_bert_base_alone() -> None:
+    assert (BENCH.on("cpu").size_claim, BENCH.on("cpu").speed_claim) == (7.5, 9.4)
+    own = replace(BENCH, baseline="runs/teacher")
+    assert (own.on("cpu").size_claim, own.on("cpu").speed_claim) == (None, None)
+    assert replace(own, speed_claim=2.0).on("cpu").speed_claim == replace(BENCH, speed_claim=2.0).on("cpu").speed_claim

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import load_split, resolve_task
-from toolkit.data.sources import find_table, has_split, is_dev
+from toolkit.data.sources import data_name, find_table, has_split, is_dev
 from toolkit.errors import ToolkitError
 
 
@@ -52,6 +52,31 @@ def test_a_share_without_rows_says_so(tmp_path: Path) -> None:
     with pytest.raises(ToolkitError, match=r"few\.csv has no rows for dev") as caught:
         load_split(resolve_task("auto", path), "dev", path, DataOptions(dev_share=0.001))
     assert "--dev-share" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("reviews.csv.gz", "reviews"), ("hub:PolyAI/banking77", "banking77"), ("hub:a/b:config", "b"),
+        ("sst2", "my-sst2"), ("mails", "mails"), ("v1.2", "v1.2"),
+    ],
+)  # fmt: skip
+def test_a_task_is_named_by_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    if data.endswith(".gz"):
+        (tmp_path / data).touch()
+    elif not data.startswith("hub:"):
+        (tmp_path / data).mkdir()
+        monkeypatch.chdir(tmp_path / data)
+        assert data_name(".") == name
+        monkeypatch.chdir(tmp_path)
+    assert data_name(data) == name
+
+
+def test_a_task_has_the_name_that_the_user_gives(tmp_path: Path) -> None:
+    path = write(tmp_path / "reviews.csv")
+    assert (resolve_task("auto", path).name, resolve_task("auto", path, title="moods").name) == ("reviews", "moods")
+    assert (resolve_task("auto", path).option, resolve_task("sst2").option) == ("auto", "sst2")
 
 
 @given(st.text(), st.floats(0.01, 0.99))

@@ -44,9 +44,9 @@ def test_every_part_of_a_section_is_escaped_but_its_plots() -> None:
 
 def test_verdicts_have_their_colours_and_row_names_have_none() -> None:
     html = replace(PAGE, sections=[Section("Claims", table=TABLE)]).render()
-    assert '<th scope="row">size</th><td class="pass">PASS</td>' in html
-    assert '<th scope="row">FAIL</th><td class="inconclusive">INCONCLUSIVE</td>' in html
-    assert "<td>passed</td>" in html
+    assert '<th scope="row">size</th><td data-column="verdict" class="pass">PASS</td>' in html
+    assert '<th scope="row">FAIL</th><td data-column="verdict" class="inconclusive">INCONCLUSIVE</td>' in html
+    assert '<td data-column="verdict">passed</td>' in html
 
 
 def test_sections_hold_paragraphs_figures_and_a_table_in_this_order() -> None:

@@ -27,6 +27,24 @@ def size_claims(models: Sequence[ModelFacts], required: float) -> list[Claim]:
     return [judge_claim(name, model, required, Ratio(x, x, x, 1)) for (name, model), x in ratios.items()]
 
 
+def gain_claims(models: Sequence[ModelFacts], comparisons: Sequence[Comparison]) -> list[Claim]:
+    """Judge that each bundle as given is smaller than a baseline that a person has, and faster than it in PyTorch."""
+    baseline = next(model for model in models if model.baseline)
+    claims = []
+    for model in models:
+        if model.baseline:
+            continue
+        ratio = baseline.fp32_onnx_bytes / model.size_bytes
+        size = Ratio(ratio, ratio, ratio, 1)
+        claims.append(judge_claim("smaller than the baseline, bundle as given", model.name, 1.0, size))
+        for total in comparisons:
+            if total.kind == Kind.TOTAL and total.b.model == model.name:
+                name = f"faster than the baseline in PyTorch, batch {total.batch_size}, length {total.length}"
+                factor = control_widening(comparisons, model.architecture, total.batch_size)
+                claims.append(_judge_timed(name, total, 1.0, factor))
+    return claims
+
+
 def speed_claims(comparisons: Sequence[Comparison]) -> list[Claim]:
     """Judge each comparison that a claim was made for.
 
@@ -42,6 +60,11 @@ def _speed_claim(comparison: Comparison, required: float, comparisons: Sequence[
     factor = control_widening(comparisons, comparison.b.model, comparison.batch_size)
     runtime = {"onnxruntime": "ONNX", "pytorch": "PyTorch"}[comparison.b.runtime]
     name = f"speed, fp32 {runtime} on both sides, batch {comparison.batch_size}, length {comparison.length}"
+    return _judge_timed(name, comparison, required, factor)
+
+
+def _judge_timed(name: str, comparison: Comparison, required: float, factor: float) -> Claim:
+    """Judge a ratio that was timed, its interval widened by a factor."""
     ratio, unit = comparison.measured()
     widened = Ratio(ratio.value, ratio.low / factor, ratio.high * factor, ratio.pairs)
     claim, needed = judge_claim(name, comparison.b.model, required, widened), None

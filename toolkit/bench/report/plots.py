@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 from toolkit.bench.report.tables import ScorePoint, milliseconds
@@ -10,7 +11,7 @@ from toolkit.bench.results import BatchPoint, Claim, LengthPoint, ModelFacts
 from toolkit.bundle.weights import PARTS
 from toolkit.reports.svg import MARKERS, MUTED, PAPER, legend, series, svg
 
-LABEL = 36  # characters that fit beside a plot
+LABEL = 22  # characters that fit beside a plot
 
 
 def latency_by_length(points: Sequence[LengthPoint]) -> str:
@@ -108,10 +109,10 @@ def ratios(claims: Sequence[Claim]) -> str:
             reach = [[middle - claim.low], [claim.high - middle]]
             axes.errorbar(middle, i, xerr=reach, fmt=MARKERS[0], color=series(1), capsize=5, linewidth=2, markersize=8)
             axes.vlines(claim.required, i - 0.4, i + 0.4, color=series(2), linewidth=2, linestyle="--")
-            words = f"{middle:.2f}x of {claim.required:g}x, {claim.verdict}"
+            words = f"{middle:.2f}x of {claim.required:g}x\n{claim.verdict}"
             right = max(claim.high, claim.required)
             axes.annotate(words, (right, i), xytext=(10, 0), textcoords="offset points", va="center")
-        axes.set_yticks(range(len(claims)), [claim.claim.replace(", ", ",\n", 1) for claim in claims])
+        axes.set_yticks(range(len(claims)), [fill(claim.claim, LABEL) for claim in claims])
         axes.set_ylim(len(claims) - 0.4, -0.7)
         axes.set_xscale("log")
         edges = [edge for claim in claims for edge in (claim.low, claim.high, claim.required)]
@@ -121,7 +122,7 @@ def ratios(claims: Sequence[Claim]) -> str:
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("times smaller or faster; the dashed line is the claim")
 
-    return svg("ratios", draw, height=1.0 + 0.75 * len(claims))
+    return svg("ratios", draw, height=1.0 + 0.85 * len(claims))
 
 
 def throughput_by_batch(points: Sequence[BatchPoint]) -> str:
@@ -170,9 +171,9 @@ def parts(models: Sequence[ModelFacts]) -> str:
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        legend(axes, ncols=len(PARTS), columnspacing=1, handlelength=1)
+        legend(axes, ncols=3, columnspacing=1, handlelength=1)
 
-    return svg("parts", draw, height=1.6 + 0.7 * len(models))
+    return svg("parts", draw, height=1.9 + 0.7 * len(models))
 
 
 def _short(name: str) -> str:

@@ -155,30 +155,6 @@ def file_table(report: Report) -> Table:
     return Table("Files", ["model", "file", "bytes", "SHA-256"], rows)
 
 
-def summary(report: Report) -> str:
-    """Count the claims that pass, in a line."""
-    verdicts = [claim.verdict for claim in report.claims]
-    return f"{verdicts.count('PASS')} of {len(verdicts)} claims pass"
-
-
-def headlines(report: Report) -> list[tuple[str, str]]:
-    """List numbers with what they count: the slowest batch size's speed, the smallest bundle, the best score."""
-    baseline, measured = report.baseline, report.measured_models
-    distillation = [comparison for comparison in report.comparisons if comparison.kind == Kind.DISTILLATION]
-    speed = min(distillation, key=lambda comparison: comparison.ratio)
-    smallest = min(measured, key=lambda model: model.size_bytes)
-    times = baseline.fp32_onnx_bytes / smallest.size_bytes
-    headlines = [
-        (f"{speed.ratio:.1f}x faster", f"than {baseline.name}, fp32 ONNX both, batch {speed.batch_size}"),
-        (f"{times:.1f}x smaller", f"{smallest.name}, {smallest.precision}, {smallest.size_bytes / 1e6:.1f} MB"),
-    ]
-    scored = [(model.score, model) for model in measured if model.score is not None]
-    if scored:
-        score, best = max(scored, key=lambda pair: pair[0])
-        headlines.append((f"{score:.1%}", f"dev {(best.metric or '').replace('_', ' ')}, {best.name}"))
-    return headlines
-
-
 def warnings(report: Report) -> list[str]:
     """List what a reader has to know before quoting a figure: a busy machine, programs that were not warm."""
     warnings, share = [], report.environment["others_share"]

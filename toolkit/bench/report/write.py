@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from toolkit.bench.report import plots, tables
+from toolkit.bench.report import headlines, plots, tables
 from toolkit.bench.results import Report
 from toolkit.bundle.format import check_output_path
 from toolkit.files import atomic_directory, canonical_json, sole_writer
@@ -42,7 +42,7 @@ def report_json(report: Report) -> dict[str, Any]:
 
 def markdown(report: Report) -> str:
     """Write the report as GitHub Markdown."""
-    parts = [f"# Benchmark\n\n{tables.summary(report)}. {report.created}, toolkit bench."]
+    parts = [f"# Benchmark\n\n{headlines.gain(report)}. {headlines.summary(report)}. {report.created}, toolkit bench."]
     parts += [f"> {warning}" for warning in tables.warnings(report)]
     parts += [f"## {table.title}\n\n{table.markdown()}" for table in tables.page_tables(report)]
     parts.append("## Method\n\n" + "\n\n".join(tables.method(report)))
@@ -51,17 +51,17 @@ def markdown(report: Report) -> str:
 
 def page(report: Report) -> str:
     """Write the report as one HTML file."""
-    summary, shown = tables.summary(report), {table.title: table for table in tables.page_tables(report)}
+    gain, shown = headlines.gain(report), {table.title: table for table in tables.page_tables(report)}
     sections = [Section(title, figures=_figures(report, title), table=shown.get(title)) for title in shown]
     first = [section for section in sections if section.title not in FOLDED]
     return Page(
-        title=f"Benchmark: {summary}",
-        heading=summary,
-        about=f"{report.environment['cpu']}, {report.threads} thread(s)",
+        title=f"Benchmark: {gain}",
+        heading=gain,
+        about=f"{headlines.summary(report)}; {report.environment['cpu']}, {report.threads} thread(s)",
         command="toolkit bench",
         created=report.created,
         warnings=tables.warnings(report),
-        headlines=tables.headlines(report),
+        headlines=headlines.headlines(report),
         sections=[
             *first,
             Section("Method", tables.method(report)),

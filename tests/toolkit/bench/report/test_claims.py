@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.bench import BASE, ONNX, comparison, facts
-from toolkit.bench.report.claims import control_widening, missed_claims, size_claims, speed_claims
+from toolkit.bench.report.claims import control_widening, gain_claims, missed_claims, size_claims, speed_claims
 from toolkit.bench.results import Comparison, Kind, Replication
 
 
@@ -56,6 +56,24 @@ def test_fresh_processes_overrule_the_one_that_measured_all() -> None:
 def test_only_a_control_of_the_same_model_widens() -> None:
     assert control_widening([SLOW], "tinybert4", 1) == pytest.approx(1.4)
     assert control_widening([SLOW], "tinybert6", 1) == control_widening([SPEED], "tinybert4", 1) == 1
+
+
+def test_one_s_own_baseline_is_judged_by_the_gains_of_the_bundle_as_given() -> None:
+    """A model that is only a little smaller and faster than one's own passes; one that is slower does not."""
+    models = [
+        facts("mine", "BERT-base", baseline=True, fp32_onnx_bytes=300),
+        facts("int8", "tinybert4", fp32_onnx_bytes=310, size_bytes=200),
+    ]
+    given = replace(ONNX, model="int8", label="int8, int8 ONNX")
+    total = replace(comparison(Kind.TOTAL, BASE, given, 8.0), low=7.0, high=9.0, pairs=9)
+    claims = gain_claims(models, [QUIET, total])
+    assert [(claim.model, claim.required, claim.measured, claim.verdict) for claim in claims] == [
+        ("int8", 1.0, 1.5, "PASS"), ("int8", 1.0, 8.0, "PASS"),
+    ]  # fmt: skip
+    slower = gain_claims(models, [replace(total, ratio=0.8, low=0.7, high=0.9)])[1]
+    assert slower.verdict == "FAIL"
+    disturbed = gain_claims(models, [SLOW, replace(total, ratio=1.2, low=1.1, high=1.3)])[1]
+    assert disturbed.verdict == "INCONCLUSIVE"
 
 
 def test_sizes_are_judged_in_fp32_and_as_given() -> None:

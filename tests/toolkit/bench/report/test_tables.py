@@ -10,16 +10,14 @@ from tests.support.bench import report
 from toolkit.bench.report.tables import (
     ScorePoint,
     frontier,
-    headlines,
     milliseconds,
     model_table,
     page_tables,
     score_points,
     speed_table,
-    summary,
     terminal_tables,
 )
-from toolkit.bench.results import Claim, LengthPoint, Report
+from toolkit.bench.results import LengthPoint, Report
 
 
 def test_the_frontier_is_what_nothing_else_beats() -> None:
@@ -50,13 +48,6 @@ def test_speed_and_size_are_times_the_baselines() -> None:
     assert smaller == ["1.00x", f"{402 / 22:.2f}x"]
 
 
-def test_headlines_are_of_the_slowest_batch_and_the_smallest_bundle() -> None:
-    assert headlines(report()) == [
-        ("13.0x faster", "than BERT-base, fp32 ONNX both, batch 1"),
-        ("18.3x smaller", "runs/int8, int8, 0.0 MB"),
-    ]  # fmt: skip
-
-
 def test_a_score_stands_at_its_models_latency() -> None:
     whole, labels = report(), ("BERT-base, fp32 ONNX", "tinybert4, fp32 ONNX", "runs/int8, int8 ONNX")
     lengths = [
@@ -67,14 +58,6 @@ def test_a_score_stands_at_its_models_latency() -> None:
     points, baseline_ms = score_points(replace(whole, models=models, latency_by_length=lengths))
     assert baseline_ms == 384
     assert points == [ScorePoint("runs/int8, int8 ONNX", 128, 0.8), ScorePoint("tinybert4, fp32 ONNX", 256, 0.9)]
-
-
-def test_claims_that_pass_are_counted() -> None:
-    claims = [
-        Claim(claim="c", model="m", required=1.0, measured=1.0, low=1.0, high=1.0, verdict=verdict)
-        for verdict in ("PASS", "FAIL", "INCONCLUSIVE", "PASS")
-    ]
-    assert summary(replace(report(), claims=claims)) == "2 of 4 claims pass"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""`toolkit predict`: the best labels of a text, or of each line of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from toolkit.errors import ToolkitError
+from toolkit.inference.predictor import Predictor, check_input
+from toolkit.tasks import Task
+
+STANDARD_INPUT = "-"
+LINES = 64  # that are scored together
+
+
+def best_labels(task: Task, scores: np.ndarray, top_k: int) -> list[tuple[str, float]]:
+    """Rank the labels of an input by its scores [C], best first, and give the first `top_k`."""
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return [(task.labels[i], float(scores[i])) for i in order]
+
+
+def predict_lines(predictor: Predictor, lines: Iterable[str], top_k: int) -> Iterator[str]:
+    """Score each line that is not blank: a text, or two with a tab between them where the task is about pairs.
+
+    Yields:
+        For each, in their order: its labels with their scores, a tab, and the line.
+
+    Raises:
+        ToolkitError: a line that the task does not take; it is named by its number.
+    """
+    numbered = ((number, line.rstrip("\r\n")) for number, line in enumerate(lines, start=1) if line.strip())
+    pairs = predictor.task.pair_column is not None
+    while group := list(islice(numbered, LINES)):
+        inputs = [_checked(predictor.task, number, line) for number, line in group]
+        seconds = [second or "" for _, second in inputs] if pairs else None
+        scores = predictor.predict([first for first, _ in inputs], seconds)
+        for (_, line), row in zip(group, scores, strict=True):
+            yield f"{_words(best_labels(predictor.task, row, top_k))}\t{line}"
+
+
+def _checked(task: Task, number: int, line: str) -> tuple[str, str | None]:
+    first, tab, second = line.partition("\t") if task.pair_column is not None else (line, "", "")
+    try:
+        check_input(task, first, second if tab else None)
+    except ToolkitError as error:
+        expected = "two texts with a tab between them" if task.pair_column is not None else error.expected
+        raise ToolkitError(f"line {number}: {error.problem}", expected=expected) from None
+    return first, second if tab else None
+
+
+def _words(labels: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{label} {score:.4f}" for label, score in labels)
