@@ -36,18 +36,21 @@ def count_layers(model: Any) -> LayerCount:
     """Count the layers that one forward pass uses in PyTorch, which a quantized graph must have too."""
     import torch
 
+    from export.position_bias import constant_position_bias
+
     calls = {torch.nn.Linear: 0, torch.nn.Embedding: 0}
 
     def hook(module: Any, _args: Any, _output: Any) -> None:
         calls[type(module)] += 1
 
-    hooks = [module.register_forward_hook(hook) for module in model.modules() if type(module) in calls]
-    try:
-        with torch.inference_mode():
-            model(input_ids=torch.ones(1, 4, dtype=torch.long), attention_mask=torch.ones(1, 4, dtype=torch.long))
-    finally:
-        for handle in hooks:
-            handle.remove()
+    ids = torch.ones(1, 4, dtype=torch.long)
+    with torch.inference_mode(), constant_position_bias(model):
+        hooks = [module.register_forward_hook(hook) for module in model.modules() if type(module) in calls]
+        try:
+            model(input_ids=ids, attention_mask=ids)
+        finally:
+            for handle in hooks:
+                handle.remove()
     return LayerCount(linear=calls[torch.nn.Linear], embedding=calls[torch.nn.Embedding])
 
 
@@ -67,6 +70,8 @@ def export_fp32(model: Any, path: Path) -> None:
     from optimum.exporters.onnx import export
     from optimum.exporters.tasks import TasksManager
 
+    from export.position_bias import constant_position_bias
+
     kind = model.config.model_type
     # the gates check on real rows what optimum and the tracer warn of
     with quiet_libraries():
@@ -74,7 +79,8 @@ def export_fp32(model: Any, path: Path) -> None:
             constructor = TasksManager.get_exporter_config_constructor(
                 "onnx", model, task="text-classification", library_name="transformers"
             )
-            export(model, constructor(model.config, task="text-classification"), path, opset=OPSET)
+            with constant_position_bias(model):
+                export(model, constructor(model.config, task="text-classification"), path, opset=OPSET)
         except (KeyError, ValueError, NotImplementedError) as error:
             raise ToolkitError(
                 f"optimum cannot export a {kind} classifier: {error}",

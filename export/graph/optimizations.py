@@ -175,6 +175,8 @@ class _TokensFirst:
                 node.input[i] = self.renamed.get(name, name)
             if node.op_type == "Gather" and self._is_embedding(node):
                 self._rewrite_embedding(node)
+            elif node.op_type == "Shape" and node.input[0] in self.moved:
+                self._rewrite_shape(node)
             elif any(name in self.heads for name in node.input):
                 self._rewrite_product(node)
             elif node.op_type == "Transpose" and node.input[0] in self.contexts:
@@ -187,6 +189,7 @@ class _TokensFirst:
             else:
                 if node.op_type == "Add" and self.scores & set(node.input):
                     self._expand_mask(node)
+                    self.scores.add(node.output[0])  # a bias of positions comes before the mask
                 self._keep(node)
         self._expect(bool(self.contexts))
         return self.editor.build(self.model.opset_import[0].version, IR_VERSION)
@@ -211,6 +214,15 @@ class _TokensFirst:
             self.editor.add("Transpose", [node.input[1]], ids, perm=[1, 0])
         node.input[1] = ids
         self._keep(node, moved=True)
+
+    def _rewrite_shape(self, node: onnx.NodeProto) -> None:
+        """Read B and L off the mask [B, L] instead of off hidden states."""
+        for reader in self.editor.readers[node.output[0]]:
+            known = reader.op_type == "Gather" and reader.input[1] in self.editor.constants
+            self._expect(known and self.editor.array(reader.input[1]).tolist() in (0, 1))
+        self._expect(not node.attribute)
+        node.input[0] = "attention_mask"
+        self._keep(node)
 
     def _rewrite_by_token(self, node: onnx.NodeProto) -> None:
         """Keep a node that reads hidden states, or drop the Transpose of heads."""

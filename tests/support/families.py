@@ -22,7 +22,7 @@ FAMILIES = {
     ),
     "Roberta": (SMALL, LayerCount(2 * 6 + 2, 3)),
     "Electra": ({**SMALL, "embedding_size": 16}, LayerCount(2 * 6 + 2 + 1, 3)),
-    "MPNet": (SMALL, LayerCount(2 * 6 + 2, 3)),
+    "MPNet": (SMALL, LayerCount(2 * 6 + 2, 2)),
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from toolkit.config.base import (
 from toolkit.tasks import TASKS, Task
 
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
-STUDENT_FAMILIES = ("bert", "teacher")
+STUDENT_FAMILIES = ("auto", "bert", "teacher")
 LAYER_MAPS = ("uniform", "top", "bottom")
 LAYER_LOSSES, PREDICTION_LOSSES = ("attention", "hidden", "embedding", "relations"), ("prediction", "label")
 LOSSES = (*LAYER_LOSSES, *PREDICTION_LOSSES)
@@ -84,8 +84,9 @@ class DistillConfig(Config):
         "SHAPE",
     )
     student_family: str = option(
-        "bert",
-        "architecture of the student: bert, or teacher: the teacher's own, MPNet's with its relative positions",
+        "auto",
+        "architecture of the student: bert, teacher (the teacher's own), or auto: bert, but MPNet's for an MPNet "
+        "teacher, whose relative positions a BERT has no place for",
         "Teacher and student",
         "FAMILY",
     )

@@ -20,16 +20,20 @@ def activation_name(config: Any) -> str:
     return str(getattr(config, "hidden_act", None) or getattr(config, "activation", "gelu"))
 
 
-def student_type(family: str, teacher: Any) -> str:
+def student_type(family: str, teacher: Any, start: Any = None) -> str:
     """Return the model type of a student.
 
     Args:
-        family: "bert", or "teacher" for the teacher's own.
+        family: "bert", "teacher" for the teacher's own, or "auto": the teacher's own where its scores have a bias of
+            relative positions, which a BERT has no place for, and the student's first weights are of that type too.
         teacher: the teacher's Hugging Face configuration.
+        start: the configuration of the model that the first weights come from; None for the teacher's.
 
     Raises:
         ToolkitError: no student is built in the teacher's family.
     """
+    if family == "auto":
+        return "mpnet" if {teacher.model_type, (start or teacher).model_type} == {"mpnet"} else "bert"
     if family == "bert" or teacher.model_type in STUDENT_TYPES:
         return "bert" if family == "bert" else str(teacher.model_type)
     raise ToolkitError(

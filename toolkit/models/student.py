@@ -103,7 +103,7 @@ def layer_map(kind: str, teacher_layers: int, student_layers: int) -> tuple[int,
 
 
 def student_config(
-    teacher: Any, shape: Shape, *, dropout: float, task: Task | None = None, family: str = "bert"
+    teacher: Any, shape: Shape, *, dropout: float, task: Task | None = None, family: str = "auto", start: Any = None
 ) -> Any:
     """Return a configuration of this shape over the teacher's vocabulary and positions.
 
@@ -112,7 +112,7 @@ def student_config(
         shape: of the student.
         dropout: of the student's hidden states and attention probabilities.
         task: gives the labels; None for general distillation.
-        family: "bert" for a `BertConfig`, or "teacher" for one of the teacher's class.
+        family, start: as in `student_type`.
 
     Raises:
         ToolkitError: no student is built in the teacher's family.
@@ -130,7 +130,7 @@ def student_config(
         "num_hidden_layers": shape.layers, "hidden_size": shape.hidden, "intermediate_size": shape.ffn,
         "num_attention_heads": shape.heads, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout,
     }  # fmt: skip
-    if student_type(family, teacher) != "bert":
+    if student_type(family, teacher, start) != "bert":
         return type(teacher).from_dict({**teacher.to_dict(), **sizes, "problem_type": problem_type, **labels})
     return BertConfig(
         vocab_size=teacher.vocab_size,
@@ -187,18 +187,18 @@ class StudentPlan:
         shape: layers and widths.
         mapping: g(1)..g(M), the teacher layer that each student layer learns from.
         init: "teacher", "random", or the model of the first weights.
-        family: "bert", or "teacher" for the teacher's own.
+        family: "auto", "bert" or "teacher", as in `student_type`.
     """
 
     shape: Shape
     mapping: tuple[int, ...]
     init: str
-    family: str = "bert"
+    family: str = "auto"
 
 
 def plan_student(
     teacher: Any, *, shape: str, layers: str, init: str, weights: Mapping[str, float], relation_heads: int | None,
-    family: str = "bert",
+    family: str = "auto",
 ) -> StudentPlan:  # fmt: skip
     """Plan a student and check, before anything is computed, that it can learn from its teacher.
 
@@ -209,7 +209,7 @@ def plan_student(
         init: where the first weights come from.
         weights: of the losses, by name.
         relation_heads: of the relation loss; None takes a number that fits.
-        family: "bert", or "teacher" for the teacher's own.
+        family: as in `student_type`.
 
     Raises:
         ToolkitError: a family whose layers are needed and not known, heads that differ where the attention loss needs

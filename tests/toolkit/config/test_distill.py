@@ -102,5 +102,5 @@ def test_defaults_are_filled_in_by_task_start_and_stage() -> None:
 
 
 def test_a_family_that_is_not_known_is_named() -> None:
-    with pytest.raises(ToolkitError, match="--student-family mpnet: expected one of bert, teacher"):
+    with pytest.raises(ToolkitError, match="--student-family mpnet: expected one of auto, bert, teacher"):
         replace(DISTILL, student_family="mpnet").check()

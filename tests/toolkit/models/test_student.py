@@ -169,3 +169,12 @@ def test_a_family_without_students_of_its_own_is_refused() -> None:
     with pytest.raises(ToolkitError, match="--student-family teacher: students of roberta cannot be built") as caught:
         student_config(RobertaConfig(), Shape(2, 24, 40, 4), dropout=0.0, family="teacher")
     assert caught.value.fix == "--student-family bert"
+
+
+def test_by_default_an_mpnet_teaches_an_mpnet_and_any_other_a_bert() -> None:
+    mpnet, roberta, bert = MPNetConfig(), RobertaConfig(), BertConfig()
+    shape = Shape(2, 24, 40, 4)
+    assert isinstance(student_config(mpnet, shape, dropout=0.0), MPNetConfig)
+    assert isinstance(student_config(mpnet, shape, dropout=0.0, start=mpnet), MPNetConfig)
+    for teacher, start in ((roberta, None), (bert, None), (mpnet, bert), (bert, mpnet)):
+        assert isinstance(student_config(teacher, shape, dropout=0.0, start=start), BertConfig)

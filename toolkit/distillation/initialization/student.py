@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +86,18 @@ def initialize_student(
         ToolkitError: a directory that neither holds this student nor an encoder that it can be projected from.
     """
     torch.manual_seed(seed)
-    config = student_config(source.config, plan.shape, dropout=dropout, task=task, family=plan.family)
+    configured = partial(student_config, source.config, plan.shape, dropout=dropout, task=task, family=plan.family)
     levels, width, head = plan.shape.layers + 1, plan.shape.hidden, task is not None
     projections = Projections(levels, width, hidden_width(teacher), shared=shared_projection)
     if plan.init not in COMPUTED:
         student = _start_from_model(
-            plan, config, source, teacher, texts, projections, head=head, precision=precision, seed=seed
+            plan, configured, source, teacher, texts, projections, head=head, precision=precision, seed=seed
         )
         return ModelPair(student, teacher, projections, plan.mapping, plan.init)
+    config = configured()
     student = _draw(config, head=head)
-    if plan.init == "teacher" and plan.family == "teacher" and plan.shape == Shape.from_config(teacher.config):
+    same_type = config.model_type == teacher.config.model_type
+    if plan.init == "teacher" and same_type and plan.shape == Shape.from_config(teacher.config):
         _copy_teacher(student, teacher, projections)
     elif plan.init == "teacher":
         with _frozen(teacher, precision, texts):
@@ -102,8 +106,8 @@ def initialize_student(
 
 
 def _start_from_model(
-    plan: StudentPlan, config: Any, source: Source, teacher: Any, texts: TokenizedInputs, projections: Projections, *,
-    head: bool, precision: str, seed: int,
+    plan: StudentPlan, configured: Callable[..., Any], source: Source, teacher: Any, texts: TokenizedInputs,
+    projections: Projections, *, head: bool, precision: str, seed: int,
 ) -> Any:  # fmt: skip
     """Load the student from a model of its own shape, or project it from another encoder."""
     with tempfile.TemporaryDirectory() as workdir:
@@ -111,6 +115,7 @@ def _start_from_model(
         if is_released(directory):
             name = str(rewrite_released(directory, Path(workdir) / "released"))
         start = Source(name, Path(workdir))  # verifies a bundle's hashes
+        config = configured(start=start.config)
         if all(getattr(start.config, entry, None) == getattr(config, entry) for entry in SAME):
             return _load_student(start, plan.init, config, source, projections, head=head)
         encoder = open_encoder(start, source, plan.shape, plan.init)

@@ -41,7 +41,7 @@ def random_model(config: Any) -> Any:
 
 def student_of(teacher: Any, shape: Shape) -> Any:
     torch.manual_seed(5)
-    config = student_config(teacher.config, shape, dropout=0.0, task=TASK)
+    config = student_config(teacher.config, shape, dropout=0.0, task=TASK, family="bert")
     return transformers.BertForSequenceClassification(config).eval()
 
 
