@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toolkit.config.base import (
     PRECISION_HELP,
@@ -20,6 +20,8 @@ from toolkit.config.base import (
     training_problems,
 )
 
+TABLE_EPOCHS, TABLE_LR = 3, 5e-5  # BERT's for GLUE, arXiv 1810.04805, section 4.1
+
 
 @dataclass(frozen=True)
 class FinetuneConfig(Config):
@@ -34,8 +36,12 @@ class FinetuneConfig(Config):
     pair_column: str | None = column_option("pair")
     label_column: str | None = column_option("label")
     dev_share: float | None = dev_share_option()
-    epochs: int = option(3, "passes over the training rows; the best on dev is kept", "Training")
-    lr: float = option(5e-5, "learning rate at its peak", "Training", "RATE")
+    epochs: int | None = option(
+        None, "passes over the training rows; the best on dev is kept [default: 3; by the data for auto]", "Training"
+    )
+    lr: float | None = option(
+        None, "learning rate at its peak [default: 5e-5; by the encoder's width for auto]", "Training", "RATE"
+    )
     batch_size: int = option(32, "rows of one batch in each process", "Training")
     warmup: float = option(0.1, "fraction of the steps in which the learning rate rises", "Training")
     weight_decay: float = option(0.01, "weight decay of AdamW, on matrices only", "Training")
@@ -43,7 +49,9 @@ class FinetuneConfig(Config):
     max_rows: int | None = option(None, "train on a random subset of this many rows [default: all]", "Data")
     skip_bad_rows: bool = skip_option()
     patience: int | None = option(
-        None, "end after this many dev evaluations without a new best [default: never]", "Training"
+        None,
+        "end after this many dev evaluations without a new best [default: never; 3 for auto without --epochs]",
+        "Training",
     )
     accumulation: int = option(1, "batches whose gradients are summed for one step", "Training")
     precision: str = option("auto", PRECISION_HELP, "Training")
@@ -58,3 +66,12 @@ class FinetuneConfig(Config):
         yield from training_problems(self)
         yield from at_least(1, epochs=self.epochs)
         yield from positive(lr=self.lr)
+
+    def resolved(self) -> FinetuneConfig:
+        """Replace what a task of the table decides by its value; for auto the data and the encoder decide."""
+        if self.task == "auto":
+            return self
+        return replace(
+            self, epochs=TABLE_EPOCHS if self.epochs is None else self.epochs,
+            lr=TABLE_LR if self.lr is None else self.lr,
+        )  # fmt: skip

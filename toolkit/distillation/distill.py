@@ -28,6 +28,7 @@ from toolkit.models.loading import Source
 from toolkit.models.student import needs_layers, plan_student
 from toolkit.models.trial import check_classifier
 from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.reference import yardsticks
 from toolkit.training.saving import write_model
 from toolkit.training.schedule import TrainingSchedule
 from toolkit.training.trainer import StageResult
@@ -141,6 +142,7 @@ def evaluate(prepared: Distillation, phases: PhaseTimer) -> Metrics:
         100 * scores[data.task.metric] for scores in (prepared.teacher_metrics, prepared.start_metrics, metrics)
     )
     echo(f"dev {data.task.metric}: teacher {teacher:.2f}, student before training {start:.2f}, student {student:.2f}")
+    echo(f"beside them: {yardsticks(data.task, data.train, data.dev)}")
     if teacher > 0:
         echo(f"the student keeps {100 * student / teacher:.1f} % of the teacher (the paper: 96.8 %)")
     return metrics

@@ -13,16 +13,18 @@ from toolkit.console import echo
 from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import load_split, resolve_task
 from toolkit.data.truncation import measure_truncation, say_truncation
-from toolkit.metrics import evaluate, majority_baseline
+from toolkit.metrics import evaluate
 from toolkit.models.loading import Source
 from toolkit.models.trial import check_classifier
 from toolkit.training.checkpoints import Checkpoints, weights_digest
 from toolkit.training.dataset import EncodedDataset
+from toolkit.training.defaults import with_length
 from toolkit.training.distributed import model_logits
+from toolkit.training.reference import yardsticks
+from toolkit.training.rounds import fit_while_rising
 from toolkit.training.saving import write_model
 from toolkit.training.schedule import TrainingSchedule
 from toolkit.training.supervised import SupervisedObjective
-from toolkit.training.trainer import fit
 
 
 def run_finetune(config: FinetuneConfig) -> Bundle:
@@ -33,6 +35,8 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
     """
     config.check()
     check_output(config, [config.model])
+    config = config.resolved()
+    by_rule = config.epochs is None
     options = DataOptions.of(config)
     task = resolve_task(config.task, config.data, options, title=config.name)
     train = load_split(task, "train", config.data, options, max_rows=config.max_rows, seed=config.seed)
@@ -48,7 +52,8 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
         check_classifier(model, config.model)
         train_encoded, dev_encoded = (encoder.encode(split.texts, split.pairs) for split in (train, dev))
         dataset = EncodedDataset(train_encoded, train.labels)
-        schedule = TrainingSchedule.from_config(config, config.epochs, config.lr)
+        config = with_length(config, len(train), len(task.labels), model.config.hidden_size)
+        schedule = TrainingSchedule.from_config(config, config.epochs or 0, config.lr)
         say_truncation("train", measure_truncation(encoder, train_encoded, train.texts, train.pairs))
         say_truncation("dev", measure_truncation(encoder, dev_encoded, dev.texts, dev.pairs))
         echo(f"fine-tuning {config.model} on {task.name}: {len(train):,} rows, {len(dev):,} for dev")
@@ -58,19 +63,17 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
 
         inputs = {"train": train.digest, "dev": dev.digest}
         with Checkpoints(config.to_dict(), inputs | {"model": weights_digest(model)}) as checkpoints:
-            result = fit(
-                SupervisedObjective(model, task.kind), dataset, schedule, name="finetune", model=model,
-                evaluate=dev_metric, checkpoints=checkpoints,
-            )  # fmt: skip
+            stages = fit_while_rising(
+                SupervisedObjective(model, task.kind), dataset, schedule, dev_metric, checkpoints, further=by_rule
+            )
             metrics = evaluate(task, model_logits(model, dev_encoded), dev.labels)
             manifest = new_manifest(
                 "teacher", task.to_dict(), max_length=task.max_length, parent=source.digest,
                 made_from={"encoder": source.origin}, config=config.to_dict(), seed=config.seed, data=inputs,
                 metrics=metrics,
             )  # fmt: skip
-            manifest["stages"] = {"finetune": result.to_dict()}
+            manifest["stages"] = {name: result.to_dict() for name, result in stages.items()}
             bundle = write_model(config.out, manifest, model, source)
-    baseline = majority_baseline(task, dev.labels)
-    echo(f"teacher: dev {task.metric} {100 * metrics[task.metric]:.2f} (always the same answer: {100 * baseline:.2f})")
+    echo(f"teacher: dev {task.metric} {100 * metrics[task.metric]:.2f} ({yardsticks(task, train, dev)})")
     echo(f"wrote {config.out}")
     return bundle

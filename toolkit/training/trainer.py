@@ -47,6 +47,11 @@ class StageResult:
     best_metric: float | None = None
     history: list[HistoryRow] = field(default_factory=list)
 
+    @property
+    def metrics(self) -> list[float]:
+        """The metric of each evaluation, in their order."""
+        return [row["dev"] for row in self.history if "dev" in row]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the bundle."""
         return asdict(self) | {"seconds": round(self.seconds, 1)}

@@ -42,6 +42,25 @@ def test_finetune_learns_and_keeps_the_best_epoch(teacher: Path, data_dir: Path)
     assert set(manifest["data"]) == {"train", "dev"}
 
 
+def test_length_and_rate_follow_the_data_and_stand_in_the_bundle(
+    encoder: Path, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A task of the table keeps its three epochs; 40 rows get the most there are, and words are a yardstick."""
+    out = tmp_path / "teacher"
+    config = FinetuneConfig(str(encoder), "auto", str(out), data=str(data_dir), max_rows=40, name="moods")
+    run_finetune(config)
+    manifest = open_bundle(out).manifest
+    stored = {name: manifest["config"][name] for name in ("epochs", "lr", "patience")}
+    assert stored == {"epochs": 20, "lr": 2e-4, "patience": 3}
+    assert manifest["task"]["name"] == "moods"
+    shown = capsys.readouterr().out
+    assert "20 epochs at a learning rate of 0.0002, ending after 3 without a new best" in shown
+    assert re.search(r"dev accuracy [\d.]+ \(tf-idf and logistic regression: [\d.]+; always the same answer: ", shown)
+    with pytest.raises(ToolkitError, match="made by the same options"):
+        run_finetune(config)
+    assert FinetuneConfig("m", "sst2", "o").resolved() == FinetuneConfig("m", "sst2", "o", epochs=3, lr=5e-5)
+
+
 def test_max_rows_and_patience_shorten_it(encoder: Path, data_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "teacher"
     options = {"data": str(data_dir), "epochs": 8, "lr": 1e-12, "max_rows": 40, "batch_size": 16, "patience": 2}
