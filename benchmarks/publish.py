@@ -1,8 +1,8 @@
-"""The tables of results in README.md and docs/, written from report files.
+"""The tables and the picture of results in README.md and docs/, written from report files.
 
 python -m benchmarks.publish collect runs/demo    writes the metrics of a finished demo to benchmarks/results/demo.json
 python -m benchmarks.publish students DIR...      writes those of students of a large teacher to .../results/scale.json
-python -m benchmarks.publish render               rewrites every section of README.md and docs/ between its markers
+python -m benchmarks.publish render               redraws docs/gain.svg, rewrites the sections of README.md and docs/
 """
 
 from __future__ import annotations
@@ -13,8 +13,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import tables
-from benchmarks.paths import ABLATIONS, AUGMENT, DEMO, GLUE, LOAD, RESULTS, ROOT, SCALE, SERVE, SIZES, SPEED, STEP
+from benchmarks import picture, tables
+from benchmarks.paths import (
+    ABLATIONS,
+    AUGMENT,
+    DEMO,
+    GLUE,
+    LOAD,
+    PICTURE,
+    RESULTS,
+    ROOT,
+    SCALE,
+    SERVE,
+    SIZES,
+    SPEED,
+    STEP,
+)
 from toolkit.bundle.format import open_bundle
 
 
@@ -86,6 +100,7 @@ def main() -> None:
         case ["students", *runs] if runs:
             _store(SCALE, [student_metrics(Path(run)) for run in runs])
         case ["render"]:
+            PICTURE.write_text(picture.gain(json.loads(DEMO.read_text(encoding="utf-8"))), encoding="utf-8")
             for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
                 path.write_text(fill(path.read_text(encoding="utf-8"), sections()), encoding="utf-8")
         case _:
