@@ -111,6 +111,7 @@ class Manifest(TypedDict, total=False):
 
     start_metrics: Metrics
     teacher_metrics: Metrics
+    agreement: float  # with the answers of a teacher that was a file
     layer_map: Annotated[list[int], FailFast()]
     stages: Annotated[Mapping[str, Mapping[str, object]], FailFast()]
     graph: Mapping[str, object]

@@ -80,7 +80,7 @@ def finetune(options: config.FinetuneConfig) -> None:
 def distill(options: config.DistillConfig) -> None:
     """Distil a teacher into a small student, layer by layer.
 
-    The teacher is a fine-tuned classifier, or with --general any encoder.
+    The teacher is a fine-tuned classifier, a file of its answers, or with --general any encoder.
     """
     _require_training("toolkit distill", "jinja2", "matplotlib")
     if options.general:
@@ -89,10 +89,13 @@ def distill(options: config.DistillConfig) -> None:
         run_general(options)
         return
     from toolkit.distillation.distill import run_distill
+    from toolkit.distillation.from_scores import run_from_scores
     from toolkit.distillation.seeds import run_seeds
 
     if options.seeds:
         run_seeds(options)
+    elif options.scores_alone:
+        run_from_scores(options)
     else:
         run_distill(options)
 

@@ -10,10 +10,11 @@ from toolkit.config.augment import AugmentConfig
 from toolkit.config.base import Config
 from toolkit.config.bench import BenchConfig
 from toolkit.config.demo import DemoConfig
-from toolkit.config.distill import LAYER_LOSSES, LAYER_MAPS, STUDENTS, DistillConfig
+from toolkit.config.distill import LAYER_MAPS, STUDENTS, DistillConfig
 from toolkit.config.evaluate import EvaluateConfig
 from toolkit.config.export import ExportConfig
 from toolkit.config.finetune import FinetuneConfig
+from toolkit.config.losses import LAYER_LOSSES
 from toolkit.config.score import ScoreConfig
 from toolkit.config.serve import ServeConfig
 

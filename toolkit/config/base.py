@@ -135,8 +135,13 @@ def fraction(**values: float) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} {value}: expected 0 up to 1"
 
 
-def training_problems(config: Any) -> Iterator[str]:
-    """List the problems of the options that finetune and distill share; `config` is the options of either."""
+def training_problems(config: Any, data: str | None) -> Iterator[str]:
+    """List the problems of the options that finetune and distill share.
+
+    Args:
+        config: the options of either.
+        data: where the task's rows come from, if it is given.
+    """
     yield from at_least(1, batch_size=config.batch_size, accumulation=config.accumulation)
     yield from at_least(0, seed=config.seed)
     yield from at_least(1, patience=config.patience, checkpoint_every=config.checkpoint_every)
@@ -147,7 +152,7 @@ def training_problems(config: Any) -> Iterator[str]:
         yield f"--max-length {config.max_length}: expected {MAX_LENGTH} or less, as bundles hold"
     yield from at_least(1, max_rows=config.max_rows)
     yield from fraction(warmup=config.warmup, weight_decay=config.weight_decay)
-    yield from task_problems(config.task, config.data, "train and dev files")
+    yield from task_problems(config.task, data, "train and dev files")
     yield from data_problems(config)
     if config.name is not None and config.task != "auto":
         yield f"--name {config.name}: expected --task auto, as others have names"

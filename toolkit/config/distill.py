@@ -22,24 +22,19 @@ from toolkit.config.base import (
     skip_option,
     training_problems,
 )
+from toolkit.config.losses import LAYER_LOSSES, LOSSES, OBJECTIVES, PREDICTION_LOSSES, parse_weights, weight_problems
+from toolkit.config.teacher_scores import scores_problems
 from toolkit.tasks import TASKS, Task
 
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
 STUDENT_FAMILIES = ("auto", "bert", "teacher")
 LAYER_MAPS = ("uniform", "top", "bottom")
-LAYER_LOSSES, PREDICTION_LOSSES = ("attention", "hidden", "embedding", "relations"), ("prediction", "label")
-LOSSES = (*LAYER_LOSSES, *PREDICTION_LOSSES)
-OBJECTIVES = {
-    "tinybert": ("attention", "hidden", "embedding", "prediction"),
-    "relations": ("relations", "prediction"),
-    "prediction": ("prediction",),
-}
 PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
 GENERAL_EPOCHS, GENERAL_ACCUMULATION = 3, 8  # of 32 rows: the paper's 256
 TASK_OPTIONS = (
     "task", "data", "unlabelled", "augment", "temperature", "prediction_epochs", "prediction_lr", "allow_weak_teacher",
     "match_labels", "quantization_aware", "patience", "seeds", "skip_bad_rows", "text_column", "name",
-    "pair_column", "label_column", "dev_share",
+    "teacher_scores", "pair_column", "label_column", "dev_share",
 )  # fmt: skip
 T = TypeVar("T")
 
@@ -48,9 +43,10 @@ T = TypeVar("T")
 class DistillConfig(Config):
     """Options of `toolkit distill`."""
 
-    teacher: str = required(
-        "model to learn from: a bundle, a directory or a name on the hub", "Teacher and student", "DIR"
-    )
+    teacher: str | None = required(
+        "model to learn from: a bundle, a directory or a name on the hub", "Teacher and student", "DIR",
+        unless="teacher-scores",
+    )  # fmt: skip
     task: str | None = required(
         "task of the teacher: a GLUE task, rotten-tomatoes, or auto with --data", "Data", "TASK", unless="general"
     )
@@ -77,12 +73,26 @@ class DistillConfig(Config):
         "Data",
         "FILE",
     )
+    teacher_scores: str | None = option(
+        None,
+        "answers of a teacher, as toolkit score writes them: alone they are all that the student learns from; beside "
+        "--teacher the teacher's answers to the training texts, kept here for the next run",
+        "Teacher and student",
+        "FILE",
+    )
+    smoothing: float = option(
+        0.1, "probability that --teacher-scores of labels alone leave to the other labels", "Losses", "P"
+    )
     student: str = option(
         "tinybert4",
         "tinybert4 (4/312/1200/12), tinybert6 (6/768/3072/12) or LAYERS/HIDDEN/FFN/HEADS",
         "Teacher and student",
         "SHAPE",
     )
+    student_tokenizer: str | None = option(
+        None, "model whose word pieces the student reads, for --teacher-scores with --init random [default: --init's]",
+        "Teacher and student", "DIR",
+    )  # fmt: skip
     student_family: str = option(
         "auto",
         "architecture of the student: bert, teacher (the teacher's own), or auto: bert, but MPNet's for an MPNet "
@@ -178,20 +188,40 @@ class DistillConfig(Config):
         weights |= dict.fromkeys(OBJECTIVES[self.objective], 1.0)
         if self.general:
             weights |= dict.fromkeys(PREDICTION_LOSSES, 0.0)
-        return weights | _weights(self.loss or "")
+        if self.scores_alone:
+            weights |= dict.fromkeys(LAYER_LOSSES, 0.0)
+        return weights | parse_weights(self.loss or "")
 
     @property
     def sources(self) -> tuple[str, ...]:
         """The models that the student is made from, as the options name them."""
-        return (self.teacher,) if self.init in ("teacher", "random") else (self.teacher, self.init)
+        models = (self.teacher, None if self.init in ("teacher", "random") else self.init, self.student_tokenizer)
+        return tuple(name for name in models if name is not None)
+
+    @property
+    def scores_alone(self) -> bool:
+        """Tell whether the student learns from a file of answers, with no teacher at hand."""
+        return self.teacher is None and self.teacher_scores is not None
 
     def problems(self) -> Iterator[str]:
         """List each problem in words."""
-        yield from training_problems(self)
+        yield from training_problems(self, self.teacher_scores if self.scores_alone else self.data)
         yield from at_least(0, intermediate_epochs=self.intermediate_epochs, prediction_epochs=self.prediction_epochs)
         yield from positive(intermediate_lr=self.intermediate_lr, prediction_lr=self.prediction_lr)
         yield from positive(temperature=self.temperature)
-        yield from fraction(dropout=self.dropout)
+        yield from fraction(dropout=self.dropout, smoothing=self.smoothing)
+        if self.teacher is None and (self.teacher_scores is None or self.general):
+            yield "no --teacher: expected a model to learn from" + (
+                "" if self.general else ", or --teacher-scores FILE"
+            )
+        if (
+            self.teacher is not None
+            and self.teacher_scores is not None
+            and not self.teacher_scores.endswith(".parquet")
+        ):
+            yield f"--teacher-scores {self.teacher_scores}: expected a name that ends in .parquet, beside --teacher"
+        if self.student_tokenizer is not None and not (self.scores_alone and self.init == "random"):
+            yield "--student-tokenizer: expected --teacher-scores without --teacher, and --init random"
         yield from self._loss_problems()
         yield from self._general_problems() if self.general else self._task_problems()
         if self.student not in STUDENTS and not re.fullmatch(r"\d+/\d+/\d+/\d+", self.student):
@@ -207,7 +237,7 @@ class DistillConfig(Config):
         if self.objective not in OBJECTIVES:
             yield f"--objective {self.objective}: expected one of {', '.join(OBJECTIVES)}"
             return
-        problems = list(_weight_problems(self.loss or ""))
+        problems = list(weight_problems(self.loss or ""))
         yield from problems
         if problems:
             return
@@ -227,12 +257,14 @@ class DistillConfig(Config):
             yield "no --task: expected a GLUE task, rotten-tomatoes, or auto with --data (or --general)"
         if self.corpus:
             yield "--corpus is what --general learns from; a task takes more text by --unlabelled"
+        if self.scores_alone:
+            yield from scores_problems(self)
         if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
             yield f"--seeds {self.seeds}: expected a list such as 1,2,3"
 
     def _general_problems(self) -> Iterator[str]:
         defaults = {field.name: field.default for field in fields(self)} | {"task": None}
-        weights = _weights(self.loss or "")
+        weights = parse_weights(self.loss or "")
         options = [f"--{name.replace('_', '-')}" for name in TASK_OPTIONS if getattr(self, name) != defaults[name]]
         options += [f"--loss {name}" for name in PREDICTION_LOSSES if weights.get(name)]
         if options:
@@ -249,7 +281,8 @@ class DistillConfig(Config):
             loss=",".join(f"{name}={weight:g}" for name, weight in self.weights.items()),
             student=STUDENTS.get(self.student, self.student),
             intermediate_epochs=_or_default(
-                self.intermediate_epochs, GENERAL_EPOCHS if self.general else task.intermediate_epochs
+                self.intermediate_epochs,
+                GENERAL_EPOCHS if self.general else 0 if self.scores_alone else task.intermediate_epochs,
             ),
             intermediate_lr=_or_default(self.intermediate_lr, PROJECTED_LR if projected else FRESH_LR),
             accumulation=_or_default(self.accumulation, GENERAL_ACCUMULATION if self.general else 1),
@@ -264,30 +297,10 @@ class DistillConfig(Config):
     def without_derived(self) -> DistillConfig:
         """Take out what follows from the task, the objective or another option, weights of the objective's among it."""
         config, objective = super().without_derived(), replace(self, loss=None).weights
-        own = {name: weight for name, weight in _weights(config.loss or "").items() if weight != objective[name]}
+        own = {name: weight for name, weight in parse_weights(config.loss or "").items() if weight != objective[name]}
         return replace(config, loss=",".join(f"{name}={weight:g}" for name, weight in own.items()) or None)
 
 
 def _or_default(value: T | None, default: T) -> T:
     """Give the default for None; 0 is a value."""
     return default if value is None else value
-
-
-def _weight_problems(text: str) -> Iterator[str]:
-    """List the problems of weights such as attention=1,hidden=0.5."""
-    names: set[str] = set()
-    for part in filter(None, text.split(",")):
-        name, _, number = (word.strip() for word in part.partition("="))
-        if name not in LOSSES:
-            yield f"--loss {part}: expected NAME=WEIGHT, NAME one of {', '.join(LOSSES)}"
-        elif name in names:
-            yield f"--loss {part}: {name} is given twice"
-        elif not re.fullmatch(r"\d+\.?\d*(e[+-]?\d+)?|\.\d+", number):
-            yield f"--loss {part}: expected a weight of 0 or more"
-        names.add(name)
-
-
-def _weights(text: str) -> dict[str, float]:
-    """Read such weights; `_weight_problems` names those that cannot be read."""
-    pairs = (part.partition("=") for part in text.split(",") if part)
-    return {name.strip(): float(number) for name, _, number in pairs}

@@ -63,7 +63,7 @@ class FinetuneConfig(Config):
 
     def problems(self) -> Iterator[str]:
         """List each problem in words."""
-        yield from training_problems(self)
+        yield from training_problems(self, self.data)
         yield from at_least(1, epochs=self.epochs)
         yield from positive(lr=self.lr)
 

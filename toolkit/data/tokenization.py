@@ -66,6 +66,11 @@ class EncodedTexts:
         """Tokens of each input, [n]."""
         return np.fromiter((len(ids) for ids in self.ids), dtype=np.int64, count=len(self.ids))
 
+    def take(self, rows: Sequence[int] | np.ndarray) -> EncodedTexts:
+        """Give the chosen inputs."""
+        ids, type_ids = ([column[row] for row in rows] for column in (self.ids, self.type_ids))
+        return EncodedTexts(ids, type_ids, self.truncated[np.asarray(rows, dtype=np.int64)], self.pad_id)
+
     def batch(self, rows: Sequence[int] | np.ndarray, length: int | None = None) -> Batch:
         """Pad the chosen rows to the longest of them, or to `length`: three int64 arrays [B, L]."""
         width = length or max(len(self.ids[row]) for row in rows)

@@ -13,6 +13,7 @@ from toolkit.data.datasets import Split, load_split, load_texts, resolve_task
 from toolkit.data.texts import read_texts
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.data.truncation import Truncation, measure_truncation
+from toolkit.distillation.answer_cache import AnswerCache, Inputs
 from toolkit.distillation.labels import in_teacher_order
 from toolkit.files import file_record
 from toolkit.metrics import evaluate
@@ -32,7 +33,8 @@ class DistillationData:
         task: with the length at which texts are truncated.
         train, dev: the splits. With --augment, `train` holds the augmented rows, and its labels are not read.
         encoder: the teacher's tokenizer.
-        texts: the training texts, then the unlabelled ones.
+        inputs: the training texts, then the unlabelled ones, and for pairs the second texts.
+        texts: the same, encoded.
         dev_encoded: the texts of `dev`.
         truncation: shares that are cut, of "train" (with the unlabelled texts) and "dev".
         digests: SHA-256 of the rows of both splits and of the files of --augment and --unlabelled, by name.
@@ -42,6 +44,7 @@ class DistillationData:
     train: Split
     dev: Split
     encoder: TextEncoder
+    inputs: Inputs
     texts: EncodedTexts
     dev_encoded: EncodedTexts
     digests: dict[str, str]
@@ -88,7 +91,8 @@ class DistillationData:
         digests |= {name: file_record(Path(path))["sha256"] for name, path in files.items() if path}
         encoded, dev_encoded = encoder.encode(texts, pairs), encoder.encode(dev.texts, dev.pairs)
         return cls(
-            replace(task, max_length=encoder.max_length), train, dev, encoder, encoded, dev_encoded, digests, {
+            replace(task, max_length=encoder.max_length), train, dev, encoder, (texts, pairs), encoded, dev_encoded,
+            digests, {
                 "train": measure_truncation(encoder, encoded, texts, pairs),
                 "dev": measure_truncation(encoder, dev_encoded, dev.texts, dev.pairs),
             },
@@ -98,13 +102,22 @@ class DistillationData:
         """Compute all dev metrics of a model."""
         return evaluate(self.task, model_logits(model, self.dev_encoded), self.dev.labels)
 
-    def with_teacher_logits(self, teacher: Any, precision: str) -> EncodedDataset:
+    def with_teacher_logits(self, teacher: Any, precision: str, cache: AnswerCache | None = None) -> EncodedDataset:
         """Run the teacher on all training texts once, with its matrix products in `precision`.
+
+        Args:
+            teacher: a classifier in eval mode, its outputs in the task's order.
+            precision: of the matrix products.
+            cache: has the answers to some texts, and gets those to the others; None asks for all.
 
         Returns:
             The texts with the columns of `teacher_logits_dataset`.
         """
-        logits = model_logits(teacher, self.texts, TEACHER_LOGITS, precision)
+
+        def ask(rows: np.ndarray) -> np.ndarray:
+            return model_logits(teacher, self.texts.take(rows), TEACHER_LOGITS, precision)
+
+        logits = ask(np.arange(len(self.texts))) if cache is None else cache.logits(self.inputs, ask)
         return teacher_logits_dataset(self.texts, logits, self.train.labels)
 
 

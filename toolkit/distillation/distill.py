@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from toolkit.bundle.format import Bundle, new_manifest
 from toolkit.bundle.manifest import Origin
@@ -18,6 +19,7 @@ from toolkit.config import LAYER_LOSSES, DistillConfig
 from toolkit.console import echo
 from toolkit.data.columns import DataOptions
 from toolkit.data.truncation import say_truncation
+from toolkit.distillation.answer_cache import AnswerCache
 from toolkit.distillation.data import TEACHER_LOGITS, DistillationData
 from toolkit.distillation.initialization.student import ModelPair, initialize_student, provenance_of
 from toolkit.distillation.recording_check import check_recording
@@ -27,7 +29,7 @@ from toolkit.distillation.teacher_check import check_teacher
 from toolkit.models.loading import Source
 from toolkit.models.student import needs_layers, plan_student
 from toolkit.models.trial import check_classifier
-from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.checkpoints import Checkpoints, weights_digest
 from toolkit.training.reference import yardsticks
 from toolkit.training.saving import write_model
 from toolkit.training.schedule import TrainingSchedule
@@ -43,6 +45,7 @@ class Distillation:
     Attributes:
         source: the teacher as it was named.
         models, data: both models, and the rows to learn from and to score on.
+        cache: file of the teacher's answers, or None.
         teacher_metrics, start_metrics: on dev, of the teacher and of the student before training.
         made_from: provenance, for the manifest.
     """
@@ -50,13 +53,18 @@ class Distillation:
     source: Source
     models: ModelPair
     data: DistillationData
+    cache: AnswerCache | None
     teacher_metrics: Metrics
     start_metrics: Metrics
     made_from: dict[str, Origin]
 
 
-def run_distill(config: DistillConfig) -> Bundle:
+def run_distill(config: DistillConfig, answers: Path | None = None) -> Bundle:
     """Distil a task student from a fine-tuned teacher and write it, with its report, as a bundle to `config.out`.
+
+    Args:
+        config: options.
+        answers: file that keeps the teacher's answers, where the options name none.
 
     Raises:
         ToolkitError: options, data or models that cannot be used, a weak teacher, or a loss that is not finite.
@@ -65,7 +73,7 @@ def run_distill(config: DistillConfig) -> Bundle:
     check_output(config, config.sources)
     config, phases = config.resolved(), PhaseTimer()
     with tempfile.TemporaryDirectory() as workdir:
-        prepared = prepare(config, Path(workdir), phases)
+        prepared = prepare(config, Path(workdir), phases, answers)
         inputs = prepared.data.digests | prepared.models.digests()
         with Checkpoints(config.to_dict(), inputs) as checkpoints:
             stages = train(config, prepared, phases, checkpoints)
@@ -73,18 +81,19 @@ def run_distill(config: DistillConfig) -> Bundle:
             return write(config, prepared, stages, metrics, phases)
 
 
-def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Distillation:
-    """Read models and data, check the teacher, and initialize the student."""
+def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer, answers: Path | None = None) -> Distillation:
+    """Read models and data, check the teacher, and initialize the student; `answers` keeps the teacher's answers."""
+    name = str(config.teacher)
     with phases("reading models and data"):
-        source = Source(config.teacher, workdir)
+        source = Source(name, workdir)
         teacher = source.classifier()
-        check_classifier(teacher, config.teacher)
+        check_classifier(teacher, name)
         plan = plan_student(
             teacher, shape=config.student, layers=config.layer_map, init=config.init, weights=config.weights,
             relation_heads=config.relation_heads, family=config.student_family,
         )  # fmt: skip
         if needs_layers(config.weights, config.init):
-            check_recording(teacher, config.teacher)
+            check_recording(teacher, name)
         data = DistillationData.load(
             source, str(config.task), config.data, augment=config.augment, unlabelled=config.unlabelled,
             max_rows=config.max_rows, max_length=config.max_length, seed=config.seed,
@@ -92,11 +101,11 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Distill
         )  # fmt: skip
     counts = f"{len(data.texts):,} texts, {len(data.dev):,} for dev"
     echo(f"distilling {data.task.name}: {counts}; layers {plan.mapping}")
-    for name, truncation in data.truncation.items():
-        say_truncation(name, truncation)
+    for split, truncation in data.truncation.items():
+        say_truncation(split, truncation)
     with phases("scoring the teacher"):
         teacher_metrics = check_teacher(
-            teacher, data, name=config.teacher, allow_weak=config.allow_weak_teacher, match=config.match_labels
+            teacher, data, name=name, allow_weak=config.allow_weak_teacher, match=config.match_labels
         )
     with phases("starting the student"):
         models = initialize_student(
@@ -105,7 +114,22 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Distill
         )  # fmt: skip
         start_metrics = data.score(models.student)
     made_from = provenance_of(source, plan.init)  # before hours of training: a damaged bundle is refused here
-    return Distillation(source, models, data, teacher_metrics, start_metrics, made_from)
+    cache = answer_cache(config, answers, teacher, data)
+    return Distillation(source, models, data, cache, teacher_metrics, start_metrics, made_from)
+
+
+def answer_cache(config: DistillConfig, own: Path | None, teacher: Any, data: DistillationData) -> AnswerCache | None:
+    """Open the file of a teacher's answers, that of the options or else `own`, its outputs in the task's order."""
+    path = Path(config.teacher_scores) if config.teacher_scores else own
+    if path is None:
+        return None
+    record = {
+        "teacher": weights_digest(teacher), "labels": list(data.task.labels), "max length": data.task.max_length,
+        "precision": config.precision,
+    }  # fmt: skip
+    cache = AnswerCache(path, record, data.task, own=config.teacher_scores is None)
+    cache.check()
+    return cache
 
 
 def train(
@@ -124,10 +148,10 @@ def train(
     if config.prediction_epochs and (weights["prediction"] or weights["label"]):
         schedule = TrainingSchedule.from_config(config, config.prediction_epochs, config.prediction_lr, evaluations=4)
         with phases(TEACHER_LOGITS):
-            dataset = data.with_teacher_logits(models.teacher, config.precision)
+            dataset = data.with_teacher_logits(models.teacher, config.precision, prepared.cache)
         with phases("stage b, prediction"):
             stages["prediction"] = train_prediction(
-                models, data, dataset, schedule, checkpoints, weights=weights, temperature=config.temperature,
+                models.student, data, dataset, schedule, checkpoints, weights=weights, temperature=config.temperature,
                 quantization_aware=config.quantization_aware,
             )  # fmt: skip
     return stages
@@ -162,7 +186,14 @@ def write(
         "layer_map": list(models.mapping), "stages": {name: result.to_dict() for name, result in stages.items()},
     }  # fmt: skip
     report = partial(
-        write_run_report, manifest, phases, models, data.dev_encoded, data.encoder, truncation=data.truncation
+        write_run_report,
+        manifest,
+        phases,
+        models.student,
+        models.teacher,
+        data.dev_encoded,
+        data.encoder,
+        truncation=data.truncation,
     )
     bundle = write_model(config.out, manifest, models.student, source, report)
     echo(f"wrote {config.out}; how it went is in its report.html")

@@ -63,7 +63,7 @@ def run_general(config: DistillConfig) -> Bundle:
 
             def write_more(staging: Path) -> None:
                 save_projections(models.projections, staging)
-                write_run_report(manifest, phases, models, corpus, encoder, staging)
+                write_run_report(manifest, phases, models.student, models.teacher, corpus, encoder, staging)
 
             bundle = write_model(config.out, manifest, models.student, source, write_more)
     echo(f"wrote {config.out}. Next: toolkit distill --teacher DIR --task TASK --init {config.out} --out DIR")
@@ -75,13 +75,13 @@ def prepare(
 ) -> tuple[Source, ModelPair, PackedCorpus, TextEncoder]:
     """Read the teacher, tokenize the corpus, and initialize the student."""
     with phases("reading models"):
-        source = Source(config.teacher, workdir)
+        source = Source(str(config.teacher), workdir)
         teacher = source.encoder_model()
         plan = plan_student(
             teacher, shape=config.student, layers=config.layer_map, init=config.init, weights=config.weights,
             relation_heads=config.relation_heads, family=config.student_family,
         )  # fmt: skip
-        check_recording(teacher, config.teacher)
+        check_recording(teacher, source.name)
         encoder = source.encoder(Task("general", (), max_length=LENGTH), config.max_length)
     with phases("tokenizing the corpus"), distributed_state().main_process_first():
         corpus = pack_corpus(

@@ -31,14 +31,15 @@ def losses(stage: str, history: Readings) -> str:
     return svg(f"loss-{stage}", draw, height=3.6)
 
 
-def dev_metric(stage: str, history: Readings, metric: str, teacher: float) -> str:
-    """Plot the student's dev metric at each evaluation; the teacher's is a line."""
+def dev_metric(stage: str, history: Readings, metric: str, teacher: float | None) -> str:
+    """Plot the student's dev metric at each evaluation; the teacher's, where it is known, is a line."""
 
     def draw(axes: Any) -> None:
         points = [(row["step"], row["dev"]) for row in history if "dev" in row]
         x, y = zip(*points, strict=True)
         axes.plot(x, y, color=STUDENT, marker="o", linewidth=2, label="student")
-        axes.axhline(teacher, color=TEACHER, linewidth=2, linestyle="--", label="teacher")
+        if teacher is not None:
+            axes.axhline(teacher, color=TEACHER, linewidth=2, linestyle="--", label="teacher")
         axes.margins(y=0.25)
         axes.set_xlabel("step")
         axes.set_ylabel(metric.replace("_", " "))

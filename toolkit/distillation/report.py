@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from toolkit.bundle.manifest import Manifest
 from toolkit.data.tokenization import TextEncoder, TokenizedInputs
 from toolkit.data.truncation import Truncation
 from toolkit.distillation import plots
 from toolkit.distillation.attention_maps import AttentionMap, ModelSize, attention_maps, describe
-from toolkit.distillation.initialization.student import ModelPair
 from toolkit.files import canonical_json
 from toolkit.measurement.environment import tool_versions
 from toolkit.reports.html_page import Figure, Page, Section
@@ -25,7 +24,7 @@ from toolkit.tasks import TaskRecord
 SCHEMA_VERSION = 1
 FROM_MANIFEST = (
     "kind", "task", "parent", "config", "seed", "metrics", "teacher_metrics", "start_metrics", "layer_map", "data",
-    "stages",
+    "stages", "agreement",
 )  # fmt: skip
 
 
@@ -54,7 +53,8 @@ class RunReport(TypedDict):
     layer_map: list[int]
     stages: dict[str, StageRecord]
     student: ModelSize
-    teacher: ModelSize
+    teacher: NotRequired[ModelSize]
+    agreement: NotRequired[float]
     attention: list[AttentionMap]
     truncation: dict[str, dict[str, int]]
 
@@ -76,15 +76,15 @@ class PhaseTimer:
 
 
 def write_run_report(
-    manifest: Manifest, phases: PhaseTimer, models: ModelPair, texts: TokenizedInputs, encoder: TextEncoder,
-    staging: Path, truncation: Mapping[str, Truncation] | None = None,
+    manifest: Manifest, phases: PhaseTimer, student: Any, teacher: Any | None, texts: TokenizedInputs,
+    encoder: TextEncoder, staging: Path, truncation: Mapping[str, Truncation] | None = None,
 ) -> None:  # fmt: skip
     """Write report.json and report.html beside the student's weights.
 
     Args:
         manifest: of the bundle that is being written.
         phases: seconds of each phase.
-        models: student and teacher.
+        student, teacher: the models; the teacher is None where a file had its answers.
         texts: inputs, of which a few show attention.
         encoder: names their tokens.
         staging: the bundle's directory.
@@ -94,8 +94,10 @@ def write_run_report(
         "schema_version": SCHEMA_VERSION, "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "phases": {name: round(seconds, 2) for name, seconds in phases.seconds.items()}, "versions": tool_versions(),
         **{name: value for name, value in manifest.items() if name in FROM_MANIFEST},
-        "student": describe(models.student), "teacher": describe(models.teacher),
-        "attention": attention_maps(models.student, models.teacher, models.mapping, texts, encoder.tokens),
+        "student": describe(student), **({} if teacher is None else {"teacher": describe(teacher)}),
+        "attention": [] if teacher is None else attention_maps(
+            student, teacher, manifest["layer_map"], texts, encoder.tokens
+        ),
         "truncation": {name: asdict(counts) for name, counts in (truncation or {}).items()},
     }  # fmt: skip
     (staging / "report.json").write_bytes(canonical_json(content))
@@ -104,16 +106,11 @@ def write_run_report(
 
 def page(content: RunReport) -> str:
     """Render the report as one HTML file."""
-    teacher_layers = int(content["teacher"]["shape"].partition("/")[0])
-    drawn = Figure(
-        plots.layer_map(content["layer_map"], teacher_layers), "Which teacher layer each student layer learns from",
-        f"teacher layers {', '.join(map(str, content['layer_map']))}",
-    )  # fmt: skip
     sections = [
         *([Section("Dev metrics", table=_metric_table(content))] if content["metrics"] else []),
         Section("Learning", figures=list(_stage_figures(content)), table=_loss_table(content)),
-        Section("Layers", figures=[drawn], table=_model_table(content)),
-        _attention(content),
+        Section("Layers", figures=list(_layer_figures(content)), table=_model_table(content)),
+        *([_attention(content)] if "teacher" in content else []),
         *([Section("Length", table=_truncation_table(content))] if content["truncation"] else []),
         Section("Time", table=_phase_table(content)),
         Section("Options", table=_option_table(content), folded=True),
@@ -122,12 +119,22 @@ def page(content: RunReport) -> str:
     return Page(
         title=f"Distillation: {_name(content)}",
         heading=_summary(content),
-        about=f"teacher {config['teacher']}, student {content['student']['shape']}, seed {content['seed']}",
+        about=f"teacher {config['teacher'] or config['teacher_scores']}, "
+        f"student {content['student']['shape']}, seed {content['seed']}",
         command="toolkit distill",
         created=content["created"],
         headlines=_headlines(content),
         sections=sections,
     ).render()
+
+
+def _layer_figures(content: RunReport) -> Iterator[Figure]:
+    if "teacher" in content:
+        layers = int(content["teacher"]["shape"].partition("/")[0])
+        yield Figure(
+            plots.layer_map(content["layer_map"], layers), "Which teacher layer each student layer learns from",
+            f"teacher layers {', '.join(map(str, content['layer_map']))}",
+        )  # fmt: skip
 
 
 def _name(content: RunReport) -> str:
@@ -147,7 +154,7 @@ def _summary(content: RunReport) -> str:
 
 
 def _retention(content: RunReport, metric: str) -> str:
-    teacher = content["teacher_metrics"][metric]
+    teacher = content["teacher_metrics"].get(metric, 0.0)
     return f"{content['metrics'][metric] / teacher:.1%}" if teacher > 0 else ""
 
 
@@ -155,11 +162,15 @@ def _headlines(content: RunReport) -> list[tuple[str, str]]:
     """Return a number and its meaning for each headline."""
     headlines = []
     if metric := _metric(content):
-        teacher, student = 100 * content["teacher_metrics"][metric], 100 * content["metrics"][metric]
-        headlines.append((f"{student:.2f}", f"dev {metric.replace('_', ' ')}, %; the teacher {teacher:.2f}"))
-    small, large = content["student"]["parameters"], content["teacher"]["parameters"]
-    sizes = f"{small / 1e6:.2f}M parameters, the teacher {large / 1e6:.2f}M"
-    headlines.append((f"{large / small:.1f}x smaller", sizes))
+        teacher, student = content["teacher_metrics"].get(metric), 100 * content["metrics"][metric]
+        beside = "" if teacher is None else f"; the teacher {100 * teacher:.2f}"
+        headlines.append((f"{student:.2f}", f"dev {metric.replace('_', ' ')}, %{beside}"))
+    if "agreement" in content:
+        headlines.append((f"{content['agreement']:.1%}", "agreement with the teacher's answers on dev"))
+    if "teacher" in content:
+        small, large = content["student"]["parameters"], content["teacher"]["parameters"]
+        sizes = f"{small / 1e6:.2f}M parameters, the teacher {large / 1e6:.2f}M"
+        headlines.append((f"{large / small:.1f}x smaller", sizes))
     headlines.append((_duration(sum(content["phases"].values())), "from the command to the student"))
     return headlines
 
@@ -171,7 +182,7 @@ def _stage_figures(content: RunReport) -> Iterator[Figure]:
         yield Figure(plots.losses(stage, history), title, table)
         metric = _metric(content)
         if metric and any("dev" in row for row in history):
-            svg = plots.dev_metric(stage, history, metric, content["teacher_metrics"][metric])
+            svg = plots.dev_metric(stage, history, metric, content["teacher_metrics"].get(metric))
             yield Figure(svg, f"Dev {metric.replace('_', ' ')} in the {stage} stage; the best step is kept", table)
 
 
@@ -192,7 +203,7 @@ def _metric_table(content: RunReport) -> Table:
     columns = (content["teacher_metrics"], content["start_metrics"], content["metrics"])
     rows = []
     for name in content["metrics"]:
-        values = (f"{100 * metrics[name]:.2f}" for metrics in columns)
+        values = (f"{100 * metrics[name]:.2f}" if name in metrics else "-" for metrics in columns)
         rows.append([name.replace("_", " "), *values, _retention(content, name) or "-"])
     return Table("Dev metrics", ["metric, %", "teacher", "student before training", "student", "kept"], rows)
 
@@ -212,7 +223,9 @@ def _loss_table(content: RunReport) -> Table:
 
 
 def _model_table(content: RunReport) -> Table:
-    models = (("teacher", content["teacher"]), ("student", content["student"]))
+    models = [("student", content["student"])]
+    if "teacher" in content:
+        models.insert(0, ("teacher", content["teacher"]))
     rows = [[name, size["shape"], f"{size['parameters']:,}"] for name, size in models]
     return Table("Models", ["model", "layers/hidden/FFN/heads", "parameters"], rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,15 +15,15 @@ from toolkit.bundle.provenance import check_output, run_or_reuse, stored_bundle
 from toolkit.config import DistillConfig
 from toolkit.console import echo, show_table
 from toolkit.distillation.distill import run_distill
+from toolkit.distillation.from_scores import run_from_scores
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file, canonical_json
 from toolkit.training.distributed import distributed_state
 
-COLUMNS = ("teacher", "start", "student", "retention")
-SUMMARY = "summary.json"
+SUMMARY, ANSWERS = "summary.json", "teacher-scores.parquet"
 
 
-Scores = dict[str, float]  # by COLUMNS
+Scores = dict[str, float]  # teacher, start, student, retention
 
 
 class SeedSummary(TypedDict):
@@ -46,22 +47,25 @@ def run_seeds(config: DistillConfig) -> SeedSummary:
     out = Path(config.out)
     _check_folder(out)
     seeds = list(dict.fromkeys(map(int, str(config.seeds).split(","))))
-    parent = open_bundle(config.teacher) if is_bundle(Path(config.teacher)) else None
+    parent = open_bundle(config.teacher) if config.teacher and is_bundle(Path(config.teacher)) else None
     configs = [replace(config, seed=seed, seeds=None, out=str(out / f"seed-{seed}")) for seed in seeds]
     for config in configs:
         if stored_bundle(config, parent) is None:
             check_output(config, config.sources)
-    bundles = [run_or_reuse(f"seed {config.seed}", config, run_distill, parent) for config in configs]
+    # one set of the teacher's answers for all seeds
+    run = run_from_scores if config.scores_alone else functools.partial(run_distill, answers=out / ANSWERS)
+    bundles = [run_or_reuse(f"seed {config.seed}", config, run, parent) for config in configs]
     if len({json.dumps(bundle.manifest["data"], sort_keys=True) for bundle in bundles}) > 1:
         raise ToolkitError(f"the seeds in {out} learnt from different data", fix=f"remove {out} and run again")
     summary = summarize(bundles)
     if distributed_state().is_main_process:
         with atomic_file(out / SUMMARY) as partial:
             partial.write_bytes(canonical_json(summary))
-    lines = [[str(row["seed"]), *(f"{row[name]:.2f}" for name in COLUMNS)] for row in summary["seeds"]]
-    lines.append(["mean", *(f"{summary['mean'][name]:.2f}" for name in COLUMNS)])
-    lines.append(["deviation", *(f"{summary['deviation'][name]:.2f}" for name in COLUMNS)])
-    show_table(f"{summary['task']}, dev {summary['metric']}, %", ("seed", *COLUMNS), lines)
+    columns = list(summary["mean"])
+    lines = [[str(row["seed"]), *(f"{row[name]:.2f}" for name in columns)] for row in summary["seeds"]]
+    lines.append(["mean", *(f"{summary['mean'][name]:.2f}" for name in columns)])
+    lines.append(["deviation", *(f"{summary['deviation'][name]:.2f}" for name in columns)])
+    show_table(f"{summary['task']}, dev {summary['metric']}, %", ("seed", *columns), lines)
     echo(f"wrote {out / SUMMARY}")
     return summary
 
@@ -70,7 +74,7 @@ def summarize(bundles: Sequence[Bundle]) -> SeedSummary:
     """Compute the task's metric in % of teacher, start and student, and the retention; their mean and deviation."""
     metric = bundles[0].task.metric
     scores = [_scores(bundle, metric) for bundle in bundles]
-    columns = {name: [row[name] for row in scores] for name in COLUMNS}
+    columns = {name: [row[name] for row in scores] for name in scores[0]}
     return {
         "task": bundles[0].task.name, "metric": metric,
         "seeds": [
@@ -84,10 +88,10 @@ def summarize(bundles: Sequence[Bundle]) -> SeedSummary:
 
 def _scores(bundle: Bundle, metric: str) -> Scores:
     manifest = bundle.manifest
-    teacher, start, student = (
-        100 * metrics[metric]
-        for metrics in (manifest["teacher_metrics"], manifest["start_metrics"], manifest["metrics"])
-    )
+    start, student = (100 * metrics[metric] for metrics in (manifest["start_metrics"], manifest["metrics"]))
+    if metric not in manifest["teacher_metrics"]:  # a file of answers may have none to dev rows
+        return {"start": start, "student": student}
+    teacher = 100 * manifest["teacher_metrics"][metric]
     retention = 100 * student / teacher if teacher > 0 else 0.0
     return {"teacher": teacher, "start": start, "student": student, "retention": retention}
 
@@ -96,7 +100,7 @@ def _check_folder(out: Path) -> None:
     """Refuse a folder that holds anything but seeds and their summary; make it where it does not exist."""
     names = [path.name for path in out.iterdir()] if out.is_dir() else []
     # a file has a dot before its name while it is written
-    strangers = sorted(name for name in names if not name.lstrip(".").startswith(("seed-", SUMMARY)))
+    strangers = sorted(name for name in names if not name.lstrip(".").startswith(("seed-", SUMMARY, ANSWERS)))
     if out.is_file() or strangers:
         raise ToolkitError(
             f"--out {out} holds something else than seeds" + (f": {strangers[0]}" if strangers else ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from typing import Any
 
 from toolkit.console import echo
 from toolkit.data.tokenization import TokenizedInputs
@@ -48,13 +49,13 @@ def train_layers(
 
 
 def train_prediction(
-    models: ModelPair, data: DistillationData, dataset: EncodedDataset, schedule: TrainingSchedule,
+    student: Any, data: DistillationData, dataset: EncodedDataset, schedule: TrainingSchedule,
     checkpoints: Checkpoints, *, weights: Mapping[str, float], temperature: float, quantization_aware: bool,
 ) -> StageResult:  # fmt: skip
     """Minimise the soft cross-entropy against the teacher's logits (Eq. 10) and the label loss; keep the best dev step.
 
     Args:
-        models: the student is trained.
+        student: a classifier.
         data: scores the student on dev.
         dataset: training texts with the teacher's logits.
         schedule: of the stage.
@@ -63,7 +64,6 @@ def train_prediction(
         temperature: of the prediction loss.
         quantization_aware: compute the student in the arithmetic of its int8 export.
     """
-    student = models.student
     if weights["label"] and len(data.texts) > len(data.train):
         echo(f"the label loss sees {len(data.train):,} of {len(data.texts):,} texts: the unlabelled have none")
     if quantization_aware and schedule.precision == "auto":

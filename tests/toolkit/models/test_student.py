@@ -19,7 +19,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from toolkit.config.distill import LOSSES
+from toolkit.config.losses import LOSSES
 from toolkit.errors import ToolkitError
 from toolkit.models.families import position_offset
 from toolkit.models.student import (

@@ -95,7 +95,7 @@ def initialize_student(
         )
         return ModelPair(student, teacher, projections, plan.mapping, plan.init)
     config = configured()
-    student = _draw(config, head=head)
+    student = draw_student(config, head=head)
     same_type = config.model_type == teacher.config.model_type
     if plan.init == "teacher" and same_type and plan.shape == Shape.from_config(teacher.config):
         _copy_teacher(student, teacher, projections)
@@ -117,10 +117,10 @@ def _start_from_model(
         start = Source(name, Path(workdir))  # verifies a bundle's hashes
         config = configured(start=start.config)
         if all(getattr(start.config, entry, None) == getattr(config, entry) for entry in SAME):
-            return _load_student(start, plan.init, config, source, projections, head=head)
+            return load_student(start, plan.init, config, source, projections, head=head)
         encoder = open_encoder(start, source, plan.shape, plan.init)
     config.hidden_act = activation_name(encoder.config)
-    student, sample = _draw(config, head=head), _sample(texts, seed)
+    student, sample = draw_student(config, head=head), _sample(texts, seed)
     with _frozen(encoder, precision, texts):
         project_from_encoder(student, encoder, sample)
     with _frozen(teacher, precision, texts):
@@ -133,7 +133,7 @@ def _frozen(model: Any, precision: str, texts: TokenizedInputs) -> AbstractConte
     return bf16_frozen_weights(model.cpu(), precision, torch.device("cpu"), float(texts.lengths.mean()))
 
 
-def _draw(config: Any, *, head: bool) -> Any:
+def draw_student(config: Any, *, head: bool) -> Any:
     """Draw a student at random: a classifier, or an encoder without the pooler, which nothing reads without a task."""
     return model_class(config, head=head)(config, **({} if head else {"add_pooling_layer": False})).eval()
 
@@ -156,16 +156,24 @@ def save_projections(projections: Projections, staging: Path) -> None:
     save_file({name: value.contiguous() for name, value in projections.state_dict().items()}, staging / PROJECTIONS)
 
 
-def _sample(texts: TokenizedInputs, seed: int) -> list[dict[str, torch.Tensor]]:
+def sample_rows(texts: TokenizedInputs, seed: int) -> list[np.ndarray]:
     """Draw random rows, in batches of like length."""
     order = np.random.default_rng(seed).choice(len(texts), min(len(texts), SAMPLE_ROWS), replace=False)
     chosen = order[: max(int((texts.lengths[order].cumsum() <= SAMPLE_TOKENS).sum()), 1)]
-    batches = (texts.batch(chosen[rows]) for rows in sorted_batches(texts.lengths[chosen], 64))
-    return [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
+    return [chosen[rows] for rows in sorted_batches(texts.lengths[chosen], 64)]
 
 
-def _load_student(
-    start: Source, name: str, config: Any, source: Source, projections: Projections, *, head: bool
+def tensors(texts: TokenizedInputs, rows: np.ndarray) -> dict[str, torch.Tensor]:
+    """Give rows as a padded batch [B, L]."""
+    return {name: torch.from_numpy(array) for name, array in texts.batch(rows).items()}
+
+
+def _sample(texts: TokenizedInputs, seed: int) -> list[dict[str, torch.Tensor]]:
+    return [tensors(texts, rows) for rows in sample_rows(texts, seed)]
+
+
+def load_student(
+    start: Source, name: str, config: Any, source: Source, projections: Projections | None, *, head: bool
 ) -> Any:
     """Load a student's weights from a model of the same shape; draw a missing head or pooler anew.
 
@@ -177,7 +185,7 @@ def _load_student(
         name: of that model, as on the command line.
         config: of the student.
         source: the teacher.
-        projections: changed in place.
+        projections: changed in place; None where there is no teacher to project to.
         head: whether the student is a classifier.
 
     Raises:
@@ -202,8 +210,9 @@ def _load_student(
         fix="--init teacher, or the directory of a student with all its weights",
     )  # fmt: skip
     student = student.float().eval()
-    _load_projections(Path(start.name) / PROJECTIONS, projections)
-    return student if rows is None else reorder_embeddings(student, _draw(config, head=head), rows)
+    if projections is not None:
+        _load_projections(Path(start.name) / PROJECTIONS, projections)
+    return student if rows is None else reorder_embeddings(student, draw_student(config, head=head), rows)
 
 
 def reorder_embeddings(student: Any, fresh: Any, rows: np.ndarray) -> Any:

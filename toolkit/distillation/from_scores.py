@@ -1,0 +1,136 @@
+"""`toolkit distill --teacher-scores` without a teacher: stage b from a file of answers, whatever made it.
+
+A teacher on one machine and a student on another need only this file between them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from toolkit.bundle.format import Bundle, new_manifest
+from toolkit.bundle.provenance import check_output, origin
+from toolkit.config import DistillConfig
+from toolkit.console import echo
+from toolkit.data.truncation import say_truncation
+from toolkit.distillation.data import teacher_logits_dataset
+from toolkit.distillation.initialization.answers import start_from_answers
+from toolkit.distillation.initialization.released import is_released, rewrite_released
+from toolkit.distillation.report import PhaseTimer, write_run_report
+from toolkit.distillation.scored_data import ScoredData, load_scored
+from toolkit.distillation.stages import train_prediction
+from toolkit.models.families import student_type
+from toolkit.models.loading import Source
+from toolkit.models.student import Shape, StudentPlan
+from toolkit.training.checkpoints import Checkpoints, weights_digest
+from toolkit.training.distributed import model_logits
+from toolkit.training.saving import write_model
+from toolkit.training.schedule import TrainingSchedule
+from toolkit.training.trainer import StageResult
+
+
+@dataclass(frozen=True)
+class Learning:
+    """A student and the answers that it learns from.
+
+    Attributes:
+        source: the model that the student starts from, or whose word pieces it reads.
+        student: a classifier in eval mode.
+        scored: the rows and the answers.
+        start_metrics: of the student on dev, before training.
+    """
+
+    source: Source
+    student: Any
+    scored: ScoredData
+    start_metrics: dict[str, float]
+
+
+def run_from_scores(config: DistillConfig) -> Bundle:
+    """Train a student on the answers in `config.teacher_scores` and write it, with its report, to `config.out`.
+
+    Raises:
+        ToolkitError: options, answers, data or a model that cannot be used, or a loss that is not finite.
+    """
+    config.check()
+    check_output(config, config.sources)
+    config, phases = config.resolved(), PhaseTimer()
+    with tempfile.TemporaryDirectory() as workdir:
+        learning = prepare(config, Path(workdir), phases)
+        data, start = (
+            learning.scored.data,
+            {} if config.init == "random" else {"init": weights_digest(learning.student)},
+        )
+        with Checkpoints(config.to_dict(), data.digests | start) as checkpoints:
+            stages: dict[str, StageResult] = {}
+            if config.prediction_epochs:
+                schedule = TrainingSchedule.from_config(
+                    config, config.prediction_epochs, config.prediction_lr, evaluations=4
+                )
+                dataset = teacher_logits_dataset(data.texts, learning.scored.logits, data.train.labels[:0])
+                with phases("stage b, prediction"):
+                    stages["prediction"] = train_prediction(
+                        learning.student, data, dataset, schedule, checkpoints, weights=config.weights,
+                        temperature=config.temperature, quantization_aware=config.quantization_aware,
+                    )  # fmt: skip
+            return finish(config, learning, stages, phases)
+
+
+def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Learning:
+    """Read the answers and the model to start from, and initialize the student."""
+    with phases("reading models and data"):
+        name = config.student_tokenizer or config.init
+        if is_released(Path(name)):
+            name = str(rewrite_released(Path(name), workdir / "released"))
+        source = Source(name, workdir)
+        student_type(config.student_family, source.config)
+        scored = load_scored(config, source)
+        data = scored.data
+    echo(
+        f"learning {data.task.name} from {config.teacher_scores}: {len(data.texts):,} texts, {len(data.dev):,} for dev"
+    )
+    for split, truncation in data.truncation.items():
+        say_truncation(split, truncation)
+    with phases("starting the student"):
+        plan = StudentPlan(Shape.parse(config.student), (), config.init, config.student_family)
+        student = start_from_answers(
+            plan, source, data.texts, scored.logits, data.task, dropout=config.dropout, seed=config.seed
+        )
+        start_metrics = data.score(student)
+    return Learning(source, student, scored, start_metrics)
+
+
+def finish(config: DistillConfig, learning: Learning, stages: dict[str, StageResult], phases: PhaseTimer) -> Bundle:
+    """Score the student on dev, say how often it agrees with the teacher, and write it as a bundle to `config.out`."""
+    scored, data = learning.scored, learning.scored.data
+    with phases("scoring the student"):
+        metrics = data.score(learning.student)
+        agreement = scored.agreement(model_logits(learning.student, data.dev_encoded))
+    manifest = new_manifest(
+        "student", data.task.to_dict(), max_length=data.task.max_length, parent=None,
+        made_from={} if config.init == "random" else {"start": origin(config.init)}, config=config.to_dict(),
+        seed=config.seed, data=data.digests, metrics=metrics,
+    )  # fmt: skip
+    manifest |= {
+        "start_metrics": learning.start_metrics, "teacher_metrics": scored.teacher_metrics(), "layer_map": [],
+        "stages": {name: result.to_dict() for name, result in stages.items()},
+    }  # fmt: skip
+    metric = data.task.metric
+    say = [f"student before training {100 * learning.start_metrics[metric]:.2f}, student {100 * metrics[metric]:.2f}"]
+    if manifest["teacher_metrics"]:
+        say.insert(0, f"teacher {100 * manifest['teacher_metrics'][metric]:.2f}")
+    echo(f"dev {metric}: {', '.join(say)}")
+    if agreement is not None:
+        manifest["agreement"] = agreement
+        what = "correlates with the teacher by" if data.task.kind == "regression" else "gives the teacher's answer to"
+        echo(f"the student {what} {100 * agreement:.1f} % of {len(scored.dev_rows):,} dev rows")
+    report = partial(
+        write_run_report, manifest, phases, learning.student, None, data.dev_encoded, data.encoder,
+        truncation=data.truncation,
+    )  # fmt: skip
+    bundle = write_model(config.out, manifest, learning.student, learning.source, report)
+    echo(f"wrote {config.out}; how it went is in its report.html")
+    return bundle

@@ -1,0 +1,141 @@
+"""The data of a distillation from a file of answers: its rows to learn from, and others that select the best step."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.config import DistillConfig
+from toolkit.console import echo
+from toolkit.data.datasets import Split, load_split, resolve_task
+from toolkit.data.labels import encode_label
+from toolkit.data.truncation import measure_truncation
+from toolkit.distillation.answers import Answers, read_answers
+from toolkit.distillation.data import DistillationData
+from toolkit.errors import ToolkitError, raise_problems
+from toolkit.files import file_record
+from toolkit.metrics import evaluate, predictions
+from toolkit.models.loading import Source
+from toolkit.tasks import Task
+
+DEV_EVERY, MAX_DEV = 10, 2000  # one row in DEV_EVERY is dev, and of a large file about MAX_DEV
+
+
+@dataclass(frozen=True)
+class ScoredData:
+    """Rows with a teacher's answers.
+
+    Attributes:
+        data: the rows to learn from, whose labels are not read, and the dev split.
+        logits: the answers to `data.texts`, [n, C].
+        dev_rows: numbers of the dev rows that have an answer, [k].
+        dev_logits: those answers, [k, C].
+    """
+
+    data: DistillationData
+    logits: np.ndarray
+    dev_rows: np.ndarray
+    dev_logits: np.ndarray
+
+    def agreement(self, logits: np.ndarray) -> float | None:
+        """Compare a student's dev logits [n, C] with the teacher's answers: the fraction of equal answers.
+
+        For regression it is Spearman's correlation. None where no dev row has an answer.
+        """
+        if not len(self.dev_rows):
+            return None
+        metric = "spearman" if self.data.task.kind == "regression" else "accuracy"
+        task = replace(self.data.task, metrics=(metric,))
+        return evaluate(task, logits[self.dev_rows], predictions(self.dev_logits, task.kind))[metric]
+
+    def teacher_metrics(self) -> dict[str, float]:
+        """Compute the teacher's own dev metrics; empty where it did not answer all dev rows."""
+        if len(self.dev_rows) < len(self.data.dev):
+            return {}
+        return evaluate(self.data.task, self.dev_logits, self.data.dev.labels)
+
+
+def load_scored(config: DistillConfig, source: Source) -> ScoredData:
+    """Read the file of answers and the dev split: that of the task's data, else rows of the file itself.
+
+    Rows of the file that are dev are not learnt from.
+
+    Raises:
+        ToolkitError: answers or data that cannot be used.
+    """
+    path = Path(str(config.teacher_scores))
+    labelled = config.data is not None or config.task != "auto"
+    task = resolve_task(str(config.task), config.data) if labelled else None
+    answers = read_answers(path, task, smoothing=config.smoothing, skip_bad=config.skip_bad_rows)
+    if answers.hard and answers.task.kind != "regression":
+        echo(f"{path} has labels alone: each is read as a probability of {1 - config.smoothing:g} (--smoothing)")
+    task = _with_pairs(answers, path, labelled)
+    if labelled:
+        dev = load_split(task, "dev", config.data, skip_bad=config.skip_bad_rows)
+    else:
+        dev = _held_out(answers, task, path)
+    keys = list(zip(dev.texts, dev.pairs or itertools.repeat(""), strict=False))
+    places, held = {key: row for row, key in enumerate(answers.inputs())}, set(keys)
+    rows = np.array([row for row, key in enumerate(answers.inputs()) if key not in held], dtype=np.int64)
+    if config.max_rows and config.max_rows < len(rows):
+        rows = np.sort(np.random.default_rng(config.seed).permutation(rows)[: config.max_rows])
+    if not len(rows):
+        raise ToolkitError(f"{path} has no rows to learn from beside those of dev", expected="answers to other texts")
+    dev_rows = np.array([row for row, key in enumerate(keys) if key in places], dtype=np.int64)
+    known = answers.take([places[keys[row]] for row in dev_rows])
+    return _encode(config, source, task, answers.take(rows), dev, dev_rows, known)
+
+
+def _encode(
+    config: DistillConfig, source: Source, task: Task, train: Answers, dev: Split, dev_rows: np.ndarray, known: Answers
+) -> ScoredData:
+    encoder = source.encoder(task, config.max_length or source.stated_length)
+    encoded, dev_encoded = encoder.encode(train.texts, train.pairs), encoder.encode(dev.texts, dev.pairs)
+    path = str(config.teacher_scores)
+    split = Split(train.texts, train.pairs, np.zeros(len(train), dtype=np.int64), path)
+    data = DistillationData(
+        replace(task, max_length=encoder.max_length), split, dev, encoder, (train.texts, train.pairs), encoded,
+        dev_encoded, {"train": split.digest, "dev": dev.digest, "teacher scores": file_record(Path(path))["sha256"]}, {
+            "train": measure_truncation(encoder, encoded, train.texts, train.pairs),
+            "dev": measure_truncation(encoder, dev_encoded, dev.texts, dev.pairs),
+        },
+    )  # fmt: skip
+    return ScoredData(data, train.logits, dev_rows, known.logits)
+
+
+def _with_pairs(answers: Answers, path: Path, labelled: bool) -> Task:
+    """Give the task of the answers; one that is inferred from the file is about pairs where the file has them."""
+    task = answers.task
+    if not labelled:
+        return replace(task, pair_column=None if answers.pairs is None else "text_pair")
+    if (answers.pairs is None) != (task.pair_column is None):
+        raise ToolkitError(
+            f"{path} holds {'single texts' if answers.pairs is None else 'pairs of texts'}",
+            expected=f"{'pairs of texts' if answers.pairs is None else 'single texts'}, as {task.name} is about",
+        )
+    return task
+
+
+def _held_out(answers: Answers, task: Task, path: Path) -> Split:
+    """Choose dev rows by the SHA-256 of their texts: equal texts are on the same side, whatever their order.
+
+    Their labels are those of people where the file has them, else the teacher's answers.
+    """
+    every = max(DEV_EVERY, len(answers) // MAX_DEV)
+    hashes = (hashlib.sha256("\0".join(key).encode()).digest() for key in answers.inputs())
+    held = answers.take([row for row, digest in enumerate(hashes) if int.from_bytes(digest) % every == 0])
+    if not len(held):
+        raise ToolkitError(f"{path} has too few rows to hold some out for dev", expected="some hundred, or --data DIR")
+    if held.gold is None:
+        echo(f"dev: {len(held):,} rows of {path}, with the teacher's own answers as labels")
+        labels = predictions(held.logits, task.kind)
+    else:
+        echo(f"dev: {len(held):,} rows of {path}, with the labels in its column label")
+        encoded = [encode_label(task, cell) for cell in held.gold]
+        raise_problems((f"label {problem}" for _, problem in encoded if problem), subject=str(path))
+        labels = np.array([label for label, _ in encoded])
+    return Split(held.texts, held.pairs, labels, f"{path}, rows held out")
