@@ -42,7 +42,7 @@ def test_every_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytes
     "line", ["toolkit export a --int9 --out b", "toolkit distill --task sst2", "toolkit frobnicate"]
 )
 def test_a_wrong_line_does_not_parse(line: str) -> None:
-    with pytest.raises(Exception, match=r"int9|--out|frobnicate"):
+    with pytest.raises(Exception, match=r"int9|out|frobnicate"):
         parse(line)
 
 

@@ -1,0 +1,28 @@
+"""The figures of the benchmark come from the real command and the real engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.inference.scoring import command_run, engine_rate, summary, write_rows
+
+
+def test_the_command_and_the_engine_are_measured(tiny_onnx: Path, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "a.txt", ["a good film", "a dull plot"], 50)
+    assert file.read_text().splitlines() == ["a good film", "a dull plot"] * 25
+    seconds, peak = command_run(str(tiny_onnx), file, tmp_path / "out.csv")
+    assert seconds > 0.1
+    assert 20e6 < peak < 4e9, "bytes"
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 51
+    assert engine_rate(str(tiny_onnx), ["a good film"] * 20) > 10
+    with pytest.raises(SystemExit):
+        command_run(str(tmp_path / "none"), file, tmp_path / "out.csv")
+
+
+def test_ratios_by_hand() -> None:
+    rounds = [{"score": 90.0, "engine": 100.0}, {"score": 99.0, "engine": 100.0}, {"score": 50.0, "engine": 40.0}]
+    result = summary(rounds, {200: 110, 50: 100})
+    assert result["rate_ratio"] == 0.99
+    assert result["memory_ratio"] == 1.1
