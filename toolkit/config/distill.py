@@ -23,7 +23,7 @@ from toolkit.config.base import (
     training_problems,
 )
 from toolkit.config.losses import LAYER_LOSSES, LOSSES, OBJECTIVES, PREDICTION_LOSSES, parse_weights, weight_problems
-from toolkit.config.teacher_scores import scores_problems
+from toolkit.config.teacher_scores import teacher_problems
 from toolkit.tasks import TASKS, Task
 
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
@@ -210,18 +210,7 @@ class DistillConfig(Config):
         yield from positive(intermediate_lr=self.intermediate_lr, prediction_lr=self.prediction_lr)
         yield from positive(temperature=self.temperature)
         yield from fraction(dropout=self.dropout, smoothing=self.smoothing)
-        if self.teacher is None and (self.teacher_scores is None or self.general):
-            yield "no --teacher: expected a model to learn from" + (
-                "" if self.general else ", or --teacher-scores FILE"
-            )
-        if (
-            self.teacher is not None
-            and self.teacher_scores is not None
-            and not self.teacher_scores.endswith(".parquet")
-        ):
-            yield f"--teacher-scores {self.teacher_scores}: expected a name that ends in .parquet, beside --teacher"
-        if self.student_tokenizer is not None and not (self.scores_alone and self.init == "random"):
-            yield "--student-tokenizer: expected --teacher-scores without --teacher, and --init random"
+        yield from teacher_problems(self)
         yield from self._loss_problems()
         yield from self._general_problems() if self.general else self._task_problems()
         if self.student not in STUDENTS and not re.fullmatch(r"\d+/\d+/\d+/\d+", self.student):
@@ -257,8 +246,6 @@ class DistillConfig(Config):
             yield "no --task: expected a GLUE task, rotten-tomatoes, or auto with --data (or --general)"
         if self.corpus:
             yield "--corpus is what --general learns from; a task takes more text by --unlabelled"
-        if self.scores_alone:
-            yield from scores_problems(self)
         if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
             yield f"--seeds {self.seeds}: expected a list such as 1,2,3"
 

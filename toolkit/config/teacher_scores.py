@@ -1,16 +1,30 @@
-"""Options of `toolkit distill` that a file of answers, without its teacher, cannot serve."""
+"""The teacher of `toolkit distill`: a model, a file of its answers, or both; what a file alone cannot give."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from toolkit.config.losses import LAYER_LOSSES, parse_weights
+from toolkit.config.losses import LAYER_LOSSES, parse_weights, weight_problems
 
 
-def scores_problems(config: Any) -> Iterator[str]:
-    """List the options that need a teacher's layers, labels or other texts; `config` is that of `distill`."""
-    layers = [f"--loss {name}" for name in LAYER_LOSSES if parse_weights(config.loss or "").get(name)]
+def teacher_problems(config: Any) -> Iterator[str]:
+    """List the problems of --teacher and --teacher-scores; `config` is the options of `distill`."""
+    if config.teacher is None and (config.teacher_scores is None or config.general):
+        yield f"no --teacher: expected a model to learn from{'' if config.general else ', or --teacher-scores FILE'}"
+    if config.teacher and config.teacher_scores and not config.teacher_scores.endswith(".parquet"):
+        yield f"--teacher-scores {config.teacher_scores}: expected a name that ends in .parquet, beside --teacher"
+    if config.student_tokenizer is not None and not (config.scores_alone and config.init == "random"):
+        yield "--student-tokenizer: expected --teacher-scores without --teacher, and --init random"
+    if config.scores_alone and not config.general:
+        yield from _problems_alone(config)
+
+
+def _problems_alone(config: Any) -> Iterator[str]:
+    """List the options that need a teacher's layers, labels or other texts."""
+    text = config.loss or ""
+    weights = {} if any(weight_problems(text)) else parse_weights(text)  # what cannot be read is listed elsewhere
+    layers = [f"--loss {name}" for name in LAYER_LOSSES if weights.get(name)]
     if config.objective == "relations":
         layers.append("--objective relations")
     if config.intermediate_epochs:
@@ -21,7 +35,7 @@ def scores_problems(config: Any) -> Iterator[str]:
         yield "--teacher-scores alone: expected --init ENCODER, or --init random with --student-tokenizer DIR"
     if config.init == "random" and config.student_tokenizer is None:
         yield "--init random: expected --student-tokenizer DIR, whose word pieces the student reads, or --teacher DIR"
-    if config.weights["label"]:
+    if weights.get("label"):
         yield "--loss label: a file of answers has no labels to learn from; expected --teacher DIR"
     others = {"--unlabelled": config.unlabelled, "--augment": config.augment, "--match-labels": config.match_labels}
     if given := [name for name, value in others.items() if value]:

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from toolkit.console import echo
+from toolkit.data.columns import DEFAULTS, choose_columns, guesses
 from toolkit.data.labels import encode_label, infer_task, number_of, read_label
-from toolkit.data.readers import SUFFIXES, Row, good_rows, read_rows
+from toolkit.data.readers import FILE_SUFFIXES, Column, Row, read_rows
+from toolkit.data.row_problems import RowProblem, RowProblems
 from toolkit.distillation.labels import places_by_name
 from toolkit.errors import ToolkitError
 from toolkit.tasks import Kind, Task
@@ -78,10 +81,10 @@ def read_answers(path: Path, task: Task | None = None, *, smoothing: float = 0.0
     Raises:
         ToolkitError: no such file, no answers in it, other labels than the task's, or rows that cannot be used.
     """
-    if not path.is_file() or path.suffix not in SUFFIXES:
+    if not path.is_file() or not path.name.endswith(FILE_SUFFIXES):
         raise ToolkitError(
             f"--teacher-scores {path}: " + ("no table" if path.is_file() else "no such file"),
-            expected=f"a file of answers, {', '.join(SUFFIXES)}",
+            expected=f"a file of answers, {', '.join(FILE_SUFFIXES)}",
             fix=f"toolkit score TEACHER --input FILE --out {path}",
         )
     rows = list(read_rows(path))
@@ -89,17 +92,21 @@ def read_answers(path: Path, task: Task | None = None, *, smoothing: float = 0.0
     if not rows:
         raise ToolkitError(f"{path} has no rows", expected="an answer a row")
     columns, prefix = _answer_columns(names, path)
-    texts = ("text", "text_pair") if "text_pair" in names else ("text",)
+    text, pair, _ = placed = choose_columns(str(path), names, pairs=None, options=DEFAULTS, labelled=False)
+    for remark in guesses(str(path), placed, DEFAULTS):
+        echo(remark)
+    texts: list[Column] = [text] if pair is None else [text, pair]
     chosen = task or _task(rows, columns, prefix, path)
-    problems = [[*row.problems(texts), *_problems(row, columns, prefix, chosen)] for row in rows]
-    rows = [rows[i] for i in good_rows(path, rows, problems, skip_bad=skip_bad)]
+    problems = RowProblems(str(path), skip_bad=skip_bad)
+    rows = [row for row in rows if problems.is_good([*row.problems(texts), *_problems(row, columns, prefix, chosen)])]
+    problems.settle()
     first, second = ([str(row.cells[name]) for row in rows] for name in (texts[0], texts[-1]))
     gold = [row.cells.get("label") for row in rows] if f"{OURS}label" in names and "label" in names else None
     if prefix == "label":
         logits = _hard_logits(chosen, [row.cells[columns[0]] for row in rows], smoothing)
     else:
         logits = _soft_logits(chosen, rows, columns, prefix, path)
-    return Answers(chosen, first, second if len(texts) == 2 else None, logits, gold, prefix == "label")
+    return Answers(chosen, first, None if pair is None else second, logits, gold, prefix == "label")
 
 
 def _answer_columns(names: Sequence[str], path: Path) -> tuple[list[str], str]:
@@ -121,7 +128,7 @@ def _answer_columns(names: Sequence[str], path: Path) -> tuple[list[str], str]:
 def _task(rows: Sequence[Row], columns: Sequence[str], prefix: str, path: Path) -> Task:
     """Infer the task from the answers themselves."""
     if prefix == "label":
-        return infer_task([Row(row.line, {"label": row.cells.get(columns[0])}) for row in rows], path)
+        return infer_task(rows, columns[0], str(path))
     labels = tuple(name.removeprefix(prefix) for name in columns)
     given = (row.cells.get(name) for row in rows for name in (f"{OURS}label", "label"))
     several = isinstance(read_label(next((cell for cell in given if cell not in (None, "")), None)), list)
@@ -129,23 +136,25 @@ def _task(rows: Sequence[Row], columns: Sequence[str], prefix: str, path: Path) 
     return Task("auto", ("score",) if kind == "regression" else labels, kind=kind, metrics=METRICS[kind])
 
 
-def _problems(row: Row, columns: Sequence[str], prefix: str, task: Task) -> list[str]:
+def _problems(row: Row, columns: Sequence[str], prefix: str, task: Task) -> list[RowProblem]:
     """List cells of answers that cannot be used."""
     cells = {name: row.cells.get(name) for name in columns}
-    place = f"line {row.line}, column"
     if prefix == "label":
-        return [
-            f"{place} {name!r}: {problem}" for name, cell in cells.items() if (problem := encode_label(task, cell)[1])
-        ]
+        problem = encode_label(task, cells[columns[0]])[1]
+        return [] if problem is None else [RowProblem(row.line, f"column {columns[0]!r}", *problem)]
     if bad := [name for name, cell in cells.items() if number_of(cell) is None]:
-        return [f"{place} {name!r}: {cells[name]!r}, expected a number" for name in bad]
+        return [RowProblem(row.line, f"column {name!r}", repr(cells[name]), "a number") for name in bad]
     if prefix != PROBABILITY:
         return []
     numbers = {name: number_of(cell) or 0.0 for name, cell in cells.items()}
-    outside = {name: number for name, number in numbers.items() if not 0 <= number <= 1}
-    problems = [f"{place} {name!r}: {number}, expected 0 to 1" for name, number in outside.items()]
-    if task.kind == "classification" and not problems and abs(sum(numbers.values()) - 1) > MAX_SUM_ERROR:
-        problems.append(f"line {row.line}: the probabilities sum to {sum(numbers.values()):.3f}, expected 1")
+    problems = [
+        RowProblem(row.line, f"column {name!r}", str(number), "0 to 1")
+        for name, number in numbers.items()
+        if not 0 <= number <= 1
+    ]
+    total = sum(numbers.values())
+    if task.kind == "classification" and not problems and abs(total - 1) > MAX_SUM_ERROR:
+        problems.append(RowProblem(row.line, "sum of the probabilities", f"{total:.3f}", "1"))
     return problems
 
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from toolkit.config import DistillConfig
 from toolkit.console import echo
+from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split, resolve_task
 from toolkit.data.labels import encode_label
 from toolkit.data.truncation import measure_truncation
 from toolkit.distillation.answers import Answers, read_answers
 from toolkit.distillation.data import DistillationData
-from toolkit.errors import ToolkitError, raise_problems
+from toolkit.errors import ToolkitError
 from toolkit.files import file_record
 from toolkit.metrics import evaluate, predictions
 from toolkit.models.loading import Source
@@ -68,16 +69,13 @@ def load_scored(config: DistillConfig, source: Source) -> ScoredData:
         ToolkitError: answers or data that cannot be used.
     """
     path = Path(str(config.teacher_scores))
-    labelled = config.data is not None or config.task != "auto"
-    task = resolve_task(str(config.task), config.data) if labelled else None
+    labelled, options = config.data is not None or config.task != "auto", DataOptions.of(config)
+    task = resolve_task(str(config.task), config.data, options) if labelled else None
     answers = read_answers(path, task, smoothing=config.smoothing, skip_bad=config.skip_bad_rows)
     if answers.hard and answers.task.kind != "regression":
         echo(f"{path} has labels alone: each is read as a probability of {1 - config.smoothing:g} (--smoothing)")
     task = _with_pairs(answers, path, labelled)
-    if labelled:
-        dev = load_split(task, "dev", config.data, skip_bad=config.skip_bad_rows)
-    else:
-        dev = _held_out(answers, task, path)
+    dev = load_split(task, "dev", config.data, options) if labelled else _held_out(answers, task, path)
     keys = list(zip(dev.texts, dev.pairs or itertools.repeat(""), strict=False))
     places, held = {key: row for row, key in enumerate(answers.inputs())}, set(keys)
     rows = np.array([row for row, key in enumerate(answers.inputs()) if key not in held], dtype=np.int64)
@@ -136,6 +134,7 @@ def _held_out(answers: Answers, task: Task, path: Path) -> Split:
     else:
         echo(f"dev: {len(held):,} rows of {path}, with the labels in its column label")
         encoded = [encode_label(task, cell) for cell in held.gold]
-        raise_problems((f"label {problem}" for _, problem in encoded if problem), subject=str(path))
+        if problem := next((problem for _, problem in encoded if problem), None):
+            raise ToolkitError(f"{path}, column 'label': {problem[0]}", expected=problem[1])
         labels = np.array([label for label, _ in encoded])
     return Split(held.texts, held.pairs, labels, f"{path}, rows held out")

@@ -22,6 +22,13 @@ def test_layers_labels_and_other_texts_need_a_teacher() -> None:
     assert "expected --init ENCODER" in message
 
 
+def test_a_loss_that_cannot_be_read_is_said_beside_the_others() -> None:
+    with pytest.raises(ToolkitError) as caught:
+        DistillConfig(**ALONE, loss="warmth=1").check()
+    assert "--loss warmth=1" in caught.value.problem
+    assert "expected --init ENCODER" in caught.value.problem
+
+
 def test_a_file_alone_needs_word_pieces_and_neither_data_nor_stage_a() -> None:
     with pytest.raises(ToolkitError, match="--init random: expected --student-tokenizer DIR"):
         DistillConfig(**ALONE, init="random").check()

@@ -65,7 +65,7 @@ def test_several_labels_at_once_and_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"probability_good": 0.7, "probability_bad": 0.7}, "line 2: the probabilities sum to 1.400, expected 1"),
+        ({"probability_good": 0.7, "probability_bad": 0.7}, "line 2, sum of the probabilities: 1.400, expected 1"),
         ({"probability_good": 1.2, "probability_bad": -0.2}, "column 'probability_good': 1.2, expected 0 to 1"),
         ({"logit_good": "high", "logit_bad": 0}, "line 2, column 'logit_good': 'high', expected a number"),
         ({"label": "so-so"}, "line 2, column 'label': 'so-so', expected one of good, bad"),
