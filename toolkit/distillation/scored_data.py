@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from toolkit.console import echo
 from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split, resolve_task
 from toolkit.data.labels import encode_label
+from toolkit.data.sources import data_name, is_dev
 from toolkit.data.truncation import measure_truncation
 from toolkit.distillation.answers import Answers, read_answers
 from toolkit.distillation.data import DistillationData
@@ -23,7 +23,7 @@ from toolkit.metrics import evaluate, predictions
 from toolkit.models.loading import Source
 from toolkit.tasks import Task
 
-DEV_EVERY, MAX_DEV = 10, 2000  # one row in DEV_EVERY is dev, and of a large file about MAX_DEV
+DEV_SHARE, MAX_DEV = 0.1, 2000  # of the rows that are dev, and of a large file about so many
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,13 @@ def load_scored(config: DistillConfig, source: Source) -> ScoredData:
     """
     path = Path(str(config.teacher_scores))
     labelled, options = config.data is not None or config.task != "auto", DataOptions.of(config)
-    task = resolve_task(str(config.task), config.data, options) if labelled else None
+    task = resolve_task(str(config.task), config.data, options, title=config.name) if labelled else None
     answers = read_answers(path, task, smoothing=config.smoothing, skip_bad=config.skip_bad_rows)
     if answers.hard and answers.task.kind != "regression":
         echo(f"{path} has labels alone: each is read as a probability of {1 - config.smoothing:g} (--smoothing)")
     task = _with_pairs(answers, path, labelled)
+    if not labelled:
+        task = replace(task, name=config.name or data_name(str(path)))
     dev = load_split(task, "dev", config.data, options) if labelled else _held_out(answers, task, path)
     keys = list(zip(dev.texts, dev.pairs or itertools.repeat(""), strict=False))
     places, held = {key: row for row, key in enumerate(answers.inputs())}, set(keys)
@@ -119,13 +121,12 @@ def _with_pairs(answers: Answers, path: Path, labelled: bool) -> Task:
 
 
 def _held_out(answers: Answers, task: Task, path: Path) -> Split:
-    """Choose dev rows by the SHA-256 of their texts: equal texts are on the same side, whatever their order.
+    """Choose dev rows by their texts: equal texts are on the same side, whatever their order.
 
     Their labels are those of people where the file has them, else the teacher's answers.
     """
-    every = max(DEV_EVERY, len(answers) // MAX_DEV)
-    hashes = (hashlib.sha256("\0".join(key).encode()).digest() for key in answers.inputs())
-    held = answers.take([row for row, digest in enumerate(hashes) if int.from_bytes(digest) % every == 0])
+    share = min(DEV_SHARE, MAX_DEV / len(answers))
+    held = answers.take([row for row, text in enumerate(answers.texts) if is_dev(text, share)])
     if not len(held):
         raise ToolkitError(f"{path} has too few rows to hold some out for dev", expected="some hundred, or --data DIR")
     if held.gold is None:

@@ -41,7 +41,7 @@ def test_from_a_file_to_a_student_that_starts_as_a_projection(
     assert bundle.manifest["agreement"] > 0.95
     assert set(bundle.manifest["stages"]) == {"prediction"}
     assert bundle.manifest["made_from"]["start"]["name"] == str(teacher)
-    assert "learning auto from" in output
+    assert f"learning {bundle.task.name} from {answers}: 256 texts, 96 for dev" in output
     assert f"gives the teacher's answer to {100 * bundle.manifest['agreement']:.1f} % of 96 dev rows" in output
     report = json.loads((out / "report.json").read_text())
     assert "teacher" not in report
@@ -65,7 +65,7 @@ def test_labels_alone_from_the_command_line(encoder: Path, data_dir: Path, tmp_p
     assert "has labels alone: each is read as a probability of 0.8 (--smoothing)" in result.output
     assert "with the teacher's own answers as labels" in result.output
     bundle = open_bundle(tmp_path / "student")
-    assert bundle.task.labels == ("negative", "positive")
+    assert (bundle.task.name, bundle.task.labels) == ("log", ("negative", "positive"))
     assert bundle.manifest["agreement"] == bundle.manifest["metrics"]["accuracy"] > 0.8
 
 
