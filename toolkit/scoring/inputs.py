@@ -108,6 +108,18 @@ class Survey:
                 if kept:
                     yield Block(next(numbers), file, kept)
 
+    def check_unchanged(self, fix: str) -> None:
+        """Refuse files that were written to while they were scored.
+
+        Raises:
+            ToolkitError: names the file.
+        """
+        for file, record in zip(self.files, self.records, strict=True):
+            if not file.path.is_file() or file_record(file.path) != record:
+                raise ToolkitError(
+                    f"{file.path} has changed while it was scored", expected="the same file until the end", fix=fix
+                )
+
 
 def find_files(patterns: Sequence[str], out: Path) -> list[Path]:
     """Give the files that paths and globs name, those of a glob by name.

@@ -69,8 +69,8 @@ class Parts:
         """Count the rows of the complete parts."""
         return sum(self._opened(path).metadata.num_rows for path in self.done().values())
 
-    def join(self, blocks: int) -> int:
-        """Write the blocks 0 to `blocks` - 1 to `out`, in their order; return the number of rows.
+    def join(self, blocks: int) -> None:
+        """Write the blocks 0 to `blocks` - 1 to `out`, in their order.
 
         Raises:
             ToolkitError: a part is damaged, or `out` cannot be written.
@@ -81,7 +81,6 @@ class Parts:
         schema = self._opened(paths[0]).schema_arrow
         with atomic_file(self.out) as partial:
             write(partial, schema, self._tables(paths))
-        return sum(self._opened(path).metadata.num_rows for path in paths)
 
     def _tables(self, paths: Sequence[Path]) -> Iterator[pa.Table]:
         """Read the parts, TOGETHER at a time."""

@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from toolkit import __version__
 from toolkit.config import ScoreConfig
 from toolkit.console import echo, progress
 from toolkit.errors import ToolkitError
-from toolkit.measurement.environment import cpu_quota
+from toolkit.measurement.environment import cpu_quota, tool_versions
 from toolkit.scoring.answers import answer_columns
 from toolkit.scoring.inputs import Block, Survey, find_files, survey
 from toolkit.scoring.models import Scorer, open_scorer
@@ -53,9 +52,8 @@ def run_score(config: ScoreConfig) -> Path:
     echo(f"scoring {inputs.rows:,} rows of {len(paths)} file{'s' * (len(paths) > 1)} on {_place(scorer, workers)}")
     with Parts(out, _command(config, scorer, inputs)) as parts:
         blocks = _score_blocks(inputs, scorer, parts, workers=workers, raw=config.raw)
-        rows = parts.join(blocks)
-    if rows != inputs.rows:
-        raise ToolkitError(f"the files had {inputs.rows:,} rows before and {rows:,} after", fix="run the command again")
+        inputs.check_unchanged(f"start over: rm -r {parts.folder}")
+        parts.join(blocks)
     echo(f"wrote {out}")
     return out
 
@@ -72,7 +70,7 @@ def _command(config: ScoreConfig, scorer: Scorer, inputs: Survey) -> dict[str, o
     return {
         "model": scorer.digest, "device": scorer.device, "max length": scorer.encoder.max_length,
         "--raw": config.raw, "--text-column": config.text_column, "--pair-column": config.pair_column,
-        "--skip-bad-rows": config.skip_bad_rows, "toolkit": __version__,
+        "--skip-bad-rows": config.skip_bad_rows, "versions": tool_versions(),
         **{f"{i}. {file.path}": record["sha256"]
            for i, (file, record) in enumerate(zip(inputs.files, inputs.records, strict=True), start=1)},
     }  # fmt: skip

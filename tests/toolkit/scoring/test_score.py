@@ -140,6 +140,23 @@ def test_parts_of_a_changed_file_are_not_gone_on_with(tiny_onnx: Path, table: Pa
         score(tiny_onnx, out, table)
 
 
+def test_a_file_that_grows_meanwhile_is_not_written_out(
+    tiny_onnx: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score_block = scoring._score_block
+
+    def append(block: inputs.Block, **options: Any) -> int:
+        with table.open("a", encoding="utf-8") as file:
+            file.write("100,one more,mine\n")
+        return score_block(block, **options)
+
+    monkeypatch.setattr(scoring, "_score_block", append)
+    with pytest.raises(ToolkitError, match=r"in\.csv has changed while it was scored") as caught:
+        score(tiny_onnx, tmp_path / "out.parquet", table, workers=1)
+    assert caught.value.fix == f"start over: rm -r {tmp_path / 'out.parquet.partial'}"
+    assert not (tmp_path / "out.parquet").exists()
+
+
 def test_scores_that_are_not_finite_are_named_by_line(
     tiny_onnx: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
