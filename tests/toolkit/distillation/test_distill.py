@@ -113,7 +113,7 @@ class TestRefused:
     def test_a_missing_column(self, teacher: Path, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()
         for split in ("train", "dev"):
-            (tmp_path / "data" / f"{split}.csv").write_text("sentence,label\na,b\n")
+            (tmp_path / "data" / f"{split}.csv").write_text("words,label\na,b\n")
         with pytest.raises(ToolkitError, match="no column 'text'"):
             distill(teacher, tmp_path / "data", tmp_path / "s")
 
