@@ -185,7 +185,7 @@ def test_an_untuned_teacher_accepted_in_silence(
     with torch.no_grad():
         model.classifier.weight.zero_()
     save_model(model, tmp_path / "teacher")
-    with pytest.raises(ToolkitError, match="has learnt nothing of auto"):
+    with pytest.raises(ToolkitError, match="has learnt nothing of "):
         run_distill(DistillConfig(
             str(tmp_path / "teacher"), "auto", str(tmp_path / "s"), data=str(data_dir), student="2/16/32/4"
         ))  # fmt: skip

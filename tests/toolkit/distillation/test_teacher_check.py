@@ -20,7 +20,7 @@ from toolkit.errors import ToolkitError
 
 class TestTeacherRefused:
     def test_an_untuned_teacher(self, encoder: Path, data_dir: Path, tmp_path: Path) -> None:
-        with pytest.raises(ToolkitError, match="has learnt nothing of auto") as caught:
+        with pytest.raises(ToolkitError, match="has learnt nothing of ") as caught:
             distill(encoder, data_dir, tmp_path / "s")
         assert "toolkit finetune" in caught.value.fix
         assert not list(tmp_path.iterdir())
