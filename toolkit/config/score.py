@@ -16,7 +16,10 @@ DEVICES = ("auto", "cpu", "cuda")
 class ScoreConfig(Config):
     """Options of `toolkit score`."""
 
-    model: str = argument("bundle, or a Hugging Face classifier: a directory or a name on the hub", "MODEL")
+    model: str = argument(
+        "bundle, a Hugging Face classifier (a directory or a name on the hub), or the URL of an endpoint that ends in "
+        "/predict, /classify or /chat/completions", "MODEL",
+    )  # fmt: skip
     out: str = required("file to write: .parquet, .csv or .jsonl", "Output", "FILE")
     input: tuple[str, ...] = option(
         (), "texts to score: .txt, .csv, .tsv, .jsonl, .json or .parquet, or a glob; may be repeated", "Input", "FILE"
@@ -32,7 +35,19 @@ class ScoreConfig(Config):
         "auto", "cpu, cuda, or auto: a GPU for PyTorch models where there is one, else the CPU", "Speed", "DEVICE"
     )
     workers: int | None = option(
-        None, "threads that run the model on CPUs, one each [default: the CPUs that this process may use]", "Speed"
+        None, "threads that run the model on CPUs, one each [default: the CPUs that this process may use]; of an "
+        "endpoint requests at once [default: 8]", "Speed",
+    )  # fmt: skip
+    labels: str | None = option(
+        None, "labels of the endpoint, as in good,bad, in the order of its outputs [default: /predict's own]",
+        "Endpoint", "LABELS",
+    )  # fmt: skip
+    served_model: str | None = option(None, "name of the model at the endpoint, for /classify and chat", "Endpoint")
+    prompt: str | None = option(
+        None, "file with what chat is asked: {text}, {text_pair} and {labels} are filled in", "Endpoint", "FILE"
+    )
+    max_requests: int | None = option(
+        None, "requests after which the command stops, to be gone on with [default: no bound]", "Endpoint"
     )
 
     def problems(self) -> Iterator[str]:
@@ -43,4 +58,8 @@ class ScoreConfig(Config):
             yield f"--out {self.out}: expected a name that ends in {', '.join(OUTPUTS)}"
         if self.device not in DEVICES:
             yield f"--device {self.device}: expected one of {', '.join(DEVICES)}"
-        yield from at_least(1, workers=self.workers)
+        yield from at_least(1, workers=self.workers, max_requests=self.max_requests)
+        names = ("labels", "served_model", "prompt", "max_requests")
+        given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
+        if given and not self.model.startswith(("http://", "https://")):
+            yield f"{', '.join(given)}: expected the URL of an endpoint as MODEL"

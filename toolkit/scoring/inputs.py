@@ -66,15 +66,16 @@ class InputFile:
 
     path: Path
     columns: TextColumns
+    block_rows: int | None = None  # None for BLOCK_ROWS
 
     def blocks(self) -> Iterator[list[Row]]:
-        """Read the rows in blocks: at most BLOCK_ROWS, and about BLOCK_CHARACTERS of text."""
+        """Read the rows in blocks: at most `block_rows`, and about BLOCK_CHARACTERS of text."""
         rows: list[Row] = []
         characters = 0
         for row in read_rows(self.path, header=self.columns.header):
             rows.append(row)
             characters += sum(len(cell) for cell in row.cells.values() if isinstance(cell, str))
-            if len(rows) == BLOCK_ROWS or characters >= BLOCK_CHARACTERS:
+            if len(rows) == (self.block_rows or BLOCK_ROWS) or characters >= BLOCK_CHARACTERS:
                 yield rows
                 rows, characters = [], 0
         if rows:
@@ -141,7 +142,15 @@ def find_files(patterns: Sequence[str], out: Path) -> list[Path]:
     return list(paths)
 
 
-def survey(paths: Sequence[Path], task: Task | None, *, text: str | None, pair: str | None, skip_bad: bool) -> Survey:
+def survey(
+    paths: Sequence[Path],
+    task: Task | None,
+    *,
+    text: str | None,
+    pair: str | None,
+    skip_bad: bool,
+    block_rows: int | None = None,
+) -> Survey:
     """Read every file once: count and check its rows, and learn the types of its columns.
 
     Args:
@@ -149,11 +158,12 @@ def survey(paths: Sequence[Path], task: Task | None, *, text: str | None, pair: 
         task: of the model; None where it does not say whether it reads pairs.
         text, pair: columns that the options name.
         skip_bad: leave bad rows out, and say how many.
+        block_rows: rows of a block, at most; None takes BLOCK_ROWS.
 
     Raises:
         ToolkitError: columns that are missing, rows that cannot be used, or no rows at all; nothing is scored yet.
     """
-    files = [InputFile(path, find_text_columns(path, task, text=text, pair=pair)) for path in paths]
+    files = [InputFile(path, find_text_columns(path, task, text=text, pair=pair), block_rows) for path in paths]
     if len({file.columns.pair is None for file in files}) > 1:
         raise ToolkitError("some files hold pairs of texts and some single texts", fix="one command for each kind")
     types, rows = Types(), 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,15 @@ class Scorer:
     runtime: Runtime
     digest: str
     device: str
+
+    @property
+    def max_length(self) -> int:
+        """Tokens at which texts are cut."""
+        return self.encoder.max_length
+
+    def answer(self, texts: Sequence[str], pairs: Sequence[str] | None) -> np.ndarray:
+        """Compute logits [n, C] float32 of n >= 1 texts or pairs."""
+        return self.logits(self.encoder.encode(texts, pairs))
 
     def logits(self, encoded: EncodedTexts) -> np.ndarray:
         """Compute logits [n, C] float32 of n >= 1 inputs; they depend on these inputs alone, not on other threads."""

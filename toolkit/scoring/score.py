@@ -23,10 +23,12 @@ from toolkit.console import echo, progress
 from toolkit.errors import ToolkitError
 from toolkit.measurement.environment import cpu_quota, tool_versions
 from toolkit.scoring.answers import answer_columns
+from toolkit.scoring.endpoints import Endpoint, is_endpoint, open_endpoint
 from toolkit.scoring.inputs import Block, Survey, find_files, survey
 from toolkit.scoring.models import Scorer, open_scorer
 from toolkit.scoring.parts import Parts
 
+REQUEST_ROWS, REQUESTS = 32, 8  # texts of a block that an endpoint answers, and blocks at once
 WAITING = 2  # blocks for each thread that are read ahead
 
 
@@ -43,12 +45,13 @@ def run_score(config: ScoreConfig) -> Path:
     out = Path(config.out)
     _check_out(out, overwrite=config.overwrite)
     paths = find_files(config.input, out)
-    scorer = open_scorer(config.model, config.device)
+    remote = is_endpoint(config.model)
+    scorer: Scorer | Endpoint = open_endpoint(config) if remote else open_scorer(config.model, config.device)
     inputs = survey(
         paths, scorer.task if scorer.says_pairs else None, text=config.text_column, pair=config.pair_column,
-        skip_bad=config.skip_bad_rows,
+        skip_bad=config.skip_bad_rows, block_rows=REQUEST_ROWS if remote else None,
     )  # fmt: skip
-    workers = 1 if scorer.device == "cuda" else config.workers or cpu_quota()
+    workers = 1 if scorer.device == "cuda" else config.workers or (REQUESTS if remote else cpu_quota())
     echo(f"scoring {inputs.rows:,} rows of {len(paths)} file{'s' * (len(paths) > 1)} on {_place(scorer, workers)}")
     with Parts(out, _command(config, scorer, inputs)) as parts:
         blocks = _score_blocks(inputs, scorer, parts, workers=workers, raw=config.raw)
@@ -65,10 +68,11 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         raise ToolkitError(f"--out {out} is there already", fix="--overwrite, or another --out")
 
 
-def _command(config: ScoreConfig, scorer: Scorer, inputs: Survey) -> dict[str, object]:
+def _command(config: ScoreConfig, scorer: Scorer | Endpoint, inputs: Survey) -> dict[str, object]:
     """Name what decides the scores: parts of another command are not gone on with."""
     return {
-        "model": scorer.digest, "device": scorer.device, "max length": scorer.encoder.max_length,
+        "model": scorer.digest, "device": scorer.device, "max length": scorer.max_length,
+        "labels": list(scorer.task.labels),
         "--raw": config.raw, "--text-column": config.text_column, "--pair-column": config.pair_column,
         "--skip-bad-rows": config.skip_bad_rows, "versions": tool_versions(),
         **{f"{i}. {file.path}": record["sha256"]
@@ -76,11 +80,13 @@ def _command(config: ScoreConfig, scorer: Scorer, inputs: Survey) -> dict[str, o
     }  # fmt: skip
 
 
-def _place(scorer: Scorer, workers: int) -> str:
+def _place(scorer: Scorer | Endpoint, workers: int) -> str:
+    if isinstance(scorer, Endpoint):
+        return f"{scorer.client.url}, {workers} requests at once"
     return "the GPU" if scorer.device == "cuda" else f"{workers} CPU{'s' * (workers > 1)}"
 
 
-def _score_blocks(inputs: Survey, scorer: Scorer, parts: Parts, *, workers: int, raw: bool) -> int:
+def _score_blocks(inputs: Survey, scorer: Scorer | Endpoint, parts: Parts, *, workers: int, raw: bool) -> int:
     """Score all blocks that have no part yet; return the number of all blocks."""
     done, blocks = parts.done(), itertools.count()
     work = partial(_score_block, inputs=inputs, scorer=scorer, parts=parts, raw=raw)
@@ -111,9 +117,9 @@ def _score_blocks(inputs: Survey, scorer: Scorer, parts: Parts, *, workers: int,
     return next(blocks)
 
 
-def _score_block(block: Block, *, inputs: Survey, scorer: Scorer, parts: Parts, raw: bool) -> int:
+def _score_block(block: Block, *, inputs: Survey, scorer: Scorer | Endpoint, parts: Parts, raw: bool) -> int:
     """Score a block and write its part; return the number of its rows."""
-    logits = scorer.logits(scorer.encoder.encode(*block.texts()))
+    logits = scorer.answer(*block.texts())
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(bad):
         raise ToolkitError(
