@@ -86,7 +86,7 @@ def _info(models: Models) -> Info:
         max_concurrent_requests=limits.max_concurrent_requests, max_batch_tokens=limits.max_batch_tokens,
         max_batch_requests=limits.max_batch_requests, max_client_batch_size=limits.max_client_batch_size,
         max_input_length=first.max_length, max_length=first.max_length, payload_limit=limits.payload_limit,
-        timeout_ms=limits.timeout_ms, tokenization_workers=limits.workers, auto_truncate=True, version=__version__,
+        timeout_ms=limits.timeout_ms, tokenization_workers=1, auto_truncate=True, version=__version__,
         task=first.task, kind=first.kind, labels=first.labels, versions=tool_versions(),
         models=[_card(model) for model in models.all()],
     )  # fmt: skip

@@ -99,9 +99,7 @@ class Engine:
         self.failing = False  # the model itself failed in the latest batch
         self.in_flight = 0
         self.latency = LatencyModel()
-        self._tokenization = Tokenization(
-            predictor.encoder, workers.tokenizing, workers.count, workers.tokenization_backlog
-        )
+        self._tokenization = Tokenization(predictor.encoder, workers.tokenizing, workers.tokenization_backlog)
         self._closing = False
         self._queue = Queue()
         self._drained = asyncio.Event()

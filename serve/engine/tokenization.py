@@ -16,6 +16,7 @@ import numpy as np
 from serve.engine.latency_model import LatencyModel
 from serve.exceptions import ServeError
 from toolkit.data.tokenization import Direction, TextEncoder
+from toolkit.errors import ToolkitError
 
 INLINE_CHARACTERS = 1000  # of a request, some 200 words: a third of a millisecond
 Text = tuple[str, str | None]  # a text and, for a pair, the second one
@@ -37,7 +38,7 @@ class Tokens:
 
 @dataclass
 class Backlog:
-    """Seconds of tokenization that wait or run on the threads of all models, as estimated."""
+    """Seconds of tokenization that wait or run on the thread of all models, as estimated."""
 
     seconds: float = 0.0
 
@@ -48,25 +49,23 @@ class Tokenization:
 
     Args:
         encoder: the model's own.
-        threads: run long requests; other models may share them.
-        count: how many threads there are.
-        backlog: the work of these threads.
+        thread: runs long requests, one at a time; other models may share it.
+        backlog: the work of this thread.
     """
 
     encoder: TextEncoder
-    threads: Executor
-    count: int = 1
+    thread: Executor
     backlog: Backlog = field(default_factory=Backlog)
     latency: LatencyModel = field(default_factory=LatencyModel)  # of a request by its characters
 
     def expected_s(self, texts: Sequence[Text]) -> float:
         """Estimate the seconds until a request is tokenized, those before it included; 0 for one that is done at once.
 
-        Threads without work refuse nothing, so that a wrong estimate is measured again.
+        A thread without work refuses nothing, so that a wrong estimate is measured again.
         """
         if not self.backlog.seconds or (characters := _characters(texts)) <= INLINE_CHARACTERS:
             return 0.0
-        return self.backlog.seconds / self.count + self.latency.seconds(characters)
+        return self.backlog.seconds + self.latency.seconds(characters)
 
     async def encode(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[Tokens]:
         """Tokenize each input of a request.
@@ -80,7 +79,7 @@ class Tokenization:
         loop, expected = asyncio.get_running_loop(), self.latency.seconds(characters)
         self.backlog.seconds += expected
         try:
-            tokens, seconds = await loop.run_in_executor(self.threads, self._timed, texts, truncate, direction)
+            tokens, seconds = await loop.run_in_executor(self.thread, self._timed, texts, truncate, direction)
         finally:
             self.backlog.seconds = max(0.0, self.backlog.seconds - expected)
         self.latency.observe(characters, seconds)
@@ -100,6 +99,8 @@ class Tokenization:
                 encoded = self.encoder.encode([texts[row][0] for row in rows], pairs, direction)
                 cut = map(bool, encoded.truncated)
                 by_row.update(zip(rows, map(Tokens, encoded.ids, encoded.type_ids, cut), strict=True))
+        except ToolkitError as error:
+            raise ServeError("Validation", f"{error.problem}: expected {error.expected}") from error
         except BaseException as error:  # the library raises a bare Exception, and for a panic in Rust not even that
             raise ServeError("Tokenizer", f"the tokenizer failed: {error}") from error
         if not truncate:

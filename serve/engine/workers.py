@@ -1,4 +1,4 @@
-"""The threads of a server, shared by all of its models: one for each CPU runs models, as many tokenize long texts.
+"""The threads of a server, shared by all of its models: one for each CPU runs models, one tokenizes long texts.
 
 Models that are served side by side take turns on the same CPUs; so do an old model that finishes its requests and the
 new model that takes its place.
@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, Protocol
 
 from serve.engine.tokenization import Backlog
 from serve.metrics import Metrics
-
-NICE = 10  # of the threads that tokenize, as `nice` counts
 
 
 class Batch(Protocol):
@@ -69,7 +65,7 @@ class WorkerPool:
     (threads=1): that is as fast as one session each and holds the weights once.
 
     Args:
-        count: threads that run models, and as many that tokenize.
+        count: threads that run models.
         metrics: show the length of the queue.
         clock: returns seconds; all measured and estimated times are by it.
 
@@ -79,7 +75,9 @@ class WorkerPool:
 
     def __init__(self, count: int, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
         self.count, self.clock, self.lock = count, clock, threading.Lock()
-        self.tokenizing = ThreadPoolExecutor(count, thread_name_prefix="tokenize", initializer=_lower_priority)
+        # one, so that long texts leave the other CPUs to short ones, and of the same priority as all: one of a lower
+        # priority is put off while it holds the interpreter, and the event loop with it
+        self.tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")
         self.tokenization_backlog = Backlog()
         self.inference = ThreadPoolExecutor(count, thread_name_prefix="infer")
         self._idle = count
@@ -171,9 +169,3 @@ class WorkerPool:
         await asyncio.gather(*map(asyncio.wrap_future, list(self._threads)))
         self.tokenizing.shutdown()
         self.inference.shutdown()
-
-
-def _lower_priority() -> None:
-    """Let the event loop and the models have the CPUs first: long texts must not hold up short ones."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -19,8 +17,6 @@ from toolkit.files import read_regular
 
 MAX_CONFIG_BYTES = 4 * 2**20  # config.json with 10,000 labels has a tenth
 MAX_TOKENIZER_BYTES = 64 * 2**20  # tokenizer.json with 250,000 pieces has a quarter
-HUGE = 262_144  # characters: tokenizing takes up to 100 bytes for each where the text is a single word
-_huge_texts = threading.Lock()  # one at a time, so that memory is bounded
 Batch = dict[str, np.ndarray]
 Direction = Literal["right", "left"]
 
@@ -106,15 +102,11 @@ class TextEncoder:
         """Encode n texts, or n pairs of texts, truncated at the end ("right") or at the start ("left").
 
         Raises:
-            ToolkitError: a text that UTF-8 cannot hold, such as half a surrogate pair out of JSON.
+            ToolkitError: a text that UTF-8 cannot hold, such as half a surrogate pair out of JSON, or one of more than
+                262,144 characters in a few words.
         """
         if direction not in self._tokenizers:
             self._tokenizers[direction] = self._truncating(direction)
-        huge = max(map(len, (*texts, *(pairs or ()))), default=0) > HUGE
-        with _huge_texts if huge else nullcontext():
-            return self._encode(texts, pairs, direction)
-
-    def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None, direction: Direction) -> EncodedTexts:
         try:
             inputs: list[str] | list[tuple[str, str]] = (
                 [self._clip(text, direction) for text in texts] if pairs is None

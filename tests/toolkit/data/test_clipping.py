@@ -15,6 +15,7 @@ from tests.support.data import BAD, FILLER, GOOD
 from toolkit.data import clipping
 from toolkit.data.clipping import clip, count_tokens
 from toolkit.data.tokenization import Direction, TextEncoder
+from toolkit.errors import ToolkitError
 
 WORDS = [
     *GOOD,
@@ -101,7 +102,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
 TEXTS = st.lists(
     st.one_of(
-        st.sampled_from(WORDS), st.sampled_from([" ", "  ", "\n", "", "\u3000", "x" * 300, " " * 200, "."]),
+        st.sampled_from(WORDS), st.sampled_from([" ", "  ", "\n", "", "\u3000", "x" * 300, " " * 300, "7" * 202, "."]),
         st.text(max_size=4),
     ),
     max_size=60,
@@ -134,10 +135,32 @@ def test_a_long_text_is_clipped_to_what_is_needed(folder: Path, direction: Direc
     tokenizer.enable_truncation(32)
     text = between.join(["good", "film"] * 50_000)
     part = clip(tokenizer, text, 32, direction)
-    if between or "WordPiece" not in str(tokenizer.model):  # a word of BERT's is one token, however long
-        assert len(part) < 40_000
-    assert text.startswith(part) if direction == "right" else text.endswith(part)
+    assert len(part) < 40_000
+    if between or not isinstance(tokenizer.model, models.WordPiece):
+        assert text.startswith(part) if direction == "right" else text.endswith(part)
+    else:  # a word of BERT's is one token, however long
+        assert (len(part), part[:101], part[-101:]) == (202, text[:101], text[-101:])
     assert clip(tokenizer, "good film", 32, direction) == "good film"
+
+
+def test_a_text_of_a_few_words_without_end_is_refused(folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(32)
+    text = "e\u0301" * 150_000
+    if isinstance(tokenizer.model, models.WordPiece):
+        with pytest.raises(ToolkitError, match="a text of 300,000 characters has at most 32 tokens in 262,144 of them"):
+            clip(tokenizer, text, 32, "right")
+    else:  # their tokens are short
+        assert len(clip(tokenizer, text, 32, "right")) < 40_000
+
+
+def test_runs_stay_where_a_shorter_one_could_have_other_tokens() -> None:
+    tokenizer = wordpiece()
+    text = "x" * 300 + " " * 300 + "y"
+    assert clipping._shorten_runs(tokenizer, text) == "x" * 202 + " " * 202 + "y"
+    assert clipping._shorten_runs(byte_level(), text) == text
+    tokenizer.add_tokens(["covid\u00e9"])  # covide, once it is normalized
+    assert clipping._shorten_runs(tokenizer, text) == text
 
 
 def test_counting_in_parts_is_counting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
