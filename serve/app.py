@@ -23,6 +23,7 @@ from serve.http.body_limit import BodyLimit
 from serve.http.cors import JsonCorsMiddleware, cors
 from serve.http.error_handlers import handle_errors
 from serve.http.head import HeadMiddleware
+from serve.http.json_route import Turns
 from serve.http.security_headers import SecurityHeadersMiddleware
 from serve.lifecycle import drain_on_sigterm
 from serve.metrics import Metrics
@@ -82,7 +83,7 @@ def create_app(
         redirect_slashes=False,
         description="Text classification, with the requests and answers of text-embeddings-inference.",
     )  # fmt: skip
-    app.state.metrics, app.state.models = Metrics(), None
+    app.state.metrics, app.state.models, app.state.turns = Metrics(), None, Turns()
     app.state.admin_keys, app.state.models_root = admins, root
     _add_middleware(app, config, accepted, needed, admin_path=f"{admin.ADMIN}/" if admins else "", traces=traces)
     handle_errors(app)

@@ -1,71 +1,132 @@
-"""Short texts while other clients send the worst bodies that are allowed; the server's memory meanwhile.
+"""The worst clients that are allowed, in a process of their own, and what short texts wait beside them.
 
-python -m benchmarks.serving.attack DIR [--data SST-2] [--seconds 60] [--attackers 6]
-
-The attackers loop over bodies of nearly the size limit: many small values, deep nesting, long texts, and requests that
-never end. The aims: every short text gets its own right answer, the p99 of their latency is at most three times that
-without attackers, and the server's memory stays below the limit in kubernetes/deployment.yaml.
+A part of benchmarks.serving.chaos. The attackers loop over bodies of nearly the size limit: many small values, deep
+nesting, long texts; others keep requests open that never end. Their CPU time is another process's, so that the latency
+of short texts is the server's and not that of a client that is busy with large bodies itself.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
+import os
 import random
 import re
+import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from benchmarks.paths import ROOT
-from benchmarks.serving.load import VARIABLES, Load, dev_texts, open_loop, save
-from benchmarks.serving.malformed_requests import Sample
-from benchmarks.serving.worst_bodies import bodies
+from benchmarks.serving.load import VARIABLES, Load, open_loop
+from benchmarks.serving.malformed_requests import PAYLOAD_LIMIT, Sample
+from benchmarks.serving.worst_bodies import TEMPLATES, values
 from toolkit.bench.server.http_client import Address, Connection, post
-from toolkit.bench.server.process import Server, serving
-from toolkit.config import ServeConfig
-from toolkit.inference.predictor import open_predictor
+from toolkit.bench.server.process import launch
 
 RATE = 20.0  # short texts a second: far below the capacity, so that their latency is the server's own
-TIMES_SLOWER = 3.0
 ANSWER_SECONDS = 60.0
-PATHS = ("/predict", "/", "/v2/models/attacked/infer")
+PATHS = ("/predict", "/", "/v2/models/chaos/infer")
 UNFINISHED = (b"POST /predict HTTP/1.1\r\nHost: x\r\n", post({"inputs": "a"})[:-5])
+BODY_BYTES = PAYLOAD_LIMIT - 1000
 
 
 def worst_requests(size: int, count: int, seed: int) -> list[bytes]:
     """Choose requests at random among the worst bodies for all endpoints, and texts of the largest size."""
     generator = random.Random(seed)
-    named = [(path, body) for path in PATHS for _, body in bodies(path, size)]
-    requests = [post(body, path) for path, body in generator.sample(named, count)]
+    kinds = sum(1 for _ in values(5000))
+    requests = []
+    for _ in range(count):
+        path = generator.choice(PATHS)
+        template = generator.choice(TEMPLATES[path.rpartition("/")[2]])
+        ((_, value),) = islice(values(size - len(template)), number := generator.randrange(kinds), number + 1)
+        requests.append(post(template.replace(b"%s", value), path))
     texts = ("a" * (size - 20), "good " * (size // 5 - 8), " " * (size - 22) + "a", "e\u0301" * (size // 12))
     batch = [["good film " * (size // 400)]] * 32
     return [*requests, *(post({"inputs": text}) for text in texts), post({"inputs": batch})]
 
 
-async def attack(address: Address, requests: Iterator[bytes], over: asyncio.Event, statuses: Counter[int]) -> None:
-    """Send one request after the other, each on a connection of its own, until the event."""
-    while not over.is_set():
+async def attack(address: Address, requests: Iterator[bytes]) -> None:
+    """Send one request after the other, each on a connection of its own, without end."""
+    for request in requests:
         connection = await Connection.open(address)
         with suppress(TimeoutError):
-            reply = await asyncio.wait_for(connection.ask(next(requests)), ANSWER_SECONDS)
-            statuses[reply.status] += 1
+            await asyncio.wait_for(connection.ask(request), ANSWER_SECONDS)
         connection.close()
 
 
-async def never_end(address: Address, over: asyncio.Event) -> None:
-    """Keep connections open whose requests never end, a new one whenever one is closed."""
-    while not over.is_set():
+async def never_end(address: Address) -> None:
+    """Keep a connection open whose request never ends, a new one whenever one is closed."""
+    while True:
         connection = await Connection.open(address)
         connection.write(random.choice(UNFINISHED))
-        while not connection.closed and not over.is_set():
+        while not connection.closed:
             await asyncio.sleep(0.1)
-        connection.close()
+
+
+async def attack_together(address: Address, attackers: int, count: int) -> None:
+    """Attack by so many clients of both kinds until killed; print a line once they begin."""
+    requests = worst_requests(BODY_BYTES, count, seed=0)
+    random.Random(1).shuffle(requests)
+    os.nice(10)  # in life they run on machines of their own
+    print("attacking", flush=True)
+    await asyncio.gather(
+        *(attack(address, itertools.cycle(requests[number::attackers])) for number in range(attackers)),
+        *(never_end(address) for _ in range(attackers)),
+    )
+
+
+@contextmanager
+def attackers(address: Address, number: int, count: int) -> Iterator[None]:
+    """Run the attackers in another process meanwhile."""
+    command = (sys.executable, "-m", "benchmarks.serving.attack", address.host, str(address.port), str(number))
+    with launch((*command, str(count)), stdout=subprocess.PIPE, **VARIABLES) as process:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise SystemExit("the attackers did not start")
+        yield
+
+
+async def short_texts(address: Address, samples: Sequence[Sample], seconds: float) -> Load:
+    """Send short texts at their rate."""
+    return await open_loop(address, [post(sample.body) for sample in samples], RATE, seconds)
+
+
+def measure_attack(
+    address: Address, samples: Sequence[Sample], labels: Sequence[str], *, phases: int, seconds: float, number: int = 6,
+    count: int = 60,
+) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    """Measure the latency of short texts in turn without and beside attackers; list those that were answered wrong."""
+    loads: dict[str, list[Load]] = {"calm": [], "attacked": []}
+    asyncio.run(short_texts(address, samples, 1.0))  # warm-up
+    for _ in range(phases):
+        loads["calm"].append(asyncio.run(short_texts(address, samples, seconds)))
+        with attackers(address, number, count):
+            loads["attacked"].append(asyncio.run(short_texts(address, samples, seconds)))
+        time.sleep(1.0)  # what was accepted is answered
+    wrong = [fault for both in loads.values() for load in both for fault in faults(load, samples, labels)]
+    merged = {name: merge(parts) for name, parts in loads.items()}
+    result: dict[str, Any] = {"attackers": number, "short_texts": len(merged["attacked"].replies)}
+    for key, quantile in (("p50_ms", 0.5), ("p99_ms", 0.99)):
+        result[key] = {name: load.milliseconds(quantile)[0] for name, load in merged.items()}
+        result[key]["ratio"] = round(result[key]["attacked"] / result[key]["calm"], 2)
+    return result, wrong
+
+
+def merge(loads: Sequence[Load]) -> Load:
+    """Put the replies of several loads together, numbered anew."""
+    replies = itertools.chain.from_iterable(load.replies.values() for load in loads)
+    return Load(dict(enumerate(replies)), sum(load.seconds for load in loads))
+
+
+def faults(load: Load, samples: Sequence[Sample], labels: Sequence[str]) -> list[str]:
+    """List the short texts without their right answer."""
+    right = [samples[number % len(samples)].right(reply, labels) for number, reply in sorted(load.replies.items())]
+    return [f"short text {number}: {load.replies[number]}"[:200] for number, good in enumerate(right) if not good]
 
 
 def peak_bytes(pid: int) -> int:
@@ -82,69 +143,6 @@ def memory_limit() -> int:
     return int(limit[1]) * 2**20
 
 
-def faults(load: Load, samples: Sequence[Sample], labels: Sequence[str]) -> list[str]:
-    """List the short texts without their right answer."""
-    right = [samples[number % len(samples)].right(reply, labels) for number, reply in sorted(load.replies.items())]
-    return [f"{number}: {load.replies[number]}"[:200] for number, good in enumerate(right) if not good]
-
-
-async def measure(
-    server: Server, samples: Sequence[Sample], requests: Sequence[bytes], attackers: int, seconds: float
-) -> tuple[Load, Load, Counter[int]]:
-    """Send short texts, first alone and then beside the attackers."""
-    short, statuses, over = [post(sample.body) for sample in samples], Counter[int](), asyncio.Event()
-    await open_loop(server, short, RATE, 2.0)  # warm-up
-    calm = await open_loop(server, short, RATE, seconds)
-    attacks = [
-        attack(server, itertools.cycle(requests[number::attackers] or requests), over, statuses)
-        for number in range(attackers)
-    ]
-    tasks = [asyncio.create_task(work) for work in (*attacks, *(never_end(server, over) for _ in range(attackers)))]
-    attacked = await open_loop(server, short, RATE, seconds)
-    over.set()
-    await asyncio.wait(tasks, timeout=2 * ANSWER_SECONDS)
-    return calm, attacked, statuses
-
-
-def run(
-    bundle: str, texts: Sequence[str], *, seconds: float, attackers: int, size: int, count: int = 120
-) -> dict[str, Any]:
-    """Measure and judge."""
-    predictor = open_predictor(bundle, threads=1)
-    samples = [Sample({"inputs": text}, predictor.predict([text])) for text in texts]
-    requests = worst_requests(size, count, seed=0)
-    with serving(f"attacked={bundle}", "--log-format", "none", **VARIABLES) as server:
-        started = time.perf_counter()
-        calm, attacked, statuses = asyncio.run(measure(server, samples, requests, attackers, seconds))
-        peak, took = peak_bytes(server.process.pid), time.perf_counter() - started
-    wrong = [*faults(calm, samples, predictor.task.labels), *faults(attacked, samples, predictor.task.labels)]
-    p99 = [load.milliseconds(0.99)[0] for load in (calm, attacked)]
-    return {
-        "seconds": round(took, 1), "attackers": attackers, "body_bytes": size, "short_texts": len(attacked.replies),
-        "attacks": {str(status): number for status, number in sorted(statuses.items())},
-        "p50_ms": [load.milliseconds(0.5)[0] for load in (calm, attacked)], "p99_ms": p99,
-        "p99_ratio": round(p99[1] / p99[0], 2), "peak_bytes": peak, "memory_limit": memory_limit(),
-        "fault_count": len(wrong), "faults": wrong[:20],
-    }  # fmt: skip
-
-
-def main() -> None:
-    """Print and store the measurements; exit 1 when an aim was missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle")
-    parser.add_argument("--data", help="folder with SST-2's dev.tsv [default: the embedded Rotten Tomatoes]")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--attackers", type=int, default=6)
-    arguments = parser.parse_args()
-    size = ServeConfig.payload_limit - 1000
-    result = run(
-        arguments.bundle, dev_texts(arguments.data, 100), seconds=arguments.seconds, attackers=arguments.attackers,
-        size=size,
-    )  # fmt: skip
-    save("serve_attack", result)
-    slow, large = result["p99_ratio"] > TIMES_SLOWER, result["peak_bytes"] > result["memory_limit"]
-    sys.exit(bool(result["fault_count"] or slow or large))
-
-
 if __name__ == "__main__":
-    main()
+    host, port, number, count = sys.argv[1:]
+    asyncio.run(attack_together(Address(host, int(port)), int(number), int(count)))

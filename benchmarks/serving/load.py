@@ -6,10 +6,11 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -103,6 +104,28 @@ def dev_texts(data: str | None, count: int) -> list[str]:
 def resident_bytes(pid: int) -> int:
     """Return the memory that a process holds now."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def settled(address: Address, seconds: float = 5.0) -> dict[str, float]:
+    """Read the gauge and the balance of requests, once both are zero or the time is over."""
+    end = time.monotonic() + seconds
+    while True:
+        gauges = {
+            "queue_size": address.metric("te_queue_size"),
+            "unaccounted": address.metric("te_request_count")
+            - address.metric("te_request_success") - address.metric("te_request_failure"),
+        }  # fmt: skip
+        if not any(gauges.values()) or time.monotonic() > end:
+            return gauges
+        time.sleep(0.05)
+
+
+@contextmanager
+def unread() -> Iterator[IO[str]]:
+    """Make a file for a log that fills up, since nobody reads it."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "w") as log:
+        yield log
 
 
 def save(name: str, result: dict[str, Any]) -> None:

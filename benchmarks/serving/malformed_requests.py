@@ -12,10 +12,11 @@ import numpy as np
 
 from benchmarks.serving.scores import scores_of
 from toolkit.bench.server.http_client import Reply, post
+from toolkit.config import ServeConfig
 from toolkit.inference.predictor import Predictor
 
 TOLERANCE = 1e-5
-PAYLOAD_LIMIT = 100_000  # of the server that they are sent to
+PAYLOAD_LIMIT = ServeConfig.payload_limit
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,12 @@ MALFORMED: dict[str, tuple[bytes, set[int]]] = {
     "too many inputs": (post({"inputs": [["a"]] * 33}), {422}),
     "nothing": (post({"inputs": ""}), {400}),
     "an empty batch": (post({"inputs": []}), {400}),
-    "oversize, announced": (post(b" " * (PAYLOAD_LIMIT + 1)), {413}),
+    "oversize, announced": (
+        f"POST /predict HTTP/1.1\r\nHost: x\r\n{JSON}Content-Length: {PAYLOAD_LIMIT + 1}\r\n\r\n ".encode(), {413},
+    ),
     "oversize, in chunks": (
-        f"POST /predict HTTP/1.1\r\nHost: x\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n1D4C0\r\n".encode()
-        + b" " * 120_000 + b"\r\n0\r\n\r\n", {413},
+        f"POST /predict HTTP/1.1\r\nHost: x\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n{PAYLOAD_LIMIT + 20_000:X}\r\n"
+        .encode() + b" " * (PAYLOAD_LIMIT + 20_000) + b"\r\n0\r\n\r\n", {413},
     ),
     "not JSON": (
         b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nabc", {415}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.serving.attack import worst_requests
 from benchmarks.serving.chaos import OPTIONS, Chaos, flat, rounds, run
 from benchmarks.serving.load import closed_loop
 from benchmarks.serving.malformed_requests import MALFORMED, Sample, samples
@@ -26,20 +27,23 @@ TEXTS = [text for text, _ in rows(20, seed=5)]
 
 
 def test_no_bad_client_harms_a_good_one(tiny_onnx: Path) -> None:
-    result = run(str(tiny_onnx), TEXTS, 300)
+    result = run(str(tiny_onnx), TEXTS, 250, phases=1, seconds=1, bodies=3)
     assert result["faults"] == []
-    assert sum(result["moves"].values()) == 300
-    assert len(result["moves"]) == 9
+    assert sum(result["moves"].values()) == 250
+    assert len(result["moves"]) == 11
     assert result["gauges"] == {"queue_size": 0.0, "unaccounted": 0.0}
     assert result["sigterm"]["exit_code"] == 0
     assert result["sigterm"]["answered"] > 0
+    assert result["attack"]["short_texts"] >= 15
+    assert 50e6 < result["attack"]["peak_bytes"] < result["attack"]["memory_limit"]
+    assert result["attack"]["p99_ms"]["ratio"] > 0
 
 
 def test_every_malformed_request_gets_its_own_error_and_wrong_answers_are_noticed(tiny_onnx: Path) -> None:
     predictor = open_predictor(tiny_onnx, threads=1)
     good = samples(predictor, TEXTS[:2])
     wrong = [replace(sample, expected=sample.expected + 0.01) for sample in good]
-    with serving("-m", "serve", str(tiny_onnx), *OPTIONS) as (_, url):
+    with serving("-m", "serve", f"chaos={tiny_onnx}", *OPTIONS) as (_, url):
         host, port = re.fullmatch(r"http://(.+):(\d+)", url).groups()  # type: ignore[union-attr]
         address = Address(host, int(port))
 
@@ -53,7 +57,8 @@ def test_every_malformed_request_gets_its_own_error_and_wrong_answers_are_notice
 
         replies = asyncio.run(ask_all())
         assert {name: reply.status for name, reply in replies.items() if {reply.status} != MALFORMED[name][1]} == {}
-        chaos = Chaos(address, wrong, predictor.task.labels, random.Random(0))
+        worst = worst_requests(10_000, 3, seed=0)
+        chaos = Chaos(address, wrong, predictor.task.labels, random.Random(0), worst=worst)
         asyncio.run(rounds(chaos, 40, 4))
         answered = {"good", "good, slowly", "two at once"}
         assert len(chaos.faults) >= sum(chaos.done[name] for name in answered) > 0
@@ -84,6 +89,15 @@ def test_a_wrong_score_a_missing_one_and_one_too_many_are_wrong(body: bytes) -> 
     assert sample.right(Reply(200, b'[{"score":0.6,"label":"a"},{"score":0.4,"label":"b"}]'), ("a", "b"))
     assert not sample.right(Reply(200, body), ("a", "b"))
     assert not sample.right(Reply(503, b"[]"), ("a", "b"))
+
+
+def test_a_request_that_stays_open_is_a_fault_and_one_that_the_server_closed_is_none() -> None:
+    chaos = Chaos(Address("127.0.0.1", 1), [], (), random.Random(0))
+    kept, ended, young = Connection(), Connection(), Connection()
+    ended.closed = True
+    chaos.stalled = [(time.monotonic() - 50, kept), (time.monotonic() - 50, ended), (time.monotonic(), young)]
+    chaos.end_stalled()
+    assert chaos.faults == ["never ends: still open after 50 s"]
 
 
 def test_memory_is_read_ten_times(tiny_onnx: Path) -> None:

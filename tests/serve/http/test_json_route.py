@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from serve.app import create_app
+from serve.engine.limits import Limits
 from serve.exceptions import ServeError
-from serve.http.json_route import MAX_VALUES, _values, parse_json
+from serve.http.json_route import LARGE, MAX_VALUES, PAUSE, Turns, _values, parse_json
 from tests.support.responses import error_of
 
 JSON = {"content-type": "application/json"}
@@ -84,3 +91,41 @@ def test_a_body_of_too_many_values_is_refused_unread(client: TestClient) -> None
         parse_json(b"[" + b"1," * MAX_VALUES + b"1]")
     assert refused.value.status == 422
     assert parse_json(b'{"a": "' + b"," * (2 * MAX_VALUES) + b'"}') == {"a": "," * (2 * MAX_VALUES)}
+
+
+def test_large_bodies_take_turns_with_a_pause_after_each_also_where_one_is_refused() -> None:
+    began, ended = list[float](), list[float]()
+
+    async def large(turns: Turns) -> None:
+        async with turns.turn():
+            began.append(time.perf_counter())
+            time.sleep(0.01)  # as a parser holds the loop
+            ended.append(time.perf_counter())
+            raise ServeError("Validation", "not JSON")
+
+    async def main() -> list[BaseException | None]:
+        turns = Turns()
+        return await asyncio.gather(*(large(turns) for _ in range(3)), return_exceptions=True)
+
+    assert [type(error) for error in asyncio.run(main())] == [ServeError] * 3
+    pauses = [start - end for start, end in zip(began[1:], ended, strict=False)]
+    assert min(pauses) >= 0.9 * PAUSE * 0.01
+
+
+def test_only_large_bodies_wait_for_a_turn(tiny_onnx: Path) -> None:
+    app, turns = create_app(tiny_onnx, limits=Limits(workers=1)), list[int]()
+
+    class Counted(Turns):
+        @asynccontextmanager
+        async def turn(self) -> AsyncIterator[None]:
+            turns.append(1)
+            async with super().turn():
+                yield
+
+    with TestClient(app) as client:
+        app.state.turns = Counted()
+        small = client.post("/predict", json={"inputs": "good"})
+        assert turns == []
+        large = client.post("/predict", json={"inputs": "good", "x": "a" * LARGE})
+        assert turns == [1]
+    assert large.json() == small.json()

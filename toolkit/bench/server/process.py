@@ -62,12 +62,13 @@ def launch(
 
 
 @contextmanager
-def serving(bundle: str | Path, *options: str, **variables: str) -> Iterator[Server]:
+def serving(bundle: str | Path, *options: str, errors: IO[str] | None = None, **variables: str) -> Iterator[Server]:
     """Run the real server on a free port; yield it once it is ready, end it after.
 
     Args:
         bundle: an ONNX bundle.
         options: more options of `python -m serve`.
+        errors: the file that takes its errors; without one they are part of the error that says why it did not start.
         variables: environment variables, added to this process's own.
 
     Raises:
@@ -75,14 +76,14 @@ def serving(bundle: str | Path, *options: str, **variables: str) -> Iterator[Ser
     """
     command = [sys.executable, "-m", "serve", str(bundle), "--port", "0", *options]
     with (
-        tempfile.TemporaryFile("w+") as errors,
-        launch(command, stdout=subprocess.PIPE, stderr=errors, **child_environment(), **variables) as process,
+        tempfile.TemporaryFile("w+") as own,
+        launch(command, stdout=subprocess.PIPE, stderr=errors or own, **child_environment(), **variables) as process,
     ):
         assert process.stdout is not None
         line = process.stdout.readline()  # printed once the server is ready; empty when it has ended
         address = re.search(r"http://(\S+?):(\d+)", line)
         if not address:
-            errors.seek(0)
-            raise ToolkitError(f"the server did not start: {line}{errors.read().strip()}")
+            own.seek(0)
+            raise ToolkitError(f"the server did not start: {line}{own.read().strip()}")
         echo(line.strip())
         yield Server(address[1], int(address[2]), process)
