@@ -43,6 +43,7 @@ class BodyLimit:
         arrived, large = 0, False
 
         async def counted() -> Message:
+            """Receive a part of the body and count it; refuse what is too much."""
             nonlocal arrived, large
             part = await receive()
             size = len(part.get("body", b""))

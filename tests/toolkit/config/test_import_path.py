@@ -34,6 +34,15 @@ def test_a_users_scripts_do_not_take_the_place_of_ours(path: str, command: list[
     assert "/none: no such directory" in refused(done)
 
 
+def test_python_m_serve_beside_a_users_toolkit_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "toolkit.py").write_text("raise SystemExit('the script ran')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "serve", "/none"], capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "/none: no such directory" in refused(done)
+
+
 def test_the_processes_of_a_server_find_ours(
     tiny_onnx: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
