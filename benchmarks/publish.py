@@ -30,6 +30,8 @@ from benchmarks.paths import (
     STEP,
 )
 from toolkit.bundle.format import open_bundle
+from toolkit.bundle.scores import split_of
+from toolkit.data.datasets import load_split
 
 
 def collect(run: Path) -> dict[str, Any]:
@@ -39,21 +41,24 @@ def collect(run: Path) -> dict[str, Any]:
     for name in ("teacher", "student", "int8"):
         bundle = open_bundle(run / name)
         models[name] = {
-            "metrics": bundle.manifest["metrics"], "size_bytes": bundle.weight_bytes, "digest": bundle.digest,
+            "split": split_of(bundle.manifest), "metrics": bundle.manifest["metrics"], "digest": bundle.digest,
+            "size_bytes": bundle.weight_bytes,
             "gates": bundle.manifest.get("gates"), "start_metrics": bundle.manifest.get("start_metrics"),
         }  # fmt: skip
     entries = {key: report[key] for key in ("created", "threads", "environment", "claims")}
     measured = {key: [_without_samples(row) for row in report[key]] for key in ("comparisons", "scenarios")}
-    return {**entries, **measured, "models": models, "measured": report["models"]}
+    scored = load_split(bundle.task, split_of(bundle.manifest))
+    return {**entries, **measured, "models": models, "measured": report["models"], "scored_rows": len(scored)}
 
 
 def student_metrics(path: Path) -> dict[str, Any]:
-    """Read the dev metrics in % of a finished student, of its start and of its teacher."""
+    """Read the metrics in % of a finished student, of its start and of its teacher."""
     report = json.loads((path / "report.json").read_text(encoding="utf-8"))
     config, start, metric = report["config"], open_bundle(path).manifest["made_from"].get("start"), "accuracy"
     return {
         "init": f"a {start['kind']}" if start else config["init"], "task": config["task"], "seed": config["seed"],
         "epochs": [config["intermediate_epochs"], config["prediction_epochs"]], "metric": metric,
+        "split": report["split"],
         **{name: 100 * report[f"{name}_metrics"][metric] for name in ("teacher", "start")},
         "student": 100 * report["metrics"][metric], "shapes": {name: report[name] for name in ("teacher", "student")},
     }  # fmt: skip

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
 
-ABLATIONS_HEAD = ("student", "runs", "before training", "dev", "kept", "against full", "the paper's")
+ABLATIONS_HEAD = ("student", "runs", "before training", "trained", "kept", "against full", "the paper's")
+BY_DEV = "were chosen by the dev rows that score them, before rows of train were held out for that."
 GAINS = {
     "int8": "int8 over fp32, both ONNX", "batching": "batches of like length over padding to max_length, int8",
     "total": "total: int8 ONNX over BERT-base in PyTorch",
@@ -18,7 +19,7 @@ def front(demo: dict[str, Any]) -> str:
     base = next(model for model in demo["measured"] if model["baseline"])
     teacher = demo["models"]["teacher"]["metrics"]["accuracy"]
     lines = [
-        "| model | dev accuracy | of the teacher | MB | smaller than BERT-base |",
+        f"| model | {_split(demo['models']['teacher'])} accuracy | of the teacher | MB | smaller than BERT-base |",
         "|---|--:|--:|--:|--:|",
         f"| BERT-base, fp32 (architecture only) | - | - | {base['size_bytes'] / 1e6:.1f} | 1.0x |",
     ]
@@ -69,10 +70,16 @@ def _scenarios(demo: dict[str, Any]) -> list[str]:
 
 def _machine(demo: dict[str, Any]) -> str:
     machine = f"{demo['threads']} threads of {demo['environment']['cpu']}, {demo['created'][:10]}"
+    rows = f"{demo.get('scored_rows', 854)} {_split(demo['models']['teacher'])} sentences"
     return (
-        f"Rotten Tomatoes, 854 sentences held out; {machine}. "
+        f"Rotten Tomatoes, {rows}; {machine}. "
         "From `make demo`; `make results` writes this section out of its report files."
     )
+
+
+def _split(row: dict[str, Any]) -> str:
+    """Name the split of a result; one that does not say is dev's."""
+    return str(row.get("split", "dev"))
 
 
 def _spread(values: Sequence[float], sign: str = "") -> str:
@@ -80,17 +87,22 @@ def _spread(values: Sequence[float], sign: str = "") -> str:
 
 
 def glue(rows: Sequence[dict[str, Any]]) -> str:
-    """Write the fraction that students keep of their teachers on dev, by the task's own metric, a row for each task."""
+    """Write the fraction that students keep of their teachers, by the task's own metric, a row for each task."""
     lines = [
-        "| task, dev metric | seeds | teacher | student before training | student | kept |", "|---|--:|--:|--:|--:|--:|"
-    ]  # fmt: skip
+        "| task, split, metric | seeds | teacher | student before training | student | kept |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
     retentions = []
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
         cells = [_spread([row[name] for row in of_task]) for name in ("teacher", "start", "student", "retention")]
         retentions.append(mean(row["retention"] for row in of_task))
-        lines.append(f"| {task}, {of_task[0]['metric'].replace('_', ' ')} | {len(of_task)} | {' | '.join(cells)} % |")
-    return "\n".join([*lines, "", f"Mean over {len(retentions)} tasks: {mean(retentions):.1f} % kept."]) + "\n"
+        name = f"{task}, {_split(of_task[0])}, {of_task[0]['metric'].replace('_', ' ')}"
+        lines.append(f"| {name} | {len(of_task)} | {' | '.join(cells)} % |")
+    lines += ["", f"Mean over {len(retentions)} tasks: {mean(retentions):.1f} % kept."]
+    if before := list(dict.fromkeys(row["task"] for row in rows if "split" not in row)):
+        lines.append(f"Steps of {', '.join(before)} {BY_DEV}")
+    return "\n".join(lines) + "\n"
 
 
 def scale(rows: Sequence[dict[str, Any]]) -> str:
@@ -107,7 +119,7 @@ def scale(rows: Sequence[dict[str, Any]]) -> str:
         )
     first, (teacher, student) = rows[0], (rows[0]["shapes"][name] for name in ("teacher", "student"))
     note = (
-        f"{first['task']}, {first['metric']} on dev, seed {first['seed']}. Teacher {teacher['shape']}, "
+        f"{first['task']}, {first['metric']} on {_split(first)}, seed {first['seed']}. Teacher {teacher['shape']}, "
         f"{teacher['parameters'] / 1e6:.1f}M parameters; student {student['shape']}, "
         f"{student['parameters'] / 1e6:.2f}M: {teacher['parameters'] / student['parameters']:.1f}x smaller."
     )
@@ -168,10 +180,14 @@ def ablation_rows(content: dict[str, Any]) -> list[tuple[str, ...]]:
 def ablations(content: dict[str, Any]) -> str:
     """Write the effect of each part of the distillation."""
     rows, settings = content["rows"], content["settings"]
-    tasks, seeds = (", ".join(map(str, dict.fromkeys(row[key] for row in rows))) for key in ("task", "seed"))
+    tasks = ", ".join(dict.fromkeys(f"{row['task']} ({_split(row)})" for row in rows))
+    seeds = ", ".join(map(str, dict.fromkeys(row["seed"] for row in rows)))
     lines = [f"| {' | '.join(ABLATIONS_HEAD)} |", "|---|" + "--:|" * (len(ABLATIONS_HEAD) - 1)]
     lines += [f"| {' | '.join(row)} |" for row in ablation_rows(content)]
-    return "\n".join([*lines, "", f"{tasks}; seeds {seeds}; {settings['max_rows']:,} training rows."]) + "\n"
+    lines += ["", f"{tasks}; seeds {seeds}; {settings['max_rows']:,} training rows."]
+    if any("split" not in row for row in rows):
+        lines.append(f"Steps {BY_DEV}")
+    return "\n".join(lines) + "\n"
 
 
 def augmentation(content: dict[str, Any]) -> str:

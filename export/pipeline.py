@@ -30,12 +30,13 @@ from export.tuning import fastest, run_trials
 from export.tuning_candidates import TuningInputs, all_candidates, heads_and_hidden
 from export.verify import GraphVerifier, gates_json, require_gates
 from toolkit.bundle.format import Bundle, new_manifest, open_bundle, write_bundle
-from toolkit.bundle.manifest import Gates, Manifest, Quantization
+from toolkit.bundle.manifest import Gates, Manifest, Quantization, ScoredSplit
 from toolkit.bundle.provenance import check_output, origin
+from toolkit.bundle.scores import ScoresBySplit, put_scores, teacher_metrics_on
 from toolkit.config import ExportConfig
 from toolkit.console import echo, show_table
 from toolkit.data.columns import DataOptions
-from toolkit.data.datasets import Split, load_split
+from toolkit.data.datasets import Split, load_split, load_test
 from toolkit.data.tokenization import TextEncoder
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime
@@ -70,19 +71,18 @@ def run_export(config: ExportConfig) -> Bundle:
     source = open_bundle(config.source)
     _check_source(source)
     check_output(config, [config.source])
-    dev = load_dev(source.task, config)
+    dev, test = load_dev(source.task, config), load_test(source.task, config.data, DataOptions.of(config))
+    digests = {name: split.digest for name, split in (("dev", dev), ("test", test)) if split is not None}
     manifest = new_manifest(
         "onnx", source.manifest["task"], precision=config.precision, max_length=source.max_length,
         parent=source.digest, made_from={source.kind: origin(config.source)}, config=config.to_dict(),
-        seed=source.manifest.get("seed"), data={"dev": dev.digest},
+        seed=source.manifest.get("seed"), data=digests,
     )  # fmt: skip
-    if "teacher_metrics" in source.manifest:
-        manifest["teacher_metrics"] = source.manifest["teacher_metrics"]  # for reports of the fraction that is kept
     with write_bundle(config.out, manifest) as staging:
         for name in COPIED:
             if name in source.manifest["files"]:
                 shutil.copyfile(source.path / name, staging / name)
-        _export(ExportJob(source, config, staging, manifest), dev)
+        _export(ExportJob(source, config, staging, manifest), dev, test)
         if config.layout == "triton":
             write_triton(staging, source.task, manifest["precision"])
     bundle = open_bundle(config.out)
@@ -112,8 +112,8 @@ def _check_source(source: Bundle) -> None:
         )
 
 
-def _export(job: ExportJob, dev: Split) -> None:
-    """Write the graph and verify it against PyTorch; record both in the manifest."""
+def _export(job: ExportJob, dev: Split, test: Split | None) -> None:
+    """Write the graph, verify it against PyTorch on dev and score it on test; record all in the manifest."""
     echo(f"exporting {job.source.path} to ONNX")
     reference = TorchRuntime(load_classifier(job.source.path))
     model = _trim(job) if job.config.trim_vocabulary else reference.model
@@ -122,7 +122,7 @@ def _export(job: ExportJob, dev: Split) -> None:
         max_drop=job.config.max_drop, trimmed=bool(job.config.trim_vocabulary),
     )  # fmt: skip
     _write_model(job, verifier, model)
-    _verify(job, verifier)
+    _verify(job, verifier, test)
 
 
 def _trim(job: ExportJob) -> Any:
@@ -201,16 +201,24 @@ def _tune(job: ExportJob, verifier: GraphVerifier, inputs: TuningInputs) -> None
     echo(f"fastest that passes: {best.candidate.name}, {best.latency_ms:.3f} ms a text")
 
 
-def _verify(job: ExportJob, verifier: GraphVerifier) -> None:
-    """Check the written graph against PyTorch; record its metrics and gates in the manifest."""
+def _verify(job: ExportJob, verifier: GraphVerifier, test: Split | None) -> None:
+    """Check the written graph against PyTorch; record its gates, and its scores, in the manifest."""
     precision = job.manifest["precision"]
     echo(f"comparing with PyTorch on {len(verifier.dev):,} dev rows")
-    measured, gates = verifier.verify(OnnxRuntime(job.staging / MODEL), precision)
+    runtime = OnnxRuntime(job.staging / MODEL)
+    measured, gates = verifier.verify(runtime, precision)
     rows = [
         (g.name, f"{g.value:.4g}", f"{'>=' if g.lower else '<='} {g.bound:.4g}", "yes" if g.passed else "NO")
         for g in gates
     ]
     show_table(f"{precision} against PyTorch", ("gate", "figure", "bound", "held"), rows)
     require_gates(gates, str(job.source.path))
-    job.manifest["metrics"] = measured.metrics
+    metrics: dict[ScoredSplit, dict[str, float]] = {"dev": measured.metrics}
+    if test is not None:
+        metrics["test"] = verifier.score(runtime, test)
+    scores: ScoresBySplit = {name: {"metrics": values} for name, values in metrics.items()}
+    for name, of_split in scores.items():
+        if teacher := teacher_metrics_on(job.source.manifest, name):
+            of_split["teacher_metrics"] = teacher  # for reports of the fraction that is kept
+    put_scores(job.manifest, scores)
     job.manifest["gates"] = cast(Gates, gates_json(measured, gates))

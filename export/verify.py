@@ -100,6 +100,7 @@ class GraphVerifier:
         self, source: Bundle, dev: Split, reference: Runtime, directory: Path, *, max_drop: float, trimmed: bool
     ) -> None:
         self.source, self.dev, self.max_drop, self.trimmed = source, dev, max_drop, trimmed
+        self.directory = directory
         own, self.encoded = (
             TextEncoder(folder, source.max_length).encode(dev.texts, dev.pairs) for folder in (source.path, directory)
         )
@@ -110,6 +111,11 @@ class GraphVerifier:
         source = self.source
         measured = measure(source.task, self.dev, self.reference_logits, self.encoded, runtime, source.max_length)
         return measured, gates_for(measured, precision, self.max_drop, trimmed=self.trimmed)
+
+    def score(self, runtime: Runtime, split: Split) -> dict[str, float]:
+        """Compute the metrics of a graph on rows that no gate is held on."""
+        encoded = TextEncoder(self.directory, self.source.max_length).encode(split.texts, split.pairs)
+        return evaluate(self.source.task, batched_logits(runtime, encoded, BATCH_SIZE), split.labels)
 
 
 def measure(

@@ -32,9 +32,9 @@ def browser() -> str:
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train.csv (256 rows) and dev.csv (96) of a task that a small model learns in seconds."""
+    """train.csv (320 rows, of which 64 choose the step) and dev.csv (96) of a task that is learnt in seconds."""
     folder = tmp_path_factory.mktemp("data")
-    write_csv(folder / "train.csv", rows(256, seed=1))
+    write_csv(folder / "train.csv", rows(320, seed=1))
     write_csv(folder / "dev.csv", rows(96, seed=2))
     return folder
 
@@ -94,7 +94,7 @@ def tiny_teacher(
 
     folder = tmp_path_factory.mktemp("teachers")
     plain = save_model(tiny_bert(initializer_range=0.05), folder / "plain")
-    run_finetune(FinetuneConfig(str(plain), "auto", str(folder / "teacher"), data=str(data_dir), epochs=4, lr=5e-3))
+    run_finetune(FinetuneConfig(str(plain), "auto", str(folder / "teacher"), data=str(data_dir), epochs=6, lr=5e-3))
     return folder / "teacher"
 
 
@@ -110,7 +110,7 @@ def tiny_student(
     task = Task("auto", ("negative", "positive"), metrics=("accuracy", "f1"))
     manifest = {
         "kind": "student", "task": task.to_dict(), "precision": "fp32", "max_length": 32, "parent": None,
-        "config": {}, "seed": 0, "metrics": {},
+        "config": {}, "seed": 0, "split": "dev", "metrics": {},
     }  # fmt: skip
     with write_bundle(out, manifest) as staging:
         save_model(tiny_bert(), staging)
@@ -135,7 +135,7 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> P
     out = tmp_path_factory.mktemp("bundles") / "onnx"
     manifest = {
         "kind": "onnx", "task": parent.task.to_dict(), "precision": "fp32", "max_length": parent.max_length,
-        "parent": parent.digest, "config": {}, "seed": 0, "metrics": {},
+        "parent": parent.digest, "config": {}, "seed": 0, "split": "dev", "metrics": {},
     }  # fmt: skip
     with write_bundle(out, manifest) as staging:
         for name in parent.manifest["files"]:

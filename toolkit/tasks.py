@@ -41,7 +41,7 @@ class Task:
         max_length: tokens, special ones included; longer inputs are truncated.
         text_column, pair_column, label_column: names in the hub's dataset.
         tsv: the same three by their names in the official TSV header, or by number if it has no header.
-        dev_split: the hub's name of the split that selects the best step (MNLI: matched).
+        dev_split: the hub's name of the dev split (MNLI: matched).
         intermediate_epochs, prediction_epochs: of the two stages of task distillation.
         copies: N_a, augmented copies of each training row.
     """

@@ -4,11 +4,12 @@
         --corpus ../shared/data/corpus/public_domain.txt --seeds 1 2 3 --out runs/ablations
 
 The teacher is all-MiniLM-L6-v2 (extra `demo`), fine-tuned on the whole task, and the same for every variant. The
-student is trained on `--max-rows` rows and `--copies` GloVe copies of each. Without copies it takes more epochs, for
-the same number of steps. The base is `full`: `--init teacher`, every loss, layer map uniform. The
-`short` variants start in different ways and pass over the plain rows once in each stage; their column `start` compares
-the starts before any training. Finished steps are reused by the same command. Each run replaces that of the same task,
-seed and variant in benchmarks/results/ablations.json, so runs may be made by separate commands.
+student is trained on `--max-rows` rows, less those that choose the step, and `--copies` GloVe copies of each. Without
+copies it takes more epochs over as many rows, for the same number of steps. The base is `full`: `--init teacher`, every
+loss, layer map uniform. The `short` variants start in different ways and pass over the plain rows once in each stage;
+their column `start` compares the starts before any training. Finished steps are reused by the same command. Each run
+replaces that of the same task, seed and variant in benchmarks/results/ablations.json, so runs may be made by separate
+commands.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ from benchmarks.tables import ABLATIONS_HEAD, ablation_rows
 from toolkit.augmentation.augment import run_augment
 from toolkit.bundle.format import Bundle
 from toolkit.bundle.provenance import run_or_reuse
+from toolkit.bundle.scores import split_of
 from toolkit.config import AugmentConfig, DistillConfig, FinetuneConfig
 from toolkit.console import show_table
 from toolkit.data import builtin
+from toolkit.data.datasets import sample_numbers
+from toolkit.data.splits import load_splits
 from toolkit.distillation.distill import run_distill
 from toolkit.distillation.general import run_general
+from toolkit.tasks import get_task
 from toolkit.training.finetune import run_finetune
 
 TEACHER_EPOCHS = {"rotten-tomatoes": 2, "sst2": 2}
@@ -89,27 +94,37 @@ def run_variant(options: argparse.Namespace, task: str, seed: int, name: str, te
     if changes.get("init", "").startswith("general"):
         start = "teacher" if changes["init"].endswith("teacher") else "random"
         changes["init"] = str(general_student(options, start))
+    plain_rows = _plain_rows(options, task, seed)
     if short or ("augment" in changes and options.copies):  # as many steps on plain rows as with the copies
         times = 1 if short else options.copies + 1
         epochs = 1 if short else options.epochs
         changes |= {
-            "augment": None, "max_rows": options.max_rows, "intermediate_epochs": epochs * times,
-            "prediction_epochs": times,
+            "augment": None, "max_rows": plain_rows, "intermediate_epochs": epochs * times, "prediction_epochs": times,
         }  # fmt: skip
     config = replace(base, **changes)
     title = f"{task}, seed {seed}: {name}"
     if name == "no prediction":
-        return _labels_instead(config, title, options, teacher)
+        return _labels_instead(config, title, options, plain_rows, teacher)
     return metrics(run_or_reuse(title, config, run_distill, parent=teacher), name)
 
 
-def _labels_instead(config: DistillConfig, title: str, options: argparse.Namespace, teacher: Bundle) -> dict[str, Any]:
+def _plain_rows(options: argparse.Namespace, task: str, seed: int) -> int:
+    """Count the rows that are learnt from with their copies: those that choose the step are not."""
+    if not options.copies:
+        return int(options.max_rows)
+    splits = load_splits(get_task(task), _data(options, task), selection_rows=None, max_rows=None, seed=seed)
+    return len(set(sample_numbers(len(splits.train), options.max_rows, seed).tolist()) - set(splits.drawn.tolist()))
+
+
+def _labels_instead(
+    config: DistillConfig, title: str, options: argparse.Namespace, plain_rows: int, teacher: Bundle
+) -> dict[str, Any]:
     """Run stage a on the copies, then stage b on the plain rows with their labels, for as many steps."""
     first = run_or_reuse(
         f"{title}, stage a", replace(config, out=f"{config.out}-a", prediction_epochs=0), run_distill, parent=teacher
     )
     second = replace(
-        config, init=f"{config.out}-a", augment=None, max_rows=options.max_rows, intermediate_epochs=0,
+        config, init=f"{config.out}-a", augment=None, max_rows=plain_rows, intermediate_epochs=0,
         objective="prediction", loss="prediction=0,label=1", prediction_epochs=options.copies + 1,
     )  # fmt: skip
     student = run_or_reuse(f"{title}, stage b", second, run_distill, parent=teacher)
@@ -117,12 +132,13 @@ def _labels_instead(config: DistillConfig, title: str, options: argparse.Namespa
 
 
 def metrics(student: Bundle, name: str) -> dict[str, Any]:
-    """Return the task's metric on dev in %: of the teacher, and of the student before and after training."""
+    """Return the task's metric in %: of the teacher, and of the student before and after training."""
     metric, manifest = student.task.metric, student.manifest
     teacher, start, end = (100 * manifest[key][metric] for key in ("teacher_metrics", "start_metrics", "metrics"))
     return {
-        "variant": name, "task": student.task.name, "metric": metric, "seed": manifest["seed"], "teacher": teacher,
-        "start": start, "student": end, "retention": 100 * end / teacher if teacher > 0 else 0.0,
+        "variant": name, "task": student.task.name, "metric": metric, "split": split_of(manifest),
+        "seed": manifest["seed"], "teacher": teacher, "start": start, "student": end,
+        "retention": 100 * end / teacher if teacher > 0 else 0.0,
         "steps": {name: stage["steps"] for name, stage in manifest["stages"].items()},
     }  # fmt: skip
 
@@ -170,13 +186,13 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ABLATIONS)
     options = parser.parse_args()
     apart = ("data", "corpus", "out", "results", "tasks", "seeds", "variants")
-    settings = {name: value for name, value in vars(options).items() if name not in apart}
+    settings = {name: value for name, value in vars(options).items() if name not in apart} | {"selection": "held out"}
     teachers = {task: _teacher(options, task) for task in options.tasks}
     for seed in options.seeds:
         for task in options.tasks:
             for name in options.variants:
                 content = store(run_variant(options, task, seed, name, teachers[task]), settings, options.results)
-    show_table(f"{options.max_rows} rows; dev, %", ABLATIONS_HEAD, ablation_rows(content))
+    show_table(f"{options.max_rows} rows, %", ABLATIONS_HEAD, ablation_rows(content))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
 
 The teacher is all-MiniLM-L6-v2 (extra `demo`), fine-tuned on each task; the student is tinybert4. `--data` holds the
 folders of the official TSV files (MRPC, CoLA, SST-2, STS-B, RTE). RECIPES below are shorter than the paper's schedules,
-so that two cores finish. Finished steps are reused. Each result replaces that of the same task and seed in
-benchmarks/results/glue.json, so tasks and seeds may be run by separate commands.
+so that two cores finish. Rows of train choose the steps and the official dev is reported; Rotten Tomatoes has a test
+split. Finished steps are reused. Each result replaces that of the same task and seed in benchmarks/results/glue.json,
+so tasks and seeds may be run by separate commands.
 """
 
 from __future__ import annotations
@@ -82,14 +83,19 @@ def run_task(task: str, data: Path, seed: int, out: Path) -> Bundle:
 
 
 def metrics(student: Bundle) -> dict[str, Any]:
-    """Return the task's metric on dev in %: teacher, student before and after training, and the fraction kept."""
+    """Return the task's metric in %: teacher, student before and after training, and the fraction kept."""
     summary = summarize([student])
-    return {"task": summary["task"], "metric": summary["metric"], **summary["seeds"][0]}
+    names = {name: summary[name] for name in ("task", "metric", "split")}
+    return {**names, "selection": student.manifest["selection"], **summary["seeds"][0]}
 
 
 def store(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Put a row into the stored results and return all rows, by task and seed."""
+    """Put a row into the stored results and return all rows, by task and seed.
+
+    Rows of its task that do not name their split are dropped: the rows that score them chose their steps.
+    """
     stored = json.loads(GLUE.read_text(encoding="utf-8")) if GLUE.exists() else []
+    stored = [entry for entry in stored if entry["task"] != row["task"] or "split" in entry]
     rows = {(entry["task"], entry["seed"]): entry for entry in (*stored, row)}
     ordered = sorted(rows.values(), key=lambda entry: (TASKS.index(entry["task"]), entry["seed"]))
     GLUE.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
@@ -111,8 +117,8 @@ def main() -> None:
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
         cells = [_spread([row[name] for row in of_task]) for name in METRICS]
-        table.append((task, of_task[0]["metric"], str(len(of_task)), *cells))
-    show_table("dev, %", ("task", "metric", "seeds", *METRICS), table)
+        table.append((task, f"{of_task[0].get('split', 'dev')} {of_task[0]['metric']}", str(len(of_task)), *cells))
+    show_table("%", ("task", "metric", "seeds", *METRICS), table)
     print(f"mean kept: {mean(row['retention'] for row in rows):.2f} %")
 
 

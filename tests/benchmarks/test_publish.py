@@ -33,3 +33,7 @@ def test_scenarios_are_shown_without_their_samples() -> None:
     assert "| TinyBERT4, int8 ONNX | 2.0 | 4.1 | - | 1,234 |" in text
     assert "999" not in text
     assert "all at once" not in front(demo | {"scenarios": []})
+    models = {name: {**model, "split": "test"} for name, model in demo["models"].items()}
+    text = front(demo | {"models": models, "scored_rows": 321})
+    assert "| model | test accuracy |" in text
+    assert "Rotten Tomatoes, 321 test sentences;" in text

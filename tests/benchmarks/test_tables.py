@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 from benchmarks.paths import RESULTS
-from benchmarks.tables import ablations, augmentation, promises, serving
+from benchmarks.tables import ablations, augmentation, glue, promises, serving
 
 
 def test_what_a_part_is_worth_is_told_against_the_whole() -> None:
     def row(variant: str, task: str, start: float, student: float) -> dict[str, object]:
         return {
-            "variant": variant, "task": task, "seed": 1, "start": start, "student": student, "retention": student + 10
+            "variant": variant, "task": task, "seed": 1, "split": "dev", "start": start, "student": student,
+            "retention": student + 10,
         }  # fmt: skip
 
     rows = [
@@ -25,7 +26,31 @@ def test_what_a_part_is_worth_is_told_against_the_whole() -> None:
     })  # fmt: skip
     assert "| full | 2 | 50.0 | 65.0 | 75.0 | +0.0 ± 0.0 | +0.0 |" in text
     assert "| no hidden | 2 | 50.0 | 64.5 | 74.5 | -0.5 ± 2.1 | -2.7 |" in text
-    assert text.endswith("a, b; seeds 1; 2,000 training rows.\n")
+    assert text.endswith("a (dev), b (dev); seeds 1; 2,000 training rows.\n")
+    for entry in rows:
+        del entry["split"]
+    assert "Steps were chosen by the dev rows that score them" in ablations({
+        "settings": {"max_rows": 2000}, "paper": {"full": 75.6}, "rows": rows,
+    })  # fmt: skip
+
+
+def test_a_score_is_told_with_its_split_and_with_what_chose_its_step() -> None:
+    def row(task: str, **split: str) -> dict[str, object]:
+        return {
+            "task": task,
+            "metric": "f1",
+            "seed": 1,
+            "teacher": 90,
+            "start": 50,
+            "student": 81,
+            "retention": 90,
+        } | split
+
+    text = glue([row("mrpc", split="dev"), row("rotten-tomatoes", split="test")])
+    assert "| mrpc, dev, f1 | 1 | 90.0 | 50.0 | 81.0 | 90.0 % |" in text
+    assert "| rotten-tomatoes, test, f1 | 1 |" in text
+    assert "chosen by" not in text
+    assert "Steps of rte were chosen by the dev rows that score them" in glue([row("rte"), row("mrpc", split="dev")])
 
 
 def test_each_way_of_augmenting_is_told_with_what_it_does_to_candidates() -> None:

@@ -65,6 +65,18 @@ def own_answers(source: Path, data_dir: Path, tmp_path_factory: pytest.TempPathF
     return folder
 
 
+def test_gates_are_held_on_dev_and_test_is_scored(source: Path, own_answers: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(own_answers, tmp_path / "data")
+    dev = (data / "dev.csv").read_text()
+    flipped = dev.replace("negative", "?").replace("positive", "negative").replace("?", "positive")
+    (data / "test.csv").write_text(flipped)
+    manifest = run_export(ExportConfig(str(source), str(tmp_path / "out"), precision="fp32", data=str(data))).manifest
+    assert (manifest["split"], manifest["metrics"]["accuracy"]) == ("test", 0.0), "what test says holds no gate"
+    assert manifest["dev_scores"]["metrics"] == manifest["gates"]["metrics"]
+    assert manifest["gates"]["metrics"]["accuracy"] == 1.0
+    assert set(manifest["data"]) == {"dev", "test"}
+
+
 @pytest.fixture(scope="module")
 def exported(source: Path, own_answers: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     out = tmp_path_factory.mktemp("exported") / "int8"

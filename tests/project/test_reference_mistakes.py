@@ -125,7 +125,7 @@ def test_layers_that_must_divide(teacher: int, student: int) -> None:
 
 
 def test_selection_on_the_wrong_dev_set(tiny_bert: Any, save_model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    """MNLI: the best step is the one on matched, whatever mismatched says."""
+    """MNLI: rows of train choose the best step, matched is reported, whatever mismatched says."""
     labels = dict(enumerate(get_task("mnli").labels))
     teacher = tiny_bert(id2label=labels, label2id={name: i for i, name in labels.items()})
     texts = [text for text, _ in rows(144, seed=3)]
@@ -139,14 +139,15 @@ def test_selection_on_the_wrong_dev_set(tiny_bert: Any, save_model: Any, tokeniz
         write_tsv(data / f"{name}.tsv", [["sentence1", "sentence2", "gold_label"], *lines])
     run_distill(DistillConfig(
         str(tmp_path / "teacher"), "mnli", str(tmp_path / "s"), data=str(data), student="2/16/32/4", max_length=40,
-        intermediate_epochs=0, prediction_epochs=4, prediction_lr=5e-3,
+        intermediate_epochs=0, prediction_epochs=4, prediction_lr=5e-3, selection_rows=16,
     ))  # fmt: skip
     manifest = open_bundle(tmp_path / "s").manifest
     matched, mismatched = (load_split(get_task("mnli"), name, data) for name in ("dev", "dev_mismatched"))
     assert manifest["data"]["dev"] == matched.digest != mismatched.digest
     stage = manifest["stages"]["prediction"]
-    assert stage["best_metric"] == max(row["dev"] for row in stage["history"] if "dev" in row)
-    assert evaluate_bundle(tmp_path / "s", data=str(data)) == manifest["metrics"] == {"accuracy": stage["best_metric"]}
+    assert stage["best_metric"] == max(row["selection"] for row in stage["history"] if "selection" in row)
+    assert (manifest["split"], manifest["selection"]) == ("dev", {"split": "train", "rows": 16})
+    assert evaluate_bundle(tmp_path / "s", data=str(data)) == manifest["metrics"]
     other = evaluate_bundle(tmp_path / "s", data=str(data), split="dev_mismatched")
     assert other != manifest["metrics"]
 

@@ -220,6 +220,7 @@ def _facts(model: BenchModel, length: int, baseline: BenchModel) -> ModelFacts:
         size_bytes=bundle.weight_bytes if bundle else model.onnx_bytes,
         part_bytes=model.parts,
         metric=bundle.task.metric if bundle else None,
+        split=model.split,
         score=model.score,
         fp32_score=model.fp32_score,
         teacher_score=model.teacher_score,

@@ -20,6 +20,7 @@ from toolkit.bench.random_models import (
 )
 from toolkit.bundle.format import Bundle, is_bundle, open_bundle
 from toolkit.bundle.manifest import CONFIG, read_config
+from toolkit.bundle.scores import split_of
 from toolkit.bundle.weights import file_bytes, safetensors_parameters, weight_parts
 from toolkit.config import STUDENTS
 from toolkit.data.tokenization import TextEncoder
@@ -109,8 +110,13 @@ class BenchModel:
 
     @property
     def score(self) -> float | None:
-        """The task's first metric on the dev set, from the bundle's manifest."""
+        """The task's first metric on `split`, from the bundle's manifest."""
         return self._metric("metrics")
+
+    @property
+    def split(self) -> str | None:
+        """The split of the score."""
+        return split_of(self.bundle.manifest) if self.bundle and self.score is not None else None
 
     @property
     def teacher_score(self) -> float | None:
@@ -119,12 +125,15 @@ class BenchModel:
 
     @property
     def fp32_score(self) -> float | None:
-        """The same metric of its weights in fp32: its own, or its parent's, which export measured."""
+        """The same metric of its weights in fp32: its own, or its source's, on the same split."""
         if self.bundle is None or self.bundle.precision == "fp32":
             return self.score
-        gates = self.bundle.manifest.get("gates")
-        reference = gates.get("reference_metrics", {}) if gates else {}
-        return reference.get(self.bundle.task.metric)
+        manifest = self.bundle.manifest
+        gates = manifest.get("gates")
+        if self.split == "dev" and gates:  # export ran both on the same rows
+            return gates.get("reference_metrics", {}).get(self.bundle.task.metric)
+        sources = [source for source in manifest.get("made_from", {}).values() if source.get("split") == self.split]
+        return sources[0].get("metrics", {}).get(self.bundle.task.metric) if sources else None
 
     def _metric(self, entry: Literal["metrics", "teacher_metrics"]) -> float | None:
         value = (self.bundle.manifest.get(entry) or {}).get(self.bundle.task.metric) if self.bundle else None

@@ -41,7 +41,7 @@ class ModelFacts:
         flops: of one input of `flops_length` tokens.
         size_bytes: of the bundle as given, or of the fp32 ONNX file.
         part_bytes: the same by part of the model.
-        score, fp32_score, teacher_score: the task's `metric` on dev.
+        score, fp32_score, teacher_score: the task's `metric` on `split`.
         digest, files: of the bundle.
     """
 
@@ -60,6 +60,7 @@ class ModelFacts:
     size_bytes: int
     part_bytes: dict[str, int]
     metric: str | None
+    split: str | None = "dev"  # as in reports that do not say
     score: float | None
     fp32_score: float | None
     teacher_score: float | None
@@ -69,7 +70,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """A or B of a comparison: a model in a runtime and a precision, and its score on dev."""
+    """A or B of a comparison: a model in a runtime and a precision, and its score."""
 
     label: str
     model: str

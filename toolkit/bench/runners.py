@@ -47,7 +47,7 @@ class Runner:
         model: the model.
         name: what the reports call it: of the bundle, or of its architecture.
         runtime, runtime_name, precision: how it runs.
-        score: its dev score in this precision.
+        score: its score in this precision.
     """
 
     model: BenchModel

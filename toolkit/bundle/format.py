@@ -38,13 +38,12 @@ MAX_FILES = 1000
 
 def new_manifest(
     kind: Kind, task: TaskRecord | None, *, max_length: int, parent: str | None, made_from: dict[str, Origin],
-    config: Mapping[str, object], seed: int | None, data: Mapping[str, object],
-    metrics: dict[str, float] | None = None, precision: str = "fp32",
+    config: Mapping[str, object], seed: int | None, data: Mapping[str, object], precision: str = "fp32",
 ) -> Manifest:  # fmt: skip
-    """Make the entries that every command writes; the caller adds its own."""
+    """Make the entries that every command writes; the caller adds its own, scores among them."""
     return {
         "kind": kind, "task": task, "precision": precision, "max_length": max_length, "parent": parent,
-        "made_from": made_from, "config": config, "seed": seed, "data": data, "metrics": metrics or {},
+        "made_from": made_from, "config": config, "seed": seed, "data": data, "metrics": {},
     }  # fmt: skip
 
 

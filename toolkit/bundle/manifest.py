@@ -32,6 +32,7 @@ MAX_SHOWN = 200  # characters of a name in an error
 SEALED = ("format_version", "versions", "files", "digest")  # entries that `finalize` adds
 
 Kind = Literal["teacher", "student", "general", "onnx"]
+ScoredSplit = Literal["dev", "test"]
 Metrics = Annotated[dict[str, float], FailFast()]
 Versions = Annotated[dict[str, str], FailFast()]
 Count = Annotated[int, Field(ge=0, le=2**62)]
@@ -52,6 +53,7 @@ class Origin(TypedDict, total=False):
     max_length: int
     seed: int | None
     metrics: Metrics
+    split: ScoredSplit
     data: Mapping[str, object]
     versions: Versions
     made_from: Annotated[dict[str, Origin], FailFast()]
@@ -95,7 +97,32 @@ class Quantization(TypedDict, total=False):
     int16_limit: Count
 
 
-class Manifest(TypedDict, total=False):
+class Scores(TypedDict, total=False):
+    """The metrics of a model, of its start and of its teacher on a split."""
+
+    metrics: Required[Metrics]
+    start_metrics: Metrics
+    teacher_metrics: Metrics
+
+
+class Selection(TypedDict):
+    """The rows that chose the step that was kept: how many, and of which split."""
+
+    split: Literal["train", "dev"]
+    rows: Count
+
+
+class ScoreEntries(Scores, total=False):
+    """The scores of a bundle: those of the split that is reported, and beside those of test those of dev.
+
+    A bundle without `split` was scored on dev, by a toolkit whose dev chose the steps too.
+    """
+
+    split: ScoredSplit
+    dev_scores: Scores
+
+
+class Manifest(ScoreEntries, total=False):
     """The entries of `bundle.json`. `finalize` adds the last four; students and exports add those in the middle."""
 
     kind: Required[Kind]
@@ -105,12 +132,10 @@ class Manifest(TypedDict, total=False):
     parent: Required[str | None]  # digest of the bundle that it was made from
     config: Required[Mapping[str, object]]  # options of the command
     seed: Required[int | None]
-    metrics: Required[Metrics]  # on dev
     made_from: Annotated[dict[str, Origin], FailFast()]  # by role
     data: Mapping[str, object]  # digests of the splits, or the record of a corpus
 
-    start_metrics: Metrics
-    teacher_metrics: Metrics
+    selection: Selection | None  # None: the last step was kept
     agreement: float  # with the answers of a teacher that was a file
     layer_map: Annotated[list[int], FailFast()]
     stages: Annotated[Mapping[str, Mapping[str, object]], FailFast()]

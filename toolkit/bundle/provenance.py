@@ -16,7 +16,9 @@ from toolkit.files import file_record
 
 Result = TypeVar("Result")
 # entries of a bundle's manifest that go into the manifests of its descendants
-ORIGIN_ENTRIES = ("kind", "digest", "precision", "max_length", "seed", "metrics", "data", "versions", "made_from")
+ORIGIN_ENTRIES = (
+    "kind", "digest", "precision", "max_length", "seed", "split", "metrics", "data", "versions", "made_from",
+)  # fmt: skip
 
 
 def check_output(config: Any, sources: Sequence[str] = ()) -> None:
@@ -41,8 +43,13 @@ def check_output(config: Any, sources: Sequence[str] = ()) -> None:
 
 
 def was_made_with(bundle: Bundle, config: Any, parent: Bundle | None) -> bool:
-    """Tell whether this configuration made a bundle from this parent. An option that is None fits every value."""
-    return _same_options(bundle, config) and bundle.manifest["parent"] == (parent.digest if parent else None)
+    """Tell whether this configuration made a bundle from this parent. An option that is None fits every value.
+
+    A bundle that does not name the split of its scores was made by a toolkit that chose and scored by the same rows.
+    """
+    manifest = bundle.manifest
+    by_today = "split" in manifest or bundle.kind == "general"
+    return by_today and _same_options(bundle, config) and manifest["parent"] == (parent.digest if parent else None)
 
 
 def _same_options(bundle: Bundle, config: Any) -> bool:
@@ -80,7 +87,9 @@ def run_or_reuse(
     if stored is None:
         echo(f"== {title}")
         if is_bundle(Path(config.out)):
-            echo(f"{config.out} was made by other options or from another bundle: it is replaced")
+            echo(
+                f"{config.out} was made by other options, from another bundle, or before today's splits: it is replaced"
+            )
             config = replace(config, overwrite=True)
         return run(config)
     echo(f"== {title}: {config.out} is there already")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from toolkit.bench.server.process import serving
 from toolkit.bundle.format import Bundle
 from toolkit.bundle.provenance import as_stored, run_or_reuse
+from toolkit.bundle.scores import split_of
 from toolkit.config import BenchConfig, DemoConfig, DistillConfig, ExportConfig, FinetuneConfig
 from toolkit.console import echo, show_table
 from toolkit.data import builtin
@@ -26,7 +27,7 @@ TASK = "rotten-tomatoes"
 QUESTIONS = ("a warm , funny and engaging film", "the plot is a mess and the jokes fall flat")
 LATENCY_ROUNDS = 15
 QUICK_ROWS = 1_024
-UNLABELLED = 7_676  # as many as there are labelled ones
+UNLABELLED = 7_676  # about as many as there are labelled ones
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _stored_report(config: BenchConfig, int8: Bundle) -> BenchReport | None:
 
 
 def _summary(teacher: Bundle, student: Bundle, int8: Bundle, report: Report) -> None:
-    """Show quality, size and speed of each bundle in one table. The speed is that of one real sentence."""
+    """Show quality on the test split, size and speed of each bundle in one table; the speed of one real sentence."""
     from toolkit.bench.report.tables import claim_table
     from toolkit.bench.results import Kind
     from toolkit.inference.predictor import open_predictor
@@ -142,7 +143,14 @@ def _summary(teacher: Bundle, student: Bundle, int8: Bundle, report: Report) -> 
         )
         for name, bundle in bundles.items()
     ]  # fmt: skip
-    columns = (metric, "of teacher", "MB", "smaller than BERT-base", "ms a sentence", "faster than teacher")
+    columns = (
+        f"{split_of(teacher.manifest)} {metric}",
+        "of teacher",
+        "MB",
+        "smaller than BERT-base",
+        "ms a sentence",
+        "faster than teacher",
+    )
     show_table(f"{TASK}, {len(QUESTIONS[0].split())}-word sentence", ("model", *columns), rows)
     claims = claim_table(report)
     show_table(claims.title, claims.columns, claims.rows)

@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.bundle.manifest import Gates, Manifest, Origin, Quantization
+from toolkit.bundle.scores import split_of
 from toolkit.bundle.weights import operators, weight_parts
 from toolkit.config import Config, DistillConfig, ExportConfig, FinetuneConfig
 
@@ -52,13 +53,17 @@ def inspect_bundle(path: str | Path) -> Tree:
 
 
 def _add_metrics(tree: Tree, manifest: Manifest) -> None:
-    for name, metrics in (
-        ("dev", manifest.get("metrics")),
-        ("dev, before training", manifest.get("start_metrics")),
-        ("its teacher", manifest.get("teacher_metrics")),
-    ):
-        if metrics:
-            tree.add(f"{name}: {_percentages(metrics)}")
+    for split, scores in {split_of(manifest): manifest, "dev": manifest.get("dev_scores", manifest)}.items():
+        for name, metrics in (
+            (split, scores.get("metrics")),
+            (f"{split}, before training", scores.get("start_metrics")),
+            (f"{split}, its teacher", scores.get("teacher_metrics")),
+        ):
+            if metrics:
+                tree.add(f"{name}: {_percentages(metrics)}")
+    if "selection" in manifest:
+        rows = manifest["selection"]
+        tree.add(f"step chosen by {rows['rows']:,} rows of {rows['split']}" if rows else "the last step was kept")
 
 
 def _add_gates(tree: Tree, gates: Gates) -> None:
@@ -76,7 +81,7 @@ def _add_origins(branch: Tree, manifest: Manifest | Origin) -> None:
     for role, origin in (manifest.get("made_from") or {}).items():
         digest = origin.get("digest") or origin.get("weights_sha256") or origin.get("revision") or "no digest"
         facts = [
-            digest[:SHOWN_DIGITS], origin.get("precision"), _percentages(origin.get("metrics") or {}),
+            digest[:SHOWN_DIGITS], origin.get("precision"), _scores(origin),
             f"seed {origin['seed']}" if "seed" in origin else "",
             f"toolkit {version}" if (version := (origin.get("versions") or {}).get("tinybert-toolkit")) else "",
         ]  # fmt: skip
@@ -136,6 +141,12 @@ def _datum(value: object) -> str:
 
 def _percentages(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {100 * value:.2f}" for name, value in metrics.items())
+
+
+def _scores(origin: Origin) -> str:
+    """Name an origin's metrics and their split, where it has any."""
+    metrics = origin.get("metrics")
+    return f"{origin.get('split', 'dev')} {_percentages(metrics)}" if metrics else ""
 
 
 def _pairs(values: Mapping[str, object]) -> str:

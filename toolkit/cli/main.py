@@ -118,8 +118,9 @@ def evaluate(options: config.EvaluateConfig) -> None:
     """Score a bundle on a labelled split."""
     from toolkit.inference.evaluate import run_evaluate
 
-    for name, value in run_evaluate(options).items():
-        echo(f"{name} {100 * value:.2f}")
+    split, metrics = run_evaluate(options)
+    for name, value in metrics.items():
+        echo(f"{split} {name} {100 * value:.2f}")
 
 
 @command("inspect")

@@ -64,6 +64,16 @@ def skip_option(group: str = "Data") -> Any:
     return option(False, "leave rows out that cannot be used, and say how many", group)
 
 
+def selection_option() -> Any:
+    """Declare --selection-rows, the rows of train that are not learnt from and choose the step to keep."""
+    return option(
+        None,
+        "rows of train that choose the step to keep; 0 keeps the last one [default: none beside a test file, where dev "
+        "chooses; else a tenth of train, 200 to 2,000, at most a fifth]",
+        "Data",
+    )
+
+
 def choice_flags(default: Any, group: str = "", /, **choices: str) -> Any:
     """Declare one value out of several, each with a flag of its own and its help: --int8 or --fp32."""
     return field(default=default, metadata={"flags": choices, "group": group})
@@ -151,6 +161,9 @@ def training_problems(config: Any, data: str | None) -> Iterator[str]:
     if (config.max_length or 0) > MAX_LENGTH:
         yield f"--max-length {config.max_length}: expected {MAX_LENGTH} or less, as bundles hold"
     yield from at_least(1, max_rows=config.max_rows)
+    yield from at_least(0, selection_rows=config.selection_rows)
+    if config.patience is not None and config.selection_rows == 0:
+        yield f"--patience {config.patience} with --selection-rows 0: no rows tell a new best step"
     yield from fraction(warmup=config.warmup, weight_decay=config.weight_decay)
     yield from task_problems(config.task, data, "train and dev files")
     yield from data_problems(config)

@@ -19,6 +19,7 @@ from toolkit.config.base import (
     overwrite_option,
     positive,
     required,
+    selection_option,
     skip_option,
     training_problems,
 )
@@ -33,8 +34,8 @@ PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
 GENERAL_EPOCHS, GENERAL_ACCUMULATION = 3, 8  # of 32 rows: the paper's 256
 TASK_OPTIONS = (
     "task", "data", "unlabelled", "augment", "temperature", "prediction_epochs", "prediction_lr", "allow_weak_teacher",
-    "match_labels", "quantization_aware", "patience", "seeds", "skip_bad_rows", "text_column", "name",
-    "teacher_scores", "pair_column", "label_column", "dev_share",
+    "match_labels", "quantization_aware", "patience", "seeds", "selection_rows", "skip_bad_rows",
+    "text_column", "name", "teacher_scores", "pair_column", "label_column", "dev_share",
 )  # fmt: skip
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ class DistillConfig(Config):
         "task of the teacher: a GLUE task, rotten-tomatoes, or auto with --data", "Data", "TASK", unless="general"
     )
     out: str = required("directory to write the student bundle to", "Output", "DIR")
-    data: str | None = option(None, "folder with train and dev files, one file, or hub:NAME", "Data", "DATA")
+    data: str | None = option(None, "folder with train, dev, perhaps test files, one file, or hub:NAME", "Data", "DATA")
     name: str | None = name_option()
     text_column: str | None = column_option("text")
     pair_column: str | None = column_option("pair")
@@ -155,18 +156,19 @@ class DistillConfig(Config):
         "Data",
     )
     max_rows: int | None = option(
-        None, "train on a random subset of this many rows, with --general the first ones [default: all]", "Data"
+        None, "learn from a random subset of this many rows, with --general the first ones [default: all]", "Data"
     )
+    selection_rows: int | None = selection_option()
     skip_bad_rows: bool = skip_option()
     allow_weak_teacher: bool = option(
         False, "accept a teacher that is no better than the most frequent label", "Teacher and student"
     )
     match_labels: bool = option(
-        False, "read the teacher's outputs in the order that fits dev",
+        False, "read the teacher's outputs in the order that fits the labels",
         "Teacher and student",
     )  # fmt: skip
     patience: int | None = option(
-        None, "end stage b after this many dev evaluations without a new best, 4 an epoch [default: never]", "Training"
+        None, "end stage b after this many evaluations without a new best, 4 an epoch [default: never]", "Training"
     )
     accumulation: int | None = option(
         None, "batches whose gradients are summed for one step [default: 1; 8 with --general]", "Training"

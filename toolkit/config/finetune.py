@@ -16,6 +16,7 @@ from toolkit.config.base import (
     overwrite_option,
     positive,
     required,
+    selection_option,
     skip_option,
     training_problems,
 )
@@ -30,14 +31,14 @@ class FinetuneConfig(Config):
     model: str = required("encoder to start from: a directory or a name on the hub", "Model", "DIR")
     task: str = required("a GLUE task, rotten-tomatoes, or auto with --data", "Data", "TASK")
     out: str = required("directory to write the teacher bundle to", "Output", "DIR")
-    data: str | None = option(None, "folder with train and dev files, one file, or hub:NAME", "Data", "DATA")
+    data: str | None = option(None, "folder with train, dev, perhaps test files, one file, or hub:NAME", "Data", "DATA")
     name: str | None = name_option()
     text_column: str | None = column_option("text")
     pair_column: str | None = column_option("pair")
     label_column: str | None = column_option("label")
     dev_share: float | None = dev_share_option()
     epochs: int | None = option(
-        None, "passes over the training rows; the best on dev is kept [default: 3; by the data for auto]", "Training"
+        None, "passes over the training rows; the best of them is kept [default: 3; by the data for auto]", "Training"
     )
     lr: float | None = option(
         None, "learning rate at its peak [default: 5e-5; by the encoder's width for auto]", "Training", "RATE"
@@ -46,11 +47,12 @@ class FinetuneConfig(Config):
     warmup: float = option(0.1, "fraction of the steps in which the learning rate rises", "Training")
     weight_decay: float = option(0.01, "weight decay of AdamW, on matrices only", "Training")
     max_length: int | None = option(None, "tokens at which texts are cut [default: the task's]", "Data")
-    max_rows: int | None = option(None, "train on a random subset of this many rows [default: all]", "Data")
+    max_rows: int | None = option(None, "learn from a random subset of this many rows [default: all]", "Data")
+    selection_rows: int | None = selection_option()
     skip_bad_rows: bool = skip_option()
     patience: int | None = option(
         None,
-        "end after this many dev evaluations without a new best [default: never; 3 for auto without --epochs]",
+        "end after this many evaluations without a new best [default: never; 3 for auto without --epochs]",
         "Training",
     )
     accumulation: int = option(1, "batches whose gradients are summed for one step", "Training")

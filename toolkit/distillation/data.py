@@ -1,4 +1,4 @@
-"""The data of a task distillation: both splits, unlabelled texts, and the teacher's logits."""
+"""The data of a task distillation: its splits, unlabelled texts, and the teacher's logits."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.data.augmented import load_augmented
 from toolkit.data.columns import DEFAULTS, DataOptions
-from toolkit.data.datasets import Split, load_split, load_texts, resolve_task
-from toolkit.data.texts import read_texts
+from toolkit.data.datasets import Split, load_texts, resolve_task
+from toolkit.data.splits import TaskSplits, load_splits
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.data.truncation import Truncation, measure_truncation
 from toolkit.distillation.answer_cache import AnswerCache, Inputs
 from toolkit.distillation.labels import in_teacher_order
 from toolkit.files import file_record
-from toolkit.metrics import evaluate
 from toolkit.models.loading import Source, output_names
 from toolkit.tasks import Task
 from toolkit.training.dataset import EncodedDataset
 from toolkit.training.distributed import model_logits
+from toolkit.training.scoring import SplitScorer
 
 TEACHER_LOGITS = "the teacher's answers"  # name of the phase, and of its progress bar
 
@@ -31,41 +32,43 @@ class DistillationData:
 
     Attributes:
         task: with the length at which texts are truncated.
-        train, dev: the splits. With --augment, `train` holds the augmented rows, and its labels are not read.
+        splits: rows that are learnt from, that choose, and that are reported.
+        train: the labelled rows that are learnt from. With --augment the augmented ones, whose labels are not read.
         encoder: the teacher's tokenizer.
         inputs: the training texts, then the unlabelled ones, and for pairs the second texts.
         texts: the same, encoded.
-        dev_encoded: the texts of `dev`.
-        truncation: shares that are cut, of "train" (with the unlabelled texts) and "dev".
-        digests: SHA-256 of the rows of both splits and of the files of --augment and --unlabelled, by name.
+        scorer: the rows that choose and that are reported, encoded.
+        truncation: shares that are cut, of "train" (with the unlabelled texts) and of each split that is scored.
+        digests: SHA-256 of the rows of all splits and of the files of --augment and --unlabelled, by name.
     """
 
     task: Task
+    splits: TaskSplits
     train: Split
-    dev: Split
     encoder: TextEncoder
     inputs: Inputs
     texts: EncodedTexts
-    dev_encoded: EncodedTexts
+    scorer: SplitScorer
     digests: dict[str, str]
     truncation: dict[str, Truncation]
 
     @classmethod
     def load(
         cls, source: Source, task_name: str, folder: str | None, *, augment: str | None, unlabelled: str | None,
-        max_rows: int | None, max_length: int | None, seed: int, options: DataOptions = DEFAULTS,
-        title: str | None = None,
+        selection_rows: int | None, max_rows: int | None, max_length: int | None, seed: int,
+        options: DataOptions = DEFAULTS, title: str | None = None,
     ) -> DistillationData:  # fmt: skip
-        """Read and encode both splits and the unlabelled texts.
+        """Read and encode all splits and the unlabelled texts.
 
         Args:
             source: the teacher, whose tokenizer encodes.
             task_name, folder: the task, and where its rows are or None.
             augment: a file whose rows replace the training rows.
             unlabelled: a file of more texts.
+            selection_rows: rows of train that choose the step to keep, see `load_splits`.
             max_rows: size of the random subset of training rows; None takes all.
             max_length: tokens at which texts are truncated; None takes the teacher's `stated_length`.
-            seed: of the subset.
+            seed: of the rows that choose and of the subset.
             title: name of a task of one's own; None for that of its data.
             options: columns, the share that is dev, what happens with bad rows.
 
@@ -75,32 +78,24 @@ class DistillationData:
         task = resolve_task(task_name, folder, options, title=title)
         if task_name == "auto":
             task = in_teacher_order(task, output_names(source.config))
+        splits = load_splits(
+            task, folder, options, selection_rows=selection_rows, max_rows=max_rows, seed=seed
+        )  # fmt: skip
+        train = splits.learnt
         if augment:
-            train = load_texts(task, augment, options)
+            train = load_augmented(task, augment, splits, options)
             train = train.subsample(max_rows or len(train), seed)
-        else:
-            train = load_split(task, "train", folder, options, max_rows=max_rows, seed=seed)
-        dev = load_split(task, "dev", folder, options)
         encoder = source.encoder(task, max_length or source.stated_length)
+        task = replace(task, max_length=encoder.max_length)
         texts, pairs = train.texts, train.pairs
         if unlabelled:
-            more_texts, more_pairs = read_texts(Path(unlabelled), pairs=pairs is not None, options=options)
-            texts, pairs = texts + more_texts, None if pairs is None or more_pairs is None else pairs + more_pairs
+            more = load_texts(task, unlabelled, options).without(splits.drawn_inputs)
+            texts, pairs = texts + more.texts, None if pairs is None or more.pairs is None else pairs + more.pairs
         files = {"augment": augment, "unlabelled": unlabelled}
-        digests = {"train": train.digest, "dev": dev.digest}
-        digests |= {name: file_record(Path(path))["sha256"] for name, path in files.items() if path}
-        encoded, dev_encoded = encoder.encode(texts, pairs), encoder.encode(dev.texts, dev.pairs)
-        return cls(
-            replace(task, max_length=encoder.max_length), train, dev, encoder, (texts, pairs), encoded, dev_encoded,
-            digests, {
-                "train": measure_truncation(encoder, encoded, texts, pairs),
-                "dev": measure_truncation(encoder, dev_encoded, dev.texts, dev.pairs),
-            },
-        )  # fmt: skip
-
-    def score(self, model: Any) -> dict[str, float]:
-        """Compute all dev metrics of a model."""
-        return evaluate(self.task, model_logits(model, self.dev_encoded), self.dev.labels)
+        digests = {name: file_record(Path(path))["sha256"] for name, path in files.items() if path}
+        encoded, scorer = encoder.encode(texts, pairs), SplitScorer(task, splits, encoder)
+        truncation = {"train": measure_truncation(encoder, encoded, texts, pairs), **scorer.truncation}
+        return cls(task, splits, train, encoder, (texts, pairs), encoded, scorer, splits.digests | digests, truncation)
 
     def with_teacher_logits(self, teacher: Any, precision: str, cache: AnswerCache | None = None) -> EncodedDataset:
         """Run the teacher on all training texts once, with its matrix products in `precision`.

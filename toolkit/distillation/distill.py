@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.bundle.format import Bundle, new_manifest
-from toolkit.bundle.manifest import Origin
+from toolkit.bundle.manifest import Origin, ScoredSplit
 from toolkit.bundle.provenance import check_output
+from toolkit.bundle.scores import ScoresBySplit, by_split, put_scores
 from toolkit.config import LAYER_LOSSES, DistillConfig
 from toolkit.console import echo
 from toolkit.data.columns import DataOptions
@@ -46,7 +47,7 @@ class Distillation:
         source: the teacher as it was named.
         models, data: both models, and the rows to learn from and to score on.
         cache: file of the teacher's answers, or None.
-        teacher_metrics, start_metrics: on dev, of the teacher and of the student before training.
+        teacher_metrics, start_metrics: by split, of the teacher and of the student before training.
         made_from: provenance, for the manifest.
     """
 
@@ -54,8 +55,8 @@ class Distillation:
     models: ModelPair
     data: DistillationData
     cache: AnswerCache | None
-    teacher_metrics: Metrics
-    start_metrics: Metrics
+    teacher_metrics: dict[ScoredSplit, Metrics]
+    start_metrics: dict[ScoredSplit, Metrics]
     made_from: dict[str, Origin]
 
 
@@ -77,8 +78,8 @@ def run_distill(config: DistillConfig, answers: Path | None = None) -> Bundle:
         inputs = prepared.data.digests | prepared.models.digests()
         with Checkpoints(config.to_dict(), inputs) as checkpoints:
             stages = train(config, prepared, phases, checkpoints)
-            metrics = evaluate(prepared, phases)
-            return write(config, prepared, stages, metrics, phases)
+            scores = evaluate(prepared, phases)
+            return write(config, prepared, stages, scores, phases)
 
 
 def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer, answers: Path | None = None) -> Distillation:
@@ -96,23 +97,22 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer, answers: P
             check_recording(teacher, name)
         data = DistillationData.load(
             source, str(config.task), config.data, augment=config.augment, unlabelled=config.unlabelled,
-            max_rows=config.max_rows, max_length=config.max_length, seed=config.seed,
-            options=DataOptions.of(config), title=config.name,
+            selection_rows=config.selection_rows, max_rows=config.max_rows, max_length=config.max_length,
+            seed=config.seed, options=DataOptions.of(config), title=config.name,
         )  # fmt: skip
-    counts = f"{len(data.texts):,} texts, {len(data.dev):,} for dev"
-    echo(f"distilling {data.task.name}: {counts}; layers {plan.mapping}")
+        data.splits.check_patience(config.patience)
+    echo(f"distilling {data.task.name}: {len(data.texts):,} texts, {data.splits.describe()}; layers {plan.mapping}")
     for split, truncation in data.truncation.items():
         say_truncation(split, truncation)
     with phases("scoring the teacher"):
-        teacher_metrics = check_teacher(
-            teacher, data, name=name, allow_weak=config.allow_weak_teacher, match=config.match_labels
-        )
+        check_teacher(teacher, data, name=name, allow_weak=config.allow_weak_teacher, match=config.match_labels)
+        teacher_metrics = data.scorer.scores(teacher)
     with phases("starting the student"):
         models = initialize_student(
             plan, source, teacher, data.texts, data.task, dropout=config.dropout,
             shared_projection=config.shared_projection, precision=config.precision, seed=config.seed,
         )  # fmt: skip
-        start_metrics = data.score(models.student)
+        start_metrics = data.scorer.scores(models.student)
     made_from = provenance_of(source, plan.init)  # before hours of training: a damaged bundle is refused here
     cache = answer_cache(config, answers, teacher, data)
     return Distillation(source, models, data, cache, teacher_metrics, start_metrics, made_from)
@@ -157,33 +157,41 @@ def train(
     return stages
 
 
-def evaluate(prepared: Distillation, phases: PhaseTimer) -> Metrics:
-    """Score the student on dev and print its metric beside those of its teacher and its start."""
+def evaluate(prepared: Distillation, phases: PhaseTimer) -> ScoresBySplit:
+    """Score the student and print its metric on each split, beside those of its teacher and its start."""
     data = prepared.data
     with phases("scoring the student"):
-        metrics = data.score(prepared.models.student)
-    teacher, start, student = (
-        100 * scores[data.task.metric] for scores in (prepared.teacher_metrics, prepared.start_metrics, metrics)
-    )
-    echo(f"dev {data.task.metric}: teacher {teacher:.2f}, student before training {start:.2f}, student {student:.2f}")
-    echo(f"beside them: {yardsticks(data.task, data.train, data.dev)}")
+        scores = by_split(
+            data.scorer.scores(prepared.models.student), prepared.start_metrics, prepared.teacher_metrics
+        )  # fmt: skip
+    for split, of_split in scores.items():
+        teacher, start, student = (
+            100 * of_split[entry][data.task.metric] for entry in ("teacher_metrics", "start_metrics", "metrics")
+        )
+        echo(
+            f"{split} {data.task.metric}: teacher {teacher:.2f}, student before training {start:.2f}, "
+            f"student {student:.2f}"
+        )
+    echo(f"beside them: {yardsticks(data.task, data.train, data.splits.scored[split])}")
     if teacher > 0:
         echo(f"the student keeps {100 * student / teacher:.1f} % of the teacher (the paper: 96.8 %)")
-    return metrics
+    return scores
 
 
 def write(
-    config: DistillConfig, prepared: Distillation, stages: dict[str, StageResult], metrics: Metrics, phases: PhaseTimer
-) -> Bundle:
+    config: DistillConfig, prepared: Distillation, stages: dict[str, StageResult], scores: ScoresBySplit,
+    phases: PhaseTimer,
+) -> Bundle:  # fmt: skip
     """Write the student with its manifest and report as a bundle to `config.out`."""
     source, models, data = prepared.source, prepared.models, prepared.data
     manifest = new_manifest(
         "student", data.task.to_dict(), max_length=data.task.max_length, parent=source.digest,
-        made_from=prepared.made_from, config=config.to_dict(), seed=config.seed, data=data.digests, metrics=metrics,
+        made_from=prepared.made_from, config=config.to_dict(), seed=config.seed, data=data.digests,
     )  # fmt: skip
+    put_scores(manifest, scores)
     manifest |= {
-        "start_metrics": prepared.start_metrics, "teacher_metrics": prepared.teacher_metrics,
-        "layer_map": list(models.mapping), "stages": {name: result.to_dict() for name, result in stages.items()},
+        "selection": data.scorer.selection, "layer_map": list(models.mapping),
+        "stages": {name: result.to_dict() for name, result in stages.items()},
     }  # fmt: skip
     report = partial(
         write_run_report,
@@ -191,7 +199,7 @@ def write(
         phases,
         models.student,
         models.teacher,
-        data.dev_encoded,
+        data.scorer.encoded["dev"],
         data.encoder,
         truncation=data.truncation,
     )

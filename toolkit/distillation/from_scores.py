@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.bundle.format import Bundle, new_manifest
+from toolkit.bundle.manifest import ScoredSplit
 from toolkit.bundle.provenance import check_output, origin
+from toolkit.bundle.scores import by_split, put_scores
 from toolkit.config import DistillConfig
 from toolkit.console import echo
 from toolkit.data.truncation import say_truncation
@@ -40,13 +42,13 @@ class Learning:
         source: the model that the student starts from, or whose word pieces it reads.
         student: a classifier in eval mode.
         scored: the rows and the answers.
-        start_metrics: of the student on dev, before training.
+        start_metrics: of the student by split, before training.
     """
 
     source: Source
     student: Any
     scored: ScoredData
-    start_metrics: dict[str, float]
+    start_metrics: dict[ScoredSplit, dict[str, float]]
 
 
 def run_from_scores(config: DistillConfig) -> Bundle:
@@ -89,9 +91,8 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Learnin
         student_type(config.student_family, source.config)
         scored = load_scored(config, source)
         data = scored.data
-    echo(
-        f"learning {data.task.name} from {config.teacher_scores}: {len(data.texts):,} texts, {len(data.dev):,} for dev"
-    )
+        data.splits.check_patience(config.patience)
+    echo(f"learning {data.task.name} from {config.teacher_scores}: {len(data.texts):,} texts, {data.splits.describe()}")
     for split, truncation in data.truncation.items():
         say_truncation(split, truncation)
     with phases("starting the student"):
@@ -99,7 +100,7 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Learnin
         student = start_from_answers(
             plan, source, data.texts, scored.logits, data.task, dropout=config.dropout, seed=config.seed
         )
-        start_metrics = data.score(student)
+        start_metrics = data.scorer.scores(student)
     return Learning(source, student, scored, start_metrics)
 
 
@@ -107,28 +108,30 @@ def finish(config: DistillConfig, learning: Learning, stages: dict[str, StageRes
     """Score the student on dev, say how often it agrees with the teacher, and write it as a bundle to `config.out`."""
     scored, data = learning.scored, learning.scored.data
     with phases("scoring the student"):
-        metrics = data.score(learning.student)
-        agreement = scored.agreement(model_logits(learning.student, data.dev_encoded))
+        metrics = data.scorer.scores(learning.student)
+        agreement = scored.agreement(model_logits(learning.student, data.scorer.encoded["dev"]))
     manifest = new_manifest(
         "student", data.task.to_dict(), max_length=data.task.max_length, parent=None,
         made_from={} if config.init == "random" else {"start": origin(config.init)}, config=config.to_dict(),
-        seed=config.seed, data=data.digests, metrics=metrics,
+        seed=config.seed, data=data.digests,
     )  # fmt: skip
+    scores = by_split(metrics, learning.start_metrics, {"dev": scored.teacher_metrics()})
+    put_scores(manifest, scores)
     manifest |= {
-        "start_metrics": learning.start_metrics, "teacher_metrics": scored.teacher_metrics(), "layer_map": [],
+        "selection": data.scorer.selection, "layer_map": [],
         "stages": {name: result.to_dict() for name, result in stages.items()},
     }  # fmt: skip
     metric = data.task.metric
-    say = [f"student before training {100 * learning.start_metrics[metric]:.2f}, student {100 * metrics[metric]:.2f}"]
-    if manifest["teacher_metrics"]:
-        say.insert(0, f"teacher {100 * manifest['teacher_metrics'][metric]:.2f}")
-    echo(f"dev {metric}: {', '.join(say)}")
+    for split, of_split in scores.items():
+        names = {"teacher": "teacher_metrics", "student before training": "start_metrics", "student": "metrics"}
+        say = [f"{name} {100 * of_split[key][metric]:.2f}" for name, key in names.items() if of_split[key]]  # type: ignore[literal-required]
+        echo(f"{split} {metric}: {', '.join(say)}")
     if agreement is not None:
         manifest["agreement"] = agreement
         what = "correlates with the teacher by" if data.task.kind == "regression" else "gives the teacher's answer to"
         echo(f"the student {what} {100 * agreement:.1f} % of {len(scored.dev_rows):,} dev rows")
     report = partial(
-        write_run_report, manifest, phases, learning.student, None, data.dev_encoded, data.encoder,
+        write_run_report, manifest, phases, learning.student, None, data.scorer.encoded["dev"], data.encoder,
         truncation=data.truncation,
     )  # fmt: skip
     bundle = write_model(config.out, manifest, learning.student, learning.source, report)

@@ -1,4 +1,4 @@
-"""The order of a teacher's outputs: matched with the task's labels by name, or by what the outputs do on dev."""
+"""The order of a teacher's outputs: matched with the task's labels by name, or by what they do on rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots of a distillation as inline SVG: losses, dev metric, layer map, attention of teacher and student."""
+"""Plots of a distillation as inline SVG: losses, selection metric, layer map, attention of teacher and student."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CELL, LABEL_WIDTH = 12, 70  # of an attention map, in units of its drawing: side
 
 def losses(stage: str, history: Readings) -> str:
     """Plot each weighted loss over the steps of a stage; the axis is logarithmic where all values are above 0."""
-    names = list(dict.fromkeys(name for row in history for name in row if name not in ("step", "dev", "seconds")))
+    names = list(dict.fromkeys(name for row in history for name in row if name not in ("step", "selection", "seconds")))
 
     def draw(axes: Any) -> None:
         for i, name in enumerate(names, start=1):
@@ -31,21 +31,18 @@ def losses(stage: str, history: Readings) -> str:
     return svg(f"loss-{stage}", draw, height=3.6)
 
 
-def dev_metric(stage: str, history: Readings, metric: str, teacher: float | None) -> str:
-    """Plot the student's dev metric at each evaluation; the teacher's, where it is known, is a line."""
+def selection_metric(stage: str, history: Readings, metric: str) -> str:
+    """Plot the student's metric on the rows that choose the step, at each evaluation."""
 
     def draw(axes: Any) -> None:
-        points = [(row["step"], row["dev"]) for row in history if "dev" in row]
+        points = [(row["step"], row["selection"]) for row in history if "selection" in row]
         x, y = zip(*points, strict=True)
-        axes.plot(x, y, color=STUDENT, marker="o", linewidth=2, label="student")
-        if teacher is not None:
-            axes.axhline(teacher, color=TEACHER, linewidth=2, linestyle="--", label="teacher")
+        axes.plot(x, y, color=STUDENT, marker="o", linewidth=2)
         axes.margins(y=0.25)
         axes.set_xlabel("step")
-        axes.set_ylabel(metric.replace("_", " "))
-        legend(axes)
+        axes.set_ylabel(metric)
 
-    return svg(f"dev-{stage}", draw, height=3.2)
+    return svg(f"selection-{stage}", draw, height=3.2)
 
 
 def layer_map(mapping: Sequence[int], teacher_layers: int) -> str:

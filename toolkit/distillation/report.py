@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
-from toolkit.bundle.manifest import Manifest
+from toolkit.bundle.manifest import Manifest, ScoredSplit, Scores, Selection
 from toolkit.data.tokenization import TextEncoder, TokenizedInputs
 from toolkit.data.truncation import Truncation
 from toolkit.distillation import plots
@@ -24,7 +24,7 @@ from toolkit.tasks import TaskRecord
 SCHEMA_VERSION = 1
 FROM_MANIFEST = (
     "kind", "task", "parent", "config", "seed", "metrics", "teacher_metrics", "start_metrics", "layer_map", "data",
-    "stages", "agreement",
+    "stages", "agreement", "split", "dev_scores", "selection",
 )  # fmt: skip
 
 
@@ -40,16 +40,19 @@ class StageRecord(TypedDict):
 
 
 class RunReport(TypedDict):
-    """The content of report.json, as far as the page reads it; metrics of teacher and start need a task."""
+    """The content of report.json, as far as the page reads it; scores need a task."""
 
     created: str
     phases: dict[str, float]
     task: TaskRecord | None
     config: dict[str, object]
     seed: int
+    split: NotRequired[ScoredSplit]
     metrics: dict[str, float]
     teacher_metrics: NotRequired[dict[str, float]]
     start_metrics: NotRequired[dict[str, float]]
+    dev_scores: NotRequired[Scores]
+    selection: NotRequired[Selection | None]
     layer_map: list[int]
     stages: dict[str, StageRecord]
     student: ModelSize
@@ -107,7 +110,7 @@ def write_run_report(
 def page(content: RunReport) -> str:
     """Render the report as one HTML file."""
     sections = [
-        *([Section("Dev metrics", table=_metric_table(content))] if content["metrics"] else []),
+        *([Section("Scores", [_selection_note(content)], table=_metric_table(content))] if content["metrics"] else []),
         Section("Learning", figures=list(_stage_figures(content)), table=_loss_table(content)),
         Section("Layers", figures=list(_layer_figures(content)), table=_model_table(content)),
         *([_attention(content)] if "teacher" in content else []),
@@ -164,7 +167,7 @@ def _headlines(content: RunReport) -> list[tuple[str, str]]:
     if metric := _metric(content):
         teacher, student = content["teacher_metrics"].get(metric), 100 * content["metrics"][metric]
         beside = "" if teacher is None else f"; the teacher {100 * teacher:.2f}"
-        headlines.append((f"{student:.2f}", f"dev {metric.replace('_', ' ')}, %{beside}"))
+        headlines.append((f"{student:.2f}", f"{content['split']} {metric.replace('_', ' ')}, %{beside}"))
     if "agreement" in content:
         headlines.append((f"{content['agreement']:.1%}", "agreement with the teacher's answers on dev"))
     if "teacher" in content:
@@ -181,9 +184,11 @@ def _stage_figures(content: RunReport) -> Iterator[Figure]:
         title = f"Losses of the {stage} stage, over {result['steps']:,} steps"
         yield Figure(plots.losses(stage, history), title, table)
         metric = _metric(content)
-        if metric and any("dev" in row for row in history):
-            svg = plots.dev_metric(stage, history, metric, content["teacher_metrics"].get(metric))
-            yield Figure(svg, f"Dev {metric.replace('_', ' ')} in the {stage} stage; the best step is kept", table)
+        if metric and any("selection" in row for row in history):
+            name = metric.replace("_", " ")
+            svg = plots.selection_metric(stage, history, name)
+            caption = f"The {name} of the rows that choose the step, in the {stage} stage; the best step is kept"
+            yield Figure(svg, caption, table)
 
 
 def _attention(content: RunReport) -> Section:
@@ -199,26 +204,39 @@ def _attention(content: RunReport) -> Section:
     return Section("Attention", [note], figures)
 
 
+def _selection_note(content: RunReport) -> str:
+    selection = content.get("selection")
+    if not selection:
+        return "No rows chose the step: the last one is kept."
+    return f"{selection['rows']:,} rows of {selection['split']} chose the step; the rows of {content['split']} did not."
+
+
 def _metric_table(content: RunReport) -> Table:
-    columns = (content["teacher_metrics"], content["start_metrics"], content["metrics"])
+    scores = {content["split"]: cast(Scores, content)}
+    if "dev_scores" in content:
+        scores["dev"] = content["dev_scores"]
     rows = []
-    for name in content["metrics"]:
-        values = (f"{100 * metrics[name]:.2f}" if name in metrics else "-" for metrics in columns)
-        rows.append([name.replace("_", " "), *values, _retention(content, name) or "-"])
-    return Table("Dev metrics", ["metric, %", "teacher", "student before training", "student", "kept"], rows)
+    for split, of_split in scores.items():
+        columns = (of_split["teacher_metrics"], of_split["start_metrics"], of_split["metrics"])
+        for name in of_split["metrics"]:
+            teacher, _, student = (metrics.get(name, 0.0) for metrics in columns)
+            values = (f"{100 * metrics[name]:.2f}" if name in metrics else "-" for metrics in columns)
+            kept = f"{student / teacher:.1%}" if teacher > 0 else "-"
+            rows.append([f"{split} {name.replace('_', ' ')}", *values, kept])
+    return Table("Scores", ["metric, %", "teacher", "student before training", "student", "kept"], rows)
 
 
 def _loss_table(content: RunReport) -> Table:
     rows = []
     for stage, result in content["stages"].items():
-        readings = [row for row in result["history"] if "dev" not in row]
+        readings = [row for row in result["history"] if "selection" not in row]
         for name in (name for name in (readings[0] if readings else {}) if name not in ("step", "seconds")):
             first, last = readings[0], readings[-1]
             rows.append([name, stage, f"{first[name]:.4g}", f"{last[name]:.4g}", f"{last['step']:,}"])
-        first_dev = next((row["dev"] for row in result["history"] if "dev" in row), None)
-        if first_dev is not None:
+        start = next((row["selection"] for row in result["history"] if "selection" in row), None)
+        if start is not None:
             best = f"{result['best_metric']:.4f} (best)"
-            rows.append(["dev", stage, f"{first_dev:.4f}", best, f"{result['best_step']:,}"])
+            rows.append(["rows that choose", stage, f"{start:.4f}", best, f"{result['best_step']:,}"])
     return Table("Losses", ["what", "stage", "first reading", "last reading", "at step"], rows)
 
 

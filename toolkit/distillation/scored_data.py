@@ -1,4 +1,4 @@
-"""The data of a distillation from a file of answers: its rows to learn from, and others that select the best step."""
+"""The data of a distillation from a file of answers: its rows to learn from, to choose by and to report."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 from toolkit.config import DistillConfig
 from toolkit.console import echo
 from toolkit.data.columns import DataOptions
-from toolkit.data.datasets import Split, load_split, resolve_task
+from toolkit.data.datasets import Split, load_split, load_test, resolve_task
 from toolkit.data.labels import encode_label
 from toolkit.data.sources import data_name, is_dev
+from toolkit.data.splits import TaskSplits, divide
+from toolkit.data.train_rows import TrainRows, fingerprint
 from toolkit.data.truncation import measure_truncation
 from toolkit.distillation.answers import Answers, read_answers
 from toolkit.distillation.data import DistillationData
@@ -22,6 +24,7 @@ from toolkit.files import file_record
 from toolkit.metrics import evaluate, predictions
 from toolkit.models.loading import Source
 from toolkit.tasks import Task
+from toolkit.training.scoring import SplitScorer
 
 DEV_SHARE, MAX_DEV = 0.1, 2000  # of the rows that are dev, and of a large file about so many
 
@@ -31,7 +34,7 @@ class ScoredData:
     """Rows with a teacher's answers.
 
     Attributes:
-        data: the rows to learn from, whose labels are not read, and the dev split.
+        data: the rows to learn from and to choose by, whose labels are the teacher's, and the splits that are scored.
         logits: the answers to `data.texts`, [n, C].
         dev_rows: numbers of the dev rows that have an answer, [k].
         dev_logits: those answers, [k, C].
@@ -55,9 +58,9 @@ class ScoredData:
 
     def teacher_metrics(self) -> dict[str, float]:
         """Compute the teacher's own dev metrics; empty where it did not answer all dev rows."""
-        if len(self.dev_rows) < len(self.data.dev):
+        if len(self.dev_rows) < len(self.data.splits.dev):
             return {}
-        return evaluate(self.data.task, self.dev_logits, self.data.dev.labels)
+        return evaluate(self.data.task, self.dev_logits, self.data.splits.dev.labels)
 
 
 def load_scored(config: DistillConfig, source: Source) -> ScoredData:
@@ -78,31 +81,46 @@ def load_scored(config: DistillConfig, source: Source) -> ScoredData:
     if not labelled:
         task = replace(task, name=config.name or data_name(str(path)))
     dev = load_split(task, "dev", config.data, options) if labelled else _held_out(answers, task, path)
-    keys = list(zip(dev.texts, dev.pairs or itertools.repeat(""), strict=False))
-    places, held = {key: row for row, key in enumerate(answers.inputs())}, set(keys)
+    test = load_test(task, config.data, options) if labelled else None
+    keys = _keys(dev)
+    places, held = {key: row for row, key in enumerate(answers.inputs())}, {*keys, *_keys(test)}
     rows = np.array([row for row, key in enumerate(answers.inputs()) if key not in held], dtype=np.int64)
-    if config.max_rows and config.max_rows < len(rows):
-        rows = np.sort(np.random.default_rng(config.seed).permutation(rows)[: config.max_rows])
     if not len(rows):
         raise ToolkitError(f"{path} has no rows to learn from beside those of dev", expected="answers to other texts")
     dev_rows = np.array([row for row, key in enumerate(keys) if key in places], dtype=np.int64)
     known = answers.take([places[keys[row]] for row in dev_rows])
-    return _encode(config, source, task, answers.take(rows), dev, dev_rows, known)
+    rows_known = _train_rows(answers.take(rows), task, path)
+    splits = divide(
+        rows_known, dev, test, selection_rows=config.selection_rows, max_rows=config.max_rows, seed=config.seed
+    )
+    return _encode(config, source, task, answers.take(rows[splits.numbers]), splits, dev_rows, known)
+
+
+def _keys(split: Split | None) -> list[tuple[str, str]]:
+    """Give the rows of a split as `Answers.inputs` has them."""
+    return [] if split is None else list(zip(split.texts, split.pairs or itertools.repeat(""), strict=False))
+
+
+def _train_rows(answers: Answers, task: Task, path: Path) -> TrainRows:
+    """Give answered rows as those of a train split; their labels, by which they choose, are the teacher's answers."""
+    rows = Split(answers.texts, answers.pairs, predictions(answers.logits, task.kind), str(path))
+    return TrainRows(
+        np.array([fingerprint(*own) for own in rows.inputs], dtype=np.uint64), rows.digest, str(path), rows.take
+    )
 
 
 def _encode(
-    config: DistillConfig, source: Source, task: Task, train: Answers, dev: Split, dev_rows: np.ndarray, known: Answers
-) -> ScoredData:
+    config: DistillConfig, source: Source, task: Task, train: Answers, splits: TaskSplits, dev_rows: np.ndarray,
+    known: Answers,
+) -> ScoredData:  # fmt: skip
     encoder = source.encoder(task, config.max_length or source.stated_length)
-    encoded, dev_encoded = encoder.encode(train.texts, train.pairs), encoder.encode(dev.texts, dev.pairs)
-    path = str(config.teacher_scores)
+    task, path = replace(task, max_length=encoder.max_length), str(config.teacher_scores)
+    encoded, scorer = encoder.encode(train.texts, train.pairs), SplitScorer(task, splits, encoder)
     split = Split(train.texts, train.pairs, np.zeros(len(train), dtype=np.int64), path)
     data = DistillationData(
-        replace(task, max_length=encoder.max_length), split, dev, encoder, (train.texts, train.pairs), encoded,
-        dev_encoded, {"train": split.digest, "dev": dev.digest, "teacher scores": file_record(Path(path))["sha256"]}, {
-            "train": measure_truncation(encoder, encoded, train.texts, train.pairs),
-            "dev": measure_truncation(encoder, dev_encoded, dev.texts, dev.pairs),
-        },
+        task, splits, split, encoder, (train.texts, train.pairs), encoded, scorer,
+        splits.digests | {"teacher scores": file_record(Path(path))["sha256"]},
+        {"train": measure_truncation(encoder, encoded, train.texts, train.pairs), **scorer.truncation},
     )  # fmt: skip
     return ScoredData(data, train.logits, dev_rows, known.logits)
 

@@ -11,7 +11,9 @@ from statistics import mean, stdev
 from typing import TypedDict
 
 from toolkit.bundle.format import Bundle, check_output_path, is_bundle, open_bundle
+from toolkit.bundle.manifest import ScoredSplit
 from toolkit.bundle.provenance import check_output, run_or_reuse, stored_bundle
+from toolkit.bundle.scores import split_of
 from toolkit.config import DistillConfig
 from toolkit.console import echo, show_table
 from toolkit.distillation.distill import run_distill
@@ -27,10 +29,11 @@ Scores = dict[str, float]  # teacher, start, student, retention
 
 
 class SeedSummary(TypedDict):
-    """Scores of all seeds, each with its seed and digest, and their mean and sample deviation."""
+    """Scores of all seeds on a split, each with its seed and digest, and their mean and sample deviation."""
 
     task: str
     metric: str
+    split: ScoredSplit
     seeds: list[dict[str, float | int | str | None]]
     mean: Scores
     deviation: Scores
@@ -55,7 +58,7 @@ def run_seeds(config: DistillConfig) -> SeedSummary:
     # one set of the teacher's answers for all seeds
     run = run_from_scores if config.scores_alone else functools.partial(run_distill, answers=out / ANSWERS)
     bundles = [run_or_reuse(f"seed {config.seed}", config, run, parent) for config in configs]
-    if len({json.dumps(bundle.manifest["data"], sort_keys=True) for bundle in bundles}) > 1:
+    if len({_data_of(bundle) for bundle in bundles}) > 1:
         raise ToolkitError(f"the seeds in {out} learnt from different data", fix=f"remove {out} and run again")
     summary = summarize(bundles)
     if distributed_state().is_main_process:
@@ -65,7 +68,7 @@ def run_seeds(config: DistillConfig) -> SeedSummary:
     lines = [[str(row["seed"]), *(f"{row[name]:.2f}" for name in columns)] for row in summary["seeds"]]
     lines.append(["mean", *(f"{summary['mean'][name]:.2f}" for name in columns)])
     lines.append(["deviation", *(f"{summary['deviation'][name]:.2f}" for name in columns)])
-    show_table(f"{summary['task']}, dev {summary['metric']}, %", ("seed", *columns), lines)
+    show_table(f"{summary['task']}, {summary['split']} {summary['metric']}, %", ("seed", *columns), lines)
     echo(f"wrote {out / SUMMARY}")
     return summary
 
@@ -76,7 +79,7 @@ def summarize(bundles: Sequence[Bundle]) -> SeedSummary:
     scores = [_scores(bundle, metric) for bundle in bundles]
     columns = {name: [row[name] for row in scores] for name in scores[0]}
     return {
-        "task": bundles[0].task.name, "metric": metric,
+        "task": bundles[0].task.name, "metric": metric, "split": split_of(bundles[0].manifest),
         "seeds": [
             {"seed": bundle.manifest["seed"], "digest": bundle.digest, **row}
             for bundle, row in zip(bundles, scores, strict=True)
@@ -84,6 +87,12 @@ def summarize(bundles: Sequence[Bundle]) -> SeedSummary:
         "mean": {name: mean(values) for name, values in columns.items()},
         "deviation": {name: stdev(values) if len(values) > 1 else 0.0 for name, values in columns.items()},
     }  # fmt: skip
+
+
+def _data_of(bundle: Bundle) -> str:
+    """Give the digests of a bundle's data, as JSON; each seed chooses its step by rows of its own."""
+    digests = {name: digest for name, digest in bundle.manifest["data"].items() if name != "selection"}
+    return json.dumps(digests, sort_keys=True)
 
 
 def _scores(bundle: Bundle, metric: str) -> Scores:

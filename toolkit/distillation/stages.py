@@ -41,7 +41,7 @@ def train_layers(
     )
     device, tokens = distributed_state().device, float(texts.lengths.mean())
     with closing(objective), bf16_frozen_weights(models.teacher, schedule.precision, device, tokens):
-        # no dev metric selects here: the head is not being trained, so the last step is the one to keep
+        # no metric chooses here: the head is not being trained, so the last step is the one to keep
         return fit(
             objective, EncodedDataset(texts), schedule, name=name, model=models.student, evaluate=None,
             checkpoints=checkpoints,
@@ -52,11 +52,11 @@ def train_prediction(
     student: Any, data: DistillationData, dataset: EncodedDataset, schedule: TrainingSchedule,
     checkpoints: Checkpoints, *, weights: Mapping[str, float], temperature: float, quantization_aware: bool,
 ) -> StageResult:  # fmt: skip
-    """Minimise the soft cross-entropy against the teacher's logits (Eq. 10) and the label loss; keep the best dev step.
+    """Minimise the soft cross-entropy against the teacher's logits (Eq. 10) and the label loss; keep the best step.
 
     Args:
         student: a classifier.
-        data: scores the student on dev.
+        data: its rows that choose score the student; without them the last step is kept.
         dataset: training texts with the teacher's logits.
         schedule: of the stage.
         checkpoints: to resume from and to write.
@@ -74,5 +74,5 @@ def train_prediction(
     with fake_quantized(student) if quantization_aware else nullcontext():
         return fit(
             objective, dataset, schedule, name="prediction", model=student,
-            evaluate=lambda: data.score(student)[data.task.metric], checkpoints=checkpoints,
+            evaluate=data.scorer.selection_metric(student), checkpoints=checkpoints,
         )  # fmt: skip

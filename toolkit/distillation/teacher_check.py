@@ -1,4 +1,4 @@
-"""Checks of the teacher on the dev split, before training."""
+"""Checks of the teacher before training, on rows that are not reported."""
 
 from __future__ import annotations
 
@@ -13,43 +13,36 @@ from toolkit.errors import ToolkitError, some
 from toolkit.metrics import evaluate, label_order, majority_baseline
 from toolkit.models.loading import output_names
 from toolkit.tasks import Task
-from toolkit.training.distributed import model_logits
 
 
-def check_teacher(
-    teacher: Any, data: DistillationData, *, name: str, allow_weak: bool, match: bool = False
-) -> dict[str, float]:
-    """Put the teacher's outputs in the task's order, score it on the dev split and check that it knows the task.
+def check_teacher(teacher: Any, data: DistillationData, *, name: str, allow_weak: bool, match: bool = False) -> None:
+    """Put the teacher's outputs in the task's order, and check that it knows the task, on the rows that judge it.
 
     Outputs whose names are the task's labels are matched by name.
 
     Args:
         teacher: a classifier in eval mode; its outputs may be reordered in place.
-        data: of the task.
+        data: of the task; `splits.judges` are the rows.
         name: of the teacher, for messages.
         allow_weak: accept a teacher no better than the majority class.
-        match: where the dev split shows another order, put the outputs in it instead of ending with an error.
-
-    Returns:
-        All dev metrics.
+        match: where the rows show another order, put the outputs in it instead of ending with an error.
 
     Raises:
         ToolkitError: another number of outputs, labels in another order, or no better than the majority class.
     """
-    task, labels = data.task, data.dev.labels
+    task, labels = data.task, data.splits.judges.labels
     _match_names(teacher, task, name)
-    logits = model_logits(teacher, data.dev_encoded, "scoring the teacher")
+    logits = data.scorer.judged(teacher, "judging the teacher")
     if task.kind == "classification":
-        logits = _match_dev(teacher, task, logits, labels, name=name, match=match)
-    metrics, baseline = evaluate(task, logits, labels), majority_baseline(task, labels)
-    if metrics[task.metric] <= baseline and not allow_weak:
+        logits = _match_rows(teacher, task, logits, labels, name=name, match=match)
+    metric, baseline = evaluate(task, logits, labels)[task.metric], majority_baseline(task, labels)
+    if metric <= baseline and not allow_weak:
         raise ToolkitError(
-            f"the teacher {name} has learnt nothing of {task.name}: dev {task.metric} "
-            f"{100 * metrics[task.metric]:.1f}, always the most frequent answer gives {100 * baseline:.1f}",
+            f"the teacher {name} has learnt nothing of {task.name}: {task.metric} {100 * metric:.1f} on "
+            f"{len(labels):,} rows, always the most frequent answer gives {100 * baseline:.1f}",
             expected="a teacher fine-tuned on this task",
             fix=f"toolkit finetune --model {name} --task {task.option}, or --allow-weak-teacher to go on",
         )
-    return metrics
 
 
 def _match_names(teacher: Any, task: Task, name: str) -> None:
@@ -67,10 +60,10 @@ def _match_names(teacher: Any, task: Task, name: str) -> None:
         echo(f"the outputs of {name} are {some(outputs)}: matched with {some(task.labels)} by name")
 
 
-def _match_dev(
+def _match_rows(
     teacher: Any, task: Task, logits: np.ndarray, labels: np.ndarray, *, name: str, match: bool
 ) -> np.ndarray:
-    """Refuse outputs that dev shows in another order, or put them in it; return the logits [n, C] in that order."""
+    """Refuse outputs that the labels show in another order, or put them in it; return logits [n, C] in that order."""
     order = label_order(logits, labels)
     if not order.permuted:
         return logits
@@ -84,5 +77,5 @@ def _match_dev(
         )  # fmt: skip
     places = np.argsort(order.order).tolist()
     reorder_outputs(teacher, places, task.labels)
-    echo(f"the outputs of {name} are read as {read_as}: dev accuracy {100 * order.best_accuracy:.1f} %")
+    echo(f"the outputs of {name} are read as {read_as}: accuracy {100 * order.best_accuracy:.1f} %")
     return logits[:, places]

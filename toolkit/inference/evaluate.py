@@ -15,14 +15,20 @@ from toolkit.metrics import evaluate
 from toolkit.tasks import get_task
 
 
-def run_evaluate(config: EvaluateConfig) -> dict[str, float]:
-    """Score a bundle as the options say; of a single file every row, unless they name a split or a share."""
+def run_evaluate(config: EvaluateConfig) -> tuple[str, dict[str, float]]:
+    """Score a bundle as the options say; of a single file every row, unless they name a split or a share.
+
+    Returns:
+        The split and its metrics.
+    """
     config.check()
     whole = config.data is not None and Path(config.data).is_file() and config.dev_share is None
-    return evaluate_bundle(
-        config.bundle, task=config.task, data=config.data, split=config.split or (WHOLE if whole else "dev"),
-        threads=config.threads, options=DataOptions.of(config),
+    split = config.split or (WHOLE if whole else "dev")
+    metrics = evaluate_bundle(
+        config.bundle, task=config.task, data=config.data, split=split, threads=config.threads,
+        options=DataOptions.of(config),
     )  # fmt: skip
+    return split, metrics
 
 
 def evaluate_bundle(
@@ -40,7 +46,7 @@ def evaluate_bundle(
         path: a bundle.
         task: None for the bundle's own; another task must have the same labels.
         data: a folder, a file or hub:NAME; None for the task's own source.
-        split: "dev", "train" or another one; for MNLI also "dev_mismatched"; "all" for every row of a file.
+        split: "dev", "test", "train" or another one; for MNLI also "dev_mismatched"; "all" for every row of a file.
         threads: intra-op threads; 0 takes all cores.
         options: columns, the share that is dev, what happens with bad rows.
 

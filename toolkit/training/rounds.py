@@ -18,7 +18,7 @@ FIRST, FURTHER = "finetune", "further"
 
 def fit_while_rising(
     objective: SupervisedObjective, dataset: EncodedDataset, schedule: TrainingSchedule,
-    evaluate: Callable[[], float], checkpoints: Checkpoints, *, further: bool,
+    evaluate: Callable[[], float] | None, checkpoints: Checkpoints, *, further: bool,
 ) -> dict[str, StageResult]:  # fmt: skip
     """Fit for the epochs of a schedule and, where the metric still rises at their end, for half as many again.
 

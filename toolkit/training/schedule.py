@@ -30,7 +30,7 @@ class TrainingSchedule:
         warmup: fraction of the steps with a rising rate.
         weight_decay: AdamW's, for matrices.
         seed: of the order of rows and of dropout.
-        evaluations: on dev, in each epoch.
+        evaluations: of the rows that choose the step, in each epoch.
         patience: evaluations without a new best after which the stage ends; None never ends it early.
         accumulation: forward passes of a process in each step.
         precision: fp32, bf16, fp16 or auto, see `resolve_precision`. Losses are float32 in each.
@@ -96,7 +96,7 @@ class BatchSchedule:
 
     @property
     def evaluations(self) -> set[int]:
-        """Return the steps, counted from 1, after which dev is scored: evenly spread, the last step among them."""
+        """Return the steps, counted from 1, after which the model is scored: evenly spread, the last one among them."""
         count = self.schedule.epochs * self.schedule.evaluations
         return {max(round(len(self) * i / count), 1) for i in range(1, count + 1)}
 

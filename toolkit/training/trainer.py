@@ -1,4 +1,4 @@
-"""The training loop of every stage: length-bucketed batches, AdamW, warm-up and linear decay, best dev step kept.
+"""The training loop of every stage: length-bucketed batches, AdamW, warm-up and linear decay, best step kept.
 
 Several processes, or several batches a step, move the weights as one process with one large batch does.
 """
@@ -30,14 +30,14 @@ from toolkit.training.schedule import BatchSchedule, MicroBatch, TrainingSchedul
 RECORD_EVERY = 10  # steps between records of the losses: reading them makes a GPU, and other processes, wait
 MAX_GRADIENT_NORM = 1.0
 WEIGHTS, BEST = "model.safetensors", "best.safetensors"
-HistoryRow = dict[str, float]  # "step", and the losses by name or "dev"
+HistoryRow = dict[str, float]  # "step", and the losses by name or "selection"
 
 
 @dataclass
 class StageResult:
-    """The outcome of a stage: its matrix products' `precision`, its length, its best dev step.
+    """The outcome of a stage: its matrix products' `precision`, its length, its best step by the rows that choose.
 
-    `history` has a row {"step", losses...} for each record of the losses and {"step", "dev"} for each evaluation.
+    `history` has a row {"step", losses...} for each record of the losses and {"step", "selection"} for each evaluation.
     """
 
     precision: str = "fp32"
@@ -50,7 +50,7 @@ class StageResult:
     @property
     def metrics(self) -> list[float]:
         """The metric of each evaluation, in their order."""
-        return [row["dev"] for row in self.history if "dev" in row]
+        return [row["selection"] for row in self.history if "selection" in row]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the bundle."""
@@ -71,15 +71,16 @@ def fit(
     objective: Objective, dataset: EncodedDataset, schedule: TrainingSchedule, *, name: str, model: Any,
     evaluate: Callable[[], float] | None, checkpoints: Checkpoints | None = None,
 ) -> StageResult:  # fmt: skip
-    """Minimise an objective over a dataset and leave `model` at its best dev step.
+    """Minimise an objective over a dataset and leave `model` at its best step.
 
     Args:
         objective: its parameters that require gradients are trained.
         dataset: every row is used in every epoch, those of the last partial batch too.
         schedule: epochs, learning rate, batch size, seed.
         name: of the stage, for the progress bar and its checkpoints.
-        model: the part of the objective that is rolled back to its best dev step at the end.
-        evaluate: the dev metric, higher is better, called on every process; None keeps the last step.
+        model: the part of the objective that is rolled back to its best step at the end.
+        evaluate: the metric of the rows that choose, higher is better, called on every process; None keeps the last
+            step.
         checkpoints: to resume from, and to write; a finished stage is not run again.
 
     Raises:
@@ -96,7 +97,7 @@ def fit(
             if result.steps % RECORD_EVERY == 0 or result.steps == total:
                 shown |= trainer.record_losses(losses)
             if result.steps in evaluations and evaluate is not None:
-                shown["dev"] = trainer.record_dev_metric(evaluate())
+                shown["selection"] = trainer.record_metric(evaluate())
             bar.advance(1, **shown)
             if trainer.should_stop_early():
                 break
@@ -184,10 +185,10 @@ class StageTrainer:
         speed = f"{passes * len(lengths) / elapsed:.0f} rows/s {passes * lengths.sum() / elapsed:.0f} tokens/s"
         return {"loss": sum(losses), "speed": speed}
 
-    def record_dev_metric(self, metric: float) -> float:
-        """Add a dev metric to the history and return it; copy the weights where it is the best so far."""
+    def record_metric(self, metric: float) -> float:
+        """Add a metric to the history and return it; copy the weights where it is the best so far."""
         result = self.result
-        result.history.append({"step": result.steps, "dev": metric})
+        result.history.append({"step": result.steps, "selection": metric})
         if result.best_metric is None or metric > result.best_metric:
             result.best_metric, result.best_step = metric, result.steps
             self.best = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
@@ -199,7 +200,7 @@ class StageTrainer:
         result, patience = self.result, self.schedule.patience
         if patience is None or result.best_step is None:
             return False
-        return sum("dev" in row and row["step"] > result.best_step for row in result.history) >= patience
+        return sum("selection" in row and row["step"] > result.best_step for row in result.history) >= patience
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint where one is due; after the last step, `finish` writes it."""
@@ -215,7 +216,7 @@ class StageTrainer:
                 save_file(self.best, folder / BEST)
 
     def finish(self) -> None:
-        """Roll the model back to its best dev step and mark the stage as finished."""
+        """Roll the model back to its best step and mark the stage as finished."""
         if self.best:
             self.model.load_state_dict(self.best)
         self.model.eval()

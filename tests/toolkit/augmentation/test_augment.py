@@ -20,6 +20,7 @@ from toolkit.augmentation.glove import load_vectors
 from toolkit.bundle.format import open_bundle
 from toolkit.config import AugmentConfig, DistillConfig, FinetuneConfig
 from toolkit.data.datasets import load_split, load_texts, resolve_task
+from toolkit.data.splits import load_splits
 from toolkit.distillation.distill import run_distill
 from toolkit.errors import ToolkitError
 from toolkit.tasks import Task
@@ -239,10 +240,14 @@ class TestDistill:
     ) -> None:
         plain = save_model(tiny_bert(initializer_range=0.05), tmp_path / "plain")
         common = {"data": str(data_dir)}
-        run_finetune(FinetuneConfig(str(plain), "auto", str(tmp_path / "t"), epochs=4, lr=5e-3, **common))
+        run_finetune(FinetuneConfig(str(plain), "auto", str(tmp_path / "t"), epochs=6, lr=5e-3, **common))
         file = run_augment(AugmentConfig("auto", str(tmp_path / "a.parquet"), glove=str(glove), copies=2, **common))
-        rows = pyarrow.parquet.read_metadata(file).num_rows
-        assert 256 < rows <= 3 * 256
+        written = pyarrow.parquet.read_table(file).to_pylist()
+        assert 320 < len(written) <= 3 * 320
+        splits = load_splits(resolve_task("auto", data_dir), str(data_dir), selection_rows=None, max_rows=None, seed=42)
+        made_of_choosing = {row["text"] for row in written if row["origin"] in splits.drawn}
+        rows = len([row for row in written if row["text"] not in made_of_choosing])
+        assert 256 < rows < len(written) - 64
         settings = {"student": "2/16/32/4", "intermediate_epochs": 2, "prediction_epochs": 1, "batch_size": 8}
         run_distill(
             DistillConfig(str(tmp_path / "t"), "auto", str(tmp_path / "s"), augment=str(file), **settings, **common)
@@ -252,6 +257,7 @@ class TestDistill:
         assert manifest["stages"]["prediction"]["steps"] == -(-rows // 8)
         assert manifest["data"]["augment"] == hashlib.sha256(file.read_bytes()).hexdigest()
         assert manifest["config"]["augment"] == str(file)
+        assert manifest["selection"] == {"split": "train", "rows": 64}
 
     def test_files_that_are_not_for_this_task(self, tmp_path: Path, glove: Path, data_dir: Path) -> None:
         single, pairs = Task("auto", ("a", "b")), Task("auto", ("a", "b"), pair_column="text_pair")

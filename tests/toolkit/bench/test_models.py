@@ -58,5 +58,12 @@ def test_scores_come_from_the_manifest(tmp_path: Path, onnx_bundle: Path, export
     measured = from_bundle(open_bundle(onnx_bundle), tmp_path, exporter)
     assert (measured.score, measured.teacher_score, measured.fp32_score) == (0.75, 0.8, None)
     assert measured.bundle is not None
+    assert measured.split == "dev"
     manifest = measured.bundle.manifest | {"gates": {"reference_metrics": {"accuracy": 0.77}}}
     assert replace(measured, bundle=replace(measured.bundle, manifest=manifest)).fp32_score == 0.77
+    source = {"kind": "student", "name": "s", "split": "test", "metrics": {"accuracy": 0.78}}
+    tested = manifest | {"split": "test", "made_from": {"student": source}}
+    model = replace(measured, bundle=replace(measured.bundle, manifest=tested))
+    assert (model.split, model.fp32_score) == ("test", 0.78), "the gates' score is dev's"
+    del source["split"]
+    assert model.fp32_score is None, "of another split"

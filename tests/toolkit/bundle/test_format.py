@@ -44,9 +44,8 @@ FILES = {
 
 def manifest() -> Manifest:
     return new_manifest(
-        "onnx", TASK.to_dict(), precision="int8", max_length=32, parent=None, made_from={}, config={}, seed=0, data={},
-        metrics={"accuracy": 0.5},
-    )  # fmt: skip
+        "onnx", TASK.to_dict(), precision="int8", max_length=32, parent=None, made_from={}, config={}, seed=0, data={}
+    )
 
 
 def make(out: Path, files: dict[str, bytes] = FILES) -> Path:

@@ -40,6 +40,8 @@ def test_a_step_is_kept_only_if_it_would_be_made_the_same(tiny_student: Path) ->
     assert not was_made_with(bundle, config, None)
     bundle.manifest["config"]["max_pieces"] = 7
     assert was_made_with(bundle, config, bundle), "None fits what a step worked out"
+    del bundle.manifest["split"]
+    assert not was_made_with(bundle, config, bundle), "its steps were chosen by the rows that score it"
 
 
 def test_an_option_that_a_stored_bundle_does_not_know_had_its_default(tiny_student: Path) -> None:
@@ -78,7 +80,9 @@ def test_a_step_that_is_not_there_is_run(
     assert run_or_reuse("t", ExportConfig("x", str(tmp_path / "none")), run).path == tiny_student
     assert run_or_reuse("t", ExportConfig("x", str(tiny_student)), run).path == tiny_student
     assert len(ran) == 2, "the second one was there, made by another configuration"
-    replaced = f"{tiny_student} was made by other options or from another bundle: it is replaced"
+    replaced = (
+        f"{tiny_student} was made by other options, from another bundle, or before today's splits: it is replaced"
+    )
     assert capsys.readouterr().out == f"== t\n== t\n{replaced}\n"
     assert [config.overwrite for config in ran] == [False, True]
 

@@ -44,7 +44,7 @@ def chain(
     folder, data = tmp_path_factory.mktemp("chain"), str(data_dir)
     made = {name: folder / name for name in ("encoder", "teacher", "student", "finished", "int8")}
     save_model(tiny_bert(initializer_range=0.05), made["encoder"])
-    run_finetune(FinetuneConfig(str(made["encoder"]), "auto", str(made["teacher"]), data=data, epochs=4, lr=5e-3))
+    run_finetune(FinetuneConfig(str(made["encoder"]), "auto", str(made["teacher"]), data=data, epochs=6, lr=5e-3))
     common: dict[str, Any] = {"data": data, "student": "2/16/32/4", "prediction_epochs": 1}
     teacher = str(made["teacher"])
     run_distill(DistillConfig(teacher, "auto", str(made["student"]), intermediate_epochs=1, **common))
@@ -85,6 +85,8 @@ def test_the_last_link_shows_the_whole_chain(chain: dict[str, Path], tmp_path: P
 def test_it_shows_gates_metrics_options_and_operators(chain: dict[str, Path]) -> None:
     text, manifest = printed(chain["int8"]), open_bundle(chain["int8"]).manifest
     assert "gates, against PyTorch on 96 dev rows" in text
+    assert "step chosen by 64 rows of train" in printed(chain["student"])
+    assert f"─ dev: accuracy {100 * manifest['metrics']['accuracy']:.2f}" in text
     for gate in manifest["gates"]["verdicts"]:
         bound = "at least" if gate["lower"] else "at most"
         assert f"{gate['name']}: {gate['value']:.4g}, {bound} {gate['bound']:g}: held" in text

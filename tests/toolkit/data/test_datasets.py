@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolkit.data.columns import DataOptions
-from toolkit.data.datasets import Split, load_split, resolve_task
+from toolkit.data.datasets import Split, load_split, load_test, resolve_task
 from toolkit.errors import ToolkitError
 from toolkit.tasks import Task, get_task
 
@@ -392,13 +392,19 @@ def test_a_split_that_a_task_has_not_is_refused(name: str) -> None:
 
 
 def test_rotten_tomatoes_splits_stay_as_they_are() -> None:
-    train, dev = (load_split(get_task("rotten-tomatoes"), split) for split in ("train", "dev"))
-    assert (len(train), len(dev)) == (7676, 854)
-    assert not set(train.texts) & set(dev.texts)
-    assert len(set(train.texts)) == 7676
-    assert (train.labels.mean(), dev.labels.mean()) == (pytest.approx(0.5, abs=0.02), pytest.approx(0.5, abs=0.02))
-    assert train.digest == "24f366f4ae03aae47c8d5c3381a2035a32543cc4b3fe38f1f6c239464c899cf1"
-    assert dev.digest == "8f7f2e2e37893c48221445593b4d54728ce2e28ff08e8c15ca07a0c0ab5f5dad"
+    task = get_task("rotten-tomatoes")
+    train, dev, test = (load_split(task, split) for split in ("train", "dev", "test"))
+    assert (len(train), len(dev), len(test)) == (6909, 767, 854)
+    assert len({*train.texts, *dev.texts, *test.texts}) == 8530
+    for split in (train, dev, test):
+        assert split.labels.mean() == pytest.approx(0.5, abs=0.03)
+    assert train.digest == "1fa3aba73bb2d895f53f4fbf96d9693e97023f4e9e1ff561432b4bcb4859c5ef"
+    assert dev.digest == "34a575b06ca363950a7fbd9652a5793bf0cfae746d85098f95bc0ebd988df3f0"
+    # what dev was before there was a test split
+    assert test.digest == "8f7f2e2e37893c48221445593b4d54728ce2e28ff08e8c15ca07a0c0ab5f5dad"
+    alone = load_test(task)
+    assert alone is not None
+    assert alone.digest == test.digest
 
 
 def test_a_hub_that_cannot_be_reached_says_what_else_would_do() -> None:

@@ -30,14 +30,16 @@ def test_unlabelled_text_is_learnt_from_too(teacher: Path, data_dir: Path, tmp_p
     )
     steps = [[m["stages"][name]["steps"] for name in ("intermediate", "prediction")] for m in (plain, fuller)]
     assert steps == [[8, 8], [12, 12]]  # 256 rows, then 356, 32 a step
-    assert set(fuller["data"]) == {"train", "dev", "unlabelled"}
+    assert set(fuller["data"]) == {"train", "selection", "dev", "unlabelled"}
     more.write_text("  \n")
     with pytest.raises(ToolkitError, match="no such file"):
         distill(teacher, data_dir, tmp_path / "c", unlabelled=str(tmp_path / "gone.txt"))
 
 
 def load(teacher: Path, folder: Path, workdir: Path, **changes: Any) -> DistillationData:
-    options: dict[str, Any] = {"augment": None, "unlabelled": None, "max_rows": None, "max_length": None, "seed": 3}
+    options: dict[str, Any] = {
+        "augment": None, "unlabelled": None, "selection_rows": None, "max_rows": None, "max_length": None, "seed": 3,
+    }  # fmt: skip
     return DistillationData.load(Source(str(teacher), workdir), "auto", str(folder), **{**options, **changes})
 
 
@@ -45,15 +47,17 @@ def test_rows_are_read_cut_and_named_by_their_digests(teacher: Path, data_dir: P
     more = tmp_path / "more.txt"
     more.write_text("a warm film\na dull plot\n")
     data = load(teacher, data_dir, tmp_path, unlabelled=str(more), max_rows=10, max_length=4)
-    assert (len(data.train), len(data.texts), len(data.dev), len(data.dev_encoded)) == (10, 12, 96, 96)
+    assert (len(data.train), len(data.texts), len(data.splits.dev), len(data.scorer.encoded["dev"])) == (10, 12, 96, 96)
     assert data.task.max_length == data.encoder.max_length == 4
     assert data.texts.lengths.max() == 4
+    assert data.splits.selection is not None
     assert data.digests == {
-        "train": data.train.digest, "dev": data.dev.digest, "unlabelled": hashlib.sha256(more.read_bytes()).hexdigest(),
+        "train": data.splits.train.digest, "selection": data.splits.selection.digest, "dev": data.splits.dev.digest,
+        "unlabelled": hashlib.sha256(more.read_bytes()).hexdigest(),
     }  # fmt: skip
     other = load(teacher, data_dir, tmp_path, max_rows=10, seed=4)
-    assert other.digests["dev"] == data.digests["dev"]
-    assert other.digests["train"] != data.digests["train"]
+    assert [other.digests[name] == data.digests[name] for name in ("train", "selection", "dev")] == [True, False, True]
+    assert other.train.digest != data.train.digest
     assert other.task.max_length == open_bundle(teacher).max_length
 
 
@@ -66,7 +70,7 @@ def test_a_plain_teacher_s_own_length_is_taken_and_what_it_cuts_is_counted(
     (plain / "tokenizer_config.json").write_text(json.dumps(config))
     assert load(plain, data_dir, tmp_path).task.max_length == 200
     data = load(plain, data_dir, tmp_path, max_length=4)
-    assert data.truncation["dev"].texts == len(data.dev)
+    assert data.truncation["dev"].texts == len(data.splits.dev)
     assert data.truncation["train"].cut_texts == int(data.texts.truncated.sum()) > 0
     assert data.truncation["train"].max_length == 4
 
@@ -80,7 +84,7 @@ def test_bad_rows_of_every_file_are_left_out_where_the_user_says_so(teacher: Pat
     data = load(
         teacher, tmp_path, tmp_path, unlabelled=str(tmp_path / "more.csv"), options=DataOptions(skip_bad_rows=True)
     )
-    assert (len(data.train), len(data.dev), len(data.texts)) == (2, 2, 4)
+    assert (len(data.train), len(data.splits.dev), len(data.texts)) == (2, 2, 4)
 
 
 def test_a_row_behind_the_labels_has_none() -> None:

@@ -169,7 +169,7 @@ def test_a_student_of_mpnets_own_family_is_exported_and_answers(
     torch.manual_seed(0)
     plain = save_model(transformers.MPNetForSequenceClassification(config), tmp_path / "plain")
     teacher, student, int8 = (tmp_path / name for name in ("teacher", "student", "int8"))
-    run_finetune(FinetuneConfig(str(plain), "auto", str(teacher), data=str(data_dir), epochs=4, lr=5e-3))
+    run_finetune(FinetuneConfig(str(plain), "auto", str(teacher), data=str(data_dir), epochs=6, lr=5e-3))
     own = {"student_family": "teacher", "quantization_aware": True}
     manifest = distill(teacher, data_dir, student, **own)
     assert manifest["metrics"]["accuracy"] > 0.9

@@ -10,7 +10,11 @@ import pytest
 from toolkit.distillation import plots
 from toolkit.distillation.attention_maps import AttentionMap
 
-HISTORY = [{"step": 1.0, "hidden": 2.0, "attention": 0.5}, {"step": 2.0, "dev": 0.8}, {"step": 3.0, "hidden": 0.02}]
+HISTORY = [
+    {"step": 1.0, "hidden": 2.0, "attention": 0.5},
+    {"step": 2.0, "selection": 0.8},
+    {"step": 3.0, "hidden": 0.02},
+]
 
 
 @pytest.fixture
@@ -38,11 +42,10 @@ def test_a_loss_of_zero_makes_the_axis_linear(axes_of: Any) -> None:
     assert axes_of.losses("prediction", [{"step": 1.0, "prediction": 0.0}]).get_yscale() == "linear"
 
 
-def test_the_dev_metric_stands_beside_the_teachers(axes_of: Any) -> None:
-    axes = axes_of.dev_metric("prediction", HISTORY, "accuracy", 0.9)
-    student, teacher = axes.lines
-    assert (list(student.get_xdata()), list(student.get_ydata())) == ([2.0], [0.8])
-    assert set(teacher.get_ydata()) == {0.9}
+def test_the_metric_of_the_rows_that_choose_is_a_line_over_its_steps(axes_of: Any) -> None:
+    axes = axes_of.selection_metric("prediction", HISTORY, "accuracy")
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines] == [([2.0], [0.8])]
+    assert axes.get_ylabel() == "accuracy"
 
 
 def test_the_layer_map_joins_each_student_layer_to_its_teacher_layer(axes_of: Any) -> None:

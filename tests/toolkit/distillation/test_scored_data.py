@@ -36,16 +36,21 @@ def load(path: Path, encoder: Path, workdir: Path, **options: object) -> ScoredD
 def test_rows_are_held_out_by_their_texts_alone(encoder: Path, tmp_path: Path) -> None:
     first = load(write(tmp_path / "a.jsonl", TEXTS), encoder, tmp_path / "1")
     second = load(write(tmp_path / "b.jsonl", TEXTS[::-1] + TEXTS), encoder, tmp_path / "2")
-    held = set(first.data.dev.texts)
+    held = set(first.data.splits.dev.texts)
     assert 0 < len(held) < 40
-    assert held == set(second.data.dev.texts)
+    assert held == set(second.data.splits.dev.texts)
     assert held.isdisjoint(first.data.train.texts)
-    assert len(first.data.train) + len(first.data.dev) == len(TEXTS)
+    choosing = first.data.splits.selection
+    assert choosing is not None
+    assert {*choosing.texts}.isdisjoint({*first.data.train.texts, *held}), "nor learnt from, nor reported"
+    assert choosing.labels.tolist() == [TEXTS.index(text) % 2 for text in choosing.texts]
+    assert len(first.data.train) + len(first.data.splits.dev) + len(choosing) == len(TEXTS)
+    assert second.data.splits.selection is None, "every text stands twice"
     assert len(first.data.texts) == len(first.logits) == len(first.data.train)
-    labels = [TEXTS.index(text) % 2 for text in first.data.dev.texts]
-    assert first.data.dev.labels.tolist() == labels, "the teacher's own answers"
+    labels = [TEXTS.index(text) % 2 for text in first.data.splits.dev.texts]
+    assert first.data.splits.dev.labels.tolist() == labels, "the teacher's own answers"
     assert first.teacher_metrics()["accuracy"] == 1.0
-    assert set(first.data.digests) == {"train", "dev", "teacher scores"}
+    assert set(first.data.digests) == {"train", "selection", "dev", "teacher scores"}
 
 
 def test_labels_of_people_are_dev_s_where_the_file_has_them(encoder: Path, tmp_path: Path) -> None:
@@ -53,8 +58,8 @@ def test_labels_of_people_are_dev_s_where_the_file_has_them(encoder: Path, tmp_p
     answers = [names[i % 2] for i in range(len(TEXTS))]
     path = write(tmp_path / "a.jsonl", TEXTS, predicted_label=answers, label=["positive"] * len(TEXTS))
     scored = load(path, encoder, tmp_path / "1")
-    assert set(scored.data.dev.labels.tolist()) == {1}
-    positive = np.mean([TEXTS.index(text) % 2 for text in scored.data.dev.texts])
+    assert set(scored.data.splits.dev.labels.tolist()) == {1}
+    positive = np.mean([TEXTS.index(text) % 2 for text in scored.data.splits.dev.texts])
     assert scored.teacher_metrics()["accuracy"] == pytest.approx(positive)
 
 
@@ -65,7 +70,7 @@ def test_dev_of_the_task_s_data_is_not_learnt_from(encoder: Path, data_dir: Path
         dev = [row["text"] for row in csv.DictReader(file)]
     path = write(tmp_path / "a.jsonl", [*TEXTS, *dev[:30]])
     scored = load(path, encoder, tmp_path / "1", data=str(data_dir))
-    assert scored.data.dev.texts == dev
+    assert scored.data.splits.dev.texts == dev
     assert set(scored.data.train.texts).isdisjoint(dev)
     assert [dev[row] in dev[:30] for row in scored.dev_rows] == [True] * len(scored.dev_rows)
     assert scored.teacher_metrics() == {}, "some dev rows have no answer"

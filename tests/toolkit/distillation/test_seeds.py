@@ -26,6 +26,9 @@ def test_seeds_run_apart_and_are_summed_up(
     bundles = [open_bundle(tmp_path / "many" / f"seed-{seed}") for seed in (1, 2)]
     scores = [100 * bundle.manifest["metrics"]["accuracy"] for bundle in bundles]
     assert [row["student"] for row in summary["seeds"]] == scores
+    assert summary["split"] == "dev"
+    chosen_by = [bundle.manifest["data"]["selection"] for bundle in bundles]
+    assert chosen_by[0] != chosen_by[1], "each seed chooses by rows of its own"
     assert summary["mean"]["student"] == pytest.approx(sum(scores) / 2)
     assert summary["deviation"]["student"] == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5)
     assert summary["deviation"]["teacher"] == 0.0
@@ -55,11 +58,15 @@ def test_scores_mean_and_deviation_by_hand() -> None:
 
         def __init__(self, seed: int, teacher: float, start: float, student: float) -> None:
             metrics = {"teacher_metrics": teacher, "start_metrics": start, "metrics": student}
-            self.manifest = {"seed": seed, **{name: {"accuracy": value} for name, value in metrics.items()}}
+            self.manifest = {
+                "seed": seed,
+                "split": "test",
+                **{name: {"accuracy": value} for name, value in metrics.items()},
+            }
             self.digest = f"d{seed}"
 
     summary = summarize([Scored(1, 0.8, 0.5, 0.6), Scored(2, 0.8, 0.6, 0.8)])  # type: ignore[list-item]
-    assert (summary["task"], summary["metric"]) == ("auto", "accuracy")
+    assert (summary["task"], summary["metric"], summary["split"]) == ("auto", "accuracy", "test")
     assert [(row["seed"], row["digest"]) for row in summary["seeds"]] == [(1, "d1"), (2, "d2")]
     assert summary["mean"] == pytest.approx({"teacher": 80.0, "start": 55.0, "student": 70.0, "retention": 87.5})
     assert summary["deviation"]["student"] == pytest.approx(200**0.5)

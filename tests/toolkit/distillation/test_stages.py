@@ -38,6 +38,6 @@ def test_labels_are_learnt_where_there_are_any(
     )  # fmt: skip
     assert list(manifest["stages"]) == ["prediction"]
     names = {name for row in manifest["stages"]["prediction"]["history"] for name in row}
-    assert names == {"step", "dev", "label"}
+    assert names == {"step", "selection", "label"}
     assert manifest["metrics"]["accuracy"] > 0.9
     assert "the label loss sees 256 of 356 texts: the unlabelled have none" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from toolkit.inference.predictor import open_predictor
 
 def test_evaluate_scores_the_split_that_was_asked_for(tiny_student: Path, data_dir: Path) -> None:
     predictor = open_predictor(tiny_student)
-    for split, seed, n in (("train", 1, 256), ("dev", 2, 96)):
+    for split, seed, n in (("train", 1, 320), ("dev", 2, 96)):
         table = rows(n, seed=seed)
         guesses = predictor.predict([text for text, _ in table]).argmax(axis=1)
         right = np.mean([guess == label for guess, (_, label) in zip(guesses, table, strict=True)])
@@ -45,10 +45,11 @@ def test_every_row_of_a_file_is_scored_unless_a_split_or_a_share_is_named(
     tiny_student: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = str(data_dir / "dev.csv")
-    folder = run_evaluate(EvaluateConfig(str(tiny_student), data=str(data_dir)))
-    assert run_evaluate(EvaluateConfig(str(tiny_student), data=file)) == folder
+    name, folder = run_evaluate(EvaluateConfig(str(tiny_student), data=str(data_dir)))
+    assert name == "dev"
+    assert run_evaluate(EvaluateConfig(str(tiny_student), data=file)) == ("all", folder)
     assert capsys.readouterr().out == ""
-    part = run_evaluate(EvaluateConfig(str(tiny_student), data=file, split="dev"))
+    name, part = run_evaluate(EvaluateConfig(str(tiny_student), data=file, split="dev"))
     assert "dev is 10% of its rows" in capsys.readouterr().out
     assert part == evaluate_bundle(tiny_student, data=file, split="dev", options=DataOptions(dev_share=0.1))
 

@@ -241,15 +241,15 @@ def test_a_full_tmpfs(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:
 
 def test_patience_ends_a_stage_early(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:
     _, whole, _ = train(tiny_bert, None)
-    devs = [row for row in whole.history if "dev" in row]
+    devs = [row for row in whole.history if "selection" in row]
     assert len(devs) == 6
     weights, result, _ = train(tiny_bert, None, patience=1)
     best, ends = 0.0, whole.steps
     for row in devs:
-        if row["dev"] <= best:
+        if row["selection"] <= best:
             ends = int(row["step"])
             break
-        best = row["dev"]
+        best = row["selection"]
     assert (result.steps, result.best_metric) == (ends, best)
     assert ends < whole.steps
     with pytest.raises(Killed), store(tmp_path) as checkpoints:

@@ -34,12 +34,56 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, encoder: Path, data_dir: P
 def test_finetune_learns_and_keeps_the_best_epoch(teacher: Path, data_dir: Path) -> None:
     manifest = open_bundle(teacher).manifest
     assert manifest["metrics"]["accuracy"] > 0.95
-    devs = [row["dev"] for row in manifest["stages"]["finetune"]["history"] if "dev" in row]
-    assert len(devs) == 6
-    assert manifest["metrics"]["accuracy"] == max(devs)
+    stage = manifest["stages"]["finetune"]
+    metrics = [row["selection"] for row in stage["history"] if "selection" in row]
+    assert len(metrics) == 6
+    assert stage["best_metric"] == max(metrics)
     assert evaluate_bundle(teacher, data=str(data_dir)) == manifest["metrics"]
     assert manifest["config"]["lr"] == 5e-3
-    assert set(manifest["data"]) == {"train", "dev"}
+    assert set(manifest["data"]) == {"train", "selection", "dev"}
+    assert (manifest["split"], manifest["selection"]) == ("dev", {"split": "train", "rows": 64})
+
+
+def test_the_split_that_is_reported_chooses_nothing(encoder: Path, data_dir: Path, tmp_path: Path) -> None:
+    """Other labels of that split change its scores and no weight; those of dev, where it chooses, change both."""
+    train, few = ((data_dir / f"{split}.csv").read_text() for split in ("train", "dev"))
+    flipped = few.replace("negative", "?").replace("positive", "negative").replace("?", "positive")
+
+    def teacher(name: str, **files: str) -> Any:
+        folder = tmp_path / name
+        folder.mkdir()
+        for split, text in {"train": train, **files}.items():
+            (folder / f"{split}.csv").write_text(text)
+        options: dict[str, Any] = {"data": str(folder), "epochs": 3, "lr": 5e-3}
+        return run_finetune(FinetuneConfig(str(encoder), "auto", str(folder / "out"), **options)).manifest
+
+    def weights(manifest: Any) -> str:
+        return str(manifest["files"]["model.safetensors"]["sha256"])
+
+    plain, turned = teacher("a", dev=few), teacher("b", dev=flipped)
+    assert weights(plain) == weights(turned)
+    assert plain["metrics"]["accuracy"] == pytest.approx(1 - turned["metrics"]["accuracy"])
+    assert (plain["split"], plain["selection"]) == ("dev", {"split": "train", "rows": 64})
+    both, test_turned, dev_turned = (
+        teacher("c", dev=few, test=few), teacher("d", dev=few, test=flipped), teacher("e", dev=flipped, test=few),
+    )  # fmt: skip
+    assert (both["split"], both["selection"]) == ("test", {"split": "dev", "rows": 96})
+    assert weights(both) == weights(test_turned)
+    assert both["metrics"]["accuracy"] == pytest.approx(1 - test_turned["metrics"]["accuracy"])
+    assert both["dev_scores"] == test_turned["dev_scores"] == {"metrics": both["metrics"]}
+    best = [manifest["stages"]["finetune"]["best_step"] for manifest in (both, dev_turned)]
+    assert best[0] != best[1], "dev chooses, so its labels do"
+
+
+def test_without_rows_that_choose_the_last_step_is_kept(encoder: Path, data_dir: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"data": str(data_dir), "epochs": 2, "max_rows": 40}
+    out = FinetuneConfig(str(encoder), "auto", str(tmp_path / "t"), selection_rows=0, **options)
+    manifest = run_finetune(out).manifest
+    assert manifest["selection"] is None
+    assert manifest["stages"]["finetune"]["best_step"] is None
+    assert "selection" not in manifest["data"]
+    with pytest.raises(ToolkitError, match="--patience 2 with --selection-rows 0"):
+        run_finetune(FinetuneConfig(str(encoder), "auto", str(tmp_path / "u"), selection_rows=0, patience=2, **options))
 
 
 def test_length_and_rate_follow_the_data_and_stand_in_the_bundle(

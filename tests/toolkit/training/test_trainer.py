@@ -54,7 +54,7 @@ def test_the_best_dev_step_is_kept() -> None:
     result = fit(model, rows, schedule, name="t", model=model, evaluate=evaluate)
     assert (result.best_metric, result.best_step) == (0.9, 4)  # the first of equals
     assert model.weight.item() == weights[1] != weights[-1]
-    assert [row["dev"] for row in result.history if "dev" in row] == [0.3, 0.9, 0.9, 0.1]
+    assert [row["selection"] for row in result.history if "selection" in row] == [0.3, 0.9, 0.9, 0.1]
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_name() -> None:

@@ -52,5 +52,5 @@ def headlines(report: Report) -> list[tuple[str, str]]:
     scored = [(model.score, model) for model in measured if model.score is not None]
     if scored:
         score, best = max(scored, key=lambda pair: pair[0])
-        headlines.append((f"{score:.1%}", f"dev {(best.metric or '').replace('_', ' ')}, {best.name}"))
+        headlines.append((f"{score:.1%}", f"{best.split} {(best.metric or '').replace('_', ' ')}, {best.name}"))
     return headlines

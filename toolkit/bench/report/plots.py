@@ -59,7 +59,7 @@ def sizes(models: Sequence[ModelFacts]) -> str:
 
 
 def score_by_latency(points: Sequence[ScorePoint], best: Sequence[ScorePoint], baseline_ms: float, metric: str) -> str:
-    """Plot dev score over latency at batch 1 with the frontier; a line stands at the baseline's latency.
+    """Plot score over latency at batch 1 with the frontier; a line stands at the baseline's latency.
 
     Args:
         points: of each model.

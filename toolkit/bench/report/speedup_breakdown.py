@@ -24,7 +24,7 @@ class Step:
         size_bytes: of the model after it; None for a product.
         smaller: times smaller than the step before.
         faster: times faster than the step before.
-        score: the task's metric on its dev set, where it was measured.
+        score: the task's metric, where it was measured.
     """
 
     name: str

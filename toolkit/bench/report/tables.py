@@ -40,7 +40,7 @@ def claim_table(report: Report) -> Table:
 
 
 def speed_table(report: Report) -> Table:
-    """Show each comparison: B is how many times faster than A, with both medians and both dev scores."""
+    """Show each comparison: B is how many times faster than A, with both medians and both scores."""
     rows = []
     for comparison in sorted(report.comparisons, key=lambda comparison: list(GAINS).index(comparison.kind)):
         ratio, unit = comparison.measured()
@@ -73,7 +73,7 @@ def model_table(report: Report) -> Table:
         ])  # fmt: skip
     columns = [
         "model", "layers/hidden/FFN/heads", "precision", "MB", "smaller", "M parameters", "fewer", "with a projection",
-        f"GFLOPs at {baseline.flops_length}", "fewer FLOPs", "dev score",
+        f"GFLOPs at {baseline.flops_length}", "fewer FLOPs", "score",
     ]  # fmt: skip
     return Table("Models", columns, rows)
 
@@ -204,7 +204,7 @@ def method(report: Report) -> list[str]:
 
 @dataclass(frozen=True)
 class ScorePoint:
-    """A model's dev score and its median latency at batch 1."""
+    """A model's score and its median latency at batch 1."""
 
     label: str
     median_ms: float
@@ -253,7 +253,7 @@ def _score(model: ModelFacts) -> str:
     if model.score is None:
         return "-"
     share = f" ({model.score / model.teacher_score:.1%} of teacher)" if model.teacher_score else ""
-    return f"{model.metric} {model.score:.4f}{share}"
+    return f"{model.split} {model.metric} {model.score:.4f}{share}"
 
 
 def _with_projection(model: ModelFacts, baseline: ModelFacts) -> str:

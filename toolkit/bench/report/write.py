@@ -88,9 +88,7 @@ def _figures(report: Report, section: str) -> list[Figure]:
         ]
         points, baseline_ms = tables.score_points(report)
         if points:
-            metric = next(model.metric for model in report.models if model.metric)
+            metric = next(f"{model.split} {model.metric}" for model in report.models if model.metric)
             scores = plots.score_by_latency(points, tables.frontier(points), baseline_ms, metric)
-            plotted.append(
-                (scores, "Dev score against latency, batch 1; the dotted line joins what nothing else beats")
-            )
+            plotted.append((scores, "Score against latency, batch 1; the dotted line joins what nothing else beats"))
     return [Figure(svg, title, "the figures are in the table of this section") for svg, title in plotted]

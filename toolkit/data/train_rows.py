@@ -1,0 +1,71 @@
+"""The rows of a train split, known by their fingerprints: texts are read again for the rows that are used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.data.columns import DEFAULTS, DataOptions
+from toolkit.data.datasets import Split, collect, no_rows, select_rows
+from toolkit.data.row_problems import RowProblems
+from toolkit.tasks import Task
+
+
+@dataclass(frozen=True)
+class TrainRows:
+    """n rows of a train split.
+
+    Attributes:
+        fingerprints: of each row's input, [n] uint64.
+        digest: SHA-256 over all rows.
+        source: file, hub name or package of the rows.
+        take: reads the rows of these ascending numbers.
+    """
+
+    fingerprints: np.ndarray
+    digest: str
+    source: str
+    take: Callable[[np.ndarray], Split]
+
+    def __len__(self) -> int:
+        return len(self.fingerprints)
+
+    def single(self) -> np.ndarray:
+        """Return the numbers of the rows with an input that no other row has, ascending."""
+        _, kinds, counts = np.unique(self.fingerprints, return_inverse=True, return_counts=True)
+        return np.flatnonzero(counts[kinds] == 1)
+
+
+def load_train(task: Task, data: str | Path | None = None, options: DataOptions = DEFAULTS) -> TrainRows:
+    """Read the train split once, and keep 8 bytes of each row.
+
+    Raises:
+        ToolkitError: as `load_split`.
+    """
+    selection, digest = select_rows(task, "train", data, options), hashlib.sha256()
+    text, pair, _ = selection.columns
+    problems = RowProblems(selection.table.name, skip_bad=options.skip_bad_rows)
+    fingerprints: list[int] = []
+    for row, label in selection.rows(problems):
+        own = (row.cells[text], row.cells[text if pair is None else pair])
+        fingerprints.append(fingerprint(*own))
+        value = label.tolist() if isinstance(label, np.ndarray) else label
+        digest.update(json.dumps([*own, value], ensure_ascii=False).encode())
+    problems.settle()
+    if not fingerprints:
+        raise no_rows(selection)
+    return TrainRows(
+        np.array(fingerprints, dtype=np.uint64), digest.hexdigest(), selection.table.name,
+        lambda numbers: collect(selection, options.skip_bad_rows, numbers),
+    )  # fmt: skip
+
+
+def fingerprint(text: str, second: str) -> int:
+    """Return 64 bits of a hash of an input, a text and its second text, or the text again where there is none."""
+    content = json.dumps([text, second], ensure_ascii=False).encode()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
