@@ -142,6 +142,6 @@ def test_labels_of_a_test_file_that_are_not_published_are_none(tmp_path: Path) -
     (folder / "test.jsonl").write_text('{"text": "t", "label": "a"}\n{"text": "u", "label": null}\n')
     with pytest.raises(ToolkitError, match="line 2, column 'label'"):
         load_test(task, folder)
-    (folder / "test.jsonl").write_text('{"sentence": "t", "label": "a"}\n')
+    (folder / "test.jsonl").write_text('{"nothing": "t", "label": "a"}\n')
     with pytest.raises(ToolkitError, match="no column 'text'"):
         load_test(task, folder)
