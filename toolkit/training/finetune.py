@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from toolkit.bundle.format import Bundle, new_manifest
+from toolkit.bundle.manifest import Manifest, ScoredSplit
 from toolkit.bundle.provenance import check_output
 from toolkit.bundle.scores import put_scores
 from toolkit.config import FinetuneConfig
@@ -26,6 +28,7 @@ from toolkit.training.saving import write_model
 from toolkit.training.schedule import TrainingSchedule
 from toolkit.training.scoring import SplitScorer
 from toolkit.training.supervised import SupervisedObjective
+from toolkit.training.trainer import StageResult
 
 
 def run_finetune(config: FinetuneConfig) -> Bundle:
@@ -69,17 +72,27 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
                 scorer.selection_metric(model), checkpoints, further=by_rule,
             )  # fmt: skip
             scores = scorer.scores(model)
-            manifest = new_manifest(
-                "teacher", task.to_dict(), max_length=task.max_length, parent=source.digest,
-                made_from={"encoder": source.origin}, config=config.to_dict(), seed=config.seed, data=splits.digests,
-            )  # fmt: skip
-            put_scores(manifest, {name: {"metrics": metrics} for name, metrics in scores.items()})
-            manifest |= {
-                "selection": scorer.selection, "stages": {name: result.to_dict() for name, result in stages.items()},
-            }  # fmt: skip
+            manifest = describe_teacher(config, source, scorer, scores, stages)
             bundle = write_model(config.out, manifest, model, source)
     for name, split in splits.scored.items():
         score = 100 * scores[name][task.metric]
         echo(f"teacher: {name} {task.metric} {score:.2f} ({yardsticks(task, train, split)})")
     echo(f"wrote {config.out}")
     return bundle
+
+
+def describe_teacher(
+    config: FinetuneConfig, source: Source, scorer: SplitScorer, scores: Mapping[ScoredSplit, dict[str, float]],
+    stages: Mapping[str, StageResult],
+) -> Manifest:  # fmt: skip
+    """Make the manifest of a fine-tuned teacher."""
+    task = scorer.task
+    manifest = new_manifest(
+        "teacher", task.to_dict(), max_length=task.max_length, parent=source.digest,
+        made_from={"encoder": source.origin}, config=config.to_dict(), seed=config.seed, data=scorer.splits.digests,
+    )  # fmt: skip
+    put_scores(manifest, {name: {"metrics": metrics} for name, metrics in scores.items()})
+    manifest |= {
+        "selection": scorer.selection, "stages": {name: result.to_dict() for name, result in stages.items()},
+    }  # fmt: skip
+    return manifest

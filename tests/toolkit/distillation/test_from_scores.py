@@ -36,12 +36,15 @@ def test_from_a_file_to_a_student_that_starts_as_a_projection(
     )  # fmt: skip
     run_from_scores(config)
     output, bundle = capsys.readouterr().out, open_bundle(out)
-    assert bundle.manifest["start_metrics"]["accuracy"] > 0.8, "the fitted head"
+    assert bundle.manifest["start_metrics"]["accuracy"] > 0.75, "the fitted head"
     assert bundle.manifest["metrics"]["accuracy"] > 0.95
     assert bundle.manifest["agreement"] > 0.95
     assert set(bundle.manifest["stages"]) == {"prediction"}
     assert bundle.manifest["made_from"]["start"]["name"] == str(teacher)
-    assert f"learning {bundle.task.name} from {answers}: 256 texts, 96 for dev" in output
+    assert (
+        f"learning {bundle.task.name} from {answers}: 256 texts, 64 of train choose the step, 96 of dev are reported"
+        in output
+    )
     assert f"gives the teacher's answer to {100 * bundle.manifest['agreement']:.1f} % of 96 dev rows" in output
     report = json.loads((out / "report.json").read_text())
     assert "teacher" not in report
@@ -66,7 +69,7 @@ def test_labels_alone_from_the_command_line(encoder: Path, data_dir: Path, tmp_p
     assert "with the teacher's own answers as labels" in result.output
     bundle = open_bundle(tmp_path / "student")
     assert (bundle.task.name, bundle.task.labels) == ("log", ("negative", "positive"))
-    assert bundle.manifest["agreement"] == bundle.manifest["metrics"]["accuracy"] > 0.8
+    assert bundle.manifest["agreement"] == bundle.manifest["metrics"]["accuracy"] > 0.75
 
 
 def test_seeds_of_a_file_that_has_no_answers_to_dev(

@@ -50,7 +50,7 @@ def fitted(
         schedules.append(schedule)
         metrics = next(left)
         nn.init.constant_(objective.model.weight, max(metrics))
-        return StageResult(history=[{"step": i, "dev": metric} for i, metric in enumerate(metrics, start=1)])
+        return StageResult(history=[{"step": i, "selection": metric} for i, metric in enumerate(metrics, start=1)])
 
     monkeypatch.setattr(rounds, "fit", fit)
     objective: Any = Objective()
