@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 
 from export.calibration_data import SEED, calibration_text, is_quantization_aware, vocabulary_text
+from export.confidence_rows import confidence_rows
 from export.int8.calibration import choose_rows, collect_inputs
 from export.int8.embeddings import LowBitSettings, embedding_gradients
 from export.int8.quantize import linear_inputs, quantize_graph
@@ -29,6 +31,7 @@ from export.triton import write_triton
 from export.tuning import fastest, run_trials
 from export.tuning_candidates import TuningInputs, all_candidates, heads_and_hidden
 from export.verify import GraphVerifier, gates_json, require_gates
+from toolkit.bundle.calibration import write_calibration
 from toolkit.bundle.format import Bundle, new_manifest, open_bundle, write_bundle
 from toolkit.bundle.manifest import Gates, Manifest, Quantization, ScoredSplit
 from toolkit.bundle.provenance import check_output, origin
@@ -39,6 +42,7 @@ from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split, load_test
 from toolkit.data.tokenization import TextEncoder
 from toolkit.errors import ToolkitError
+from toolkit.inference.calibrate import CalibrationRows, calibrate
 from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime
 from toolkit.tasks import TASKS, Task
 
@@ -72,6 +76,7 @@ def run_export(config: ExportConfig) -> Bundle:
     _check_source(source)
     check_output(config, [config.source])
     dev, test = load_dev(source.task, config), load_test(source.task, config.data, DataOptions.of(config))
+    rows = confidence_rows(source, config, {"test": test, "dev": dev})
     digests = {name: split.digest for name, split in (("dev", dev), ("test", test)) if split is not None}
     manifest = new_manifest(
         "onnx", source.manifest["task"], precision=config.precision, max_length=source.max_length,
@@ -82,7 +87,7 @@ def run_export(config: ExportConfig) -> Bundle:
         for name in COPIED:
             if name in source.manifest["files"]:
                 shutil.copyfile(source.path / name, staging / name)
-        _export(ExportJob(source, config, staging, manifest), dev, test)
+        _export(ExportJob(source, config, staging, manifest), dev, test, rows)
         if config.layout == "triton":
             write_triton(staging, source.task, manifest["precision"])
     bundle = open_bundle(config.out)
@@ -112,8 +117,8 @@ def _check_source(source: Bundle) -> None:
         )
 
 
-def _export(job: ExportJob, dev: Split, test: Split | None) -> None:
-    """Write the graph, verify it against PyTorch on dev and score it on test; record all in the manifest."""
+def _export(job: ExportJob, dev: Split, test: Split | None, rows: CalibrationRows | None) -> None:
+    """Write the graph, verify it against PyTorch on dev, score it on test, and calibrate its scores by `rows`."""
     echo(f"exporting {job.source.path} to ONNX")
     reference = TorchRuntime(load_classifier(job.source.path))
     model = _trim(job) if job.config.trim_vocabulary else reference.model
@@ -122,7 +127,10 @@ def _export(job: ExportJob, dev: Split, test: Split | None) -> None:
         max_drop=job.config.max_drop, trimmed=bool(job.config.trim_vocabulary),
     )  # fmt: skip
     _write_model(job, verifier, model)
-    _verify(job, verifier, test)
+    runtime = OnnxRuntime(job.staging / MODEL)
+    _verify(job, verifier, runtime, test)
+    if rows is not None:
+        write_calibration(job.staging, calibrate(job.source.task, partial(verifier.logits, runtime), rows))
 
 
 def _trim(job: ExportJob) -> Any:
@@ -201,11 +209,10 @@ def _tune(job: ExportJob, verifier: GraphVerifier, inputs: TuningInputs) -> None
     echo(f"fastest that passes: {best.candidate.name}, {best.latency_ms:.3f} ms a text")
 
 
-def _verify(job: ExportJob, verifier: GraphVerifier, test: Split | None) -> None:
+def _verify(job: ExportJob, verifier: GraphVerifier, runtime: OnnxRuntime, test: Split | None) -> None:
     """Check the written graph against PyTorch; record its gates, and its scores, in the manifest."""
     precision = job.manifest["precision"]
     echo(f"comparing with PyTorch on {len(verifier.dev):,} dev rows")
-    runtime = OnnxRuntime(job.staging / MODEL)
     measured, gates = verifier.verify(runtime, precision)
     rows = [
         (g.name, f"{g.value:.4g}", f"{'>=' if g.lower else '<='} {g.bound:.4g}", "yes" if g.passed else "NO")

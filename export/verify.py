@@ -114,8 +114,12 @@ class GraphVerifier:
 
     def score(self, runtime: Runtime, split: Split) -> dict[str, float]:
         """Compute the metrics of a graph on rows that no gate is held on."""
+        return evaluate(self.source.task, self.logits(runtime, split), split.labels)
+
+    def logits(self, runtime: Runtime, split: Split) -> np.ndarray:
+        """Compute the logits [n, C] of a graph on n rows."""
         encoded = TextEncoder(self.directory, self.source.max_length).encode(split.texts, split.pairs)
-        return evaluate(self.source.task, batched_logits(runtime, encoded, BATCH_SIZE), split.labels)
+        return batched_logits(runtime, encoded, BATCH_SIZE)
 
 
 def measure(

@@ -148,3 +148,22 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> P
                 output_names=["logits"], dynamic_axes=axes | {"logits": {0: "batch"}}, dynamo=False, opset_version=17,
             )  # fmt: skip
     return out
+
+
+@pytest.fixture(scope="session")
+def overconfident(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Path:
+    """`tiny_onnx`, sealed with the calibration that its scores need if its logits are 2.5 times too large."""
+    import shutil
+
+    from tests.support.calibrating import calibration
+    from toolkit.bundle.calibration import write_calibration
+    from toolkit.bundle.format import open_bundle, write_bundle
+
+    parent = open_bundle(tiny_onnx)
+    manifest = {key: value for key, value in parent.manifest.items() if key not in ("files", "digest")}
+    out = tmp_path_factory.mktemp("bundles") / "calibrated"
+    with write_bundle(out, manifest) as staging:  # type: ignore[arg-type]
+        for name in parent.manifest["files"]:
+            shutil.copy(tiny_onnx / name, staging / name)
+        write_calibration(staging, calibration(2.5))
+    return out

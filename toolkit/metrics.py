@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from toolkit.errors import ToolkitError
 from toolkit.tasks import Kind, Task
 
 CHANCE = 1e-3  # of claiming another order of outputs that have nothing to do with the labels
+BINS = 15  # of confidence, as in Guo et al. 2017 (arXiv 1706.04599)
 Metric = Callable[[Task, np.ndarray, np.ndarray], float]  # (task, labels, predictions) to a number
 
 
@@ -60,6 +61,63 @@ def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, fl
         raise ToolkitError(f"{bad} of {len(logits)} rows have logits that are not finite (NaN or infinity)")
     predicted = predictions(logits, task.kind)
     return {name: _METRIC[name](task, labels, predicted) for name in task.metrics}
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Decisions of like confidence: how many, their mean confidence, and the fraction that is right."""
+
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+def confidences(logits: np.ndarray, labels: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+    """Give the probability that each decision states, and whether it came true.
+
+    Classification: [n], of the best label. Multi-label: [n * C], of each label, and whether the row has it.
+    """
+    probabilities = scores(logits, kind)
+    if kind == "multi_label":
+        return probabilities.ravel(), labels.ravel().astype(bool)
+    return probabilities.max(axis=1), logits.argmax(axis=1) == labels
+
+
+def reliability(stated: np.ndarray, true: np.ndarray) -> list[Bin]:
+    """Gather decisions in BINS bins of equal width, ascending by confidence; empty ones are left out.
+
+    Args:
+        stated: probabilities [m].
+        true: whether each came true [m].
+    """
+    places = np.minimum((stated * BINS).astype(np.int64), BINS - 1)
+    chosen = [places == place for place in range(BINS)]
+    return [Bin(int(own.sum()), float(stated[own].mean()), float(true[own].mean())) for own in chosen if own.any()]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Compute the expected calibration error, sum_b n_b / n |accuracy_b - confidence_b| (Guo et al. 2017, Eq. 3)."""
+    rows = sum(own.rows for own in bins)
+    return sum(own.rows / rows * abs(own.accuracy - own.confidence) for own in bins)
+
+
+def calibration_error_by_chance(stated: np.ndarray) -> float:
+    """Compute the error that true probabilities [m] would show, since a bin of a few rows is never quite right.
+
+    The sum in a bin has the variance sum_i p_i (1 - p_i); a normal variable's mean size is sqrt(2 / pi) deviations.
+    """
+    places = np.minimum((stated * BINS).astype(np.int64), BINS - 1)
+    variances = np.bincount(places, stated * (1 - stated), minlength=BINS)
+    return float(np.sqrt(2 / np.pi * variances).sum() / len(stated))
+
+
+def log_loss(logits: np.ndarray, labels: np.ndarray, kind: Kind) -> float:
+    """Compute the mean of -log p(label), of each row or for multi-label of each row and label; in nats."""
+    logits = logits.astype(np.float64)
+    if kind == "multi_label":
+        return float(np.logaddexp(0.0, np.where(labels == 1, -logits, logits)).mean())
+    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    return float((np.logaddexp.reduce(logits, axis=1) - own).mean())
 
 
 def majority_baseline(task: Task, labels: np.ndarray) -> float:

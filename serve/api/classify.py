@@ -19,7 +19,6 @@ from serve.http.request_record import record_of
 from serve.metrics import Metrics
 from serve.models.registry import Model, Models
 from toolkit.data.tokenization import Direction
-from toolkit.metrics import scores
 from toolkit.tasks import Task
 
 STAGE_HEADERS = (b"x-tokenization-time", b"x-queue-time", b"x-inference-time", b"x-total-time")
@@ -86,11 +85,9 @@ async def classify(
     return response
 
 
-def ranked_labels(
-    logits: np.ndarray, task: Task, *, raw_scores: bool = False, top_k: int | None = None
-) -> list[list[LabelScore]]:
-    """Turn logits [n, C] into n lists of scores and labels, best first, equal scores in the order of the labels."""
-    values: list[list[float]] = (logits if raw_scores else scores(logits, task.kind)).tolist()
+def ranked_labels(scores: np.ndarray, task: Task, top_k: int | None = None) -> list[list[LabelScore]]:
+    """Turn scores [n, C] into n lists of scores and labels, best first, equal scores in the order of the labels."""
+    values: list[list[float]] = scores.tolist()
     return [
         [{"score": row[c], "label": task.labels[c]} for c in sorted(range(len(row)), key=lambda c: -row[c])[:top_k]]
         for row in values

@@ -106,7 +106,8 @@ async def _pipeline(http: Request, inputs: Inputs, parameters: PipelineParameter
     function = parameters.function_to_apply
 
     def render(model: Model, result: EngineResult) -> Any:
-        return ranked_labels(result.logits, model.task, raw_scores=function == "none", top_k=parameters.top_k)
+        scores = model.predictor.scores(result.logits, raw=function == "none")
+        return ranked_labels(scores, model.task, parameters.top_k)
 
     own = {"classification": "softmax", "multi_label": "sigmoid"}.get(get_models(http).get().task.kind, "none")
     if function not in (None, "none", own):

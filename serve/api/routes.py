@@ -56,7 +56,7 @@ async def classify_as_predict(http: Request, name: str | None, request: Classify
     """Answer a single input with its labels and a batch with a list of labels for each."""
 
     def render(model: Model, result: EngineResult) -> Any:
-        rows = ranked_labels(result.logits, model.task, raw_scores=request.raw_scores, top_k=request.top_k)
+        rows = ranked_labels(model.predictor.scores(result.logits, raw=request.raw_scores), model.task, request.top_k)
         return rows if request.inputs.batch else rows[0]
 
     direction: Direction = "left" if request.truncation_direction.lower() == "left" else "right"

@@ -10,7 +10,6 @@ import numpy as np
 
 from serve.engine.tokenization import Text
 from toolkit.inference.predictor import Predictor
-from toolkit.metrics import scores
 
 MAX_INPUTS = 256
 MAX_CHARACTERS = 4000  # of a text: more than a model's few hundred tokens need, and a bound on memory
@@ -55,7 +54,7 @@ def compare(old: Predictor, new: Predictor, texts: Sequence[Text], batch_size: i
     if not texts:
         return Comparison(0, None, None, 0)
     kind = old.task.kind
-    before, after = (scores(_logits(predictor, texts, batch_size), kind) for predictor in (old, new))
+    before, after = (predictor.scores(_logits(predictor, texts, batch_size)) for predictor in (old, new))
     finite = np.isfinite(before).all(axis=1) & np.isfinite(after).all(axis=1)
     agreement = None
     if kind != "regression":

@@ -13,7 +13,19 @@ from scipy import special, stats
 from sklearn import metrics as sk
 
 from toolkit.errors import ToolkitError
-from toolkit.metrics import evaluate, label_order, majority_baseline, predictions, scores, softmax
+from toolkit.metrics import (
+    calibration_error,
+    calibration_error_by_chance,
+    confidences,
+    evaluate,
+    label_order,
+    log_loss,
+    majority_baseline,
+    predictions,
+    reliability,
+    scores,
+    softmax,
+)
 from toolkit.tasks import Task, get_task
 
 THREE = Task("auto", ("a", "b", "c"), metrics=("accuracy", "f1"))
@@ -165,3 +177,39 @@ def test_a_teacher_that_always_says_the_rare_class_is_weak_and_not_swapped() -> 
 def test_a_metric_of_no_known_name_is_refused() -> None:
     with pytest.raises(ToolkitError, match="no metric weird"):
         evaluate(Task("auto", ("a", "b"), metrics=("accuracy", "weird")), np.zeros((2, 2)), np.zeros(2, dtype=int))
+
+
+def test_calibration_error_by_hand() -> None:
+    # bins are 1/15 wide: 0.61 and 0.65 share one, of which half is right; 0.95 and 1.0 share the last, all right
+    stated, true = np.array([0.61, 0.65, 0.95, 1.0, 0.0]), np.array([True, False, True, True, False])
+    bins = reliability(stated, true)
+    assert [(own.rows, own.accuracy) for own in bins] == [(1, 0.0), (2, 0.5), (2, 1.0)]
+    assert [own.confidence for own in bins] == pytest.approx([0.0, 0.63, 0.975])
+    assert calibration_error(bins) == pytest.approx((2 * 0.13 + 2 * 0.025) / 5)
+
+
+def test_confidences_are_of_the_best_label_or_of_each() -> None:
+    stated, true = confidences(np.log([[1.0, 3.0], [4.0, 1.0]]), np.array([1, 1]), "classification")
+    assert stated == pytest.approx([0.75, 0.8])
+    assert true.tolist() == [True, False]
+    stated, true = confidences(np.log([[3.0, 0.25]]), np.array([[1, 1]]), "multi_label")
+    assert stated == pytest.approx([0.75, 0.2])
+    assert true.tolist() == [True, True]
+
+
+def test_log_loss_is_scikit_learns_and_survives_large_logits() -> None:
+    random = np.random.default_rng(0)
+    logits, labels = random.normal(size=(50, 3)), random.integers(0, 3, 50)
+    assert log_loss(logits, labels, "classification") == pytest.approx(sk.log_loss(labels, softmax(logits)))
+    many = random.integers(0, 2, (50, 3))
+    by_label = [sk.log_loss(many[:, c], special.expit(logits[:, c]), labels=[0, 1]) for c in range(3)]
+    assert log_loss(logits, many, "multi_label") == pytest.approx(np.mean(by_label))
+    assert log_loss(np.array([[2000.0, -2000.0]]), np.array([1]), "classification") == 4000.0
+    assert log_loss(np.array([[2000.0]]), np.array([[0]]), "multi_label") == 2000.0
+
+
+def test_the_error_by_chance_is_what_true_probabilities_show() -> None:
+    random = np.random.default_rng(0)
+    stated = random.beta(5, 2, 1000)
+    draws = [calibration_error(reliability(stated, random.random(1000) < stated)) for _ in range(300)]
+    assert calibration_error_by_chance(stated) == pytest.approx(np.mean(draws), rel=0.05)

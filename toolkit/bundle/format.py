@@ -183,9 +183,12 @@ def check_output_path(
 
 
 def finalize(staging: Path, manifest: Manifest) -> None:
-    """Complete a manifest with format, versions, files and digest, and write it beside the files."""
+    """Complete a manifest with format, versions, files and digest, and write it beside the files.
+
+    The versions of a bundle that is sealed again stay those that made its model.
+    """
     manifest["format_version"] = FORMAT_VERSION
-    manifest["versions"] = tool_versions()
+    manifest.setdefault("versions", tool_versions())
     files = sorted(path for path in staging.rglob("*") if path.is_file())
     manifest["files"] = {path.relative_to(staging).as_posix(): file_record(path) for path in files}
     missing = [name for name in REQUIRED if name not in manifest["files"]]

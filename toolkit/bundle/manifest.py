@@ -20,11 +20,11 @@ from toolkit.files import FileRecord, canonical_json, read_regular
 from toolkit.tasks import MAX_LENGTH, TaskRecord
 
 FORMAT_VERSION = 1
-MANIFEST, CONFIG, TOKENIZER = "bundle.json", "config.json", "tokenizer.json"
+MANIFEST, CONFIG, TOKENIZER, CALIBRATION = "bundle.json", "config.json", "tokenizer.json", "calibration.json"
 WEIGHTS = ("model.onnx", "1/model.onnx", "model.safetensors")  # in 1/ where the bundle is laid out for Triton
 REQUIRED = (CONFIG, TOKENIZER)
 MAX_MANIFEST_BYTES = 32 * 2**20  # the history of a training of a million steps fits
-MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES = 4 * 2**20, 64 * 2**20
+MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, MAX_CALIBRATION_BYTES = 4 * 2**20, 64 * 2**20, 4 * 2**20
 MAX_BUNDLE_BYTES = 32 * 2**30  # a model of 8 billion numbers in float32
 MAX_ENTRIES = 1_500_000  # objects, lists and their named entries: a history of 250,000 rows fits
 MAX_DEPTH = 64  # of nested objects and lists: some thirty generations of `made_from`
@@ -190,7 +190,7 @@ def read_manifest(root: Path) -> Manifest:
             expected="a directory made by toolkit finetune, distill or export",
         ) from None
     try:
-        manifest = _parse(raw)
+        manifest = parse_json(raw)
         intact = canonical_json(manifest) == raw
     except (ValueError, RecursionError):
         raise broken from None
@@ -217,8 +217,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     expected = "the config.json that Hugging Face's save_pretrained writes"
     try:
-        config = _parse(read_regular(path, MAX_CONFIG_BYTES))
-        problem = next(_type_problems(config, ModelConfig), None)
+        config = parse_json(read_regular(path, MAX_CONFIG_BYTES))
+        problem = next(type_problems(config, ModelConfig), None)
     except (OSError, ValueError, RecursionError) as error:
         problem = str(error)
     if problem:
@@ -226,7 +226,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], config)
 
 
-def _parse(raw: bytes) -> Any:
+def parse_json(raw: bytes) -> Any:
     """Parse JSON whose size in memory is bounded: a file of empty lists takes twenty times its own bytes."""
     if raw.count(b"[") + raw.count(b"{") + raw.count(b":") > MAX_ENTRIES:
         raise ValueError(f"more than {MAX_ENTRIES:,} entries")
@@ -235,7 +235,7 @@ def _parse(raw: bytes) -> Any:
 
 def _manifest_problems(manifest: dict[str, Any]) -> Iterator[str]:
     """Yield what makes no sense in a manifest, types first: what follows relies on them."""
-    yield from _type_problems(manifest, Manifest)
+    yield from type_problems(manifest, Manifest)
     yield from (f"{name} is missing" for name in SEALED if name not in manifest)
     if b"\n" + b" " * (2 * MAX_DEPTH) in canonical_json(manifest):
         yield f"more than {MAX_DEPTH} levels of objects and lists"
@@ -257,14 +257,15 @@ def _file_problems(sizes: dict[str, int]) -> Iterator[str]:
     if not any(name in sizes for name in WEIGHTS):
         yield f"files: no weights, {' or '.join(WEIGHTS)}"
     yield from (f"files: {name} is not listed" for name in REQUIRED if name not in sizes)
-    for name, most in ((CONFIG, MAX_CONFIG_BYTES), (TOKENIZER, MAX_TOKENIZER_BYTES)):
-        if sizes[name] > most:
-            yield f"files: {name} has {sizes[name]:,} bytes, at most {most:,} are read"
+    bounds = {CONFIG: MAX_CONFIG_BYTES, TOKENIZER: MAX_TOKENIZER_BYTES, CALIBRATION: MAX_CALIBRATION_BYTES}
+    for name in sizes.keys() & bounds.keys():
+        if sizes[name] > bounds[name]:
+            yield f"files: {name} has {sizes[name]:,} bytes, at most {bounds[name]:,} are read"
     if sum(sizes.values()) > MAX_BUNDLE_BYTES:
         yield f"files: {sum(sizes.values()):,} bytes together, at most {MAX_BUNDLE_BYTES:,} are read"
 
 
-def _type_problems(value: object, shape: Any) -> Iterator[str]:
+def type_problems(value: object, shape: Any) -> Iterator[str]:
     """Yield the entries that do not have the declared type or bounds."""
     try:
         _adapter(shape).validate_python(value, strict=True)

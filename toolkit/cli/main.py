@@ -148,6 +148,18 @@ def export(options: config.ExportConfig) -> None:
 
 
 @command()
+@from_config(config.CalibrateConfig)
+def calibrate(options: config.CalibrateConfig) -> None:
+    """Calibrate a bundle's scores by labelled rows.
+
+    A score of 0.9 then means that 9 answers in 10 are right. Labels do not change.
+    """
+    from toolkit.inference.calibrate import run_calibrate
+
+    run_calibrate(options)
+
+
+@command()
 @from_config(config.BenchConfig)
 def bench(options: config.BenchConfig) -> None:
     """Measure size, FLOPs and latency against BERT-base.

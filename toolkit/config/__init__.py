@@ -9,6 +9,7 @@ from __future__ import annotations
 from toolkit.config.augment import AugmentConfig
 from toolkit.config.base import Config
 from toolkit.config.bench import BenchConfig
+from toolkit.config.calibrate import CalibrateConfig
 from toolkit.config.demo import DemoConfig
 from toolkit.config.distill import LAYER_MAPS, STUDENTS, DistillConfig
 from toolkit.config.evaluate import EvaluateConfig
@@ -19,6 +20,6 @@ from toolkit.config.score import ScoreConfig
 from toolkit.config.serve import ServeConfig
 
 __all__ = [
-    "LAYER_LOSSES", "LAYER_MAPS", "STUDENTS", "AugmentConfig", "BenchConfig", "Config", "DemoConfig", "DistillConfig",
-    "EvaluateConfig", "ExportConfig", "FinetuneConfig", "ScoreConfig", "ServeConfig",
+    "LAYER_LOSSES", "LAYER_MAPS", "STUDENTS", "AugmentConfig", "BenchConfig", "CalibrateConfig", "Config", "DemoConfig",
+    "DistillConfig", "EvaluateConfig", "ExportConfig", "FinetuneConfig", "ScoreConfig", "ServeConfig",
 ]  # fmt: skip

@@ -75,6 +75,13 @@ class ExportConfig(Config):
         "build the graph in several ways, int8 and fp32, time them on this CPU and keep the fastest that passes",
         "Size and speed",
     )
+    confidence_data: str | None = option(
+        None,
+        "labelled rows that neither trained nor chose the model, to calibrate its scores by [default: a half of test, "
+        "or of dev where train's rows chose it]",
+        "Scores",
+        "FILE",
+    )
     overwrite: bool = overwrite_option()
 
     def problems(self) -> Iterator[str]:

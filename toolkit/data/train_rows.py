@@ -54,8 +54,7 @@ def load_train(task: Task, data: str | Path | None = None, options: DataOptions 
     for row, label in selection.rows(problems):
         own = (row.cells[text], row.cells[text if pair is None else pair])
         fingerprints.append(fingerprint(*own))
-        value = label.tolist() if isinstance(label, np.ndarray) else label
-        digest.update(json.dumps([*own, value], ensure_ascii=False).encode())
+        digest.update(_row_content(own, label.tolist() if isinstance(label, np.ndarray) else label))
     problems.settle()
     if not fingerprints:
         raise no_rows(selection)
@@ -63,6 +62,18 @@ def load_train(task: Task, data: str | Path | None = None, options: DataOptions 
         np.array(fingerprints, dtype=np.uint64), digest.hexdigest(), selection.table.name,
         lambda numbers: collect(selection, options.skip_bad_rows, numbers),
     )  # fmt: skip
+
+
+def digest_as_train(split: Split) -> str:
+    """Give the digest that `load_train` would give these rows, to tell whether a model was trained on them."""
+    digest = hashlib.sha256()
+    for own, label in zip(split.inputs, split.labels.tolist(), strict=True):
+        digest.update(_row_content(own, label))
+    return digest.hexdigest()
+
+
+def _row_content(own: tuple[str, str], label: object) -> bytes:
+    return json.dumps([*own, label], ensure_ascii=False).encode()
 
 
 def fingerprint(text: str, second: str) -> int:

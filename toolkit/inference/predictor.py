@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from toolkit.bundle.calibration import logit_scale, read_calibration
 from toolkit.bundle.contents import read_file, read_weights
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.bundle.manifest import REQUIRED, TOKENIZER
@@ -27,7 +28,7 @@ MAX_BATCH_DIFFERENCE = 1e-3  # of logits; a wrong kernel's is a hundred times th
 
 
 class Predictor:
-    """A bundle in memory: its tokenizer, its runtime, its task.
+    """A bundle in memory: its tokenizer, its runtime, its task, the calibration of its scores.
 
     Raises:
         ToolkitError: the tokenizer or the model cannot be loaded.
@@ -38,6 +39,8 @@ class Predictor:
         files = {name: read_file(bundle, name) for name in REQUIRED}
         check_tokenizer(files[TOKENIZER], bundle.path / TOKENIZER)
         self.encoder = TextEncoder(bundle.path, bundle.max_length, files)
+        self.calibration = read_calibration(bundle)
+        self.scale = logit_scale(self.calibration)
 
     def logits(self, encoded: EncodedTexts, batch_size: int = 32) -> np.ndarray:
         """Compute logits [n, C] float32 of n encoded inputs, in their order, batched by like length."""
@@ -45,9 +48,13 @@ class Predictor:
             return np.empty((0, len(self.task.labels)), dtype=np.float32)
         return batched_logits(self.runtime, encoded, batch_size)
 
+    def scores(self, logits: np.ndarray, *, raw: bool = False) -> np.ndarray:
+        """Turn logits [n, C] into calibrated scores [n, C] float64; raw ones are the logits as they are."""
+        return logits if raw else scores(logits * self.scale, self.task.kind)
+
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """Compute scores [n, C] float64: probabilities, or the number itself for regression."""
-        return scores(self.logits(self.encoder.encode(texts, pairs)), self.task.kind)
+        """Compute scores [n, C] float64: calibrated probabilities, or the number itself for regression."""
+        return self.scores(self.logits(self.encoder.encode(texts, pairs)))
 
 
 def open_predictor(

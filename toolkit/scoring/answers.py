@@ -15,7 +15,9 @@ PROBABILITY, LOGIT = "probability_", "logit_"
 OURS = "predicted_"  # before a column whose name the input has already
 
 
-def answer_columns(task: Task, logits: np.ndarray, *, raw: bool, taken: Collection[str] = ()) -> dict[str, pa.Array]:
+def answer_columns(
+    task: Task, logits: np.ndarray, *, raw: bool, scale: np.ndarray | float = 1.0, taken: Collection[str] = ()
+) -> dict[str, pa.Array]:
     """Turn logits [n, C] into columns.
 
     Classification: `label`, the most probable one; `score`, its probability; `probability_NAME` of each label.
@@ -26,9 +28,10 @@ def answer_columns(task: Task, logits: np.ndarray, *, raw: bool, taken: Collecti
         task: names the labels and the kind of output.
         logits: finite.
         raw: write logits.
+        scale: factors of the logits, [1] or [C], that make the probabilities calibrated; above 0, they change no label.
         taken: names of the input's columns; a column of ours with such a name gets OURS before it.
     """
-    values = logits if raw else scores(logits, task.kind)
+    values = logits if raw else scores(logits * scale, task.kind)
     columns: dict[str, Any] = {}
     if task.kind == "classification":
         columns["label"] = pa.array([task.labels[c] for c in logits.argmax(axis=1)], pa.string())

@@ -131,6 +131,7 @@ class Endpoint:
     says_pairs: ClassVar[bool] = False
     device: ClassVar[str] = "endpoint"
     max_length: ClassVar[int] = 0  # it cuts texts by itself
+    scale: ClassVar[float] = 1.0  # its probabilities are what it says
 
     @property
     def digest(self) -> str:

@@ -31,6 +31,7 @@ class Scorer:
         encoder, runtime: its tokenizer and model; several threads may use both at once.
         digest: of the bundle, or of the weights.
         device: "cpu" or "cuda".
+        scale: factors of the logits, [1] or [C], that make its probabilities calibrated.
     """
 
     task: Task
@@ -39,6 +40,7 @@ class Scorer:
     runtime: Runtime
     digest: str
     device: str
+    scale: np.ndarray | float = 1.0
 
     @property
     def max_length(self) -> int:
@@ -74,7 +76,9 @@ def _open_bundle(name: str, device: str) -> Scorer:
     onnx = any((Path(name) / file).is_file() for file in ("model.onnx", "1/model.onnx"))
     device = "cpu" if onnx and device == "auto" else _torch_device(device)
     predictor = open_predictor(name, threads=1, device=device, memory_pattern=False)
-    return Scorer(predictor.task, True, predictor.encoder, predictor.runtime, predictor.bundle.digest, device)
+    return Scorer(
+        predictor.task, True, predictor.encoder, predictor.runtime, predictor.bundle.digest, device, predictor.scale
+    )
 
 
 def _open_hugging_face(name: str, device: str) -> Scorer:

@@ -127,7 +127,8 @@ def _score_block(block: Block, *, inputs: Survey, scorer: Scorer | Endpoint, par
             fix="export or train the model again",
         )
     table: pa.Table = block.table(inputs.types)
-    for name, column in answer_columns(scorer.task, logits, raw=raw, taken=inputs.types.keys()).items():
+    columns = answer_columns(scorer.task, logits, raw=raw, scale=scorer.scale, taken=inputs.types.keys())
+    for name, column in columns.items():
         table = table.append_column(name, column)
     parts.write(block.number, table)
     return len(block.rows)

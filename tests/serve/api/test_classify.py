@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from serve.app import create_app
 from serve.engine.limits import Limits
 from serve.models.loading import load_predictor
 from tests.support.arithmetic_bundles import save_arithmetic, slow_graph
+from tests.support.data import rows
 from tests.support.responses import error_of, sample
 from toolkit.bundle.format import open_bundle
 from toolkit.inference.predictor import Predictor
@@ -27,22 +29,39 @@ from toolkit.tasks import Task
 
 def test_ranking_by_hand() -> None:
     three = Task("t", ("x", "y", "z"))
-    assert ranked_labels(np.log([[1.0, 6.0, 3.0]]), three, raw_scores=False)[0] == [
-        {"score": pytest.approx(0.6), "label": "y"}, {"score": pytest.approx(0.3), "label": "z"},
-        {"score": pytest.approx(0.1), "label": "x"},
-    ]  # fmt: skip
-    assert ranked_labels(np.array([[0.5, 2.0, 0.5]]), three, raw_scores=True)[0] == [
+    assert ranked_labels(np.array([[0.5, 2.0, 0.5]]), three)[0] == [
         {"score": 2.0, "label": "y"}, {"score": 0.5, "label": "x"}, {"score": 0.5, "label": "z"},
     ]  # fmt: skip
-    assert [entry["label"] for entry in ranked_labels(np.log([[1.0, 6.0, 3.0]]), three, top_k=2)[0]] == ["y", "z"]
-    assert ranked_labels(np.log([[1.0, 6.0, 3.0]]), three, top_k=1)[0] == [{"score": pytest.approx(0.6), "label": "y"}]
-    assert len(ranked_labels(np.zeros((2, 3)), three, top_k=9)[1]) == 3
-    labels = Task("t", ("x", "y"), kind="multi_label")
-    assert ranked_labels(np.log([[0.25, 3.0]]), labels, raw_scores=False)[0] == [
-        {"score": pytest.approx(0.75), "label": "y"}, {"score": pytest.approx(0.2), "label": "x"},
-    ]  # fmt: skip
-    regression = Task("t", ("score",), kind="regression")
-    assert ranked_labels(np.array([[3.25]]), regression, raw_scores=False) == [[{"label": "score", "score": 3.25}]]
+    values = np.array([[0.1, 0.6, 0.3]])
+    assert [entry["label"] for entry in ranked_labels(values, three, 2)[0]] == ["y", "z"]
+    assert ranked_labels(values, three, 1)[0] == [{"score": 0.6, "label": "y"}]
+    assert len(ranked_labels(np.zeros((2, 3)), three, 9)[1]) == 3
+
+
+def test_scores_are_calibrated_and_raw_ones_are_not(overconfident: Path, client: TestClient) -> None:
+    """By each endpoint, `client` has the same model without a calibration."""
+    texts = [text for text, _ in rows(4, seed=5)]
+    with TestClient(create_app(overconfident, limits=Limits(workers=1))) as calibrated:
+
+        def answers(client: TestClient, path: str, **body: Any) -> list[list[dict[str, Any]]]:
+            answer = client.post(path, json={"inputs": [[text] for text in texts], **body})
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        before, after = answers(client, "/predict"), answers(calibrated, "/predict")
+        assert answers(calibrated, "/predict", raw_scores=True) == answers(client, "/predict", raw_scores=True)
+        assert calibrated.post("/", json={"inputs": texts, "parameters": {"top_k": 2}}).json() == after
+        assert calibrated.post("/", json={"inputs": texts[0], "parameters": {"function_to_apply": "none"}}).json() == [
+            answers(client, "/predict", raw_scores=True)[0]
+        ]
+        tensor = {"name": "text", "shape": [4], "datatype": "BYTES", "data": texts}
+        outputs = calibrated.post("/v2/models/calibrated/infer", json={"inputs": [tensor]}).json()["outputs"]
+        (scores,) = [output["data"] for output in outputs if output["name"] == "score"]
+        assert scores == [entry["score"] for ranked in after for entry in ranked]
+        for own, calm in zip(before, after, strict=True):
+            assert [entry["label"] for entry in own] == [entry["label"] for entry in calm]
+            odds = [math.log(ranked[0]["score"] / ranked[1]["score"]) for ranked in (own, calm)]
+            assert odds[1] == pytest.approx(odds[0] / 2.5, rel=1e-5)
 
 
 def test_headers_tell_the_cost(client: TestClient) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import load_split, resolve_task
-from toolkit.data.train_rows import fingerprint, load_train
+from toolkit.data.train_rows import digest_as_train, fingerprint, load_train
 from toolkit.errors import ToolkitError
 
 
@@ -26,6 +26,7 @@ def test_rows_are_read_again_by_their_numbers(tmp_path: Path) -> None:
     assert len(rows) == len(whole) == 5
     assert rows.single().tolist() == [1, 3, 4], "a stands twice"
     assert rows.fingerprints.tolist() == [fingerprint(*own) for own in whole.inputs]
+    assert digest_as_train(whole) == rows.digest
     for numbers in ([0], [4], [1, 3], [0, 1, 2, 3, 4]):
         part = rows.take(np.array(numbers))
         assert part.digest == whole.take(np.array(numbers)).digest

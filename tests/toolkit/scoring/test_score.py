@@ -60,6 +60,18 @@ def test_every_row_has_its_own_answer_in_the_order_of_the_input(tiny_onnx: Path,
     assert [row["predicted_label"] == "positive" for row in answers] == (expected[:, 1] > 0.5).tolist()
 
 
+def test_probabilities_are_calibrated_and_logits_and_labels_stay(
+    tiny_onnx: Path, overconfident: Path, table: Path, tmp_path: Path
+) -> None:
+    plain, calm = (score(model, tmp_path / f"{model.name}.parquet", table) for model in (tiny_onnx, overconfident))
+    raw = score(overconfident, tmp_path / "raw.parquet", table, raw=True)
+    assert [row["predicted_label"] for row in calm] == [row["predicted_label"] for row in plain]
+    margins = np.array([row["logit_positive"] - row["logit_negative"] for row in raw])
+    for answers, temperature in ((plain, 1.0), (calm, 2.5)):
+        expected = 1 / (1 + np.exp(-margins / temperature))
+        np.testing.assert_allclose([row["probability_positive"] for row in answers], expected, atol=1e-6)
+
+
 def test_every_format_of_input_and_output_gives_the_same_answers(
     tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,88 @@
+"""The calibration of a bundle's scores: `calibration.json`, its bounds and its reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import numpy as np
+from pydantic import FailFast, Field
+from typing_extensions import TypedDict
+
+from toolkit.bundle.contents import read_file
+from toolkit.bundle.format import Bundle
+from toolkit.bundle.manifest import CALIBRATION, MAX_SHOWN, Count, parse_json, type_problems
+from toolkit.errors import ToolkitError
+from toolkit.files import canonical_json
+
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.05, 20.0
+Temperature = Annotated[float, Field(ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)]
+Figure = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Name = Annotated[str, Field(max_length=4 * MAX_SHOWN)]
+
+
+class Calibration(TypedDict):
+    """The temperatures by which logits are divided, the rows that set them, and what they did on other rows.
+
+    `temperature` holds one number, or of a multi-label task one for each label. `ece_by_chance` is the error that
+    true probabilities would show on `reported_rows`.
+    """
+
+    temperature: Annotated[list[Temperature], FailFast()]
+    rows: Count
+    rows_of: Name
+    rows_sha256: str
+    reported_rows: Count
+    reported_rows_of: Name
+    ece_before: Figure
+    ece_after: Figure
+    ece_by_chance: Figure
+    log_loss_before: Figure
+    log_loss_after: Figure
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Write the calibration of a bundle that is being made."""
+    (folder / CALIBRATION).write_bytes(canonical_json(calibration))
+
+
+def read_calibration(bundle: Bundle) -> Calibration | None:
+    """Read the calibration of an opened bundle; None where its scores are those of the model alone.
+
+    Raises:
+        ToolkitError: the file differs from the manifest, or its entries have other types or make no sense.
+    """
+    if CALIBRATION not in bundle.manifest["files"]:
+        return None
+    content = read_file(bundle, CALIBRATION)
+    try:
+        calibration = parse_json(content)
+        problem = next(type_problems(calibration, Calibration), None)
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    count = {"classification": 1, "multi_label": len(bundle.task.labels), "regression": 0}[bundle.task.kind]
+    if problem is None and len(calibration["temperature"]) != count:
+        problem = f"temperature: {len(calibration['temperature'])} numbers, expected {count}"
+    if problem:
+        raise ToolkitError(
+            f"{bundle.path / CALIBRATION} is damaged: {problem}", fix=f"toolkit calibrate {bundle.path} --data FILE"
+        )
+    return cast(Calibration, calibration)
+
+
+def logit_scale(calibration: Calibration | None) -> np.ndarray:
+    """Give the factors of the logits, 1 / temperature, [1] or [C] float64: above 0, so that they change no label."""
+    return np.ones(1) if calibration is None else 1.0 / np.array(calibration["temperature"], dtype=np.float64)
+
+
+def describe(calibration: Calibration) -> str:
+    """Say in a sentence what a calibration is."""
+    own = calibration["temperature"]
+    temperature = f"{own[0]:.3g}" if len(own) == 1 else f"{min(own):.3g} to {max(own):.3g} by label"
+    return (
+        f"scores: temperature {temperature} by {calibration['rows']:,} rows, {calibration['rows_of']}; "
+        f"on {calibration['reported_rows']:,} rows, {calibration['reported_rows_of']}: calibration error "
+        f"{100 * calibration['ece_before']:.2f} -> {100 * calibration['ece_after']:.2f} % "
+        f"({100 * calibration['ece_by_chance']:.2f} % by chance), "
+        f"log loss {calibration['log_loss_before']:.4f} -> {calibration['log_loss_after']:.4f}"
+    )
