@@ -17,6 +17,7 @@ def calibration(*temperatures: float) -> Calibration:
         "temperature": list(temperatures), "rows": 200, "rows_of": "a half of test", "rows_sha256": "0" * 64,
         "reported_rows": 200, "reported_rows_of": "the other half of test", "ece_before": 0.05, "ece_after": 0.02,
         "ece_by_chance": 0.02, "log_loss_before": 0.5, "log_loss_after": 0.4,
+        "thresholds": [],
     }  # fmt: skip
 
 

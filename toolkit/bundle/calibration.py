@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
 from pydantic import FailFast, Field
@@ -19,6 +19,19 @@ LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.05, 20.0
 Temperature = Annotated[float, Field(ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)]
 Figure = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=4 * MAX_SHOWN)]
+
+
+class Promise(TypedDict):
+    """From `threshold` on, at least `share` of the answers are right ("accurate"), or a teacher's ("agree").
+
+    It holds with a probability of `confidence` over draws of the reported rows, of which `coverage` is answered so.
+    """
+
+    kind: Literal["accurate", "agree"]
+    share: Annotated[float, Field(gt=0, lt=1)]
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    coverage: Annotated[float, Field(ge=0, le=1)]
 
 
 class Calibration(TypedDict):
@@ -39,6 +52,7 @@ class Calibration(TypedDict):
     ece_by_chance: Figure
     log_loss_before: Figure
     log_loss_after: Figure
+    thresholds: Annotated[list[Promise], Field(max_length=2)]
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
@@ -85,4 +99,13 @@ def describe(calibration: Calibration) -> str:
         f"{100 * calibration['ece_before']:.2f} -> {100 * calibration['ece_after']:.2f} % "
         f"({100 * calibration['ece_by_chance']:.2f} % by chance), "
         f"log loss {calibration['log_loss_before']:.4f} -> {calibration['log_loss_after']:.4f}"
+    )
+
+
+def describe_promise(promise: Promise) -> str:
+    """Say in a sentence what a threshold promises."""
+    what = "right" if promise["kind"] == "accurate" else "the teacher's"
+    return (
+        f"answers with a score of {promise['threshold']:.4f} or more, {100 * promise['coverage']:.1f} % of all, "
+        f"are {what} in at least {100 * promise['share']:g} % of cases (confidence {100 * promise['confidence']:g} %)"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.tree import Tree
 
-from toolkit.bundle.calibration import describe, read_calibration
+from toolkit.bundle.calibration import describe, describe_promise, read_calibration
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.bundle.manifest import Gates, Manifest, Origin, Quantization
 from toolkit.bundle.scores import split_of
@@ -39,7 +39,9 @@ def inspect_bundle(path: str | Path) -> Tree:
     tree.add(f"task: {_task(bundle)}, texts up to {bundle.max_length} tokens")
     _add_metrics(tree, manifest)
     if (calibration := read_calibration(bundle)) is not None:
-        tree.add(describe(calibration))
+        branch = tree.add(describe(calibration))
+        for promise in calibration["thresholds"]:
+            branch.add(describe_promise(promise))
     if gates := manifest.get("gates"):
         _add_gates(tree, gates)
     _add_origins(made_from := tree.add("made from"), manifest)

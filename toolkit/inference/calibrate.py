@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,8 @@ from toolkit.data.datasets import Split, load_split
 from toolkit.data.sources import WHOLE
 from toolkit.data.train_rows import digest_as_train
 from toolkit.errors import ToolkitError, require_packages
-from toolkit.inference.predictor import open_predictor
+from toolkit.inference.predictor import Predictor, open_predictor
+from toolkit.inference.promises import promises
 from toolkit.inference.temperature import fit_temperatures
 from toolkit.metrics import calibration_error, calibration_error_by_chance, confidences, log_loss, reliability
 from toolkit.tasks import Task
@@ -69,10 +71,11 @@ def _is_odd(text: str) -> bool:
 
 
 def run_calibrate(config: CalibrateConfig) -> Bundle:
-    """Fit the temperatures of a bundle by rows of a file, and put them into the bundle.
+    """Fit the temperatures of a bundle by rows of a file, find thresholds where asked, and put both into the bundle.
 
     Raises:
         ToolkitError: a damaged bundle, one without labels, or rows that are too few, seen in training or not labelled.
+        GateError: no threshold keeps a promise; the bundle stays as it was.
     """
     config.check()
     require_packages("scipy", purpose="toolkit calibrate")
@@ -81,9 +84,8 @@ def run_calibrate(config: CalibrateConfig) -> Bundle:
     options = DataOptions(config.text_column, config.pair_column, config.label_column, None, config.skip_bad_rows)
     rows = CalibrationRows.halves(load_rows(bundle, config.data, options), Path(config.data).name)
     require_enough(rows, config.data)
-    calibration = calibrate(
-        bundle.task, lambda split: predictor.logits(predictor.encoder.encode(split.texts, split.pairs)), rows
-    )
+    calibration = calibrate(bundle.task, partial(_logits, predictor), rows)
+    calibration["thresholds"] = promises(predictor, rows.fitted, rows.reported, calibration, config)
     own = ("versions", *(bundle.manifest.keys() - SEALED))
     manifest = cast(Manifest, {name: bundle.manifest[name] for name in own})  # type: ignore[literal-required]
     with write_bundle(bundle.path, manifest) as staging:
@@ -92,6 +94,10 @@ def run_calibrate(config: CalibrateConfig) -> Bundle:
             shutil.copyfile(bundle.path / name, staging / name)
         write_calibration(staging, calibration)
     return open_bundle(bundle.path)
+
+
+def _logits(predictor: Predictor, split: Split) -> np.ndarray:
+    return predictor.logits(predictor.encoder.encode(split.texts, split.pairs))
 
 
 def load_rows(source: Bundle, path: str, options: DataOptions) -> Split:
@@ -174,6 +180,7 @@ def calibrate(task: Task, logits: Logits, rows: CalibrationRows) -> Calibration:
         "ece_before": calibration_error(reliability(*confidences(before, labels, task.kind))),
         "ece_after": calibration_error(bins), "ece_by_chance": calibration_error_by_chance(stated),
         "log_loss_before": log_loss(before, labels, task.kind), "log_loss_after": log_loss(after, labels, task.kind),
+        "thresholds": [],
     }  # fmt: skip
     echo(describe(calibration))
     table = [(f"{own.rows:,}", f"{100 * own.confidence:.1f}", f"{100 * own.accuracy:.1f}") for own in bins]
