@@ -47,7 +47,7 @@ def test_train_rows_are_none_only_in_a_folder_without_them(tiny_student: Path, d
     assert train_rows(source, config_of(source, data=str(tmp_path))) is None
     train = train_rows(source, config_of(source, data=str(data_dir)))
     assert train is not None
-    assert len(train) == 256
+    assert len(train) == 320
     text = calibration_text(source, config_of(source, data=str(data_dir)))
     assert text is not None
     assert sorted(text.texts) == sorted(train.texts)  # in random order

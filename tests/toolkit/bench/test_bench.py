@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,11 @@ def test_claims_met(
         bundles=(str(tiny_student), str(onnx_bundle)), baseline=str(baseline), out=str(out), data=str(data_dir),
         size_claim=1.0, speed_claim=1e-6, queries=7, **QUICK,
     )  # fmt: skip
-    run_bench(config, exporter)
+    with suppress(GateError):  # of the gains in speed over one's own baseline, which a busy machine decides
+        run_bench(config, exporter)
     stored = json.loads((out / "report.json").read_text())
+    decided = [claim["verdict"] for claim in stored["claims"] if not claim["claim"].startswith("faster than")]
+    assert decided == ["PASS"] * 6
     kinds = [comparison["kind"] for comparison in stored["comparisons"]]
     apart = ["control", "distillation", "distillation, PyTorch", "onnx", "int8"]
     assert sorted(kinds) == sorted([*apart, *["total", "task lengths", "batching"] * 2])
@@ -88,7 +93,7 @@ def test_claims_missed_after_the_reports_are_written(
     with pytest.raises(GateError) as caught:
         run_bench(config, exporter)
     assert caught.value.exit_code == 1
-    assert "3 of 5 claims are not met" in str(caught.value)
+    assert re.match(r"[345] of 5 claims are not met", str(caught.value))  # the first two are of gains that time decides
     out = tmp_path / "int8-bench"  # the default: beside the first bundle
     stored = json.loads((out / "report.json").read_text())
     assert [claim["verdict"] for claim in stored["claims"]][2:] == ["FAIL"] * 3

@@ -160,7 +160,7 @@ def teacher(
 ) -> Path:
     folder = tmp_path_factory.mktemp("teacher")
     plain = save_model(tiny_bert(initializer_range=0.05), folder / "plain")
-    out, options = str(folder / "teacher"), {"data": str(data_dir), "epochs": 4, "lr": 5e-3, "precision": "fp32"}
+    out, options = str(folder / "teacher"), {"data": str(data_dir), "epochs": 6, "lr": 5e-3, "precision": "fp32"}
     run_finetune(FinetuneConfig(str(plain), "auto", out, **options))
     return folder / "teacher"
 
