@@ -13,6 +13,8 @@ from typing import Any
 from toolkit.files import FileRecord
 from toolkit.measurement.statistics import Ratio
 
+RUNTIMES = {"onnxruntime": "ONNX", "pytorch": "PyTorch"}  # as reports spell them; others are spelled as they are
+
 
 class Kind(StrEnum):
     """The gain that a comparison measures apart from all others."""

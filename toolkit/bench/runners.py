@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from toolkit.bench.cuda_graphs import GraphRuntime
 from toolkit.bench.models import BenchModel
 from toolkit.bench.random_models import build
-from toolkit.bench.results import Side
+from toolkit.bench.results import RUNTIMES, Side
 from toolkit.data.batching import sorted_batches
 from toolkit.data.tokenization import Batch, TextEncoder
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime
 
-RUNTIMES = {"onnxruntime": "ONNX", "pytorch": "PyTorch"}
 OFFLINE_BATCH = 32
 
 
@@ -37,6 +37,16 @@ def resolve_device(device: str) -> str:
             fix="--device cpu, or --device auto to take a GPU where there is one",
         )
     return device
+
+
+def has_provider(device: str) -> bool:
+    """Return whether there is an onnxruntime that runs on a device, "cpu" or "cuda"."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        return False
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+    return provider in onnxruntime.get_available_providers()
 
 
 @dataclass(frozen=True)
@@ -102,11 +112,8 @@ class RunnerCache:
     """
 
     def __init__(self, threads: int, device: str) -> None:
-        import onnxruntime
-
         self.threads, self.device = threads, device
-        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
-        self.has_onnx = provider in onnxruntime.get_available_providers()
+        self.has_onnx = has_provider(device)
         self._runners: dict[tuple[str, ...], Runner] = {}
 
     def claim_runner(self, model: BenchModel, *, copy: bool = False) -> Runner:
@@ -123,14 +130,20 @@ class RunnerCache:
             lambda: OnnxRuntime(model.onnx, threads=self.threads, device=self.device, spinning="running"),
         )  # fmt: skip
 
-    def pytorch(self, model: BenchModel, precision: str = "fp32", *, copy: bool = False) -> Runner:
-        """Return the architecture in PyTorch with random weights; `copy` is a second model."""
+    def pytorch(
+        self, model: BenchModel, precision: str = "fp32", *, copy: bool = False, graphs: bool = False
+    ) -> Runner:
+        """Return the architecture in PyTorch with random weights; `copy` is a second model.
+
+        `graphs` runs it through CUDA graphs: launching kernels one by one takes a small model longer than computing.
+        """
         import torch
 
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        name, kind = ("CUDA graphs", GraphRuntime) if graphs else ("pytorch", TorchRuntime)
         return self._runner(
-            ("pytorch", model.key, precision, str(copy)), model, model.architecture, "pytorch", precision,
-            lambda: TorchRuntime(build(model.config).to(dtype), self.device),
+            (name, model.key, precision, str(copy)), model, model.architecture, name, precision,
+            lambda: kind(build(model.config).to(dtype), self.device),
         )  # fmt: skip
 
     def bundle_runner(self, model: BenchModel) -> Runner | None:

@@ -9,7 +9,7 @@ Beside them, two sweeps over random inputs: latency by length, and throughput by
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -121,25 +121,34 @@ def throughput_by_batch(context: BenchContext) -> list[BatchPoint]:
     points: list[BatchPoint] = []
     with progress("throughput by batch size", len(runners)) as bar:
         for runner in runners.values():
-            points += _throughput(context, runner)
+            points += sweep_batches(runner, config.grid, config.length, context.vocabulary, config.seed)
             bar.advance()
     return points
 
 
-def _throughput(context: BenchContext, runner: Runner) -> list[BatchPoint]:
+def sweep_batches(runner: Runner, sizes: Iterable[int], length: int, vocabulary: int, seed: int) -> list[BatchPoint]:
+    """Time a runner at rising batch sizes, up to one whose run would take longer than GRID_RUN_S or has no memory.
+
+    Args:
+        runner: runs alone.
+        sizes: batch sizes.
+        length: tokens of each input.
+        vocabulary: number of ids to draw from.
+        seed: of the inputs.
+    """
     import torch
 
-    config, points, per_input_ms = context.config, list[BatchPoint](), 0.0
-    for size in sorted(set(config.grid)):
+    points, per_input_ms = list[BatchPoint](), 0.0
+    for size in sorted(set(sizes)):
         if per_input_ms * size > 1000 * GRID_RUN_S:
             break
-        batch = random_batch(size, config.length, context.vocabulary, config.seed)
+        batch = random_batch(size, length, vocabulary, seed)
         try:
             samples = measure_in_turn({runner.label: runner.program(batch)}, GRID_ROUNDS)[runner.label]
         except torch.OutOfMemoryError:
             break
         per_input_ms = float(np.median(samples)) / size
         points.append(BatchPoint(
-            model=runner.label, batch_size=size, length=config.length, samples_ms=samples, per_s=1000 / per_input_ms
+            model=runner.label, batch_size=size, length=length, samples_ms=samples, per_s=1000 / per_input_ms
         ))  # fmt: skip
     return points

@@ -62,7 +62,9 @@ class IntermediateObjective(Objective):
     def forward(self, batch: TorchBatch) -> dict[str, Tensor]:
         """Compute the weighted losses of one batch."""
         mask = batch["attention_mask"]
-        teacher_model = self._teacher[0].to(mask.device)
+        teacher_model = self._teacher[0]
+        if teacher_model.device != mask.device:  # `to` would visit every parameter in every step
+            teacher_model.to(mask.device)
         with torch.no_grad():
             teacher_model.base_model(**model_inputs(teacher_model, batch))
         self.student.base_model(**model_inputs(self.student, batch))

@@ -228,7 +228,10 @@ class StageTrainer:
         self.accelerator.free_memory()
 
     def _batch(self, rows: Sequence[int] | np.ndarray) -> TorchBatch:
-        return {name: value.to(self.accelerator.device) for name, value in self.dataset.collate(rows).items()}
+        device, batch = self.accelerator.device, self.dataset.collate(rows)
+        if device.type == "cuda":  # from pinned memory a copy does not make the host wait for the last step
+            batch = {name: value.pin_memory() for name, value in batch.items()}
+        return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
     def _has_unused_parameters(self) -> bool:
         """Return whether some parameters reach no loss, as the head in stage a: DDP would wait for their gradients."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from toolkit.bench.results import Claim, Comparison, Kind, ModelFacts
+from toolkit.bench.results import RUNTIMES, Claim, Comparison, Kind, ModelFacts
 from toolkit.measurement.statistics import Ratio
 
 
@@ -58,8 +58,8 @@ def speed_claims(comparisons: Sequence[Comparison]) -> list[Claim]:
 
 def _speed_claim(comparison: Comparison, required: float, comparisons: Sequence[Comparison]) -> Claim:
     factor = control_widening(comparisons, comparison.b.model, comparison.batch_size)
-    runtime = {"onnxruntime": "ONNX", "pytorch": "PyTorch"}[comparison.b.runtime]
-    name = f"speed, fp32 {runtime} on both sides, batch {comparison.batch_size}, length {comparison.length}"
+    sides = f"{comparison.b.precision} {RUNTIMES.get(comparison.b.runtime, comparison.b.runtime)} on both sides"
+    name = f"speed, {sides}, batch {comparison.batch_size}, length {comparison.length}"
     return _judge_timed(name, comparison, required, factor)
 
 
