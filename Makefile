@@ -12,7 +12,7 @@ DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench results lint browser clean
+.PHONY: help demo test test-slow bench gpu results lint browser clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -28,6 +28,9 @@ test-slow: $(DEV) browser ## the long end-to-end tests
 
 bench: $(DEMO) ## measure what `make demo` left in runs/demo against BERT-base
 	$(BIN)/toolkit bench runs/demo/int8 --out runs/demo/bench $(ARGS)
+
+gpu: $(DEV) ## measure all that a GPU should prove, in ten minutes
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 results: $(DEMO) ## README's results from what `make demo` left in runs/demo
 	$(BIN)/python -m benchmarks.publish collect runs/demo

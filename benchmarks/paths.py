@@ -8,9 +8,9 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURE = ROOT / "docs" / "gain.svg"
 SERVE = ("overload", "chaos", "flat", "scores")
-DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP, LOAD = (
+DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP, LOAD, GPU = (
     RESULTS / f"{name}.json" for name in (
         "demo", "glue", "scale", "export_quality", "export_speed", "ablations", "augment_speed", "distill_step",
-        "serve_load",
+        "serve_load", "gpu",
     )
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 python -m benchmarks.publish collect runs/demo    writes the metrics of a finished demo to benchmarks/results/demo.json
 python -m benchmarks.publish students DIR...      writes those of students of a large teacher to .../results/scale.json
+python -m benchmarks.publish gpu FILE             writes what a GPU measured (benchmarks.gpu) to .../results/gpu.json
 python -m benchmarks.publish render               redraws docs/gain.svg, rewrites the sections of README.md and docs/
 """
 
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import picture, tables
+from benchmarks.gpu import table as gpu_table
 from benchmarks.paths import (
     ABLATIONS,
     AUGMENT,
     DEMO,
     GLUE,
+    GPU,
     LOAD,
     PICTURE,
     RESULTS,
@@ -76,7 +79,8 @@ def sections() -> dict[str, str]:
 
     demo = load(DEMO)
     base_mb = next(model["size_bytes"] for model in demo["measured"] if model["baseline"]) / 1e6
-    return {
+    gpu = {"gpu": gpu_table.all_parts(load(GPU)), "gpu-claim": gpu_table.claims(load(GPU))} if GPU.exists() else {}
+    return gpu | {
         "results": tables.front(demo), "glue": tables.glue(load(GLUE)), "scale": tables.scale(load(SCALE)),
         "sizes": tables.sizes(load(SIZES), base_mb), "runtimes": tables.runtimes(load(SPEED)),
         "ablations": tables.ablations(load(ABLATIONS)), "augmentation": tables.augmentation(load(AUGMENT)),
@@ -104,6 +108,8 @@ def main() -> None:
             _store(DEMO, collect(Path(run)))
         case ["students", *runs] if runs:
             _store(SCALE, [student_metrics(Path(run)) for run in runs])
+        case ["gpu", report]:
+            _store(GPU, gpu_table.without_samples(json.loads(Path(report).read_text(encoding="utf-8"))))
         case ["render"]:
             PICTURE.write_text(picture.gain(json.loads(DEMO.read_text(encoding="utf-8"))), encoding="utf-8")
             for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):

@@ -22,7 +22,6 @@ from benchmarks.paths import GLUE
 from toolkit.augmentation.augment import run_augment
 from toolkit.bundle.format import Bundle
 from toolkit.bundle.provenance import run_or_reuse
-from toolkit.cli.demo import Plan, write_unlabelled
 from toolkit.config import AugmentConfig, DemoConfig, DistillConfig, FinetuneConfig
 from toolkit.console import show_table
 from toolkit.data import builtin
@@ -36,13 +35,17 @@ METRICS = ("teacher", "start", "student", "retention")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The epochs and rows of a task; `copies` is the number of GloVe augmentations of each row."""
+    """The epochs and rows of a task; `copies` is the number of GloVe augmentations of each row.
+
+    `teacher_lr` None is that of `toolkit finetune`.
+    """
 
     teacher_epochs: int
     intermediate_epochs: int
     prediction_epochs: int
     copies: int = 0
     max_rows: int | None = None
+    teacher_lr: float | None = None
 
 
 RECIPES = {
@@ -55,24 +58,39 @@ RECIPES = {
 TASKS = ("rotten-tomatoes", *RECIPES)
 
 
-def run_task(task: str, data: Path, seed: int, out: Path) -> Bundle:
-    """Train a task's teacher and student with a seed, and return the student."""
+def run_task(
+    task: str, data: Path, seed: int, out: Path, *, encoder: Path | None = None, recipe: Recipe | None = None,
+    student: str = DistillConfig.student,
+) -> Bundle:  # fmt: skip
+    """Train a task's teacher and student with a seed, and return the student.
+
+    Args:
+        task: one of TASKS; the rest of the arguments is not for rotten-tomatoes, which is learnt as the demo does.
+        data: folder of FOLDERS.
+        seed: of both trainings.
+        out: folder of the bundles, by task and seed.
+        encoder: that the teacher is made from; None takes MiniLM.
+        recipe: None takes that of RECIPES.
+        student: its shape.
+    """
     title, folder = f"{task}, seed {seed}", out / task / str(seed)
     if task == "rotten-tomatoes":
+        from toolkit.cli.demo import Plan, write_unlabelled
+
         plan = Plan.of(DemoConfig(str(folder), seed=seed))
         teacher = run_or_reuse(f"{title}: teacher", plan.finetune, run_finetune)
         write_unlabelled(plan, seed)
         return run_or_reuse(f"{title}: student", plan.distill, run_distill, parent=teacher)
-    recipe = RECIPES[task]
+    recipe = recipe or RECIPES[task]
     rows = str(data / FOLDERS[task])
     finetune = FinetuneConfig(
-        str(builtin.minilm()), task, str(folder / "teacher"), data=rows, epochs=recipe.teacher_epochs,
-        max_rows=recipe.max_rows, seed=seed,
+        str(encoder or builtin.minilm()), task, str(folder / "teacher"), data=rows, epochs=recipe.teacher_epochs,
+        lr=recipe.teacher_lr, max_rows=recipe.max_rows, seed=seed,
     )  # fmt: skip
     teacher = run_or_reuse(f"{title}: teacher", finetune, run_finetune)
     distill = DistillConfig(
         str(folder / "teacher"), task, str(folder / "student"), data=rows, max_rows=recipe.max_rows, seed=seed,
-        intermediate_epochs=recipe.intermediate_epochs, prediction_epochs=recipe.prediction_epochs,
+        intermediate_epochs=recipe.intermediate_epochs, prediction_epochs=recipe.prediction_epochs, student=student,
     )  # fmt: skip
     if recipe.copies:
         augmented = folder / "augmented.parquet"
