@@ -69,11 +69,11 @@ def _teacher_labels(config: CalibrateConfig, predictor: Predictor, rows: Split) 
 
 
 def _none_holds(asked: str, nearest: Threshold | None, config: CalibrateConfig) -> GateError:
-    told = "no row is answered"
+    reason = "no row is answered"
     if nearest is not None:
-        told = (
+        reason = (
             f"the nearest, {nearest.threshold:.4f}, keeps {100 * nearest.share:.2f} % on these rows, and with "
             f"confidence {100 * config.confidence:g} % at least {100 * nearest.bound:.2f} % on others"
         )
     fix = "more rows, a smaller share, or a smaller --confidence"
-    return GateError(f"{asked}: no threshold holds; {told}; nothing was written", fix=fix)
+    return GateError(f"{asked}: no threshold holds; {reason}; nothing was written", fix=fix)

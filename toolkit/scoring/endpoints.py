@@ -164,13 +164,14 @@ class Endpoint:
 
     def _predict(self, inputs: Sequence[Sequence[str]]) -> list[list[float]]:
         answers = self.client.ask({"inputs": inputs, "raw_scores": True, "truncate": True})
-        scores = [{str(one["label"]): float(one["score"]) for one in answer} for answer in answers]
+        scores = [{str(entry["label"]): float(entry["score"]) for entry in answer} for answer in answers]
         return [[answer[label] for label in self.task.labels] for answer in scores]
 
     def _classify(self, inputs: Sequence[Sequence[str]]) -> list[list[float]]:
         texts = [part[0] if len(part) == 1 else "\n".join(part) for part in inputs]
         data = self.client.ask({"model": self.model, "input": texts})["data"]
-        return [np.log(np.clip(one["probs"], LEAST, 1)).tolist() for one in sorted(data, key=lambda one: one["index"])]
+        ordered = sorted(data, key=lambda entry: entry["index"])
+        return [np.log(np.clip(entry["probs"], LEAST, 1)).tolist() for entry in ordered]
 
     def _chat(self, text: str, pair: str = "") -> list[float]:
         values = {"{text}": text, "{text_pair}": pair, "{labels}": ", ".join(self.task.labels)}
@@ -204,7 +205,7 @@ def open_endpoint(config: ScoreConfig) -> Endpoint:
     client = Client(url, Budget(config.max_requests))
     if not labels and url.endswith(PREDICT):
         answer = client.ask({"inputs": [["text"]], "raw_scores": True, "truncate": True})
-        labels = tuple(sorted(str(one["label"]) for one in answer[0]))
+        labels = tuple(sorted(str(entry["label"]) for entry in answer[0]))
     if not labels:
         raise ToolkitError(f"no --labels: {url} does not name its own", expected="--labels A,B in their order")
     if config.served_model is None and not url.endswith(PREDICT):
