@@ -82,7 +82,10 @@ def test_one_process_of_torchrun_trains_as_the_command_alone(
         "--intermediate-epochs", "1", "--prediction-epochs", "1", "--precision", "fp32",
     ]  # fmt: skip
     losses = []
-    for name, launcher in (("alone", []), ("torchrun", ["torch.distributed.run", "--nproc-per-node", "1", "-m"])):
+    for name, launcher in (
+        ("alone", []),
+        ("torchrun", ["torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m"]),
+    ):
         command = [sys.executable, "-m", *launcher, "toolkit", "distill", *flags, "--out", str(tmp_path / name)]
         environ = os.environ | {"NCCL_DEBUG": "VERSION", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=240)

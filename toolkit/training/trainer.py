@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from accelerate.utils import load
+from accelerate.utils import DistributedType, load
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
@@ -120,7 +120,8 @@ class StageTrainer:
         self.batches = BatchSchedule(dataset.encoded.lengths, schedule, processes, self.accelerator.process_index)
         precision = resolve_precision(schedule.precision, device, float(dataset.encoded.lengths.mean()))
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self.accelerator.ddp_handler.find_unused_parameters = processes > 1 and self._has_unused_parameters()
+        wrapped = self.accelerator.distributed_type != DistributedType.NO  # by DDP, also one process of torchrun alone
+        self.accelerator.ddp_handler.find_unused_parameters = wrapped and self._has_unused_parameters()
         torch.manual_seed(schedule.seed + self.accelerator.process_index)
         groups = parameter_groups(objective, schedule.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=schedule.lr, fused=True)
