@@ -77,8 +77,11 @@ def compared(sides: list[Runner], batch: Batch, claim: float, budget_s: float, d
 
 
 def peak_bytes(runner: Runner, batch: Batch, device: str) -> int | None:
-    """Measure the GPU memory of a run: the model's weights and what the run takes beside; None on a CPU."""
-    if device != "cuda":
+    """Measure the GPU memory of a run: the model's weights and what the run takes beside.
+
+    None on a CPU, and for runtimes that took their memory before: graphs and onnxruntime.
+    """
+    if device != "cuda" or runner.runtime_name != "pytorch":
         return None
     import torch
 

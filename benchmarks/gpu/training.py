@@ -65,8 +65,8 @@ def measure(part: Part) -> None:
 def rate(case: Case, settings: Settings, seconds: float) -> dict[str, Any]:
     """Run steps of a case for some seconds; return rows and tokens a second, waits, memory and the costliest kernels.
 
-    `host_ms` is how long the host is busy with a step, `step_ms` how long a step takes: where they are alike, the host
-    sets the pace. `device_waits` is the fraction of the time in which the GPU runs no kernel.
+    `step_ms` is how long a step takes, `host_ms` how long the host is in it, its waits for the GPU included: where that
+    is far less, the GPU sets the pace. `device_waits` is the fraction of the time in which the GPU runs no kernel.
     """
     trainer = prepared(case, settings)
     cuda = trainer.accelerator.device.type == "cuda"
