@@ -68,7 +68,9 @@ def student_metrics(path: Path) -> dict[str, Any]:
 
 
 def _without_samples(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if "samples" not in key and key not in ("replicated", "trials")}
+    """Drop raw samples, and the folder of the machine at hand from the name of the data."""
+    kept = {key: value for key, value in row.items() if "samples" not in key and key not in ("replicated", "trials")}
+    return kept | ({"source": row["source"].rsplit("/", 1)[-1]} if row.get("source") else {})
 
 
 def sections() -> dict[str, str]:
