@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from serve.exceptions import ServeError
 
 MAX_VALUES = 65_536  # of a body: to parse more would hold the event loop for long
+SLICE = 65_536  # bytes in which values are counted at a time
 LARGE = 65_536  # bytes of a body that is read in a turn of its own
 PAUSE = 3.0  # times the seconds of a turn: large bodies hold the event loop for a quarter of its time at most
 MISSING = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
@@ -153,14 +154,27 @@ def _values(content: bytes) -> int:
     """Count the values of a body, or so many that they are too many, in far less time than parsing takes.
 
     Each value but the first stands behind a comma, a colon or a bracket. Where there are many of these, those inside
-    strings are left out.
+    strings are left out. Both counts go slice by slice and end where there are too many.
     """
-    if _separators(content) <= MAX_VALUES:
-        return 0
-    plain = content.replace(rb"\\", b"").replace(rb"\"", b"")
-    if plain.count(b'"') > 4 * MAX_VALUES:
-        return MAX_VALUES + 1
-    return _separators(b"".join(plain.split(b'"')[::2]))
+    count = 0
+    for start in range(0, len(content), SLICE):
+        count += _separators(content[start : start + SLICE])
+        if count > MAX_VALUES:
+            return _values_outside_strings(content)
+    return 0
+
+
+def _values_outside_strings(content: bytes) -> int:
+    count, start, inside = 0, 0, False
+    while start < len(content) and count <= MAX_VALUES:
+        part = content[start : start + SLICE]
+        if (len(part) - len(part.rstrip(b"\\"))) % 2:
+            part = content[start : start + SLICE + 1]  # an escape stays whole
+        start += len(part)
+        pieces = part.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
+        count += _separators(b"".join(pieces[inside::2]))
+        inside ^= len(pieces) % 2 == 0
+    return count
 
 
 def _separators(content: bytes) -> int:

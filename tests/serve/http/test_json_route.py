@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serve.app import create_app
 from serve.engine.limits import Limits
 from serve.exceptions import ServeError
-from serve.http.json_route import LARGE, MAX_VALUES, PAUSE, Turns, _values, parse_json
+from serve.http import json_route
+from serve.http.json_route import LARGE, MAX_VALUES, PAUSE, Turns, _values, _values_outside_strings, parse_json
 from tests.support.responses import error_of
 
 JSON = {"content-type": "application/json"}
@@ -83,6 +86,35 @@ def test_values_are_counted_outside_of_strings(content: bytes, values: int) -> N
     assert (count > MAX_VALUES) == (values > MAX_VALUES)
     if values <= MAX_VALUES:
         assert count == values
+
+
+def naive_count(content: bytes) -> int:
+    """Separators outside strings, byte by byte."""
+    count, inside, at = 0, False, 0
+    while at < len(content):
+        byte = content[at : at + 1]
+        if byte == b'"':
+            inside = not inside
+        elif inside and byte == b"\\":
+            at += 1
+        count += not inside and byte in b",:[{"
+        at += 1
+    return count
+
+
+TEXT = st.text(alphabet='ab,:[{"\\\n', max_size=9)
+VALUES = st.recursive(
+    st.none() | st.integers() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+)
+
+
+@given(value=VALUES, slice_bytes=st.integers(1, 9))
+def test_a_count_by_slices_is_that_of_the_whole(value: object, slice_bytes: int) -> None:
+    content = json.dumps(value).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_route, "SLICE", slice_bytes)
+        assert _values_outside_strings(content) == naive_count(content)
 
 
 def test_a_body_of_too_many_values_is_refused_unread(client: TestClient) -> None:
