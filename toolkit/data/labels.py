@@ -69,6 +69,7 @@ class _Values:
     classes: bool = False
 
     def add(self, row: Row, label: Column) -> None:
+        """Take a row's cell in the column `label` into account; a missing one says nothing."""
         value = read_label(row.cells.get(label))
         if isinstance(value, list):
             self.lists = True
