@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -130,7 +129,8 @@ def _export(job: ExportJob, dev: Split, test: Split | None, rows: CalibrationRow
     runtime = OnnxRuntime(job.staging / MODEL)
     _verify(job, verifier, runtime, test)
     if rows is not None:
-        write_calibration(job.staging, calibrate(job.source.task, partial(verifier.logits, runtime), rows))
+        fitted, reported = (verifier.logits(runtime, split) for split in (rows.fitted, rows.reported))
+        write_calibration(job.staging, calibrate(job.source.task, rows, fitted, reported))
 
 
 def _trim(job: ExportJob) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +21,7 @@ from toolkit.data.datasets import Split, load_split
 from toolkit.data.sources import WHOLE
 from toolkit.data.train_rows import digest_as_train
 from toolkit.errors import ToolkitError, require_packages
-from toolkit.inference.predictor import Predictor, open_predictor
+from toolkit.inference.predictor import open_predictor
 from toolkit.inference.promises import promises
 from toolkit.inference.temperature import fit_temperatures
 from toolkit.metrics import calibration_error, calibration_error_by_chance, confidences, log_loss, reliability
@@ -31,7 +30,6 @@ from toolkit.tasks import Task
 FEWEST = 200  # rows that fit, and as many that report: they tell an accuracy to 3.5 points, one standard error
 MOST = 20_000  # rows that are read of a file
 SIDES = b"calibration\0"  # before a text that is hashed: other draws by texts say nothing about this one
-Logits = Callable[[Split], np.ndarray]  # of rows to [n, C]
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,11 @@ def run_calibrate(config: CalibrateConfig) -> Bundle:
     options = DataOptions(config.text_column, config.pair_column, config.label_column, None, config.skip_bad_rows)
     rows = CalibrationRows.halves(load_rows(bundle, config.data, options), Path(config.data).name)
     require_enough(rows, config.data)
-    calibration = calibrate(bundle.task, partial(_logits, predictor), rows)
-    calibration["thresholds"] = promises(predictor, rows.fitted, rows.reported, calibration, config)
+    fitted, reported = (
+        predictor.logits(predictor.encoder.encode(split.texts, split.pairs)) for split in (rows.fitted, rows.reported)
+    )
+    calibration = calibrate(bundle.task, rows, fitted, reported)
+    calibration["thresholds"] = promises(predictor, rows.reported, fitted, reported, calibration, config)
     own = ("versions", *(bundle.manifest.keys() - SEALED))
     manifest = cast(Manifest, {name: bundle.manifest[name] for name in own})  # type: ignore[literal-required]
     with write_bundle(bundle.path, manifest) as staging:
@@ -94,10 +95,6 @@ def run_calibrate(config: CalibrateConfig) -> Bundle:
             shutil.copyfile(bundle.path / name, staging / name)
         write_calibration(staging, calibration)
     return open_bundle(bundle.path)
-
-
-def _logits(predictor: Predictor, split: Split) -> np.ndarray:
-    return predictor.logits(predictor.encoder.encode(split.texts, split.pairs))
 
 
 def load_rows(source: Bundle, path: str, options: DataOptions) -> Split:
@@ -160,16 +157,16 @@ def used_digests(record: Manifest | Origin) -> Iterator[str]:
         yield from used_digests(origin)
 
 
-def calibrate(task: Task, logits: Logits, rows: CalibrationRows) -> Calibration:
+def calibrate(task: Task, rows: CalibrationRows, fitted: np.ndarray, reported: np.ndarray) -> Calibration:
     """Fit a model's temperatures on the rows that fit, measure on those that report, and show both.
 
     Args:
         task: of kind "classification" or "multi_label".
-        logits: the model.
         rows: enough of them.
+        fitted, reported: the model's logits of both kinds of rows, [n, C] and [m, C].
     """
-    temperatures = fit_temperatures(logits(rows.fitted), rows.fitted.labels, task.kind)
-    labels, before = rows.reported.labels, logits(rows.reported).astype(np.float64)
+    temperatures = fit_temperatures(fitted, rows.fitted.labels, task.kind)
+    labels, before = rows.reported.labels, reported.astype(np.float64)
     after = before / temperatures
     stated, true = confidences(after, labels, task.kind)
     bins = reliability(stated, true)

@@ -17,14 +17,16 @@ from toolkit.metrics import softmax
 
 
 def promises(
-    predictor: Predictor, fitted: Split, reported: Split, calibration: Calibration, config: CalibrateConfig
+    predictor: Predictor, rows: Split, fitted: np.ndarray, reported: np.ndarray, calibration: Calibration,
+    config: CalibrateConfig,
 ) -> list[Promise]:  # fmt: skip
     """Find the thresholds that the options ask for: from the rows that fit the temperature, tested on the others.
 
     Args:
         predictor: the model.
-        fitted: rows that set the temperature, and the thresholds to try.
-        reported: rows that test them.
+        rows: m rows that test the thresholds.
+        fitted: logits [n, C] of the rows that set the temperature, and the thresholds to try.
+        reported: logits [m, C] of `rows`.
         calibration: the temperature.
         config: which promises, and the confidence in them.
 
@@ -39,14 +41,11 @@ def promises(
     if predictor.task.kind != "classification":
         raise ToolkitError(f"{config.bundle} gives no single label: a threshold is about the best one of several")
     scale = logit_scale(calibration)
-    logits, others = (
-        predictor.logits(predictor.encoder.encode(split.texts, split.pairs)) for split in (reported, fitted)
-    )
-    confidence, thresholds = softmax(logits * scale).max(axis=1), candidates(softmax(others * scale).max(axis=1))
+    confidence, thresholds = softmax(reported * scale).max(axis=1), candidates(softmax(fitted * scale).max(axis=1))
     kept: list[Promise] = []
     for kind, share in asked:
-        truth = reported.labels if kind == "accurate" else _teacher_labels(config, predictor, reported)
-        right = logits.argmax(axis=1) == truth
+        truth = rows.labels if kind == "accurate" else _teacher_labels(config, predictor, rows)
+        right = reported.argmax(axis=1) == truth
         chosen, nearest = find_threshold(thresholds, confidence, right, share=share, certainty=config.confidence)
         if chosen is None:
             raise _none_holds(f"--{kind} {share:g}", nearest, config)
