@@ -105,8 +105,10 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer, answers: P
     for split, truncation in data.truncation.items():
         say_truncation(split, truncation)
     with phases("scoring the teacher"):
-        check_teacher(teacher, data, name=name, allow_weak=config.allow_weak_teacher, match=config.match_labels)
-        teacher_metrics = data.scorer.scores(teacher)
+        judged = check_teacher(
+            teacher, data, name=name, allow_weak=config.allow_weak_teacher, match=config.match_labels
+        )
+        teacher_metrics = data.scorer.scores(teacher, judged)
     with phases("starting the student"):
         models = initialize_student(
             plan, source, teacher, data.texts, data.task, dropout=config.dropout,
@@ -194,15 +196,9 @@ def write(
         "stages": {name: result.to_dict() for name, result in stages.items()},
     }  # fmt: skip
     report = partial(
-        write_run_report,
-        manifest,
-        phases,
-        models.student,
-        models.teacher,
-        data.scorer.encoded["dev"],
-        data.encoder,
+        write_run_report, manifest, phases, models.student, models.teacher, data.scorer.encoded["dev"], data.encoder,
         truncation=data.truncation,
-    )
+    )  # fmt: skip
     bundle = write_model(config.out, manifest, models.student, source, report)
     echo(f"wrote {config.out}; how it went is in its report.html")
     return bundle

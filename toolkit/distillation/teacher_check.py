@@ -15,7 +15,9 @@ from toolkit.models.loading import output_names
 from toolkit.tasks import Task
 
 
-def check_teacher(teacher: Any, data: DistillationData, *, name: str, allow_weak: bool, match: bool = False) -> None:
+def check_teacher(
+    teacher: Any, data: DistillationData, *, name: str, allow_weak: bool, match: bool = False
+) -> np.ndarray:
     """Put the teacher's outputs in the task's order, and check that it knows the task, on the rows that judge it.
 
     Outputs whose names are the task's labels are matched by name.
@@ -26,6 +28,9 @@ def check_teacher(teacher: Any, data: DistillationData, *, name: str, allow_weak
         name: of the teacher, for messages.
         allow_weak: accept a teacher no better than the majority class.
         match: where the rows show another order, put the outputs in it instead of ending with an error.
+
+    Returns:
+        The teacher's logits on the rows that judge it, [n, C], in the task's order.
 
     Raises:
         ToolkitError: another number of outputs, labels in another order, or no better than the majority class.
@@ -43,6 +48,7 @@ def check_teacher(teacher: Any, data: DistillationData, *, name: str, allow_weak
             expected="a teacher fine-tuned on this task",
             fix=f"toolkit finetune --model {name} --task {task.option}, or --allow-weak-teacher to go on",
         )
+    return logits
 
 
 def _match_names(teacher: Any, task: Task, name: str) -> None:

@@ -45,12 +45,19 @@ class SplitScorer:
         judges = self.splits.judges
         return self.encoded["dev"] if judges is self.splits.dev else self._encoder.encode(judges.texts, judges.pairs)
 
-    def scores(self, model: Any) -> dict[ScoredSplit, Metrics]:
-        """Compute all metrics of a model on each split that is scored."""
-        return {
-            name: evaluate(self.task, model_logits(model, self.encoded[name]), split.labels)
-            for name, split in self.splits.scored.items()
-        }
+    def scores(self, model: Any, judged: np.ndarray | None = None) -> dict[ScoredSplit, Metrics]:
+        """Compute all metrics of a model on each split that is scored.
+
+        Args:
+            model: a classifier in eval mode.
+            judged: its logits [n, C] on `splits.judges`, where they are known: they are not computed again.
+        """
+        scores = {}
+        for name, split in self.splits.scored.items():
+            known = judged if split is self.splits.judges else None
+            logits = model_logits(model, self.encoded[name]) if known is None else known
+            scores[name] = evaluate(self.task, logits, split.labels)
+        return scores
 
     def judged(self, model: Any, name: str) -> np.ndarray:
         """Compute the logits [n, C] of a model on `splits.judges`; `name` is that of the progress bar."""
