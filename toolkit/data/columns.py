@@ -22,6 +22,8 @@ LABELS = (
     "label", "labels", "category", "class", "intent", "target", "sentiment", "topic", "tag", "gold_label", "score",
     "rating", "stars", "is_duplicate", "output",
 )  # fmt: skip
+# columns of answers, as `toolkit score` writes them: before the name of a label, and before a name that the input has
+LOGIT, PROBABILITY, OURS = "logit_", "probability_", "predicted_"
 
 
 @dataclass(frozen=True)

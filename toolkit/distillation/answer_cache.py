@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.console import echo
-from toolkit.distillation.answers import LOGIT, read_answers
+from toolkit.data.columns import LOGIT
+from toolkit.distillation.answers import read_answers
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file, canonical_json
 from toolkit.tasks import Task
@@ -52,7 +53,7 @@ class AnswerCache:
         """
         self.check()
         texts, pairs = inputs
-        keys = list(zip(texts, pairs or [""] * len(texts), strict=True))
+        keys = list(zip(texts, pairs or texts, strict=True))
         stored = self._read()
         missing = {key: row for row, key in reversed(list(enumerate(keys))) if key not in stored}
         rows = np.array(sorted(missing.values()), dtype=np.int64)
@@ -100,7 +101,7 @@ class AnswerCache:
         if self._stored_record() != self.record:
             return {}
         answers = read_answers(self.path, self.task)
-        return dict(zip(answers.inputs(), answers.logits, strict=True))
+        return dict(zip(answers.inputs, answers.logits, strict=True))
 
     def _write(self, stored: dict[tuple[str, str], np.ndarray], pairs: bool) -> None:
         if distributed_state().is_main_process:

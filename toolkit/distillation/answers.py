@@ -6,7 +6,6 @@ The columns are those that `toolkit score` writes: `text` and, for pairs, `text_
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.console import echo
-from toolkit.data.columns import DEFAULTS, choose_columns, guesses
+from toolkit.data.columns import DEFAULTS, LOGIT, OURS, PROBABILITY, choose_columns, guesses
 from toolkit.data.labels import encode_label, infer_task, number_of, read_label
 from toolkit.data.readers import FILE_SUFFIXES, Column, Row, read_rows
 from toolkit.data.row_problems import RowProblem, RowProblems
@@ -22,7 +21,6 @@ from toolkit.distillation.labels import places_by_name
 from toolkit.errors import ToolkitError
 from toolkit.tasks import Kind, Task
 
-LOGIT, PROBABILITY, OURS = "logit_", "probability_", "predicted_"
 LEAST = 1e-7  # a probability of 0 has no logit
 MAX_SUM_ERROR = 0.01  # of probabilities, which a log may round
 METRICS: dict[Kind, tuple[str, ...]] = {
@@ -52,9 +50,10 @@ class Answers:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
     def inputs(self) -> list[tuple[str, str]]:
-        """Give what makes an input: its text, and its second text or ""."""
-        return list(zip(self.texts, self.pairs or itertools.repeat(""), strict=False))
+        """The text and the second text of each row, or the text again where there is none, as `Split.inputs`."""
+        return list(zip(self.texts, self.pairs or self.texts, strict=True))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Answers:
         """Give the chosen rows."""

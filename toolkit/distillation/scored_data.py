@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,9 +81,9 @@ def load_scored(config: DistillConfig, source: Source) -> ScoredData:
         task = replace(task, name=config.name or data_name(str(path)))
     dev = load_split(task, "dev", config.data, options) if labelled else _held_out(answers, task, path)
     test = load_test(task, config.data, options) if labelled else None
-    keys = _keys(dev)
-    places, held = {key: row for row, key in enumerate(answers.inputs())}, {*keys, *_keys(test)}
-    rows = np.array([row for row, key in enumerate(answers.inputs()) if key not in held], dtype=np.int64)
+    keys, inputs = dev.inputs, answers.inputs
+    places, held = {key: row for row, key in enumerate(inputs)}, {*keys, *(() if test is None else test.inputs)}
+    rows = np.array([row for row, key in enumerate(inputs) if key not in held], dtype=np.int64)
     if not len(rows):
         raise ToolkitError(f"{path} has no rows to learn from beside those of dev", expected="answers to other texts")
     dev_rows = np.array([row for row, key in enumerate(keys) if key in places], dtype=np.int64)
@@ -94,11 +93,6 @@ def load_scored(config: DistillConfig, source: Source) -> ScoredData:
         rows_known, dev, test, selection_rows=config.selection_rows, max_rows=config.max_rows, seed=config.seed
     )
     return _encode(config, source, task, answers.take(rows[splits.numbers]), splits, dev_rows, known)
-
-
-def _keys(split: Split | None) -> list[tuple[str, str]]:
-    """Give the rows of a split as `Answers.inputs` has them."""
-    return [] if split is None else list(zip(split.texts, split.pairs or itertools.repeat(""), strict=False))
 
 
 def _train_rows(answers: Answers, task: Task, path: Path) -> TrainRows:

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from toolkit.data.columns import LOGIT, OURS, PROBABILITY
 from toolkit.metrics import scores
 from toolkit.tasks import Task
-
-PROBABILITY, LOGIT = "probability_", "logit_"
-OURS = "predicted_"  # before a column whose name the input has already
 
 
 def answer_columns(

@@ -37,7 +37,7 @@ def test_logits_are_taken_as_they_are_and_win_over_probabilities(tmp_path: Path)
     answers = read(tmp_path, row)
     assert answers.task.labels == ("bad", "good")
     assert answers.logits.tolist() == [[-3.5, 2.0]]
-    assert answers.inputs() == [("a", "b")]
+    assert answers.inputs == [("a", "b")]
     assert not answers.hard
     assert answers.gold is None, "label is the answer's own unless predicted_label stands beside it"
     assert read(tmp_path, row | {"predicted_label": "good"}).gold == ["bad"]
