@@ -52,11 +52,14 @@ class Chaos:
     worst: Sequence[bytes] = ()
     stalled: list[tuple[float, Connection]] = field(default_factory=list)  # since when, and what never ends
 
+    def __post_init__(self) -> None:
+        self.choice = random.Random(self.random.random())  # of moves alone: how many of each does not depend on time
+
     async def client(self, numbers: Iterator[int]) -> None:
         """One move after the other, each bounded in time."""
         names, moves = list(self.moves()), list(self.moves().values())
         for _ in numbers:
-            which = self.random.choices(range(len(moves)), [weight for weight, _ in moves])[0]
+            which = self.choice.choices(range(len(moves)), [weight for weight, _ in moves])[0]
             try:
                 async with asyncio.timeout(HANG_SECONDS):
                     problem = await moves[which][1]()

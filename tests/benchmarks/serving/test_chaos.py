@@ -30,7 +30,7 @@ def test_no_bad_client_harms_a_good_one(tiny_onnx: Path) -> None:
     result = run(str(tiny_onnx), TEXTS, 250, phases=1, seconds=1, bodies=3)
     assert result["faults"] == []
     assert sum(result["moves"].values()) == 250
-    assert len(result["moves"]) >= 9  # of 11 kinds; 250 draws may miss a rare one
+    assert len(result["moves"]) == 11
     assert result["gauges"] == {"queue_size": 0.0, "unaccounted": 0.0}
     assert result["sigterm"]["exit_code"] == 0
     assert result["sigterm"]["answered"] > 0
