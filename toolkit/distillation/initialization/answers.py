@@ -13,9 +13,9 @@ import torch
 from toolkit.console import echo
 from toolkit.data.tokenization import TokenizedInputs
 from toolkit.distillation.initialization.encoder import open_encoder, project_from_encoder
-from toolkit.distillation.initialization.low_rank import least_squares
+from toolkit.distillation.initialization.projection import fit_classifier
 from toolkit.distillation.initialization.student import SAME, draw_student, load_student, sample_rows, tensors
-from toolkit.models.families import activation_name, head_modules, model_inputs
+from toolkit.models.families import activation_name, model_inputs
 from toolkit.models.loading import Source
 from toolkit.models.student import StudentPlan, student_config
 from toolkit.tasks import Task
@@ -55,19 +55,16 @@ def start_from_answers(
 
 @torch.no_grad()
 def fit_head(student: Any, texts: TokenizedInputs, logits: np.ndarray, sample: list[np.ndarray]) -> None:
-    """Set the classifier, in place, to the least-squares solution for the answers to a sample of rows.
+    """Fit the classifier, in place, to the answers to a sample of rows.
 
     Args:
         student: in eval mode.
         texts, logits: n inputs and their answers [n, C].
         sample: numbers of rows, in batches.
     """
-    dense, classifier = head_modules(student)
     firsts = []
     for rows in sample:
         states = student(**model_inputs(student, tensors(texts, rows)), output_hidden_states=True).hidden_states[-1]
         firsts.append(states[:, 0])
     targets = torch.from_numpy(logits[np.concatenate(sample)]).float()
-    weight, bias = least_squares(torch.tanh(dense(torch.cat(firsts))), targets)
-    classifier.weight.copy_(weight)
-    classifier.bias.copy_(bias)
+    fit_classifier(student, torch.cat(firsts), targets)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.distillation.initialization.low_rank import Affine, least_squares
-from toolkit.distillation.initialization.projection import first_tokens, project_from_teacher
+from toolkit.distillation.initialization.projection import first_tokens, fit_classifier, project_from_teacher
 from toolkit.distillation.initialization.vocabulary import shared_rows
 from toolkit.distillation.recording_check import recording_problem
 from toolkit.errors import ToolkitError
-from toolkit.models.families import TorchBatch, depth, head_modules, hidden_width, model_inputs, position_count
+from toolkit.models.families import TorchBatch, depth, hidden_width, model_inputs, position_count
 from toolkit.models.loading import Source
 from toolkit.models.student import Shape, ffn_width, layer_map
 
@@ -98,11 +98,7 @@ def fit_to_teacher(student: Any, teacher: Any, mapping: Sequence[int], batches: 
         logits.append(taught.get("logits", torch.empty(0)).float())
     states = [torch.cat([own for own, _ in level]) for level in pairs]
     if len(torch.cat(logits)):
-        dense, classifier = head_modules(student)
-        features = torch.tanh(dense(states[-1][first_tokens(batches)]))
-        weight, bias = least_squares(features, torch.cat(logits))
-        classifier.weight.copy_(weight)
-        classifier.bias.copy_(bias)
+        fit_classifier(student, states[-1][first_tokens(batches)], torch.cat(logits))
     return [
         least_squares(inputs, torch.cat([taught for _, taught in level]))
         for inputs, level in zip(states, pairs, strict=True)

@@ -262,10 +262,22 @@ def _set_head(student: Any, teacher: Any, first: Tensor, to_teacher: Affine, log
     dense, out = head_modules(teacher)
     weight, bias = _compose(dense, to_teacher)
     chosen = out.weight.square().sum(0).topk(min(first.shape[1], dense.out_features)).indices.sort().values
-    pooler, classifier = head_modules(student)
+    pooler, _ = head_modules(student)
     pooler.weight.zero_()
     pooler.bias.zero_()
     pooler.weight[: len(chosen)], pooler.bias[: len(chosen)] = weight[chosen], bias[chosen]
+    fit_classifier(student, first, logits)
+
+
+def fit_classifier(student: Any, first: Tensor, logits: Tensor) -> None:
+    """Set the last linear layer of a classifier, in place, to the least-squares solution for given logits.
+
+    Args:
+        student: its other weights stay.
+        first: its last states of each row's first token, [rows, d].
+        logits: to come close to, [rows, C].
+    """
+    pooler, classifier = head_modules(student)
     _copy(classifier, least_squares(torch.tanh(pooler(first)), logits))
 
 
