@@ -16,8 +16,8 @@ from toolkit.bundle.format import Bundle
 from toolkit.data.datasets import Split
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.errors import GateError
+from toolkit.inference.metrics import evaluate, predictions
 from toolkit.inference.runtimes import Runtime, batched_logits
-from toolkit.metrics import evaluate, predictions
 from toolkit.tasks import Task
 
 BATCH_SIZE = 32

@@ -37,7 +37,7 @@ class Task:
         name: as on the command line; of a task of one's own the name of its data, or what --name says.
         labels: class names in the order of the logits; one name ("score") for regression.
         kind: how logits become scores: softmax, the number itself, or a sigmoid for each label.
-        metrics: names that `toolkit.metrics` knows; the first one selects the best step.
+        metrics: names that `toolkit.inference.metrics` knows; the first one selects the best step.
         max_length: tokens, special ones included; longer inputs are truncated.
         text_column, pair_column, label_column: names in the hub's dataset.
         tsv: the same three by their names in the official TSV header, or by number if it has no header.

@@ -66,7 +66,7 @@ def write_models(student: Path, int8: Path | None, folder: Path) -> None:
 
 def open_runtime(name: str, student: Path, folder: Path, threads: int) -> Runtime:
     """Open one of NAMES with the files in `folder`."""
-    from toolkit.bench.other_runtimes import CTranslate2Runtime, OpenVinoRuntime
+    from toolkit.benchmarking.other_runtimes import CTranslate2Runtime, OpenVinoRuntime
 
     if name == "CTranslate2 int8":
         return CTranslate2Runtime(student, precision="int8", threads=threads)

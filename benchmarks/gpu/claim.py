@@ -7,10 +7,10 @@ from typing import Any
 
 from benchmarks.gpu.models import Architectures
 from benchmarks.gpu.report import Part
-from toolkit.bench.comparisons import PlannedComparison, random_batch
-from toolkit.bench.report.claims import speed_claims
-from toolkit.bench.results import Kind
-from toolkit.bench.runners import Runner, RunnerCache
+from toolkit.benchmarking.comparisons import PlannedComparison, random_batch
+from toolkit.benchmarking.report.claims import speed_claims
+from toolkit.benchmarking.results import Kind
+from toolkit.benchmarking.runners import Runner, RunnerCache
 from toolkit.config.bench import PRECISIONS, PRESETS, SPEED_CLAIM
 from toolkit.data.tokenization import Batch
 from toolkit.measurement.environment import physical_cores

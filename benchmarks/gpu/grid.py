@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks.gpu.models import Architectures
 from benchmarks.gpu.report import Part
-from toolkit.bench.runners import RunnerCache
-from toolkit.bench.scenarios import sweep_batches
+from toolkit.benchmarking.runners import RunnerCache
+from toolkit.benchmarking.scenarios import sweep_batches
 from toolkit.measurement.environment import physical_cores
 
 SIZES = tuple(2**power for power in range(11))  # 1 to 1,024

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu.report import Settings
-from toolkit.bench.models import BenchModel
-from toolkit.bench.random_models import bert_base_config
+from toolkit.benchmarking.models import BenchModel
+from toolkit.benchmarking.random_models import bert_base_config
 from toolkit.data.tokenization import EncodedTexts
 from toolkit.models.student import Shape, student_config
 

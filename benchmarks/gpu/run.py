@@ -22,7 +22,7 @@ GRACE_S = 15.0  # behind its deadline a part is ended; it looks at the clock bet
 # imported once, for all parts; a GPU is not touched by importing, so each part meets it anew, whatever broke before
 PRELOADED = [
     "torch", "transformers.models.bert.modeling_bert", "transformers.models.auto.modeling_auto",
-    "toolkit.bench.runners", "toolkit.distillation.distill", "toolkit.training.finetune",
+    "toolkit.benchmarking.runners", "toolkit.distillation.distill", "toolkit.training.finetune",
     "benchmarks.gpu.claim", "benchmarks.gpu.training", "benchmarks.gpu.quality",
 ]  # fmt: skip
 

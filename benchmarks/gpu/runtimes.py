@@ -8,11 +8,11 @@ from typing import Any
 from benchmarks.gpu.claim import HALF_CLAIM, compared
 from benchmarks.gpu.models import Architectures
 from benchmarks.gpu.report import LeftOutError, Part
-from toolkit.bench.comparisons import random_batch
-from toolkit.bench.models import BenchModel
-from toolkit.bench.other_runtimes import CompiledTorchRuntime
-from toolkit.bench.random_models import build, export_random
-from toolkit.bench.runners import Runner, RunnerCache
+from toolkit.benchmarking.comparisons import random_batch
+from toolkit.benchmarking.models import BenchModel
+from toolkit.benchmarking.other_runtimes import CompiledTorchRuntime
+from toolkit.benchmarking.random_models import build, export_random
+from toolkit.benchmarking.runners import Runner, RunnerCache
 from toolkit.config.bench import PRESETS, SPEED_CLAIM
 from toolkit.errors import ToolkitError
 from toolkit.measurement.environment import physical_cores

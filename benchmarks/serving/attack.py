@@ -25,8 +25,8 @@ from benchmarks.paths import ROOT
 from benchmarks.serving.load import VARIABLES, Load, open_loop
 from benchmarks.serving.malformed_requests import PAYLOAD_LIMIT, Sample
 from benchmarks.serving.worst_bodies import TEMPLATES, values
-from toolkit.bench.server.http_client import Address, Connection, post
-from toolkit.bench.server.process import launch
+from toolkit.benchmarking.server.http_client import Address, Connection, post
+from toolkit.benchmarking.server.process import launch
 
 RATE = 20.0  # short texts a second: far below the capacity, so that their latency is the server's own
 ANSWER_SECONDS = 60.0

@@ -27,8 +27,8 @@ from typing import Any
 from benchmarks.serving.attack import BODY_BYTES, UNFINISHED, measure_attack, memory_limit, peak_bytes, worst_requests
 from benchmarks.serving.load import VARIABLES, closed_loop, dev_texts, resident_bytes, save, settled, unread
 from benchmarks.serving.malformed_requests import MALFORMED, NOT_HTTP, Sample, samples
-from toolkit.bench.server.http_client import Address, Connection, Reply, post
-from toolkit.bench.server.process import serving
+from toolkit.benchmarking.server.http_client import Address, Connection, Reply, post
+from toolkit.benchmarking.server.process import serving
 from toolkit.inference.predictor import open_predictor
 
 HANG_SECONDS = 60.0

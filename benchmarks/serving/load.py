@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from benchmarks.paths import RESULTS
-from toolkit.bench.server.http_client import Address, Connection, Reply
+from toolkit.benchmarking.server.http_client import Address, Connection, Reply
 
 IDLE_SECONDS = 2.0
 # of every server: numerical libraries at one thread, no network

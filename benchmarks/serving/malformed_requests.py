@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.serving.scores import scores_of
-from toolkit.bench.server.http_client import Reply, post
+from toolkit.benchmarking.server.http_client import Reply, post
 from toolkit.config import ServeConfig
 from toolkit.inference.predictor import Predictor
 

@@ -19,8 +19,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.serving.load import VARIABLES, Load, closed_loop, dev_texts, open_loop, save
-from toolkit.bench.server.http_client import Address, Connection, post
-from toolkit.bench.server.process import serving
+from toolkit.benchmarking.server.http_client import Address, Connection, post
+from toolkit.benchmarking.server.process import serving
 
 TEXTS, CONNECTIONS, LENGTH = 16, 8, 32
 IDLE_SECONDS = 0.2

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.serving.load import VARIABLES, Load, closed_loop, dev_texts, save
-from toolkit.bench.server.http_client import Address, post
-from toolkit.bench.server.process import serving
+from toolkit.benchmarking.server.http_client import Address, post
+from toolkit.benchmarking.server.process import serving
 from toolkit.inference.predictor import Predictor, open_predictor
 
 

@@ -40,8 +40,8 @@ import numpy as np
 
 from benchmarks.paths import ROOT
 from benchmarks.serving.load import VARIABLES, closed_loop, dev_texts, save
-from toolkit.bench.server.http_client import Address, post
-from toolkit.bench.server.process import launch
+from toolkit.benchmarking.server.http_client import Address, post
+from toolkit.benchmarking.server.process import launch
 from toolkit.data.tokenization import Batch
 
 CONNECTIONS, WORTH = 8, 1.10

@@ -28,8 +28,8 @@ from urllib.request import urlopen
 import uvloop
 
 from benchmarks.serving.load import VARIABLES, closed_loop, dev_texts, save
-from toolkit.bench.server.http_client import Address, post
-from toolkit.bench.server.process import launch, serving
+from toolkit.benchmarking.server.http_client import Address, post
+from toolkit.benchmarking.server.process import launch, serving
 
 CONNECTIONS = 32
 Round = tuple[float, float, float]  # texts a second, p50 and p99 in milliseconds

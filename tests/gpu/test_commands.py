@@ -19,8 +19,8 @@ from tests.support.distillation import distill
 from tests.support.masked_lm import masked_words, save_mlm
 from tests.support.paths import ROOT
 from toolkit.augmentation.words import eligible_words
-from toolkit.bench.comparisons import random_batch
-from toolkit.bench.cuda_graphs import GraphRuntime
+from toolkit.benchmarking.comparisons import random_batch
+from toolkit.benchmarking.cuda_graphs import GraphRuntime
 from toolkit.data.datasets import load_split, resolve_task
 from toolkit.data.tokenization import TextEncoder
 from toolkit.inference.runtimes import TorchRuntime

@@ -20,10 +20,10 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 ROWS = {
     8: "__main__",
     7: "cli",
-    6: "distillation augmentation scoring bench export serve",
+    6: "distillation augmentation scoring benchmarking export serve",
     5: "training",
     4: "models inference",
-    3: "config data bundle metrics",
+    3: "config data bundle",
     2: "tasks files",
     1: "errors console measurement reports",
 }
@@ -49,7 +49,8 @@ HEAVY = {
 # The rest may import torch and the like at the top; the command that needs them imports the module.
 LIGHT_ROOMS = {room for row in (1, 2, 3, 7) for room in ROWS[row].split()}
 LIGHT_MODULES = {
-    "toolkit", "toolkit.inference.runtimes", "toolkit.inference.predictor", "toolkit.bench.bench",
+    "toolkit", "toolkit.inference.metrics", "toolkit.inference.runtimes", "toolkit.inference.predictor",
+    "toolkit.benchmarking.bench",
 }  # fmt: skip
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 50
@@ -169,7 +170,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         ("toolkit.errors", "import toolkit.tasks", "toolkit.tasks"),
         ("toolkit.tasks", "def f():\n    from toolkit.data.datasets import Split", "toolkit.data.datasets"),
         ("toolkit.data.readers", "from toolkit.bundle import format", "toolkit.bundle.format"),
-        ("toolkit.bench.bench", "from export.pipeline import run", "export.pipeline"),
+        ("toolkit.benchmarking.bench", "from export.pipeline import run", "export.pipeline"),
         ("export.pipeline", "from toolkit.cli.main import app", "toolkit.cli.main"),
         ("serve.app", "from toolkit.training.trainer import fit", "toolkit.training.trainer"),
         ("serve.engine.engine", "from serve.api.routes import r", "serve.api.routes"),

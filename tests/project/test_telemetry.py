@@ -69,7 +69,7 @@ PEERS = """
 import sys
 import numpy as np
 from pathlib import Path
-from toolkit.bench.other_runtimes import OpenVinoRuntime
+from toolkit.benchmarking.other_runtimes import OpenVinoRuntime
 batch = {name: np.ones((1, 8), dtype=np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
 for precision in ("fp32", "int8"):
     OpenVinoRuntime(Path(sys.argv[1]), precision=precision, calibration=[batch]).run(batch)

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from benchmarks.serving.load import Load
 from tests.support.arithmetic_bundles import save_arithmetic, slow_graph
 from tests.support.server import WAIT, ask, exit_of, serving, until
-from toolkit.bench.server.http_client import Address, Connection, post
+from toolkit.benchmarking.server.http_client import Address, Connection, post
 from toolkit.inference.predictor import open_predictor
 
 TWO = ("--processes", "2", "--port", "0", "--log-format", "none")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.bench.report.read import SCHEMA_VERSION
-from toolkit.bench.results import Comparison, Kind, ModelFacts, Report, Resolved, Side
+from toolkit.benchmarking.report.read import SCHEMA_VERSION
+from toolkit.benchmarking.results import Comparison, Kind, ModelFacts, Report, Resolved, Side
 from toolkit.config import BenchConfig
 
 QUICK: dict[str, Any] = {

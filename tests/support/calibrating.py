@@ -8,8 +8,8 @@ import numpy as np
 
 from tests.support.data import rows, write_csv
 from toolkit.bundle.calibration import Calibration
+from toolkit.inference.metrics import softmax
 from toolkit.inference.predictor import open_predictor
-from toolkit.metrics import softmax
 
 
 def calibration(*temperatures: float) -> Calibration:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from toolkit.errors import ToolkitError
-from toolkit.metrics import evaluate
+from toolkit.inference.metrics import evaluate
 from toolkit.tasks import TASKS, Task, get_task
 
 # Section 4.2 and appendix of arXiv 1909.10351: epochs of the intermediate stage, N_a, max length.

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from toolkit.bench.server.process import serving
+from toolkit.benchmarking.server.process import serving
 from toolkit.bundle.format import Bundle
 from toolkit.bundle.provenance import as_stored, run_or_reuse
 from toolkit.bundle.scores import split_of
@@ -20,8 +20,8 @@ from toolkit.data import builtin
 from toolkit.errors import ToolkitError, require_packages
 
 if TYPE_CHECKING:
-    from toolkit.bench.bench import BenchReport
-    from toolkit.bench.results import Report
+    from toolkit.benchmarking.bench import BenchReport
+    from toolkit.benchmarking.results import Report
 
 TASK = "rotten-tomatoes"
 QUESTIONS = ("a warm , funny and engaging film", "the plot is a mess and the jokes fall flat")
@@ -77,7 +77,7 @@ def run_demo(config: DemoConfig) -> None:
     )  # fmt: skip
     from export.onnx_export import export_fp32
     from export.pipeline import run_export
-    from toolkit.bench.bench import measure, require_claims
+    from toolkit.benchmarking.bench import measure, require_claims
     from toolkit.distillation.distill import run_distill
     from toolkit.training.finetune import run_finetune
 
@@ -110,8 +110,8 @@ def write_unlabelled(plan: Plan, seed: int) -> None:
 
 def _stored_report(config: BenchConfig, int8: Bundle) -> BenchReport | None:
     """Read the report at `config.out` if it measured this bundle with these options."""
-    from toolkit.bench.bench import BenchReport
-    from toolkit.bench.report.read import read_report
+    from toolkit.benchmarking.bench import BenchReport
+    from toolkit.benchmarking.report.read import read_report
 
     out = Path(str(config.out))
     try:
@@ -124,8 +124,8 @@ def _stored_report(config: BenchConfig, int8: Bundle) -> BenchReport | None:
 
 def _summary(teacher: Bundle, student: Bundle, int8: Bundle, report: Report) -> None:
     """Show quality on the test split, size and speed of each bundle in one table; the speed of one real sentence."""
-    from toolkit.bench.report.tables import claim_table
-    from toolkit.bench.results import Kind
+    from toolkit.benchmarking.report.tables import claim_table
+    from toolkit.benchmarking.results import Kind
     from toolkit.inference.predictor import open_predictor
     from toolkit.measurement.timing import measure_in_turn
 

@@ -170,7 +170,7 @@ def bench(options: config.BenchConfig) -> None:
         "torch", "transformers", "optimum", "onnx", "onnxruntime", "matplotlib", purpose="toolkit bench", extra="bench"
     )
     from export.onnx_export import export_fp32
-    from toolkit.bench.bench import run_bench
+    from toolkit.benchmarking.bench import run_bench
 
     run_bench(options, export_fp32)
 

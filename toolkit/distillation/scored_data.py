@@ -20,7 +20,7 @@ from toolkit.distillation.answers import Answers, read_answers
 from toolkit.distillation.data import DistillationData
 from toolkit.errors import ToolkitError
 from toolkit.files import file_record
-from toolkit.metrics import evaluate, predictions
+from toolkit.inference.metrics import evaluate, predictions
 from toolkit.models.loading import Source
 from toolkit.tasks import Task
 from toolkit.training.scoring import SplitScorer

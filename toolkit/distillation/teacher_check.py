@@ -10,7 +10,7 @@ from toolkit.console import echo
 from toolkit.distillation.data import DistillationData
 from toolkit.distillation.labels import places_by_name, reorder_outputs
 from toolkit.errors import ToolkitError, some
-from toolkit.metrics import evaluate, label_order, majority_baseline
+from toolkit.inference.metrics import evaluate, label_order, majority_baseline
 from toolkit.models.loading import output_names
 from toolkit.tasks import Task
 

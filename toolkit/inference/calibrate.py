@@ -21,10 +21,10 @@ from toolkit.data.datasets import Split, load_split
 from toolkit.data.sources import WHOLE
 from toolkit.data.train_rows import digest_as_train
 from toolkit.errors import ToolkitError, require_packages
+from toolkit.inference.metrics import calibration_error, calibration_error_by_chance, confidences, log_loss, reliability
 from toolkit.inference.predictor import open_predictor
 from toolkit.inference.promises import promises
 from toolkit.inference.temperature import fit_temperatures
-from toolkit.metrics import calibration_error, calibration_error_by_chance, confidences, log_loss, reliability
 from toolkit.tasks import Task
 
 FEWEST = 200  # rows that fit, and as many that report: they tell an accuracy to 3.5 points, one standard error

@@ -10,8 +10,8 @@ from toolkit.data.datasets import load_split
 from toolkit.data.sources import WHOLE
 from toolkit.data.truncation import measure_truncation, say_truncation
 from toolkit.errors import ToolkitError, require_packages, some
+from toolkit.inference.metrics import evaluate
 from toolkit.inference.predictor import open_predictor
-from toolkit.metrics import evaluate
 from toolkit.tasks import get_task
 
 

@@ -19,8 +19,8 @@ from toolkit.data.readers import is_text
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.data.tokenizer_bounds import check_tokenizer
 from toolkit.errors import ToolkitError
+from toolkit.inference.metrics import scores
 from toolkit.inference.runtimes import OnnxRuntime, Runtime, TorchRuntime, batched_logits, memory_limit
-from toolkit.metrics import scores
 from toolkit.tasks import Task
 
 PROBE_LENGTHS = range(33, 41)  # tokens of the inputs that are run alone and together

@@ -11,9 +11,9 @@ from toolkit.config import CalibrateConfig
 from toolkit.console import echo
 from toolkit.data.datasets import Split
 from toolkit.errors import GateError, ToolkitError, some
+from toolkit.inference.metrics import softmax
 from toolkit.inference.predictor import Predictor, open_predictor
 from toolkit.inference.threshold import Threshold, candidates, find_threshold
-from toolkit.metrics import softmax
 
 
 def promises(

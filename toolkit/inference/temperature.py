@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from toolkit.bundle.calibration import LEAST_TEMPERATURE, MOST_TEMPERATURE
-from toolkit.metrics import softmax
+from toolkit.inference.metrics import softmax
 from toolkit.tasks import Kind
 
 

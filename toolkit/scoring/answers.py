@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from toolkit.data.columns import LOGIT, OURS, PROBABILITY
-from toolkit.metrics import scores
+from toolkit.inference.metrics import scores
 from toolkit.tasks import Task
 
 

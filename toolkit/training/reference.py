@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from toolkit.data.datasets import Split
-from toolkit.metrics import evaluate, majority_baseline
+from toolkit.inference.metrics import evaluate, majority_baseline
 from toolkit.tasks import Task
 
 NAME, SAME = "tf-idf and logistic regression", "always the same answer"

@@ -12,7 +12,7 @@ from toolkit.bundle.manifest import ScoredSplit, Selection
 from toolkit.data.splits import TaskSplits
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.data.truncation import Truncation, measure_truncation
-from toolkit.metrics import evaluate
+from toolkit.inference.metrics import evaluate
 from toolkit.tasks import Task
 from toolkit.training.distributed import model_logits
 

@@ -10,7 +10,7 @@ from benchmarks.serving.attack import PATHS, faults, memory_limit, merge, worst_
 from benchmarks.serving.load import Load
 from benchmarks.serving.malformed_requests import Sample
 from benchmarks.serving.worst_bodies import TEMPLATES, bodies
-from toolkit.bench.server.http_client import Reply
+from toolkit.benchmarking.server.http_client import Reply
 
 
 def test_a_wrong_answer_is_a_fault() -> None:

@@ -20,7 +20,7 @@ from benchmarks.serving.malformed_requests import MALFORMED, Sample, samples
 from benchmarks.serving.scores import compare
 from tests.support.data import rows
 from tests.support.server import WAIT, ask, serving
-from toolkit.bench.server.http_client import Address, Connection, Reply, post
+from toolkit.benchmarking.server.http_client import Address, Connection, Reply, post
 from toolkit.inference.predictor import open_predictor
 
 TEXTS = [text for text, _ in rows(20, seed=5)]

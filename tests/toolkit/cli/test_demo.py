@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.bench import facts, report
-from toolkit.bench.report.write import report_json
+from toolkit.benchmarking.report.write import report_json
 from toolkit.bundle.format import open_bundle
 from toolkit.cli.demo import Plan, _stored_report
 from toolkit.config import BenchConfig, DemoConfig, ExportConfig

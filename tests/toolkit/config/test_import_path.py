@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.command_line import refused
 from tests.support.paths import ROOT
-from toolkit.bench.server.process import launch, serving
+from toolkit.benchmarking.server.process import launch, serving
 from toolkit.config.import_path import child_environment
 
 

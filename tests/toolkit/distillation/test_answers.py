@@ -12,7 +12,7 @@ import pytest
 
 from toolkit.distillation.answers import Answers, read_answers
 from toolkit.errors import ToolkitError
-from toolkit.metrics import softmax
+from toolkit.inference.metrics import softmax
 from toolkit.tasks import Task
 
 TASK = Task("auto", ("good", "bad"))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from toolkit.bundle.calibration import LEAST_TEMPERATURE, MOST_TEMPERATURE
+from toolkit.inference.metrics import log_loss, predictions, scores
 from toolkit.inference.temperature import fit_temperatures
-from toolkit.metrics import log_loss, predictions, scores
 
 
 def test_by_hand() -> None:

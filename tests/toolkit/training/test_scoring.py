@@ -12,7 +12,7 @@ import numpy as np
 from toolkit.data.datasets import resolve_task
 from toolkit.data.splits import load_splits
 from toolkit.data.tokenization import TextEncoder
-from toolkit.metrics import evaluate
+from toolkit.inference.metrics import evaluate
 from toolkit.training.distributed import model_logits
 from toolkit.training.scoring import SplitScorer
 
