@@ -14,6 +14,7 @@ from toolkit.bundle.format import Bundle
 from toolkit.bundle.manifest import CALIBRATION, MAX_SHOWN, Count, parse_json, type_problems
 from toolkit.errors import ToolkitError
 from toolkit.files import canonical_json
+from toolkit.reports.table import percent
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.05, 20.0
 Temperature = Annotated[float, Field(ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)]
@@ -96,8 +97,8 @@ def describe(calibration: Calibration) -> str:
     return (
         f"scores: temperature {temperature} by {calibration['rows']:,} rows, {calibration['rows_of']}; "
         f"on {calibration['reported_rows']:,} rows, {calibration['reported_rows_of']}: calibration error "
-        f"{100 * calibration['ece_before']:.2f} -> {100 * calibration['ece_after']:.2f} % "
-        f"({100 * calibration['ece_by_chance']:.2f} % by chance), "
+        f"{100 * calibration['ece_before']:.2f} -> {percent(calibration['ece_after'], 2)} "
+        f"({percent(calibration['ece_by_chance'], 2)} by chance), "
         f"log loss {calibration['log_loss_before']:.4f} -> {calibration['log_loss_after']:.4f}"
     )
 
@@ -106,6 +107,6 @@ def describe_promise(promise: Promise) -> str:
     """Say in a sentence what a threshold promises."""
     what = "right" if promise["kind"] == "accurate" else "the teacher's"
     return (
-        f"answers with a score of {promise['threshold']:.4f} or more, {100 * promise['coverage']:.1f} % of all, "
+        f"answers with a score of {promise['threshold']:.4f} or more, {percent(promise['coverage'])} of all, "
         f"are {what} in at least {100 * promise['share']:g} % of cases (confidence {100 * promise['confidence']:g} %)"
     )

@@ -18,6 +18,7 @@ from toolkit.config import BenchConfig, DemoConfig, DistillConfig, ExportConfig,
 from toolkit.console import echo, show_table
 from toolkit.data import builtin
 from toolkit.errors import ToolkitError, require_packages
+from toolkit.reports.table import percent
 
 if TYPE_CHECKING:
     from toolkit.benchmarking.bench import BenchReport
@@ -137,7 +138,7 @@ def _summary(teacher: Bundle, student: Bundle, int8: Bundle, report: Report) -> 
     rows = [
         (
             name, f"{100 * bundle.manifest['metrics'][metric]:.2f}",
-            f"{100 * bundle.manifest['metrics'][metric] / teacher.manifest['metrics'][metric]:.1f} %",
+            percent(bundle.manifest['metrics'][metric] / teacher.manifest['metrics'][metric]),
             f"{bundle.weight_bytes / 1e6:.1f}", f"{base.size_bytes / bundle.weight_bytes:.1f}x",
             f"{times[name]:.2f}", f"{times[first] / times[name]:.1f}x",
         )

@@ -19,6 +19,7 @@ from toolkit.bundle.manifest import Gates, Manifest, Origin, Quantization
 from toolkit.bundle.scores import split_of
 from toolkit.bundle.weights import operators, weight_parts
 from toolkit.config import Config, DistillConfig, ExportConfig, FinetuneConfig
+from toolkit.reports.table import percent
 
 SHOWN_DIGITS = 12  # of a digest
 CONFIGS: dict[str, type[Config]] = {
@@ -103,8 +104,8 @@ def _add_weights(tree: Tree, bundle: Bundle) -> None:
     total = sum(part.size_bytes for part in parts.values())
     branch = tree.add(f"weights: {_megabytes(total)}, {sum(part.parameters for part in parts.values()):,} numbers")
     for name, part in parts.items():
-        percent = f"{100 * part.size_bytes / max(1, total):.0f} %"
-        branch.add(f"{name}: {_megabytes(part.size_bytes)} ({percent}), {part.parameters:,} numbers")
+        share = percent(part.size_bytes / max(1, total), 0)
+        branch.add(f"{name}: {_megabytes(part.size_bytes)} ({share}), {part.parameters:,} numbers")
     if bundle.weights.suffix != ".onnx":
         return
     counts = operators(bundle.weights)

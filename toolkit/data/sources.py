@@ -11,6 +11,7 @@ from pathlib import Path
 from toolkit.data.hub_datasets import HUB, hub_splits, hub_table
 from toolkit.data.readers import FILE_SUFFIXES, Column, Row, format_remark, read_rows
 from toolkit.errors import ToolkitError
+from toolkit.reports.table import percent
 from toolkit.tasks import TASKS
 
 STEMS = {"dev": ("dev", "validation", "valid", "dev_matched"), "train": ("train",)}
@@ -113,7 +114,7 @@ def _file_split(path: Path, split: str, share: float | None) -> Table:
 
 def _shared(table: Table, split: str, share: float | None) -> Table:
     """Make a table one that holds both splits; loading dev says so where the user has not."""
-    remark = f"{table.name}: dev is {DEV_SHARE:.0%} of its rows, drawn by their text (else: --dev-share)"
+    remark = f"{table.name}: dev is {percent(DEV_SHARE, 0)} of its rows, drawn by their text (else: --dev-share)"
     said = (remark,) if share is None and split == "dev" else ()
     return replace(table, share=share or DEV_SHARE, remarks=(*table.remarks, *said))
 

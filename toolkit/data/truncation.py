@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.console import echo
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
+from toolkit.reports.table import percent
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,6 @@ def say_truncation(name: str, truncation: Truncation) -> None:
     """Print the shares that are cut of the inputs called `name`; nothing where none is cut."""
     if truncation.cut_texts:
         echo(
-            f"{name}: {100 * truncation.text_share:.1f} % of the texts are longer than {truncation.max_length} tokens "
-            f"and are cut, {100 * truncation.token_share:.1f} % of all tokens are lost"
+            f"{name}: {percent(truncation.text_share)} of the texts are longer than {truncation.max_length} tokens "
+            f"and are cut, {percent(truncation.token_share)} of all tokens are lost"
         )

@@ -30,6 +30,7 @@ from toolkit.distillation.teacher_check import check_teacher
 from toolkit.models.loading import Source
 from toolkit.models.student import needs_layers, plan_student
 from toolkit.models.trial import check_classifier
+from toolkit.reports.table import percent
 from toolkit.training.checkpoints import Checkpoints, weights_digest
 from toolkit.training.reference import yardsticks
 from toolkit.training.saving import write_model
@@ -176,7 +177,7 @@ def evaluate(prepared: Distillation, phases: PhaseTimer) -> ScoresBySplit:
         )
     echo(f"beside them: {yardsticks(data.task, data.train, data.splits.scored[split])}")
     if teacher > 0:
-        echo(f"the student keeps {100 * student / teacher:.1f} % of the teacher (the paper: 96.8 %)")
+        echo(f"the student keeps {percent(student / teacher)} of the teacher (the paper: 96.8 %)")
     return scores
 
 

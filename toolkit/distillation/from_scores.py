@@ -27,6 +27,7 @@ from toolkit.distillation.stages import train_prediction
 from toolkit.models.families import student_type
 from toolkit.models.loading import Source
 from toolkit.models.student import Shape, StudentPlan
+from toolkit.reports.table import percent
 from toolkit.training.checkpoints import Checkpoints, weights_digest
 from toolkit.training.distributed import model_logits
 from toolkit.training.saving import write_model
@@ -129,7 +130,7 @@ def finish(config: DistillConfig, learning: Learning, stages: dict[str, StageRes
     if agreement is not None:
         manifest["agreement"] = agreement
         what = "correlates with the teacher by" if data.task.kind == "regression" else "gives the teacher's answer to"
-        echo(f"the student {what} {100 * agreement:.1f} % of {len(scored.dev_rows):,} dev rows")
+        echo(f"the student {what} {percent(agreement)} of {len(scored.dev_rows):,} dev rows")
     report = partial(
         write_run_report, manifest, phases, learning.student, None, data.scorer.encoded["dev"], data.encoder,
         truncation=data.truncation,

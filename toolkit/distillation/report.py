@@ -18,7 +18,7 @@ from toolkit.distillation.attention_maps import AttentionMap, ModelSize, attenti
 from toolkit.files import canonical_json
 from toolkit.measurement.environment import tool_versions
 from toolkit.reports.html_page import Figure, Page, Section
-from toolkit.reports.table import Table
+from toolkit.reports.table import Table, percent
 from toolkit.tasks import TaskRecord
 
 SCHEMA_VERSION = 1
@@ -158,7 +158,7 @@ def _summary(content: RunReport) -> str:
 
 def _retention(content: RunReport, metric: str) -> str:
     teacher = content["teacher_metrics"].get(metric, 0.0)
-    return f"{content['metrics'][metric] / teacher:.1%}" if teacher > 0 else ""
+    return percent(content["metrics"][metric] / teacher) if teacher > 0 else ""
 
 
 def _headlines(content: RunReport) -> list[tuple[str, str]]:
@@ -169,7 +169,7 @@ def _headlines(content: RunReport) -> list[tuple[str, str]]:
         beside = "" if teacher is None else f"; the teacher {100 * teacher:.2f}"
         headlines.append((f"{student:.2f}", f"{content['split']} {metric.replace('_', ' ')}, %{beside}"))
     if "agreement" in content:
-        headlines.append((f"{content['agreement']:.1%}", "agreement with the teacher's answers on dev"))
+        headlines.append((percent(content["agreement"]), "agreement with the teacher's answers on dev"))
     if "teacher" in content:
         small, large = content["student"]["parameters"], content["teacher"]["parameters"]
         sizes = f"{small / 1e6:.2f}M parameters, the teacher {large / 1e6:.2f}M"
@@ -221,7 +221,7 @@ def _metric_table(content: RunReport) -> Table:
         for name in of_split["metrics"]:
             teacher, _, student = (metrics.get(name, 0.0) for metrics in columns)
             values = (f"{100 * metrics[name]:.2f}" if name in metrics else "-" for metrics in columns)
-            kept = f"{student / teacher:.1%}" if teacher > 0 else "-"
+            kept = percent(student / teacher) if teacher > 0 else "-"
             rows.append([f"{split} {name.replace('_', ' ')}", *values, kept])
     return Table("Scores", ["metric, %", "teacher", "student before training", "student", "kept"], rows)
 
@@ -251,7 +251,7 @@ def _model_table(content: RunReport) -> Table:
 def _truncation_table(content: RunReport) -> Table:
     counted = {name: Truncation(**counts) for name, counts in content["truncation"].items()}
     rows = [
-        [name, f"{cut.texts:,}", str(cut.max_length), f"{cut.text_share:.1%}", f"{cut.token_share:.1%}"]
+        [name, f"{cut.texts:,}", str(cut.max_length), percent(cut.text_share), percent(cut.token_share)]
         for name, cut in counted.items()
     ]
     return Table("Texts that are cut", ["split", "texts", "cut at tokens", "texts cut", "tokens lost"], rows)
@@ -259,7 +259,7 @@ def _truncation_table(content: RunReport) -> Table:
 
 def _phase_table(content: RunReport) -> Table:
     total = sum(content["phases"].values()) or 1.0
-    rows = [[name, _duration(seconds), f"{seconds / total:.0%}"] for name, seconds in content["phases"].items()]
+    rows = [[name, _duration(seconds), percent(seconds / total, 0)] for name, seconds in content["phases"].items()]
     return Table("Time", ["phase", "time", "share"], rows)
 
 

@@ -12,6 +12,7 @@ from toolkit.distillation.labels import places_by_name, reorder_outputs
 from toolkit.errors import ToolkitError, some
 from toolkit.inference.metrics import evaluate, label_order, majority_baseline
 from toolkit.models.loading import output_names
+from toolkit.reports.table import percent
 from toolkit.tasks import Task
 
 
@@ -77,11 +78,11 @@ def _match_rows(
     if not match:
         raise ToolkitError(
             f"the labels of {name} stand in another order than the task's: accuracy is "
-            f"{100 * order.accuracy:.1f} % as they are, {100 * order.best_accuracy:.1f} % with the outputs "
+            f"{percent(order.accuracy)} as they are, {percent(order.best_accuracy)} with the outputs "
             f"read as {read_as}",
             expected=f"outputs in the order {some(task.labels)}", fix="--match-labels, which reads them so",
         )  # fmt: skip
     places = np.argsort(order.order).tolist()
     reorder_outputs(teacher, places, task.labels)
-    echo(f"the outputs of {name} are read as {read_as}: accuracy {100 * order.best_accuracy:.1f} %")
+    echo(f"the outputs of {name} are read as {read_as}: accuracy {percent(order.best_accuracy)}")
     return logits[:, places]

@@ -14,6 +14,7 @@ from toolkit.errors import GateError, ToolkitError, some
 from toolkit.inference.metrics import softmax
 from toolkit.inference.predictor import Predictor, open_predictor
 from toolkit.inference.threshold import Threshold, candidates, find_threshold
+from toolkit.reports.table import percent
 
 
 def promises(
@@ -71,8 +72,8 @@ def _none_holds(asked: str, nearest: Threshold | None, config: CalibrateConfig) 
     reason = "no row is answered"
     if nearest is not None:
         reason = (
-            f"the nearest, {nearest.threshold:.4f}, keeps {100 * nearest.share:.2f} % on these rows, and with "
-            f"confidence {100 * config.confidence:g} % at least {100 * nearest.bound:.2f} % on others"
+            f"the nearest, {nearest.threshold:.4f}, keeps {percent(nearest.share, 2)} on these rows, and with "
+            f"confidence {100 * config.confidence:g} % at least {percent(nearest.bound, 2)} on others"
         )
     fix = "more rows, a smaller share, or a smaller --confidence"
     return GateError(f"{asked}: no threshold holds; {reason}; nothing was written", fix=fix)

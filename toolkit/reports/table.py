@@ -1,4 +1,4 @@
-"""A table of texts, which a terminal, Markdown and HTML show alike."""
+"""A table of texts, which a terminal, Markdown and HTML show alike, and how a percentage is written."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ class Table:
         """Write it as a GitHub Markdown table, without the title."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """Write a fraction in percent, as every message and report does: "96.8 %"."""
+    return f"{100 * fraction:.{digits}f} %"

@@ -53,7 +53,7 @@ def test_classes_have_their_names_and_dev_comes_out_of_train(folder: Path, capsy
     first = train.texts.index("question 1") if "question 1" in train.texts else dev.texts.index("question 1")
     assert task.labels[(train if "question 1" in train.texts else dev).labels[first]] == "delivery"
     out = capsys.readouterr().out
-    assert f"{data}: dev is 10% of its rows" in out
+    assert f"{data}: dev is 10 % of its rows" in out
     assert f"{data}: text in the column 'query' (else: --text-column)" in out
 
 

@@ -26,7 +26,7 @@ def test_one_file_is_split_by_its_texts(tmp_path: Path, capsys: pytest.CaptureFi
     assert set(train.texts) | set(dev.texts) == {f"text {i}" for i in range(200)}
     assert not set(train.texts) & set(dev.texts)
     assert 8 <= len(dev) <= 35
-    assert capsys.readouterr().out == (f"{path}: dev is 10% of its rows, drawn by their text (else: --dev-share)\n")
+    assert capsys.readouterr().out == (f"{path}: dev is 10 % of its rows, drawn by their text (else: --dev-share)\n")
     half = load_split(task, "dev", path, DataOptions(dev_share=0.5))
     assert set(dev.texts) < set(half.texts)  # rows stay dev as the share grows
     assert len(load_split(task, "all", path)) == 200

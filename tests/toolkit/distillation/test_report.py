@@ -32,8 +32,8 @@ def test_the_share_of_texts_that_are_cut_stands_on_the_page(report: dict[str, An
     changed["truncation"]["dev"] |= {"cut_texts": 12, "tokens": 1000, "cut_tokens": 33}
     html = page(changed)
     assert "Texts that are cut" in html
-    assert "12.5%" in html
-    assert "3.3%" in html
+    assert "12.5 %" in html
+    assert "3.3 %" in html
 
 
 def test_the_page_is_well_formed_accessible_and_escaped(report: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ def test_every_figure_of_the_metrics_is_on_the_page(report: dict[str, Any]) -> N
     for name in ("teacher_metrics", "start_metrics", "metrics"):
         assert f"{100 * report[name]['accuracy']:.2f}" in html
     retention = report["metrics"]["accuracy"] / report["teacher_metrics"]["accuracy"]
-    assert f"{retention:.1%} of the teacher kept" in html
+    assert f"{100 * retention:.1f} % of the teacher kept" in html
     for loss in ("attention", "hidden", "embedding", "prediction"):
         assert f'<th scope="row">{loss}</th>' in html
 

@@ -50,7 +50,7 @@ def test_every_row_of_a_file_is_scored_unless_a_split_or_a_share_is_named(
     assert run_evaluate(EvaluateConfig(str(tiny_student), data=file)) == ("all", folder)
     assert capsys.readouterr().out == ""
     name, part = run_evaluate(EvaluateConfig(str(tiny_student), data=file, split="dev"))
-    assert "dev is 10% of its rows" in capsys.readouterr().out
+    assert "dev is 10 % of its rows" in capsys.readouterr().out
     assert part == evaluate_bundle(tiny_student, data=file, split="dev", options=DataOptions(dev_share=0.1))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from toolkit.benchmarking.results import Kind, ModelFacts, Report
+from toolkit.reports.table import percent
 
 
 def summary(report: Report) -> str:
@@ -33,9 +34,9 @@ def _points(model: ModelFacts, baseline: ModelFacts) -> str:
     if baseline.score is not None and baseline.metric == model.metric:
         points = 100 * (model.score - baseline.score)
         return f", with {abs(points):.1f} points of {metric} {'less' if points < 0 else 'more'}"
-    return (
-        f", and keeps {model.score / model.teacher_score:.1%} of its teacher's {metric}" if model.teacher_score else ""
-    )
+    if not model.teacher_score:
+        return ""
+    return f", and keeps {percent(model.score / model.teacher_score)} of its teacher's {metric}"
 
 
 def headlines(report: Report) -> list[tuple[str, str]]:
@@ -52,5 +53,5 @@ def headlines(report: Report) -> list[tuple[str, str]]:
     scored = [(model.score, model) for model in measured if model.score is not None]
     if scored:
         score, best = max(scored, key=lambda pair: pair[0])
-        headlines.append((f"{score:.1%}", f"{best.split} {(best.metric or '').replace('_', ' ')}, {best.name}"))
+        headlines.append((percent(score), f"{best.split} {(best.metric or '').replace('_', ' ')}, {best.name}"))
     return headlines

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from toolkit.benchmarking.report.speedup_breakdown import speedup_breakdown
 from toolkit.benchmarking.results import Kind, Latencies, ModelFacts, Offline, Report, ServerLoad, SingleStream
 from toolkit.measurement.statistics import Ratio
-from toolkit.reports.table import Table
+from toolkit.reports.table import Table, percent
 
 BUSY_SHARE = 0.1  # of all cores
 SCENARIOS = {"single": "single stream", "offline": "offline", "server": "server"}
@@ -49,7 +49,7 @@ def speed_table(report: Report) -> Table:
             _number(comparison.b.score), str(comparison.batch_size),
             str(comparison.length) if comparison.length else f"~{comparison.median_tokens:.0f}",
             milliseconds(comparison.a_median_ms), milliseconds(comparison.b_median_ms),
-            f"{comparison.a_noise:.0%} / {comparison.b_noise:.0%}", _times(ratio),
+            f"{percent(comparison.a_noise, 0)} / {percent(comparison.b_noise, 0)}", _times(ratio),
             str(ratio.pairs) if unit == "pairs" else f"{ratio.pairs} {unit}",
         ])  # fmt: skip
     columns = [
@@ -138,7 +138,7 @@ def environment_table(report: Report) -> Table:
         ["device", report.resolved.device],
         ["GPU", f"{gpu['name']}, CUDA {gpu['cuda']}" if gpu else "-"],
         ["memory", f"{machine['memory_bytes'] / 1e9:.1f} GB" if machine["memory_bytes"] else "-"],
-        ["used by other programs", "-" if share is None else f"{share:.0%} of all cores"],
+        ["used by other programs", "-" if share is None else f"{percent(share, 0)} of all cores"],
         ["system", machine["platform"]],
         ["Python", machine["python"]],
         ["versions", ", ".join(f"{name} {version}" for name, version in machine["versions"].items())],
@@ -160,8 +160,8 @@ def warnings(report: Report) -> list[str]:
     warnings, share = [], report.environment["others_share"]
     if share is not None and share >= BUSY_SHARE:
         warnings.append(
-            f"Other programs used {share:.0%} of all cores while this was measured: milliseconds are too high, and "
-            "PyTorch's with several threads by far. Measure again on a quiet machine before quoting any."
+            f"Other programs used {percent(share, 0)} of all cores while this was measured: milliseconds are too high, "
+            "and PyTorch's with several threads by far. Measure again on a quiet machine before quoting any."
         )
     unsteady = {GAINS[comparison.kind] for comparison in report.comparisons if not comparison.steady}
     unsteady |= {
@@ -252,7 +252,7 @@ def _number(score: float | None) -> str:
 def _score(model: ModelFacts) -> str:
     if model.score is None:
         return "-"
-    share = f" ({model.score / model.teacher_score:.1%} of teacher)" if model.teacher_score else ""
+    share = f" ({percent(model.score / model.teacher_score)} of teacher)" if model.teacher_score else ""
     return f"{model.split} {model.metric} {model.score:.4f}{share}"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from toolkit.errors import ToolkitError
 from toolkit.models.loading import Source
+from toolkit.reports.table import percent
 
 ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 MIN_SHARED_PIECES = 0.9  # of the teacher's vocabulary, for a model of another vocabulary to be taken
@@ -29,7 +30,7 @@ def shared_rows(start: Source, source: Source, name: str) -> np.ndarray:
     if shared < MIN_SHARED_PIECES:
         raise ToolkitError(
             f"--init {name} has another vocabulary than {source.name}: its embeddings stand for other words, only "
-            f"{100 * shared:.0f} % of the pieces are the same",
+            f"{percent(shared, 0)} of the pieces are the same",
             expected="teacher, random, or a model with the teacher's word pieces",
             fix="--init teacher, or a student distilled from this teacher's pre-trained form",
         )  # fmt: skip

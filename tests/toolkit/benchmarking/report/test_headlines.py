@@ -30,7 +30,7 @@ def test_claims_that_pass_are_counted() -> None:
     ("score", "teacher", "baseline", "rest"),
     [
         (None, None, None, ""),
-        (0.8, 0.9, None, ", and keeps 88.9% of its teacher's accuracy"),
+        (0.8, 0.9, None, ", and keeps 88.9 % of its teacher's accuracy"),
         (0.8, 0.9, 0.825, ", with 2.5 points of accuracy less"),
         (0.8, None, 0.79, ", with 1.0 points of accuracy more"),
     ],

@@ -42,7 +42,7 @@ def test_markdown_tables_hold_every_verdict_and_speed(content: Report) -> None:
         assert f"{claim.measured:.2f}x" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert all(re.sub(r"\\\|", "", row).count("|") == re.sub(r"\\\|", "", row).count(" |") + 1 for row in rows)
-    assert "accuracy 0.8125 (92.9% of teacher)" in text
+    assert "accuracy 0.8125 (92.9 % of teacher)" in text
     assert all(claim.verdict in text for claim in content.claims)
 
 
@@ -51,7 +51,7 @@ def test_a_busy_machine_is_told_of(content: Report) -> None:
         changed = replace(content, environment={**content.environment, "others_share": share})
         return markdown(changed) + page(changed)
 
-    assert texts(0.4).count("Other programs used 40% of all cores") == 2
+    assert texts(0.4).count("Other programs used 40 % of all cores") == 2
     assert "Other programs used" not in texts(0.05) + texts(None)
 
 
