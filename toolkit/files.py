@@ -26,7 +26,9 @@ class FileRecord(TypedDict):
     """Size and SHA-256 of a file, as manifests store them."""
 
     size_bytes: int
+    """Size in bytes."""
     sha256: str
+    """SHA-256 of the content, in hexadecimal."""
 
 
 def open_regular(path: Path) -> BufferedReader:

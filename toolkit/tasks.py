@@ -23,10 +23,15 @@ class TaskRecord(TypedDict):
     """The entries of a task that a bundle keeps: enough to serve and to score."""
 
     name: str
+    """Name of the task."""
     kind: Kind
+    """How logits become scores: softmax, a sigmoid for each label, or the number itself."""
     labels: list[str]
+    """Class names in the order of the logits; one name for regression."""
     metrics: list[str]
+    """Names of its metrics; the first one selects the best step."""
     pair: bool
+    """Whether an input is a pair of texts."""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from toolkit.benchmarking.random_models import (
     export_random,
 )
 from toolkit.bundle.format import Bundle, is_bundle, open_bundle
-from toolkit.bundle.manifest import CONFIG, read_config
+from toolkit.bundle.manifest import CONFIG
 from toolkit.bundle.scores import split_of
+from toolkit.bundle.typed_json import read_config
 from toolkit.bundle.weights import file_bytes, safetensors_parameters, weight_parts
 from toolkit.config import STUDENTS
 from toolkit.data.tokenization import TextEncoder

@@ -11,7 +11,8 @@ from typing_extensions import TypedDict
 
 from toolkit.bundle.contents import read_file
 from toolkit.bundle.format import Bundle
-from toolkit.bundle.manifest import CALIBRATION, MAX_SHOWN, Count, parse_json, type_problems
+from toolkit.bundle.manifest import CALIBRATION
+from toolkit.bundle.typed_json import MAX_SHOWN, Count, parse_json, type_problems
 from toolkit.errors import ToolkitError
 from toolkit.files import canonical_json
 from toolkit.reports.table import percent
@@ -29,10 +30,15 @@ class Promise(TypedDict):
     """
 
     kind: Literal["accurate", "agree"]
+    """What is promised: right answers, or a teacher's."""
     share: Annotated[float, Field(gt=0, lt=1)]
+    """Least share of such answers at or above the threshold."""
     confidence: Annotated[float, Field(gt=0, lt=1)]
+    """Probability of the promise over draws of rows."""
     threshold: Annotated[float, Field(ge=0, le=1)]
+    """Lowest score that the promise is for."""
     coverage: Annotated[float, Field(ge=0, le=1)]
+    """Share of the reported rows with such a score."""
 
 
 class Calibration(TypedDict):
@@ -43,17 +49,29 @@ class Calibration(TypedDict):
     """
 
     temperature: Annotated[list[Temperature], FailFast()]
+    """Divisor of the logits; of a multi-label task one for each label."""
     rows: Count
+    """Rows that set the temperature."""
     rows_of: Name
+    """Data that they are of."""
     rows_sha256: str
+    """SHA-256 of these rows."""
     reported_rows: Count
+    """Rows that the figures below are of."""
     reported_rows_of: Name
+    """Data that they are of."""
     ece_before: Figure
+    """Expected calibration error of the plain scores."""
     ece_after: Figure
+    """The same after division by the temperature."""
     ece_by_chance: Figure
+    """The same of true probabilities, on as many rows."""
     log_loss_before: Figure
+    """Log loss of the plain scores."""
     log_loss_after: Figure
+    """The same after division by the temperature."""
     thresholds: Annotated[list[Promise], Field(max_length=2)]
+    """Thresholds that hold a promise."""
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:

@@ -25,9 +25,9 @@ from toolkit.bundle.manifest import (
     Manifest,
     Origin,
     manifest_digest,
-    read_config,
     read_manifest,
 )
+from toolkit.bundle.typed_json import read_config
 from toolkit.errors import ToolkitError, raise_problems
 from toolkit.files import FileRecord, atomic_directory, canonical_json, file_record, open_regular, sole_writer
 from toolkit.measurement.environment import tool_versions

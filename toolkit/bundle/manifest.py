@@ -1,20 +1,19 @@
-"""The manifest of a bundle: the entries of `bundle.json` and their bounds, and the readers of it and of config.json.
+"""The manifest of a bundle: the entries of `bundle.json`, their bounds, and its reader.
 
-Whatever stands in the two files, a reader gives entries of the declared types or a ToolkitError, in bounded memory.
+Whatever stands in the file, the reader gives entries of the declared types or a ToolkitError, in bounded memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Required, cast
 
-from pydantic import FailFast, Field, TypeAdapter, ValidationError
+from pydantic import FailFast, Field
 from typing_extensions import TypedDict
 
+from toolkit.bundle.typed_json import MAX_CONFIG_BYTES, MAX_SHOWN, Count, parse_json, type_problems
 from toolkit.errors import ToolkitError
 from toolkit.files import FileRecord, canonical_json, read_regular
 from toolkit.tasks import MAX_LENGTH, TaskRecord
@@ -24,19 +23,15 @@ MANIFEST, CONFIG, TOKENIZER, CALIBRATION = "bundle.json", "config.json", "tokeni
 WEIGHTS = ("model.onnx", "1/model.onnx", "model.safetensors")  # in 1/ where the bundle is laid out for Triton
 REQUIRED = (CONFIG, TOKENIZER)
 MAX_MANIFEST_BYTES = 32 * 2**20  # the history of a training of a million steps fits
-MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, MAX_CALIBRATION_BYTES = 4 * 2**20, 64 * 2**20, 4 * 2**20
+MAX_TOKENIZER_BYTES, MAX_CALIBRATION_BYTES = 64 * 2**20, 4 * 2**20
 MAX_BUNDLE_BYTES = 32 * 2**30  # a model of 8 billion numbers in float32
-MAX_ENTRIES = 1_500_000  # objects, lists and their named entries: a history of 250,000 rows fits
 MAX_DEPTH = 64  # of nested objects and lists: some thirty generations of `made_from`
-MAX_SHOWN = 200  # characters of a name in an error
 SEALED = ("format_version", "versions", "files", "digest")  # entries that `finalize` adds
 
 Kind = Literal["teacher", "student", "general", "onnx"]
 ScoredSplit = Literal["dev", "test"]
 Metrics = Annotated[dict[str, float], FailFast()]
 Versions = Annotated[dict[str, str], FailFast()]
-Count = Annotated[int, Field(ge=0, le=2**62)]
-Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class Origin(TypedDict, total=False):
@@ -47,123 +42,163 @@ class Origin(TypedDict, total=False):
     """
 
     kind: Required[str]
+    """Kind of the bundle, or `model`."""
     name: Required[str]
+    """Name of its directory, or on the hub."""
     digest: str
+    """Digest of the bundle."""
     precision: str
+    """Precision of its weights."""
     max_length: int
+    """Tokens of its longest input."""
     seed: int | None
+    """Seed of the command that made it."""
     metrics: Metrics
+    """Its metrics, as shares."""
     split: ScoredSplit
+    """Split of its metrics."""
     data: Mapping[str, object]
+    """Digests of the data that it was made with."""
     versions: Versions
+    """Versions of the packages that made it."""
     made_from: Annotated[dict[str, Origin], FailFast()]
+    """Its own origins, by role."""
     weights_sha256: str
+    """SHA-256 of a model's weights."""
     revision: str
+    """Commit of a model on the hub."""
 
 
 class GateVerdict(TypedDict):
-    """A gate of an export: the figure, its bound ("lower": the least, else the most), and whether it is held."""
+    """A gate of an export: a figure and its bound."""
 
     name: str
+    """What is compared."""
     value: float
+    """The figure."""
     bound: float
+    """The least or the most that the figure may be."""
     lower: bool
+    """Whether `bound` is the least."""
     passed: bool
+    """Whether the figure keeps to it."""
 
 
 class Gates(TypedDict, total=False):
     """The comparison of an export with PyTorch on dev rows."""
 
     rows: Required[Count]
+    """Rows that were compared."""
     verdicts: Required[Annotated[list[GateVerdict], FailFast()]]
+    """One verdict for each gate."""
     metrics: Metrics
+    """Metrics of the export on these rows."""
     reference_metrics: Metrics
+    """Metrics of the PyTorch model on these rows."""
 
 
 class LinearLayer(TypedDict, total=False):
-    """A quantized linear layer: its largest weight, and the largest sum that AVX2 can meet in 16 bits."""
+    """The bounds of a quantized linear layer."""
 
     max_weight: int
+    """Its largest absolute weight, as a whole number."""
     max_int16: Required[Count]
+    """The largest sum that AVX2 can meet in 16 bits."""
 
 
 class Quantization(TypedDict, total=False):
     """The quantized layers of an export; of a tuned one the candidate's name alone."""
 
     candidate: str
+    """Name of the candidate that tuning chose."""
     linear: Annotated[dict[str, LinearLayer], FailFast()]
+    """Bounds of each linear layer, by its name in the graph."""
     linear_nodes: Count
+    """Quantized linear layers."""
     embedding_nodes: Count
+    """Quantized embedding tables."""
     int16_limit: Count
+    """The most that `max_int16` may be: 32,767."""
 
 
 class Scores(TypedDict, total=False):
     """The metrics of a model, of its start and of its teacher on a split."""
 
     metrics: Required[Metrics]
+    """Metrics of the model, by name, as shares."""
     start_metrics: Metrics
+    """Metrics of the student before training."""
     teacher_metrics: Metrics
+    """Metrics of the teacher."""
 
 
 class Selection(TypedDict):
-    """The rows that chose the step that was kept: how many, and of which split."""
+    """The rows that chose the step that was kept."""
 
     split: Literal["train", "dev"]
+    """Split that they are of."""
     rows: Count
+    """How many they are."""
 
 
 class ScoreEntries(Scores, total=False):
-    """The scores of a bundle: those of the split that is reported, and beside those of test those of dev.
-
-    A bundle without `split` was scored on dev, by a toolkit whose dev chose the steps too.
-    """
+    """The scores of a bundle: those of the split that is reported, and beside those of test those of dev."""
 
     split: ScoredSplit
+    """Split of the metrics. Without it: dev, scored by a toolkit whose dev chose the steps too."""
     dev_scores: Scores
+    """Scores on dev, where `split` is test."""
 
 
 class Manifest(ScoreEntries, total=False):
     """The entries of `bundle.json`. `finalize` adds the last four; students and exports add those in the middle."""
 
     kind: Required[Kind]
-    task: Required[TaskRecord | None]  # None: a general student
-    precision: Required[Annotated[str, Field(pattern="^(fp32|fp16|int8)$")]]  # of the weights
+    """What the bundle is; `general` is a student without a task."""
+    task: Required[TaskRecord | None]
+    """The task; null for a general student."""
+    precision: Required[Annotated[str, Field(pattern="^(fp32|fp16|int8)$")]]
+    """Precision of the weights."""
     max_length: Required[Annotated[int, Field(ge=4, le=MAX_LENGTH)]]
-    parent: Required[str | None]  # digest of the bundle that it was made from
-    config: Required[Mapping[str, object]]  # options of the command
+    """Tokens of the longest input, special tokens included; longer inputs are cut."""
+    parent: Required[str | None]
+    """Digest of the bundle that it was made from."""
+    config: Required[Mapping[str, object]]
+    """Options of the command that made it."""
     seed: Required[int | None]
-    made_from: Annotated[dict[str, Origin], FailFast()]  # by role
-    data: Mapping[str, object]  # digests of the splits, or the record of a corpus
+    """Seed of that command."""
+    made_from: Annotated[dict[str, Origin], FailFast()]
+    """Models and bundles that it was made from, by role (`teacher`, `start`, `student`)."""
+    data: Mapping[str, object]
+    """SHA-256 of each split, or the record of a corpus."""
 
-    selection: Selection | None  # None: the last step was kept
-    agreement: float  # with the answers of a teacher that was a file
+    selection: Selection | None
+    """Rows that chose the step that was kept; null where the last step was kept."""
+    agreement: float
+    """Share of rows with the answer of a teacher that was a file."""
     layer_map: Annotated[list[int], FailFast()]
+    """Teacher layer of each student layer, counted from 1."""
     stages: Annotated[Mapping[str, Mapping[str, object]], FailFast()]
+    """Steps, losses and times of each training stage."""
     graph: Mapping[str, object]
+    """Counts of the exported graph."""
     vocabulary: Mapping[str, object]
+    """Word pieces that a trimmed vocabulary kept."""
     quantization: Quantization
+    """Quantized layers of an int8 export."""
     tuning: list[object]
+    """Candidates that tuning timed."""
     gates: Gates
+    """Comparison of an export with PyTorch."""
 
     format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)]
+    """Version of this format."""
     versions: Versions
+    """Versions of the packages that made it."""
     files: Annotated[dict[str, FileRecord], FailFast()]
+    """Every other file of the bundle, by its path."""
     digest: str
-
-
-class ModelConfig(TypedDict, total=False):
-    """The entries of a Hugging Face `config.json` that this toolkit reads itself."""
-
-    model_type: str
-    pad_token_id: Annotated[int, Field(ge=0, le=2**31 - 1)] | None
-    vocab_size: Size
-    max_position_embeddings: Size
-    type_vocab_size: Annotated[int, Field(ge=0, le=2**31 - 1)]
-    num_hidden_layers: Size
-    num_attention_heads: Size
-    hidden_size: Size
-    intermediate_size: Size
-    id2label: Annotated[dict[str, str], FailFast()]
+    """SHA-256 of the manifest in canonical form without this entry."""
 
 
 def manifest_digest(manifest: Mapping[str, object]) -> str:
@@ -209,30 +244,6 @@ def read_manifest(root: Path) -> Manifest:
     return cast(Manifest, manifest)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a model's `config.json`: the entries of ModelConfig have their types, others are as they stand.
-
-    Raises:
-        ToolkitError: it is missing, too large, no JSON object, or an entry has another type.
-    """
-    expected = "the config.json that Hugging Face's save_pretrained writes"
-    try:
-        config = parse_json(read_regular(path, MAX_CONFIG_BYTES))
-        problem = next(type_problems(config, ModelConfig), None)
-    except (OSError, ValueError, RecursionError) as error:
-        problem = str(error)
-    if problem:
-        raise ToolkitError(f"{path} is not a model's configuration: {problem}", expected=expected)
-    return cast(dict[str, Any], config)
-
-
-def parse_json(raw: bytes) -> Any:
-    """Parse JSON whose size in memory is bounded: a file of empty lists takes twenty times its own bytes."""
-    if raw.count(b"[") + raw.count(b"{") + raw.count(b":") > MAX_ENTRIES:
-        raise ValueError(f"more than {MAX_ENTRIES:,} entries")
-    return json.loads(raw)
-
-
 def _manifest_problems(manifest: dict[str, Any]) -> Iterator[str]:
     """Yield what makes no sense in a manifest, types first: what follows relies on them."""
     yield from type_problems(manifest, Manifest)
@@ -263,18 +274,3 @@ def _file_problems(sizes: dict[str, int]) -> Iterator[str]:
             yield f"files: {name} has {sizes[name]:,} bytes, at most {bounds[name]:,} are read"
     if sum(sizes.values()) > MAX_BUNDLE_BYTES:
         yield f"files: {sum(sizes.values()):,} bytes together, at most {MAX_BUNDLE_BYTES:,} are read"
-
-
-def type_problems(value: object, shape: Any) -> Iterator[str]:
-    """Yield the entries that do not have the declared type or bounds."""
-    try:
-        _adapter(shape).validate_python(value, strict=True)
-    except ValidationError as error:
-        for problem in error.errors(include_url=False, include_context=False, include_input=False):
-            place = ".".join(map(str, problem["loc"]))
-            yield f"{place[:MAX_SHOWN] or 'all of it'}: {problem['msg']}"
-
-
-@cache
-def _adapter(shape: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(shape)
