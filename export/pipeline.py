@@ -25,7 +25,6 @@ from export.onnx_export import (
     save_graph,
     to_half,
 )
-from export.trim_vocabulary import select_pieces, trim_files, trim_model, trim_positions
 from export.triton import write_triton
 from export.tuning import fastest, run_trials
 from export.tuning_candidates import TuningInputs, all_candidates, heads_and_hidden
@@ -40,9 +39,11 @@ from toolkit.console import echo, show_table
 from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split, load_test
 from toolkit.data.tokenization import TextEncoder
+from toolkit.data.vocabulary import select_pieces, trim_files
 from toolkit.errors import ToolkitError
 from toolkit.inference.calibrate import CalibrationRows, calibrate
 from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime
+from toolkit.models.trimming import trim_model, trim_positions
 from toolkit.tasks import TASKS, Task
 
 MODEL = "model.onnx"

@@ -14,7 +14,8 @@ from onnx import numpy_helper
 
 from export import pipeline
 from export.pipeline import run_export
-from tests.support.data import write_csv
+from tests.support.data import rows, write_csv
+from tests.support.exporting import export_loosely
 from toolkit.bundle.format import Bundle, open_bundle, write_bundle
 from toolkit.config import ExportConfig
 from toolkit.data.datasets import load_split
@@ -261,3 +262,29 @@ def test_options_that_do_not_go_together(tiny_student: Path, tmp_path: Path) -> 
         config.check()
     with pytest.raises(ToolkitError, match="expected 8, 4 or 2"):
         ExportConfig(str(tiny_student), str(tmp_path / "out"), embedding_bits=6).check()
+
+
+def test_a_smaller_vocabulary(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
+    sentences = ["the film was good", "a bad plot", "this scene is dull and bad", "the story was very warm"]
+    for split in ("train", "dev"):
+        write_csv(tmp_path / f"{split}.csv", [(text, row % 2) for row, text in enumerate(sentences * 3)])
+    more = tmp_path / "more.txt"
+    more.write_text("a lovely story\n")
+    bundle = export_loosely(tiny_student, tmp_path, tmp_path / "all", trim_vocabulary=(str(more),))
+    assert bundle.manifest["gates"]["agreement"] == 1.0  # no word of dev was cut in other pieces
+    assert bundle.manifest["vocabulary"]["kept"] == bundle.config["vocab_size"] < bundle.manifest["vocabulary"]["of"]
+    positions = next(tensor for tensor in onnx.load(bundle.weights).graph.initializer if "position" in tensor.name)
+    assert positions.dims[0] == bundle.max_length == bundle.config["max_position_embeddings"]
+    assert bundle.manifest["vocabulary"]["positions"] == bundle.max_length
+    some = bundle.manifest["vocabulary"]["kept"] - 1
+    fewer = export_loosely(tiny_student, tmp_path, tmp_path / "some", trim_vocabulary=(str(more),), max_pieces=some)
+    assert fewer.config["vocab_size"] == some
+    predictor = open_predictor(bundle.path, threads=1)
+    assert np.isfinite(predictor.predict(["an unheard-of film", "zzz"])).all()
+    write_csv(tmp_path / "dev.csv", rows(60, seed=3))
+    # words of neither text are written in single letters, which this model was not trained on: the gate counts that
+    with pytest.raises(GateError, match="label agreement"):
+        run_export(
+            ExportConfig(str(tiny_student), str(tmp_path / "few"), data=str(tmp_path), trim_vocabulary=(str(more),))
+        )
+    assert not (tmp_path / "few").exists()

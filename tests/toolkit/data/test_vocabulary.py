@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from export.onnx_export import load_classifier
-from export.pipeline import run_export
-from export.trim_vocabulary import select_pieces, trim_files, trim_model, trim_positions
-from tests.support.data import rows, write_csv
-from tests.support.exporting import export_loosely
-from toolkit.config import ExportConfig
+from tests.support.data import BAD, FILLER, GOOD
+from tests.support.tokenizers import byte_pairs, sentence_pieces
 from toolkit.data.tokenization import TextEncoder
-from toolkit.errors import GateError, ToolkitError
-from toolkit.inference.predictor import open_predictor
-from toolkit.inference.runtimes import TorchRuntime
+from toolkit.data.vocabulary import select_pieces, trim_files
+from toolkit.errors import ToolkitError
 
 TEXTS = ["a good film", "the plot was dull"]
 
@@ -76,16 +70,6 @@ def test_a_large_text_does_not_outvote_the_tasks_own(tiny_student: Path) -> None
         assert ("good" in left) == (len(texts) == 2)  # one text of it all has more of "film"
 
 
-def test_positions_that_no_input_reaches_fall_away(tiny_student: Path) -> None:
-    whole, cut = load_classifier(tiny_student), load_classifier(tiny_student)
-    assert trim_positions(cut, 16) == 16 == cut.config.max_position_embeddings
-    batch = TextEncoder(tiny_student, 16).encode([" ".join(["good"] * 40), *TEXTS]).batch(range(3))
-    assert batch["input_ids"].shape[1] == 16
-    np.testing.assert_array_equal(TorchRuntime(whole).run(batch), TorchRuntime(cut).run(batch))
-    cut.config.model_type = "mpnet"  # counts positions from its padding
-    assert trim_positions(cut, 8) is None
-
-
 def test_words_that_left_are_spelled(tiny_student: Path, trimmed: Path) -> None:
     encoder = TextEncoder(trimmed, 32)
     (ids,) = encoder.encode(["a clever plot"]).ids
@@ -100,18 +84,6 @@ def test_hugging_face_reads_the_same_ids(trimmed: Path) -> None:
     ours = TextEncoder(trimmed, 32).encode(["a clever plot"], ["good"])
     assert pair["input_ids"] == ours.ids[0].tolist()
     assert reference.convert_ids_to_tokens([reference.cls_token_id, reference.pad_token_id]) == ["[CLS]", "[PAD]"]
-
-
-def test_the_model_gives_the_same_logits_on_what_stays(tiny_student: Path, trimmed: Path) -> None:
-    whole, cut = load_classifier(tiny_student), load_classifier(tiny_student)
-    chosen = select_pieces(tiny_student, TEXTS)
-    trim_model(chosen, cut)
-    assert cut.config.vocab_size == len(chosen.ids) < whole.config.vocab_size == chosen.old_size
-    expected, logits = (
-        TorchRuntime(model).run(TextEncoder(folder, 32).encode(TEXTS).batch(range(2)))
-        for model, folder in ((whole, tiny_student), (cut, trimmed))
-    )
-    np.testing.assert_array_equal(expected, logits)
 
 
 @settings(max_examples=60)
@@ -135,43 +107,44 @@ def test_a_piece_that_characters_cannot_spell_stays(tiny_student: Path, tmp_path
     assert vocabulary["nez"] not in stay
 
 
-def test_other_tokenizers_are_refused(tiny_student: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(tiny_student, tmp_path / "model")
-    stored = json.loads((folder / "tokenizer.json").read_text())
-    stored["model"] = {"type": "BPE", "vocab": {}, "merges": []}
-    (folder / "tokenizer.json").write_text(json.dumps(stored))
+def save(built: Tokenizer, folder: Path) -> Path:
+    folder.mkdir()
+    built.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({"pad_token_id": built.token_to_id("<pad>")}))
+    (folder / "vocab.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("make", [sentence_pieces, byte_pairs])
+def test_unigram_and_byte_pairs_cut_the_same_pieces(make: Callable[..., Tokenizer], tmp_path: Path) -> None:
+    built = make([*GOOD, *BAD, *FILLER])
+    whole, cut = (save(built, tmp_path / name) for name in ("whole", "cut"))
+    chosen = select_pieces(whole, TEXTS)
+    trim_files(chosen, cut)
+    assert len(chosen.ids) < chosen.old_size * 0.8
+    before, after = (TextEncoder(folder, 60) for folder in (whole, cut))
+    for text in (*TEXTS, "a film good was", "GOOD"):
+        pieces_of = [encoder.tokens(encoder.encode([text], ["the plot"]).ids[0]) for encoder in (before, after)]
+        assert pieces_of[0] == pieces_of[1]
+    (old,), (new,) = before.encode(TEXTS[:1]).ids, after.encode(TEXTS[:1]).ids
+    assert chosen.ids[new].tolist() == old.tolist()
+    left = after.tokens(after.encode(["stupid"]).ids[0])
+    assert "".join(left[1:-1]).lstrip("\u2581") == "stupid"
+    assert len(left) > len(before.encode(["stupid"]).ids[0])
+    unknown = before.encode(["a \u4e2d \u00e9"]).ids[0], after.encode(["a \u4e2d \u00e9"]).ids[0]
+    assert before.tokens(unknown[0]) == after.tokens(unknown[1])
+    assert sorted(pieces(cut).values()) == list(range(len(chosen.ids)))
+    assert json.loads((cut / "config.json").read_text())["pad_token_id"] == before.pad_id == after.pad_id
+    assert not (cut / "vocab.json").exists()
+
+
+def test_what_cannot_be_trimmed_is_refused(tiny_student: Path, tmp_path: Path) -> None:
+    folder = save(byte_pairs(GOOD), tmp_path / "bpe")
     with pytest.raises(ToolkitError, match="BPE tokenizer, whose pieces are built on each other"):
-        select_pieces(folder, TEXTS)
-
-
-def test_padding_behind_other_pieces_is_refused(tiny_student: Path) -> None:
-    model = load_classifier(tiny_student)
-    model.config.pad_token_id = 60
-    with pytest.raises(ToolkitError, match="the padding has id 60"):
-        trim_model(select_pieces(tiny_student, ["good"]), model)
-
-
-def test_a_smaller_vocabulary(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
-    sentences = ["the film was good", "a bad plot", "this scene is dull and bad", "the story was very warm"]
-    for split in ("train", "dev"):
-        write_csv(tmp_path / f"{split}.csv", [(text, row % 2) for row, text in enumerate(sentences * 3)])
-    more = tmp_path / "more.txt"
-    more.write_text("a lovely story\n")
-    bundle = export_loosely(tiny_student, tmp_path, tmp_path / "all", trim_vocabulary=(str(more),))
-    assert bundle.manifest["gates"]["agreement"] == 1.0  # no word of dev was cut in other pieces
-    assert bundle.manifest["vocabulary"]["kept"] == bundle.config["vocab_size"] < bundle.manifest["vocabulary"]["of"]
-    positions = next(tensor for tensor in onnx.load(bundle.weights).graph.initializer if "position" in tensor.name)
-    assert positions.dims[0] == bundle.max_length == bundle.config["max_position_embeddings"]
-    assert bundle.manifest["vocabulary"]["positions"] == bundle.max_length
-    some = bundle.manifest["vocabulary"]["kept"] - 1
-    fewer = export_loosely(tiny_student, tmp_path, tmp_path / "some", trim_vocabulary=(str(more),), max_pieces=some)
-    assert fewer.config["vocab_size"] == some
-    predictor = open_predictor(bundle.path, threads=1)
-    assert np.isfinite(predictor.predict(["an unheard-of film", "zzz"])).all()
-    write_csv(tmp_path / "dev.csv", rows(60, seed=3))
-    # words of neither text are written in single letters, which this model was not trained on: the gate counts that
-    with pytest.raises(GateError, match="label agreement"):
-        run_export(
-            ExportConfig(str(tiny_student), str(tmp_path / "few"), data=str(tmp_path), trim_vocabulary=(str(more),))
-        )
-    assert not (tmp_path / "few").exists()
+        select_pieces(folder, TEXTS, most=300)
+    words = shutil.copytree(tiny_student, tmp_path / "words")
+    stored = json.loads((words / "tokenizer.json").read_text())
+    stored["model"] = {"type": "WordLevel", "vocab": {}, "unk_token": "[UNK]"}
+    (words / "tokenizer.json").write_text(json.dumps(stored))
+    with pytest.raises(ToolkitError, match="WordLevel tokenizer"):
+        select_pieces(words, TEXTS)
