@@ -15,11 +15,12 @@ from toolkit.config.distill import LAYER_MAPS, STUDENTS, DistillConfig
 from toolkit.config.evaluate import EvaluateConfig
 from toolkit.config.export import ExportConfig
 from toolkit.config.finetune import FinetuneConfig
-from toolkit.config.losses import LAYER_LOSSES
+from toolkit.config.losses import LAYER_LOSSES, PREDICTION_LOSSES
 from toolkit.config.score import ScoreConfig
 from toolkit.config.serve import ServeConfig
 
 __all__ = [
-    "LAYER_LOSSES", "LAYER_MAPS", "STUDENTS", "AugmentConfig", "BenchConfig", "CalibrateConfig", "Config", "DemoConfig",
-    "DistillConfig", "EvaluateConfig", "ExportConfig", "FinetuneConfig", "ScoreConfig", "ServeConfig",
+    "LAYER_LOSSES", "LAYER_MAPS", "PREDICTION_LOSSES", "STUDENTS", "AugmentConfig", "BenchConfig", "CalibrateConfig",
+    "Config", "DemoConfig", "DistillConfig", "EvaluateConfig", "ExportConfig", "FinetuneConfig", "ScoreConfig",
+    "ServeConfig",
 ]  # fmt: skip

@@ -31,6 +31,8 @@ STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
 STUDENT_FAMILIES = ("auto", "bert", "teacher")
 LAYER_MAPS = ("uniform", "top", "bottom")
 PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
+# a projected student has the teacher's layers nearly; ten epochs of them add nothing (docs/distillation.md)
+PROJECTED_EPOCHS = 3
 GENERAL_EPOCHS, GENERAL_ACCUMULATION = 3, 8  # of 32 rows: the paper's 256
 TASK_OPTIONS = (
     "task", "data", "unlabelled", "augment", "temperature", "prediction_epochs", "prediction_lr", "allow_weak_teacher",
@@ -130,7 +132,9 @@ class DistillConfig(Config):
     )
     temperature: float = option(1.0, "temperature of the prediction loss, which is scaled by T^2", "Losses", "T")
     intermediate_epochs: int | None = option(
-        None, "passes of the layer-by-layer stage [default: the task's; 3 with --general]", "Training"
+        None,
+        "passes of the layer-by-layer stage [default: 3; the paper's for the task with another --init]",
+        "Training",
     )
     intermediate_lr: float | None = option(
         None,
@@ -265,14 +269,12 @@ class DistillConfig(Config):
         """Replace what the task, the objective or another option decides by its value."""
         task = TASKS.get(self.task or "", Task("auto", ()))
         projected = self.init == "teacher" and not self.general
+        epochs = 0 if self.scores_alone else PROJECTED_EPOCHS if projected else task.intermediate_epochs
         config = replace(
             self,
             loss=",".join(f"{name}={weight:g}" for name, weight in self.weights.items()),
             student=STUDENTS.get(self.student, self.student),
-            intermediate_epochs=_or_default(
-                self.intermediate_epochs,
-                GENERAL_EPOCHS if self.general else 0 if self.scores_alone else task.intermediate_epochs,
-            ),
+            intermediate_epochs=_or_default(self.intermediate_epochs, GENERAL_EPOCHS if self.general else epochs),
             intermediate_lr=_or_default(self.intermediate_lr, PROJECTED_LR if projected else FRESH_LR),
             accumulation=_or_default(self.accumulation, GENERAL_ACCUMULATION if self.general else 1),
         )

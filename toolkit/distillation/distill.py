@@ -16,12 +16,13 @@ from toolkit.bundle.format import Bundle, new_manifest
 from toolkit.bundle.manifest import Origin, ScoredSplit
 from toolkit.bundle.provenance import check_output
 from toolkit.bundle.scores import ScoresBySplit, by_split, put_scores
-from toolkit.config import LAYER_LOSSES, DistillConfig
+from toolkit.config import LAYER_LOSSES, PREDICTION_LOSSES, DistillConfig
 from toolkit.console import echo
 from toolkit.data.columns import DataOptions
 from toolkit.data.truncation import say_truncation
 from toolkit.distillation.answer_cache import AnswerCache
 from toolkit.distillation.data import TEACHER_LOGITS, DistillationData
+from toolkit.distillation.duration import say_duration
 from toolkit.distillation.initialization.student import ModelPair, initialize_student, provenance_of
 from toolkit.distillation.recording_check import check_recording
 from toolkit.distillation.report import PhaseTimer, write_run_report
@@ -140,16 +141,17 @@ def train(
 ) -> dict[str, StageResult]:
     """Run each stage that has an epoch and a loss; return their results by name."""
     models, data, weights = prepared.models, prepared.data, config.weights
+    schedules = stage_schedules(config)
+    if not any(checkpoints.last(name) for name in schedules):
+        say_duration(models, data, schedules, weights, config.relation_heads)
     stages: dict[str, StageResult] = {}
-    if config.intermediate_epochs and any(weights[name] for name in LAYER_LOSSES):
-        schedule = TrainingSchedule.from_config(config, config.intermediate_epochs, config.intermediate_lr)
+    if schedule := schedules.get("intermediate"):
         with phases("stage a, intermediate"):
             stages["intermediate"] = train_layers(
                 "intermediate", models, data.texts, schedule, checkpoints, weights=weights,
                 relation_heads=config.relation_heads,
             )  # fmt: skip
-    if config.prediction_epochs and (weights["prediction"] or weights["label"]):
-        schedule = TrainingSchedule.from_config(config, config.prediction_epochs, config.prediction_lr, evaluations=4)
+    if schedule := schedules.get("prediction"):
         with phases(TEACHER_LOGITS):
             dataset = data.with_teacher_logits(models.teacher, config.precision, prepared.cache)
         with phases("stage b, prediction"):
@@ -158,6 +160,18 @@ def train(
                 quantization_aware=config.quantization_aware,
             )  # fmt: skip
     return stages
+
+
+def stage_schedules(config: DistillConfig) -> dict[str, TrainingSchedule]:
+    """Schedule each stage that has an epoch and a loss, by name."""
+    weights, schedules = config.weights, {}
+    if config.intermediate_epochs and any(weights[name] for name in LAYER_LOSSES):
+        epochs, lr = config.intermediate_epochs, config.intermediate_lr
+        schedules["intermediate"] = TrainingSchedule.from_config(config, epochs, lr)
+    if config.prediction_epochs and any(weights[name] for name in PREDICTION_LOSSES):
+        epochs, lr = config.prediction_epochs, config.prediction_lr
+        schedules["prediction"] = TrainingSchedule.from_config(config, epochs, lr, evaluations=4)
+    return schedules
 
 
 def evaluate(prepared: Distillation, phases: PhaseTimer) -> ScoresBySplit:

@@ -18,7 +18,7 @@ from toolkit.distillation.attention_maps import AttentionMap, ModelSize, attenti
 from toolkit.files import canonical_json
 from toolkit.measurement.environment import tool_versions
 from toolkit.reports.html_page import Figure, Page, Section
-from toolkit.reports.table import Table, percent
+from toolkit.reports.table import Table, duration, percent
 from toolkit.tasks import TaskRecord
 
 SCHEMA_VERSION = 1
@@ -174,7 +174,7 @@ def _headlines(content: RunReport) -> list[tuple[str, str]]:
         small, large = content["student"]["parameters"], content["teacher"]["parameters"]
         sizes = f"{small / 1e6:.2f}M parameters, the teacher {large / 1e6:.2f}M"
         headlines.append((f"{large / small:.1f}x smaller", sizes))
-    headlines.append((_duration(sum(content["phases"].values())), "from the command to the student"))
+    headlines.append((duration(sum(content["phases"].values())), "from the command to the student"))
     return headlines
 
 
@@ -259,7 +259,7 @@ def _truncation_table(content: RunReport) -> Table:
 
 def _phase_table(content: RunReport) -> Table:
     total = sum(content["phases"].values()) or 1.0
-    rows = [[name, _duration(seconds), percent(seconds / total, 0)] for name, seconds in content["phases"].items()]
+    rows = [[name, duration(seconds), percent(seconds / total, 0)] for name, seconds in content["phases"].items()]
     return Table("Time", ["phase", "time", "share"], rows)
 
 
@@ -269,9 +269,3 @@ def _option_table(content: RunReport) -> Table:
         for name, value in content["config"].items()
     ]
     return Table("Options", ["option", "value"], rows)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""A table of texts, which a terminal, Markdown and HTML show alike, and how a percentage is written."""
+"""A table of texts, which a terminal, Markdown and HTML show alike, and how percentages and durations are written."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ class Table:
 def percent(fraction: float, digits: int = 1) -> str:
     """Write a fraction in percent, as every message and report does: "96.8 %"."""
     return f"{100 * fraction:.{digits}f} %"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in its largest unit: "12.0 s", "3.5 min" or "1.2 h"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -90,11 +90,12 @@ def test_weights_are_the_objective_s_but_for_those_of_loss() -> None:
 
 def test_defaults_are_filled_in_by_task_start_and_stage() -> None:
     config = DISTILL.resolved()
-    assert (config.student, config.intermediate_epochs, config.prediction_epochs) == ("4/312/1200/12", 20, 3)
+    assert (config.student, config.intermediate_epochs, config.prediction_epochs) == ("4/312/1200/12", 3, 3)
     assert (config.intermediate_lr, config.prediction_lr, config.accumulation) == (2e-4, 5e-5, 1)
     assert config.loss == "attention=1,hidden=1,embedding=1,relations=0,prediction=1,label=0"
     assert config.resolved() == config
-    assert replace(DISTILL, init="random").resolved().intermediate_lr == 5e-5
+    drawn = replace(DISTILL, init="random").resolved()
+    assert (drawn.intermediate_epochs, drawn.intermediate_lr) == (20, 5e-5)
     assert replace(DISTILL, prediction_epochs=0).resolved().prediction_epochs == 0, "0 is a choice, not a default"
     general = GENERAL.resolved()
     assert (general.intermediate_epochs, general.intermediate_lr, general.accumulation) == (3, 5e-5, 8)

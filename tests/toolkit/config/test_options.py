@@ -132,7 +132,7 @@ def test_a_printed_configuration_is_a_file_that_gives_it_again(command: str, tmp
 
 def test_the_printed_configuration_leaves_nothing_to_be_worked_out() -> None:
     stored = tomllib.loads(shown("distill", "--teacher", "t", "--task", "cola", "--out", "o"))
-    assert (stored["intermediate-epochs"], stored["intermediate-lr"], stored["student"]) == (50, 2e-4, "4/312/1200/12")
+    assert (stored["intermediate-epochs"], stored["intermediate-lr"], stored["student"]) == (3, 2e-4, "4/312/1200/12")
     assert stored["loss"] == "attention=1,hidden=1,embedding=1,relations=0,prediction=1,label=0"
     general = tomllib.loads(shown("distill", "--general", "--teacher", "t", "--corpus", "c.txt", "--out", "o"))
     assert (general["corpus"], general["intermediate-epochs"], general["accumulation"]) == (["c.txt"], 3, 8)
