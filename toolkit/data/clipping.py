@@ -22,7 +22,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from toolkit.errors import ToolkitError
 
 Direction = Literal["right", "left"]
-PART = 8192  # characters of the first part that is tried; shorter texts are never clipped
+PART = 2048  # characters of the first part that is tried; shorter texts are never clipped
 CHARACTERS_PER_TOKEN = 16
 LONGEST_PART = 262_144  # characters that are tokenized at most
 SETTLED, SETTLED_IN_A_WORD = 64, 4096  # characters between the cut and a token that it does not change
