@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, count, repeat
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from serve.metrics import Metrics
 from toolkit.data.tokenization import Direction, EncodedTexts
 from toolkit.inference.predictor import Predictor
 
+# of a batch, so that what comes next waits no longer for a worker; more where its fixed costs would be a larger share
+BATCH_SECONDS, FIXED_SHARE = 0.008, 1 / 8
+PATIENCE = 8  # more than the requests of many inputs that usually run side by side
 NOT_FINITE = "the model gave scores that are not finite"
 
 
@@ -135,8 +139,9 @@ class Engine:
                     self._input_length.observe(length)
                 if self.workers.in_flight > len(texts):
                     self._check_deadline(deadline, lengths)
+                due = [now + seconds for seconds in self._patience_s(lengths, deadline - now)]
                 with self.workers.lock:
-                    self._queue.add(QueuedInput(request, row, tokens, now) for row, tokens in enumerate(encoded))
+                    self._queue.add(map(QueuedInput, repeat(request), count(), encoded, repeat(now), due))
                 self.workers.dispatch()
                 await request.done
         except TimeoutError:
@@ -189,9 +194,9 @@ class Engine:
         """Return the number of waiting inputs."""
         return len(self._queue)
 
-    def oldest(self) -> float:
-        """Return when the oldest waiting input was queued."""
-        return self._queue.entries[0].queued
+    def due(self) -> float:
+        """Return when the first waiting input is due, seconds by the workers' clock."""
+        return self._queue.entries[0].due
 
     def queued_s(self) -> float:
         """Estimate the seconds that the waiting inputs take on one worker."""
@@ -199,11 +204,22 @@ class Engine:
 
     def next_batch(self, share: int) -> _Batch:
         """Take at most `share` inputs off the queue."""
-        entries = self._queue.take(share, self.limits)
+        most_tokens = min(self.latency.tokens(BATCH_SECONDS, FIXED_SHARE), self.limits.max_batch_tokens)
+        entries = self._queue.take(share, self.limits, int(most_tokens))
         tokens = max(map(len, entries)) * len(entries)
         self._batch_size.observe(len(entries))
         self._batch_tokens.observe(tokens)
         return _Batch(self, entries, tokens)
+
+    def _patience_s(self, lengths: Sequence[int], left_s: float) -> list[float]:
+        """Return the seconds for which each input of a request lets inputs of other requests pass.
+
+        They are `PATIENCE` times the expected seconds of the request's earlier inputs, so that the first inputs of all
+        requests go before the later ones of any, and at most what its deadline leaves when all of them have run.
+        """
+        spare = max(0.0, left_s - self._expected_s(len(lengths), sum(lengths)))
+        before = enumerate(accumulate(lengths[:-1], initial=0))
+        return [min(spare, PATIENCE * self._expected_s(inputs, tokens)) for inputs, tokens in before]
 
     def _expected_s(self, inputs: int, tokens: int) -> float:
         """Estimate the seconds of so many inputs on one worker, in as few batches as the limits allow."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 DECAY = 0.98  # of a batch's weight with each later batch: about the last 50 count, so a change of load shows in seconds
 
 
@@ -38,6 +40,14 @@ class LatencyModel:
             return 0.0, mean_y
         intercept = mean_y - slope * mean_x
         return (slope, intercept) if intercept >= 0 else (self._xy / self._xx, 0.0)
+
+    def tokens(self, seconds: float, share: float) -> float:
+        """Estimate the tokens of a batch that runs for `seconds`, or so long that b is at most a `share` of it.
+
+        Infinite before the first batch, and where tokens take no time.
+        """
+        slope, intercept = self.line()
+        return (max(seconds, intercept / share) - intercept) / slope if slope else math.inf
 
     def seconds(self, tokens: int, batches: int = 1) -> float:
         """Estimate the seconds of so many tokens in so many batches on one worker."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
+from bisect import insort
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from itertools import islice
+from operator import attrgetter
 
 import numpy as np
 
@@ -53,53 +53,59 @@ class QueuedInput:
         request, row: the request, and the position among its inputs.
         tokens: L ids; the len() of the input is L.
         queued: when the input was queued, seconds by the workers' clock.
+        due: its place in the queue, seconds by that clock: when it was queued, and for how long it lets others pass.
     """
 
     request: PendingRequest
     row: int
     tokens: Tokens
     queued: float
+    due: float
 
     def __len__(self) -> int:
         return len(self.tokens.ids)
 
 
 class Queue:
-    """Waiting inputs, the oldest first, and the sum of their tokens."""
+    """Waiting inputs, the first that is due first, and the sum of their tokens."""
 
     def __init__(self) -> None:
-        self.entries: deque[QueuedInput] = deque()
+        self.entries: list[QueuedInput] = []
         self.tokens = 0
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def add(self, entries: Iterable[QueuedInput]) -> None:
-        """Queue inputs behind all others."""
+        """Queue inputs behind all that are due no later."""
         for entry in entries:
-            self.entries.append(entry)
+            insort(self.entries, entry, key=attrgetter("due"))
             self.tokens += len(entry)
 
     def drop(self, request: PendingRequest) -> None:
         """Take off the inputs of a request."""
         self._remove({entry for entry in self.entries if entry.request is request})
 
-    def take(self, share: int, limits: Limits) -> list[QueuedInput]:
-        """Take off the oldest input and up to `share` - 1 of like length, within the limits on a batch."""
-        oldest, *candidates = islice(self.entries, WINDOW)
+    def take(self, share: int, limits: Limits, most_tokens: int) -> list[QueuedInput]:
+        """Take off the first input that is due and up to `share` - 1 of like length, within the limits on a batch.
+
+        They have at most `most_tokens`, padding included, where those are enough for two inputs.
+        """
+        first, *candidates = self.entries[:WINDOW]
         most = min(share, limits.max_batch_requests)
-        batch, longest, real = [oldest], len(oldest), len(oldest)
-        for entry in sorted(candidates, key=lambda candidate: abs(len(candidate) - len(oldest))):
+        most_tokens = min(limits.max_batch_tokens, max(most_tokens, 2 * len(first)))
+        batch, longest, real = [first], len(first), len(first)
+        for entry in sorted(candidates, key=lambda candidate: abs(len(candidate) - len(first))):
             if len(batch) == most:
                 break
             width = max(longest, len(entry))
             padded = width * (len(batch) + 1)
-            if padded <= limits.max_batch_tokens and padded - real - len(entry) <= MAX_PADDING * padded:
+            if padded <= most_tokens and padded - real - len(entry) <= MAX_PADDING * padded:
                 batch.append(entry)
                 longest, real = width, real + len(entry)
         self._remove(set(batch))
         return batch
 
-    def _remove(self, leaving: set[QueuedInput]) -> None:
-        self.entries = deque(entry for entry in self.entries if entry not in leaving)
+    def _remove(self, leaving: Collection[QueuedInput]) -> None:
+        self.entries = [entry for entry in self.entries if entry not in leaving]
         self.tokens -= sum(map(len, leaving))

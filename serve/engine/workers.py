@@ -44,8 +44,8 @@ class Source(Protocol):
         """Return the number of waiting inputs."""
         ...
 
-    def oldest(self) -> float:
-        """Return when the oldest waiting input was queued."""
+    def due(self) -> float:
+        """Return when the first waiting input is due, seconds by the workers' clock."""
         ...
 
     def queued_s(self) -> float:
@@ -58,7 +58,7 @@ class Source(Protocol):
 
 
 class WorkerPool:
-    """`count` threads for the models, which serve the oldest input first; create and use the pool in one event loop.
+    """`count` threads for the models, which serve what is due first; create and use the pool in one event loop.
 
     A thread that is done takes its next batch itself: the event loop may be busy with a burst of requests, and the
     thread would wait for all of them. All threads share a model's one session, which must run on its caller's thread
@@ -142,7 +142,7 @@ class WorkerPool:
         waiting = [source for source in self._sources if source.queued()]
         if not waiting:
             return None
-        source = min(waiting, key=lambda candidate: candidate.oldest())
+        source = min(waiting, key=lambda candidate: candidate.due())
         batch = source.next_batch(math.ceil(source.queued() / threads))
         self._running[batch] = self.clock() + batch.expected_s
         return batch

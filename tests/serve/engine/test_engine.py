@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.engine.engine import Engine
+from serve.engine.engine import BATCH_SECONDS, Engine
 from serve.engine.tokenization import Text
 from serve.exceptions import ServeError
 from tests.support.data import rows
@@ -59,6 +59,46 @@ def test_an_idle_server_does_not_wait_and_a_busy_one_batches(bundles: dict[str, 
     metrics = run_engine(bundles["sum"], work)
     sample = metrics.registry.get_sample_value
     assert [sample(f"te_batch_next_size_{of}", {"model": "model"}) for of in ("count", "sum")] == [2, 8]
+
+
+def test_a_request_of_many_inputs_lets_others_pass_and_is_not_passed_for_ever(bundles: dict[str, Path]) -> None:
+    """Each input takes 3 s: the third lets those pass that come within 8 times 6 s, unless its own time runs out."""
+
+    async def work(engine: Engine, gate: Gate) -> None:
+        engine.latency.observe(3, 3.0)
+        assert engine._patience_s([3, 3, 3], 1e6) == pytest.approx([0, 24, 48])
+        assert engine._patience_s([3, 3, 3], 30.0) == pytest.approx([0, 21, 21])
+        engine.workers.clock = lambda: now
+        now = 1000.0
+        tasks = [asyncio.create_task(engine.predict(single("good"), timeout_ms=600_000))]
+        await gate.wait_started()
+        many = asyncio.create_task(engine.predict(single("bad") * 3, timeout_ms=600_000))
+        while queue_size(engine) < 3:
+            await asyncio.sleep(0.001)
+        for seconds, text in ((10, "dull film"), (40, "awful film"), (50, "cold film")):
+            now = 1000.0 + seconds
+            tasks += await queued(engine, text, timeout_ms=600_000)
+        gate.open()
+        await asyncio.gather(many, *tasks)
+        order = [engine.predictor.encoder.tokens(batch["input_ids"][0])[1] for batch in gate.batches]
+        assert order == ["good", "bad", "dull", "bad", "awful", "bad", "cold"]
+
+    run_engine(bundles["sum"], work, max_batch_requests=1)
+
+
+def test_a_batch_is_bounded_by_its_expected_seconds(bundles: dict[str, Path]) -> None:
+    async def work(engine: Engine, gate: Gate) -> None:
+        engine.workers.clock = lambda: 0.0
+        running = asyncio.create_task(engine.predict(single("good")))
+        await gate.wait_started()
+        waiting = await queued(engine, *["bad"] * 12)
+        for tokens in (10, 20):
+            engine.latency.observe(tokens, tokens * BATCH_SECONDS / 16)  # 16 tokens hold five of these inputs
+        gate.open()
+        await asyncio.gather(running, *waiting)
+        assert [len(batch["input_ids"]) for batch in gate.batches][:2] == [1, 5]
+
+    run_engine(bundles["sum"], work)
 
 
 def test_overload_is_refused_before_any_work_and_passes(bundles: dict[str, Path]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,3 +37,12 @@ def test_costs_are_never_negative(batches: list[tuple[int, float]]) -> None:
     assert slope >= 0
     assert start >= 0
     assert np.isfinite(cost.seconds(10**6, 100))
+
+
+def test_the_tokens_of_a_batch_of_so_many_seconds() -> None:
+    model = LatencyModel()
+    assert model.tokens(1.0, 0.1) == math.inf  # never measured
+    for tokens in (10, 20):
+        model.observe(tokens, 0.5 + 0.01 * tokens)
+    assert model.tokens(2.0, 0.25) == pytest.approx(150)
+    assert model.tokens(2.0, 0.1) == pytest.approx(450)  # 5 s, of which the fixed 0.5 s are a tenth
