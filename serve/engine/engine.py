@@ -24,7 +24,7 @@ from toolkit.data.tokenization import Direction, EncodedTexts
 from toolkit.inference.predictor import Predictor
 
 # of a batch, so that what comes next waits no longer for a worker; more where its fixed costs would be a larger share
-BATCH_SECONDS, FIXED_SHARE = 0.008, 1 / 8
+BATCH_SECONDS, FIXED_SHARE = 0.008, 1 / 4
 PATIENCE = 8  # more than the requests of many inputs that usually run side by side
 NOT_FINITE = "the model gave scores that are not finite"
 

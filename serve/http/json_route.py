@@ -25,7 +25,7 @@ from serve.exceptions import ServeError
 MAX_VALUES = 65_536  # of a body: to parse more would hold the event loop for long
 SLICE = 65_536  # bytes in which values are counted at a time
 LARGE = 65_536  # bytes of a body that is read in a turn of its own
-PAUSE = 3.0  # times the seconds of a turn: large bodies hold the event loop for a quarter of its time at most
+PAUSE = 9.0  # times the seconds of a turn: large bodies hold the event loop for a tenth of its time at most
 MISSING = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
 
 
@@ -41,13 +41,14 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, and pause after it."""
-        async with self._lock:
-            started = time.perf_counter()
-            try:
-                yield
-            finally:
-                await asyncio.sleep(PAUSE * (time.perf_counter() - started))
+        """Wait for a turn; the next one begins a pause after it."""
+        await self._lock.acquire()
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            pause = PAUSE * (time.perf_counter() - started)
+            asyncio.get_running_loop().call_later(pause, self._lock.release)
 
 
 class JsonRoute(APIRoute):

@@ -126,14 +126,17 @@ def test_a_body_of_too_many_values_is_refused_unread(client: TestClient) -> None
 
 
 def test_large_bodies_take_turns_with_a_pause_after_each_also_where_one_is_refused() -> None:
-    began, ended = list[float](), list[float]()
+    began, ended, answered = list[float](), list[float](), list[float]()
 
     async def large(turns: Turns) -> None:
-        async with turns.turn():
-            began.append(time.perf_counter())
-            time.sleep(0.01)  # as a parser holds the loop
-            ended.append(time.perf_counter())
-            raise ServeError("Validation", "not JSON")
+        try:
+            async with turns.turn():
+                began.append(time.perf_counter())
+                time.sleep(0.01)  # as a parser holds the loop
+                ended.append(time.perf_counter())
+                raise ServeError("Validation", "not JSON")
+        finally:
+            answered.append(time.perf_counter())
 
     async def main() -> list[BaseException | None]:
         turns = Turns()
@@ -142,6 +145,7 @@ def test_large_bodies_take_turns_with_a_pause_after_each_also_where_one_is_refus
     assert [type(error) for error in asyncio.run(main())] == [ServeError] * 3
     pauses = [start - end for start, end in zip(began[1:], ended, strict=False)]
     assert min(pauses) >= 0.9 * PAUSE * 0.01
+    assert all(answer < start for answer, start in zip(answered, began[1:], strict=False))  # nobody pauses for itself
 
 
 def test_only_large_bodies_wait_for_a_turn(tiny_onnx: Path) -> None:
