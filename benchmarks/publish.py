@@ -31,6 +31,7 @@ from benchmarks.paths import (
     SIZES,
     SPEED,
     STEP,
+    THRESHOLDS,
 )
 from toolkit.bundle.format import open_bundle
 from toolkit.bundle.scores import split_of
@@ -87,6 +88,7 @@ def sections() -> dict[str, str]:
         "sizes": tables.sizes(load(SIZES), base_mb), "runtimes": tables.runtimes(load(SPEED)),
         "ablations": tables.ablations(load(ABLATIONS)), "augmentation": tables.augmentation(load(AUGMENT)),
         "step": tables.step_speed(load(STEP)), "serving": tables.serving(load(LOAD)),
+        "thresholds": tables.thresholds(load(THRESHOLDS)),
         "promises": tables.promises(*(load(RESULTS / f"serve_{name}.json") for name in SERVE)),
     }  # fmt: skip
 

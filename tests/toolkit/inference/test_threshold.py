@@ -21,7 +21,7 @@ def test_bounds_by_hand() -> None:
 
 def test_the_lowest_that_holds_is_chosen_and_else_the_nearest_told() -> None:
     confidence, right = np.repeat([0.6, 0.8, 0.95], 500), np.concatenate([np.arange(500) % 2, np.ones(1000)])
-    thresholds = np.array([0.6, 0.8, 0.95])
+    thresholds = np.array([0.6, 0.8, 0.95])  # the starts are the first, the second and the third
     chosen, _ = find_threshold(thresholds, confidence, right, share=0.98, certainty=0.95)
     assert chosen is not None
     assert (chosen.threshold, chosen.coverage, chosen.share) == (0.8, pytest.approx(2 / 3), 1.0)
@@ -31,6 +31,17 @@ def test_the_lowest_that_holds_is_chosen_and_else_the_nearest_told() -> None:
     assert nearest is not None
     assert nearest.threshold == 0.8
     assert find_threshold(np.array([2.0]), confidence, right, share=0.5, certainty=0.5) == (None, None)
+
+
+def test_no_threshold_is_tested_below_one_that_failed() -> None:
+    # the lowest holds by its bound, but every start meets the failing ones first
+    confidence = np.repeat([0.6, 0.7, 0.8, 0.9], [3000, 20, 20, 20])
+    right = np.concatenate([np.ones(3000), np.zeros(60)])
+    grid = np.array([0.6, 0.7, 0.8, 0.9])
+    assert find_threshold(grid, confidence, right, share=0.9, certainty=0.95)[0] is None
+    starts_there, _ = find_threshold(grid[:3], confidence, right, share=0.9, certainty=0.95)
+    assert starts_there is not None
+    assert starts_there.threshold == 0.6
 
 
 def test_the_promise_is_kept_over_draws() -> None:
