@@ -38,17 +38,19 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._free = 0.0  # when the next turn may begin
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn; the next one begins a pause after it."""
-        await self._lock.acquire()
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            pause = PAUSE * (time.perf_counter() - started)
-            asyncio.get_running_loop().call_later(pause, self._lock.release)
+        """Wait for a turn, which begins a pause after the one before."""
+        async with self._lock:
+            await asyncio.sleep(self._free - time.perf_counter())
+            started = time.perf_counter()
+            try:
+                yield
+            finally:
+                ended = time.perf_counter()
+                self._free = ended + PAUSE * (ended - started)
 
 
 class JsonRoute(APIRoute):
