@@ -69,7 +69,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         predictors = {name: await _loaded(bundle) for name, bundle in sources.items()}
-        app.state.models = models = Models(predictors, accepted, app.state.metrics, remember=bool(admins))
+        models = Models(predictors, accepted, app.state.metrics, remember=bool(admins), threshold=config.threshold)
+        app.state.models = models
         with drain_on_sigterm(models, config.shutdown_delay_s):
             yield
         await models.close()

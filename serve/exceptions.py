@@ -6,10 +6,12 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-ErrorType = Literal["Empty", "Validation", "Tokenizer", "Backend", "Overloaded", "Unhealthy", "Timeout", "Unauthorized"]
+ErrorType = Literal[
+    "Empty", "Validation", "Tokenizer", "Backend", "Overloaded", "Unhealthy", "Timeout", "Unauthorized", "Unsure"
+]
 STATUS: dict[ErrorType, int] = {
     "Empty": 400, "Validation": 422, "Tokenizer": 422, "Backend": 424, "Overloaded": 429, "Unhealthy": 503,
-    "Timeout": 504, "Unauthorized": 401,  # the last two are not text-embeddings-inference's
+    "Timeout": 504, "Unauthorized": 401, "Unsure": 409,  # the last three are not text-embeddings-inference's
 }  # fmt: skip
 NO_KEY = "this server asks for an API key: send `Authorization: Bearer KEY`"
 

@@ -14,11 +14,14 @@ from serve.exceptions import ErrorType
 
 SECONDS = [0.00001 * 1.5**power for power in range(1, 36)]  # 15 microseconds to 15 seconds
 SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own: the directory in which processes add up
-COUNTER = re.compile(rb"^((?:# (?:HELP|TYPE) )?te_(?:request|predict)_(?:count|success|failure))_total\b", re.MULTILINE)
+COUNTER = re.compile(
+    rb"^((?:# (?:HELP|TYPE) )?te_(?:request|predict)_(?:count|success|failure|unsure))_total\b", re.MULTILINE
+)
 DURATION = re.compile(rb"^.*\bte_request_(?:\w+_)?duration.*\n", re.MULTILINE)
 FAILURES: dict[ErrorType, str] = {
     "Empty": "validation", "Validation": "validation", "Tokenizer": "tokenization", "Backend": "inference",
     "Overloaded": "overloaded", "Unhealthy": "unhealthy", "Timeout": "timeout", "Unauthorized": "unauthorized",
+    "Unsure": "unsure",
 }  # fmt: skip
 
 
@@ -38,6 +41,9 @@ class Metrics:
         self.successes = self._counters("te_request_success", "Requests answered", "method", methods)
         self.inputs = Counter("te_predict_count", "Inputs of accepted requests", registry=registry)
         self.answered_inputs = Counter("te_predict_success", "Inputs answered", registry=registry)
+        self.unsure = Counter(
+            "te_predict_unsure", "Inputs whose best score is below the model's threshold", ["model"], registry=registry
+        )
         self.failures = self._counters("te_request_failure", "Requests not answered", "err", reasons)
         self.duration = self._seconds("te_request_duration", "From the parsed request to its answer")
         self.tokenization = self._seconds("te_request_tokenization_duration", "Tokenization")

@@ -24,6 +24,7 @@ from serve.engine.limits import Limits
 from serve.log_format import announce, configure
 from serve.metrics import SHARED_VARIABLE
 from serve.models.loading import load_predictor, parse_model_names
+from serve.models.registry import check_threshold
 from toolkit.config import ServeConfig
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
@@ -101,6 +102,7 @@ def build_app(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
     """
     accepted = Limits.of(config)
     predictors = {name: load_predictor(directory) for name, directory in parse_model_names(config.bundles).items()}
+    check_threshold(predictors, config.threshold)
     for predictor in predictors.values():
         accepted.check(predictor.bundle.max_length)
     return predictors, create_app(predictors, config=config, limits=accepted)

@@ -70,6 +70,11 @@ async def classify(
     if result is None:
         metrics.failures["dropped"].inc()
         return Response(status_code=CLIENT_GONE)
+    unsure = model.unsure(result.logits)
+    if unsure is not None:
+        count = int(unsure.sum())
+        metrics.unsure.labels(model.name).inc(count)
+        record.model_headers = [*model.headers, (b"x-unsure", b"%d" % count)]
     body = render(model, result)
     recent = models.recent(model.name)
     if recent is not None:

@@ -17,6 +17,7 @@ from serve.api.classify import classify, get_models, ranked_labels
 from serve.api.routes import classify_as_predict
 from serve.api.schemas import (
     INPUTS_SCHEMA,
+    UNSURE,
     ClassifyRequest,
     Inputs,
     PredictResponse,
@@ -32,7 +33,7 @@ from serve.models.registry import Model
 
 FAILURES = (400, 401, 413, 415, 422, 424, 429, 500, 503, 504)
 HUGGING_FACE_FIELDS = {"parameters", "options"}
-PREDICT_FIELDS = ("raw_scores", "truncate", "truncation_direction", "top_k")
+PREDICT_FIELDS = ("raw_scores", "truncate", "truncation_direction", "top_k", "details", "abstain")
 TEXTS_SCHEMA = {"type": "array", "items": {"type": "string"}, "minItems": 1, "description": "With `parameters`: texts."}
 router = APIRouter(route_class=JsonRoute)
 
@@ -76,9 +77,7 @@ class RootRequest(ClassifyRequest):
         """Read every string of a list as a text of its own where Hugging Face would."""
         if not isinstance(value, dict) or not HUGGING_FACE_FIELDS & value.keys():
             return value
-        mixed = next(
-            (name for name in ("raw_scores", "truncate", "truncation_direction", "top_k") if name in value), None
-        )
+        mixed = next((name for name in PREDICT_FIELDS if name in value), None)
         if mixed is not None:
             problem = f"`{mixed}` stands beside `parameters`: put options into one of the two"
             raise PydanticCustomError("inputs", problem)
@@ -93,7 +92,7 @@ class RootRequest(ClassifyRequest):
         return not HUGGING_FACE_FIELDS.isdisjoint(self.model_fields_set)
 
 
-@router.post("/", response_model=PredictResponse, responses=error_responses(*FAILURES))
+@router.post("/", response_model=PredictResponse, responses=UNSURE | error_responses(*FAILURES))
 async def root(http: Request, request: RootRequest) -> Response:
     """Classify by the server's first model, for clients of text-embeddings-inference and for InferenceClient."""
     if request.hugging_face:

@@ -11,6 +11,7 @@ from serve.api.classify import classify, get_models, ranked_labels
 from serve.api.playground import PAGE, POLICY
 from serve.api.schemas import (
     PREDICT_EXAMPLES,
+    UNSURE,
     Classifier,
     ClassifierType,
     ClassifyRequest,
@@ -21,6 +22,7 @@ from serve.api.schemas import (
     RerankerType,
     error_responses,
 )
+from serve.api.unsure import check_threshold, tell_unsure
 from serve.engine.engine import EngineResult
 from serve.exceptions import ServeError
 from serve.http.json_route import JsonRoute
@@ -36,7 +38,10 @@ router = APIRouter(route_class=JsonRoute)
 
 
 @router.post(
-    "/predict", response_model=PredictResponse, responses=error_responses(*FAILURES), response_description=ANSWERS
+    "/predict",
+    response_model=PredictResponse,
+    responses=UNSURE | error_responses(*FAILURES),
+    response_description=ANSWERS,
 )
 async def predict(http: Request, request: Request_) -> Response:
     """Classify a text, a pair of texts, or a batch of texts and pairs by the server's first model."""
@@ -44,7 +49,7 @@ async def predict(http: Request, request: Request_) -> Response:
 
 
 @router.post(
-    "/models/{name}/predict", response_model=PredictResponse, responses=error_responses(404, *FAILURES),
+    "/models/{name}/predict", response_model=PredictResponse, responses=UNSURE | error_responses(404, *FAILURES),
     response_description=ANSWERS,
 )  # fmt: skip
 async def predict_by(http: Request, name: str, request: Request_) -> Response:
@@ -57,8 +62,13 @@ async def classify_as_predict(http: Request, name: str | None, request: Classify
 
     def render(model: Model, result: EngineResult) -> Any:
         rows = ranked_labels(model.predictor.scores(result.logits, raw=request.raw_scores), model.task, request.top_k)
-        return rows if request.inputs.batch else rows[0]
+        if not (request.abstain or request.details):
+            return rows if request.inputs.batch else rows[0]
+        answers = tell_unsure(rows, model.unsure(result.logits), abstain=request.abstain, details=request.details)
+        return answers if request.inputs.batch else answers[0]
 
+    if request.abstain:
+        check_threshold(get_models(http).get(name))
     direction: Direction = "left" if request.truncation_direction.lower() == "left" else "right"
     truncate = request.truncate is not False
     return await classify(
@@ -98,7 +108,7 @@ def _card(model: Model) -> ModelCard:
     return ModelCard(
         name=model.name, digest=bundle.digest, task=model.task.name, kind=model.task.kind,
         labels=list(model.task.labels), pair=model.task.pair_column is not None, precision=precision,
-        max_length=bundle.max_length,
+        max_length=bundle.max_length, threshold=model.threshold,
     )  # fmt: skip
 
 

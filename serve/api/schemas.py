@@ -23,6 +23,7 @@ _whole = BeforeValidator(lambda value: int(value) if type(value) is float and va
 # right and left are read too, unsaid: generators of clients make one name of Right and right
 _capitalized = BeforeValidator(lambda value: value.capitalize() if value in ("right", "left") else value)
 TopK = Annotated[StrictInt, Field(ge=1), _whole]
+Abstain = StrictBool | Literal["error"]
 Milliseconds = Annotated[StrictInt, Field(ge=1, le=MAX_TIMEOUT_MS), _whole]
 
 
@@ -129,6 +130,11 @@ class ClassifyRequest(BaseModel):
     )
     raw_scores: StrictBool = Field(False, description="Answer with logits instead of probabilities.")
     top_k: TopK | None = Field(None, description="Answer with the best so many labels only.")
+    details: StrictBool = Field(False, description="Say of each answer whether its score is below the threshold.")
+    abstain: Abstain = Field(
+        False, description="Withhold an answer whose score is below the threshold: its label is null (true), or the "
+        "request gets an error, Unsure (error).",
+    )  # fmt: skip
     timeout_ms: Milliseconds | None = Field(
         None,
         description="Milliseconds after which an answer is of no use: 504 then, or 429 at once when it could not be "
@@ -151,7 +157,8 @@ class Prediction(BaseModel):
     """One label and its score; for regression the label is `score` and the score is the number itself."""
 
     score: float = Field(examples=[0.98])
-    label: str = Field(examples=["positive"])
+    label: str | None = Field(examples=["positive"], description="null where `abstain` withholds an unsure answer.")
+    unsure: bool | None = Field(None, description="Of the best label, with `details`; null where nothing tells.")
 
 
 PredictResponse = list[Prediction] | list[list[Prediction]]
@@ -191,6 +198,7 @@ class ModelCard(BaseModel):
     pair: bool = Field(description="Each input is a pair of texts.")
     precision: Precision
     max_length: int = Field(description="Tokens of one input, special ones included.")
+    threshold: float | None = Field(description="Answers whose best score is below it are unsure; null for none.")
 
 
 class Info(BaseModel):
@@ -251,14 +259,20 @@ def error_responses(*statuses: int) -> dict[int | str, JsonSchemaValue]:
     """Make the OpenAPI entries of the errors that a path can answer with."""
     entries: dict[int | str, JsonSchemaValue] = {}
     for status in statuses:
-        description, error_type, message = _EXAMPLES[status]
-        content = {"application/json": {"example": {"error": message, "error_type": error_type}}}
-        entries[status] = {"model": ErrorResponse, "description": description, "content": content}
+        entries[status] = _error(*_EXAMPLES[status])
         if status == 429:
             entries[status]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return entries
 
 
+def _error(description: str, error_type: ErrorType, message: str) -> JsonSchemaValue:
+    content = {"application/json": {"example": {"error": message, "error_type": error_type}}}
+    return {"model": ErrorResponse, "description": description, "content": content}
+
+
+UNSURE: dict[int | str, JsonSchemaValue] = {
+    409: _error("With `abstain`: an unsure answer, or no threshold to tell by", "Unsure", "the model is unsure")
+}
 PREDICT_EXAMPLES: dict[str, Example] = {
     "text": {"summary": "One text", "value": {"inputs": "a warm and funny film"}},
     "pair": {"summary": "One pair", "value": {"inputs": ["A man is eating.", "Someone eats."]}},

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from serve.engine.engine import Engine
 from serve.engine.limits import Limits
 from serve.engine.workers import WorkerPool
 from serve.exceptions import ServeError
 from serve.metrics import Metrics
 from serve.models.replay import RecentInputs
+from toolkit.bundle.calibration import promised_threshold
+from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
 from toolkit.tasks import Task
 
@@ -21,11 +25,16 @@ PROBE = ("is the model well?", None)
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A loaded bundle under its name, and the engine that runs it."""
+    """A loaded bundle under its name, and the engine that runs it.
+
+    Attributes:
+        threshold: an answer whose best score is below it is unsure; None where nothing tells.
+    """
 
     name: str
     predictor: Predictor
     engine: Engine
+    threshold: float | None = None
 
     @property
     def task(self) -> Task:
@@ -36,6 +45,10 @@ class Model:
     def digest(self) -> str:
         """The bundle's digest."""
         return self.predictor.bundle.digest
+
+    def unsure(self, logits: np.ndarray) -> np.ndarray | None:
+        """Tell for each row of logits [n, C] whether the answer is unsure, bool [n]; None where nothing tells."""
+        return None if self.threshold is None else self.predictor.scores(logits).max(axis=1) < self.threshold
 
     @cached_property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -58,12 +71,15 @@ class Models:
         limits: how much to accept, all models together.
         metrics: the counters of batches and durations.
         remember: keep recent inputs, on which a swap compares the old and the new model.
+        threshold: of the scores of every model that gives one label; 0 for the bundles' own.
     """
 
     def __init__(
-        self, predictors: Mapping[str, Predictor], limits: Limits, metrics: Metrics, *, remember: bool = False
-    ) -> None:
-        self.limits, self._metrics = limits, metrics
+        self, predictors: Mapping[str, Predictor], limits: Limits, metrics: Metrics, *, remember: bool = False,
+        threshold: float = 0.0,
+    ) -> None:  # fmt: skip
+        check_threshold(predictors, threshold)
+        self.limits, self._metrics, self._threshold = limits, metrics, threshold
         self.workers = WorkerPool(limits.workers, metrics)
         self.changing: set[str] = set()  # names whose new model is being loaded and compared
         self.draining = False  # load balancers should send requests elsewhere
@@ -138,10 +154,33 @@ class Models:
         await self.workers.close()
 
     def _model(self, name: str, predictor: Predictor) -> Model:
-        return Model(name, predictor, Engine(predictor, self.limits, self._metrics, self.workers, name))
+        engine = Engine(predictor, self.limits, self._metrics, self.workers, name)
+        return Model(name, predictor, engine, threshold_of(predictor, self._threshold))
 
     def _retire(self, model: Model) -> None:
         """Close a model in a task of its own; a request that has just taken the model starts before and is accepted."""
         task = asyncio.get_running_loop().create_task(model.engine.close())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+
+
+def check_threshold(predictors: Mapping[str, Predictor], given: float) -> None:
+    """Refuse a threshold that no model would use.
+
+    Raises:
+        ToolkitError: a threshold is given, and no model gives one label of several.
+    """
+    kinds = {name: predictor.task.kind for name, predictor in predictors.items()}
+    if given and "classification" not in kinds.values():
+        listed = ", ".join(f"{name} is a {kind} model" for name, kind in kinds.items())
+        raise ToolkitError(f"--threshold {given:g}: {listed}", expected="a model that gives one label of several")
+
+
+def threshold_of(predictor: Predictor, given: float) -> float | None:
+    """Return the threshold of a model's scores: the given one where it is not 0, else the bundle's, else none.
+
+    Only the best score of a classification, one label of several, is a confidence.
+    """
+    if predictor.task.kind != "classification":
+        return None
+    return given or promised_threshold(predictor.calibration)

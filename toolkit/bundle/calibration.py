@@ -108,6 +108,12 @@ def logit_scale(calibration: Calibration | None) -> np.ndarray:
     return np.ones(1) if calibration is None else 1.0 / np.array(calibration["temperature"], dtype=np.float64)
 
 
+def promised_threshold(calibration: Calibration | None) -> float | None:
+    """Give the score from which on all promises hold; None where there is none."""
+    thresholds = [] if calibration is None else calibration["thresholds"]
+    return max((promise["threshold"] for promise in thresholds), default=None)
+
+
 def describe(calibration: Calibration) -> str:
     """Say in a sentence what a calibration is."""
     own = calibration["temperature"]

@@ -35,6 +35,9 @@ class ServeConfig(Config):
     timeout_ms: int = option(
         30_000, "milliseconds a request may take unless its own timeout_ms says otherwise; then 504", "Limits"
     )
+    threshold: float = option(
+        0.0, "score below which an answer counts as unsure; 0 takes each bundle's own, of toolkit calibrate", "Scores"
+    )
     workers: int = option(0, "threads of a process that run the model; 0 takes one for each CPU", "Processes")
     processes: int = option(
         1, "processes that share the port and the CPUs; the limits above hold for each", "Processes"
@@ -70,6 +73,8 @@ class ServeConfig(Config):
             yield "--models-root with --processes: a change of model would reach one process; SIGHUP renews them all"
         if not 0 <= self.shutdown_delay_s < 3600:
             yield f"--shutdown-delay-s {self.shutdown_delay_s}: expected 0 up to 3600"
+        if not 0 <= self.threshold <= 1:
+            yield f"--threshold {self.threshold:g}: expected 0 to 1"
         if self.log_format not in LOG_FORMATS:
             yield f"--log-format {self.log_format}: expected one of {', '.join(LOG_FORMATS)}"
         if self.metrics_access not in METRICS_ACCESS:

@@ -184,7 +184,7 @@ def test_the_openapi_document_is_true(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     operation = document["paths"]["/predict"]["post"]
     documented = {int(status) for status in operation["responses"]}
-    assert {status for _, status, *_ in ERRORS} | {200, 401, 413, 415, 424, 429, 500, 503, 504} == documented
+    assert {status for _, status, *_ in ERRORS} | {200, 401, 409, 413, 415, 424, 429, 500, 503, 504} == documented
     for status in documented - {200}:
         content = operation["responses"][str(status)]["content"]["application/json"]
         assert content["schema"] == {"$ref": "#/components/schemas/ErrorResponse"}
@@ -196,6 +196,6 @@ def test_the_openapi_document_is_true(client: TestClient) -> None:
     (schema,) = {body["schema"]["$ref"] for body in operation["requestBody"]["content"].values()}
     fields = document["components"]["schemas"][schema.rpartition("/")[2]]["properties"]
     assert list(fields) == [
-        "inputs", "truncate", "truncation_direction", "raw_scores", "top_k", "timeout_ms",
+        "inputs", "truncate", "truncation_direction", "raw_scores", "top_k", "details", "abstain", "timeout_ms",
     ]  # fmt: skip
     assert len(fields["inputs"]["anyOf"]) == 4

@@ -15,9 +15,12 @@ from serve.engine.limits import Limits
 from serve.metrics import Metrics
 from serve.models.loading import load_predictor
 from serve.models.registry import Models
+from serve.supervisor import build_app
 from tests.support.gate import Gate
 from tests.support.responses import error_of, sample
 from toolkit.bundle.format import open_bundle
+from toolkit.config import ServeConfig
+from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor, open_predictor
 
 ONE = Limits(workers=1)
@@ -46,6 +49,12 @@ def test_each_name_has_its_model_and_the_first_is_the_default(
     assert {entry["label"]: entry["score"] for entry in both[1]} == pytest.approx(
         dict(zip(("negative", "positive"), expected, strict=True)), abs=1e-6
     )
+
+
+def test_a_threshold_that_no_model_would_use_is_refused(arithmetic: dict[str, Path]) -> None:
+    with pytest.raises(ToolkitError, match=r"--threshold 0\.9: sum is a regression model"):
+        build_app(ServeConfig((str(arithmetic["sum"]),), threshold=0.9))
+    build_app(ServeConfig((str(arithmetic["sum"]),)))
 
 
 def test_a_model_that_is_not_there_is_404_and_names_those_that_are(client: TestClient) -> None:

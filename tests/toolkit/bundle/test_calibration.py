@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.calibrating import calibration
-from toolkit.bundle.calibration import describe, logit_scale, read_calibration
+from toolkit.bundle.calibration import describe, logit_scale, promised_threshold, read_calibration
 from toolkit.bundle.format import Bundle, open_bundle, write_bundle
 from toolkit.errors import ToolkitError
 from toolkit.files import canonical_json
@@ -42,6 +42,16 @@ def test_what_is_written_is_read(overconfident: Path) -> None:
     )
     assert "temperature 0.5 to 3 by label" in describe(calibration(0.5, 3.0, 1.0))
     assert logit_scale(calibration(0.5, 2.0)).tolist() == [2.0, 0.5]
+
+
+def test_both_promises_hold_from_the_higher_threshold_on() -> None:
+    record = calibration(1.0)
+    assert (promised_threshold(None), promised_threshold(record)) == (None, None)
+    for kind, threshold in (("accurate", 0.9), ("agree", 0.8)):
+        record["thresholds"].append(
+            {"kind": kind, "share": 0.9, "confidence": 0.9, "threshold": threshold, "coverage": 0.5}  # type: ignore[typeddict-item]
+        )
+        assert promised_threshold(record) == 0.9
 
 
 @pytest.mark.parametrize(

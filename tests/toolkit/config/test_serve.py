@@ -24,6 +24,8 @@ SERVE = ServeConfig(("int8",))
         ({"processes": 2, "models_root": "models"}, "--models-root with --processes"),
         ({"shutdown_delay_s": 3600.0}, "--shutdown-delay-s 3600.0: expected 0 up to 3600"),
         ({"metrics_access": "no"}, "--metrics-access no: expected one of keyed, open"),
+        ({"threshold": 1.5}, "--threshold 1.5: expected 0 to 1"),
+        ({"threshold": float("nan")}, "--threshold nan: expected 0 to 1"),
         ({"log_format": "xml"}, "--log-format xml: expected one of text, json, none"),
     ],
 )
