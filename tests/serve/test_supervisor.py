@@ -22,6 +22,7 @@ from toolkit.inference.predictor import open_predictor
 
 TWO = ("--processes", "2", "--port", "0", "--log-format", "none")
 CONNECTIONS = 16
+WAITING = 10  # requests that outlast the instant in which both processes close their port
 
 
 def children(process: subprocess.Popen[str]) -> set[int]:
@@ -141,9 +142,9 @@ def test_connections_that_come_during_the_drain_are_refused_at_once(tokenizer: T
         address = address_of(url)
 
         async def stop_and_connect() -> list[int]:
-            running = [await Connection.open(address) for _ in range(24)]
+            running = [await Connection.open(address) for _ in range(WAITING)]
             answers = [asyncio.create_task(connection.ask(post({"inputs": "a"}))) for connection in running]
-            await asyncio.to_thread(until, url, r'^te_request_count{method="single"} 24\.0$')
+            await asyncio.to_thread(until, url, rf'^te_request_count{{method="single"}} {WAITING}\.0$')
             process.send_signal(signal.SIGTERM)
             with pytest.raises(OSError, match=r"refused|Connect call failed"):
                 while True:  # both processes close their port within an instant
@@ -152,7 +153,7 @@ def test_connections_that_come_during_the_drain_are_refused_at_once(tokenizer: T
             assert not all(answer.done() for answer in answers), "the test needs a request that still runs"
             return [(await answer).status for answer in answers]
 
-        assert asyncio.run(asyncio.wait_for(stop_and_connect(), WAIT)) == [200] * 24
+        assert asyncio.run(asyncio.wait_for(stop_and_connect(), WAIT)) == [200] * WAITING
 
 
 def test_sighup_renews_the_processes_one_after_the_other(tiny_onnx: Path) -> None:

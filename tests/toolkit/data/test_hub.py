@@ -12,7 +12,7 @@ from urllib.error import URLError
 
 import pytest
 
-from tests.support.command_line import refused, toolkit
+from tests.support.command_line import process, refused
 from toolkit.data import hub
 from toolkit.data.hub import OFFLINE_VARIABLES, check_model_name, hub_answers, not_on_disk
 from toolkit.errors import ToolkitError
@@ -103,9 +103,9 @@ def test_the_command_says_it_in_one_sentence(closed_port: int, tmp_path: Path, m
     endpoint = f"http://127.0.0.1:{closed_port}"
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     common = ("--task", "rotten-tomatoes", "--out", tmp_path / "o")
-    assert refused(toolkit("finetune", "--model", "bert-base-uncased", *common)) == (
+    assert refused(process("finetune", "--model", "bert-base-uncased", *common)) == (
         "error: bert-base-uncased is neither a directory nor a model of the hub that is on this machine, and the hub "
         f"cannot be reached ({endpoint})\nexpected: a directory with a model, or a network\n"
     )
-    message = refused(toolkit("finetune", "--model", "bert-base-uncased", "--task", "rte", "--out", tmp_path / "o"))
+    message = refused(process("finetune", "--model", "bert-base-uncased", "--task", "rte", "--out", tmp_path / "o"))
     assert message.startswith("error: cannot read the data set nyu-mll/glue: the hub cannot be reached\n")
