@@ -1,4 +1,7 @@
-"""Output for the user: progress bars on a terminal, plain lines in a pipe, tables in both."""
+"""Output for the user: progress bars on a terminal, plain lines in a pipe, tables in both; in Python, events.
+
+A command says everything through `echo`, `progress` and `show_table`. They print, unless a callback listens.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,6 +29,72 @@ console = Console(highlight=False, soft_wrap=True, markup=False, quiet=os.enviro
 stderr = Console(
     stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get("LOCAL_RANK", "0") != "0"
 )
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a running command says: a message, a table, or the progress of a part of its work. `str` gives its text.
+
+    Attributes:
+        text: the words that the command line prints; a table has several lines.
+        name: of the part whose steps are counted, such as "intermediate"; empty for messages and tables.
+        done, total: steps of that part so far, and all of them; both 0 for messages and tables.
+        figures: of the last step, by name, such as loss (a number) or speed (words).
+    """
+
+    text: str
+    name: str = ""
+    done: int = 0
+    total: int = 0
+    figures: Mapping[str, float | str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Listener = Callable[[Event], None]
+
+
+def _print(event: Event) -> None:
+    console.print(event.text)
+
+
+def _ignore(event: Event) -> None:
+    del event
+
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def listening(listener: Listener = _print) -> Iterator[None]:
+    """Hand everything that commands say inside to a callback; without one print it, as the command line does.
+
+    An exception of the callback ends the command; called again, it goes on from its last checkpoint.
+
+    Args:
+        listener: takes each `Event`. `print` is one: it prints every step.
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@contextmanager
+def silent_unless_listening() -> Iterator[None]:
+    """Say nothing inside, unless a caller listens."""
+    with listening(_listener.get() or _ignore):
+        yield
+
+
+def _prints() -> bool:
+    return _listener.get() in (None, _print)
+
+
+def _say(event: Event) -> None:
+    (_listener.get() or _print)(event)
 
 
 @contextmanager
@@ -49,8 +120,8 @@ def _printable_lines(message: str) -> str:
 
 
 def echo(message: str) -> None:
-    """Print a message for the user."""
-    console.print(_printable_lines(message))
+    """Say a message to the user."""
+    _say(Event(_printable_lines(message)))
 
 
 def show_error(message: str) -> None:
@@ -75,17 +146,23 @@ class Progress:
         )
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=steps, figures=text)
-        elif time.monotonic() - self._printed >= PLAIN_INTERVAL_S or self.done == self.total:
-            self._printed = time.monotonic()
-            elapsed = self._printed - self._start
-            left = elapsed / max(self.done - self._first, 1) * (self.total - self.done)
-            echo(f"{self.name}: {self.done}/{self.total} {text} elapsed {elapsed:.0f}s left {left:.0f}s")
+            return
+        now = time.monotonic()
+        if _prints() and now - self._printed < PLAIN_INTERVAL_S and self.done != self.total:
+            return
+        self._printed, elapsed = now, now - self._start
+        left = elapsed / max(self.done - self._first, 1) * (self.total - self.done)
+        line = f"{self.name}: {self.done}/{self.total} {text} elapsed {elapsed:.0f}s left {left:.0f}s"
+        _say(Event(_printable_lines(line), self.name, self.done, self.total, figures))
 
 
 @contextmanager
 def progress(name: str, total: int, done: int = 0) -> Iterator[Progress]:
-    """Show progress of `total` steps, `done` of them by an earlier run: a bar, or in a pipe a line every 10 s."""
-    if not console.is_terminal:
+    """Show progress of `total` steps, `done` of them by an earlier run: a bar, or in a pipe a line every 10 s.
+
+    A callback that listens gets every step.
+    """
+    if not (_prints() and console.is_terminal):
         yield Progress(name, total, None, done)
         return
     columns = (
@@ -117,5 +194,9 @@ def show_tree(tree: Tree) -> None:
 
 
 def _show(figure: Table | Tree) -> None:
-    wide = Console(file=console.file, width=PIPE_WIDTH, highlight=False, markup=False)
-    (console if console.is_terminal else wide).print(figure, soft_wrap=False)
+    if _prints() and console.is_terminal:
+        console.print(figure, soft_wrap=False)
+        return
+    text = io.StringIO()
+    Console(file=text, width=PIPE_WIDTH, highlight=False, markup=False).print(figure, soft_wrap=False)
+    _say(Event(text.getvalue().rstrip("\n")))

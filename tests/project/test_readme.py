@@ -73,11 +73,22 @@ def test_extras_named_exist() -> None:
     assert {"distill", "demo"} <= named <= set(extras)
 
 
-def test_the_python_example_runs(tiny_student: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_example_runs(
+    tiny_teacher: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     source = next(block for language, block in BLOCKS if language == "python")
-    assert '"runs/int8"' in source
-    exec(source.replace('"runs/int8"', repr(str(tiny_student))), {})
-    assert "('negative', 'positive') [[" in capsys.readouterr().out
+    small = 'distill(student="2/16/32/4", intermediate_epochs=0, prediction_epochs=1, '
+    changes = {
+        '"runs/teacher"': repr(str(tiny_teacher)), '"reviews"': repr(str(data_dir)), "distill(": small,
+        "export(": "export(max_drop=50.0, ",
+    }  # fmt: skip
+    for old, new in changes.items():
+        assert old in source
+        source = source.replace(old, new)
+    monkeypatch.chdir(tmp_path)
+    exec(source, {})
+    assert re.search(r"^\[\[LabelScore\(label='(posi|nega)tive', score=0\.", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_links_inside_the_repository_lead_somewhere() -> None:

@@ -13,7 +13,17 @@ import pytest
 from rich.console import Console
 
 from toolkit import console as module
-from toolkit.console import echo, printable, progress, quiet_libraries, show_error, show_table
+from toolkit.console import (
+    Event,
+    echo,
+    listening,
+    printable,
+    progress,
+    quiet_libraries,
+    show_error,
+    show_table,
+    silent_unless_listening,
+)
 
 STEPS = """
 from toolkit.console import progress
@@ -90,7 +100,7 @@ def test_time_left_counts_only_the_steps_of_this_run(
     with progress("rows", 100, done=70) as steps:  # one second a step
         for _ in range(20):
             steps.advance()
-    assert "rows: 80/100  elapsed 11s left 22s" in capsys.readouterr().out
+    assert "rows: 80/100  elapsed 10s left 20s" in capsys.readouterr().out
 
 
 def test_libraries_are_quiet_inside_and_heard_outside(
@@ -125,3 +135,47 @@ def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == "first\nsecond\\r\\x1b]0;title\\x07\n"
     show_table("", ("a",), [("\x1b[31mred\nnext",)])
     assert r"\x1b[31mred\nnext" in capsys.readouterr().out
+
+
+def say_everything() -> None:
+    echo("reading")
+    with progress("stage a", 3, done=1) as steps:
+        steps.advance(loss=0.5)
+        steps.advance(speed="9 rows/s")
+    show_table("scores", ("label", "n"), [("[a]", "1")])
+
+
+def test_a_callback_gets_every_event_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    events: list[Event] = []
+    with listening(events.append):
+        say_everything()
+    assert capsys.readouterr() == ("", "")
+    message, first, second, table = events
+    assert message == Event("reading")
+    assert (first.name, first.done, first.total, dict(first.figures)) == ("stage a", 2, 3, {"loss": 0.5})
+    assert (second.done, dict(second.figures)) == (3, {"speed": "9 rows/s"})
+    assert str(second).startswith("stage a: 3/3 9 rows/s elapsed 0s")
+    assert table.text.splitlines()[-2].replace("│", " ").split() == ["[a]", "1"]
+    say_everything()
+    assert "reading" in capsys.readouterr().out, "after the callback has gone"
+
+
+def test_silence_ends_where_a_caller_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    with silent_unless_listening():
+        say_everything()
+    assert capsys.readouterr().out == ""
+    with listening(), silent_unless_listening():
+        say_everything()
+    printed = capsys.readouterr().out
+    say_everything()
+    assert capsys.readouterr().out == printed, "as the command line prints"
+    assert "stage a: 3/3" in printed
+    assert "stage a: 2/3" not in printed, "a line every ten seconds, and the last"
+
+
+def test_an_exception_of_the_callback_ends_the_work() -> None:
+    def stop(event: Event) -> None:
+        raise KeyboardInterrupt(event.text)
+
+    with pytest.raises(KeyboardInterrupt, match="stage a: 2/3"), listening(lambda e: e.total and stop(e)):
+        say_everything()

@@ -49,26 +49,12 @@ class BenchReport:
     out: Path
 
 
-def run_bench(config: BenchConfig, export: Exporter) -> None:
-    """Measure, write the reports, and check the claims; or compare two reports.
-
-    Args:
-        config: the options.
-        export: writes a PyTorch classifier as the fp32 ONNX graph that ships.
+def require_claims(report: BenchReport) -> None:
+    """Check the claims of a report.
 
     Raises:
-        GateError: a claim is missed or not shown (the reports are written before), or something got slower.
-        ToolkitError: a bundle, the baseline or the device cannot be used; nothing is written.
+        GateError: it names every claim that is missed or not shown.
     """
-    config.check()
-    if config.compare:
-        compare(*map(Path, config.bundles))
-    else:
-        require_claims(measure(config, export))
-
-
-def require_claims(report: BenchReport) -> None:
-    """Raise a GateError that names every claim whose verdict is not PASS."""
     if missed := missed_claims(report.content.claims):
         raise GateError(
             f"{len(missed)} of {len(report.content.claims)} claims are not met\n" + "\n".join(missed),
@@ -77,14 +63,15 @@ def require_claims(report: BenchReport) -> None:
         )
 
 
-def compare(old: Path, new: Path) -> None:
-    """Show the changes from one report to another.
+def compare(old: Path, new: Path) -> BenchReport:
+    """Show the changes from one report to another, and return the new one.
 
     Raises:
         GateError: something got slower beyond noise.
         ToolkitError: not two reports of this version.
     """
-    result = regressions(read_report(old), read_report(new))
+    report = read_report(new)
+    result = regressions(read_report(old), report)
     show_table(result.table.title, result.table.columns, result.table.rows)
     for note in result.notes:
         echo(note)
@@ -95,6 +82,7 @@ def compare(old: Path, new: Path) -> None:
             expected="every ratio to its own yardstick as high as before, within noise",
         )
     echo(f"nothing got slower beyond noise in {result.compared} comparisons")
+    return BenchReport(report, new if new.is_dir() else new.parent)
 
 
 def measure(config: BenchConfig, export: Exporter) -> BenchReport:

@@ -23,10 +23,13 @@ from toolkit.bundle.manifest import (
     WEIGHTS,
     Kind,
     Manifest,
+    Metrics,
     Origin,
+    ScoredSplit,
     manifest_digest,
     read_manifest,
 )
+from toolkit.bundle.scores import split_of
 from toolkit.bundle.typed_json import read_config
 from toolkit.errors import ToolkitError, raise_problems
 from toolkit.files import FileRecord, atomic_directory, canonical_json, file_record, open_regular, sole_writer
@@ -58,6 +61,20 @@ class Bundle:
     def digest(self) -> str:
         """SHA-256 of the manifest, and through its list of files of everything in the bundle."""
         return self.manifest["digest"]
+
+    def __fspath__(self) -> str:
+        """Give the path, so that whatever opens a path opens a bundle."""
+        return str(self.path)
+
+    @property
+    def split(self) -> ScoredSplit:
+        """The split that `metrics` are of: test where the data has it, else dev."""
+        return split_of(self.manifest)
+
+    @property
+    def metrics(self) -> Metrics:
+        """The model's metrics by name, as fractions: 0.83 is 83 %. A general student has none."""
+        return self.manifest["metrics"]
 
     @property
     def kind(self) -> Kind:
@@ -110,7 +127,7 @@ def is_bundle(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Open a bundle and verify its version, and the size and SHA-256 of every file in it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The command line. Options come from `toolkit.config`; each command imports the packages that it needs."""
+"""The command line: each command calls the function of its name in `toolkit`, which is imported then."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from toolkit import __version__, config
+import toolkit
+from toolkit import config
 from toolkit.config.import_path import put_own_packages_first
 from toolkit.config.options import GroupedCommand, from_config
 from toolkit.console import echo, printable, show_error, show_table, show_tree, stderr
-from toolkit.errors import GateError, ToolkitError, require_packages, resource_error
+from toolkit.errors import GateError, ToolkitError, resource_error
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,7 +50,7 @@ def main() -> None:
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Distil a fine-tuned BERT into a TinyBERT student, export it to int8 ONNX, prove it, serve it."""
     if version:
-        echo(f"tinybert-toolkit {__version__}")
+        echo(f"tinybert-toolkit {toolkit.__version__}")
         raise typer.Exit
 
 
@@ -69,10 +70,7 @@ def demo(options: config.DemoConfig) -> None:
 @from_config(config.FinetuneConfig)
 def finetune(options: config.FinetuneConfig) -> None:
     """Fine-tune a Hugging Face encoder on a task, as a teacher."""
-    _require_training("toolkit finetune")
-    from toolkit.training.finetune import run_finetune
-
-    run_finetune(options)
+    toolkit.finetune(**vars(options))
 
 
 @command()
@@ -82,22 +80,10 @@ def distill(options: config.DistillConfig) -> None:
 
     The teacher is a fine-tuned classifier, a file of its answers, or with --general any encoder.
     """
-    _require_training("toolkit distill", "jinja2", "matplotlib")
-    if options.general:
-        from toolkit.distillation.general import run_general
-
-        run_general(options)
-        return
-    from toolkit.distillation.distill import run_distill
-    from toolkit.distillation.from_scores import run_from_scores
-    from toolkit.distillation.seeds import run_seeds
-
-    if options.seeds:
-        run_seeds(options)
-    elif options.scores_alone:
-        run_from_scores(options)
+    if options.seeds and not options.general:
+        toolkit.distill_seeds(**vars(options))
     else:
-        run_distill(options)
+        toolkit.distill(**vars(options))
 
 
 @command()
@@ -107,18 +93,14 @@ def augment(options: config.AugmentConfig) -> None:
 
     A masked language model and GloVe offer the words.
     """
-    from toolkit.augmentation.augment import run_augment
-
-    run_augment(options)
+    toolkit.augment(**vars(options))
 
 
 @command()
 @from_config(config.EvaluateConfig)
 def evaluate(options: config.EvaluateConfig) -> None:
     """Score a bundle on a labelled split."""
-    from toolkit.inference.evaluate import run_evaluate
-
-    split, metrics = run_evaluate(options)
+    split, metrics = toolkit.evaluate(**vars(options))
     for name, value in metrics.items():
         echo(f"{split} {name} {100 * value:.2f}")
 
@@ -141,10 +123,7 @@ def export(options: config.ExportConfig) -> None:
 
     Nothing is written when a gate is missed.
     """
-    require_packages("torch", "transformers", "optimum", "onnx", "onnxruntime", purpose="toolkit export")
-    from export.pipeline import run_export
-
-    run_export(options)
+    toolkit.export(**vars(options))
 
 
 @command()
@@ -154,9 +133,7 @@ def calibrate(options: config.CalibrateConfig) -> None:
 
     A score of 0.9 then means that 9 answers in 10 are right. Labels do not change.
     """
-    from toolkit.inference.calibrate import run_calibrate
-
-    run_calibrate(options)
+    toolkit.calibrate(**vars(options))
 
 
 @command()
@@ -166,13 +143,11 @@ def bench(options: config.BenchConfig) -> None:
 
     The exit code is 1 when a claim is not met.
     """
-    require_packages(
-        "torch", "transformers", "optimum", "onnx", "onnxruntime", "matplotlib", purpose="toolkit bench", extra="bench"
-    )
-    from export.onnx_export import export_fp32
-    from toolkit.benchmarking.bench import run_bench
+    report = toolkit.bench(**vars(options))
+    if not options.compare:
+        from toolkit.benchmarking.bench import require_claims
 
-    run_bench(options, export_fp32)
+        require_claims(report)
 
 
 @command()
@@ -186,20 +161,20 @@ def predict(
     ] = None,
 ) -> None:
     """Classify a text, a pair of texts, or lines."""
-    from toolkit.inference.predict import STANDARD_INPUT, best_labels, predict_lines
-    from toolkit.inference.predictor import check_input, open_predictor
+    from toolkit.inference.predict import STANDARD_INPUT, predict_lines
+    from toolkit.inference.predictor import check_input
 
-    predictor = open_predictor(directory)
+    predictor = toolkit.load(directory)
     if text == STANDARD_INPUT and pair is None:
         for line in predict_lines(predictor, sys.stdin, top_k or 1):
             typer.echo("\t".join(map(printable, line.split("\t"))))
         return
     check_input(predictor.task, text, pair)
-    scores = predictor.predict([text], None if pair is None else [pair])[0]
-    best = best_labels(predictor.task, scores, top_k or 5)
+    (answer,) = predictor.classify([text], None if pair is None else [pair])
+    best = answer[: top_k or 5]
     show_table("", ("label", "score"), [(label, f"{score:.4f}") for label, score in best])
-    if (more := len(scores) - len(best)) and top_k is None:
-        echo(f"and {more} more (--top-k {len(scores)})")
+    if (more := len(answer) - len(best)) and top_k is None:
+        echo(f"and {more} more (--top-k {len(answer)})")
 
 
 @command()
@@ -210,10 +185,7 @@ def score(options: config.ScoreConfig) -> None:
     The output has the input's columns and rows, with label, score, and a probability for each label. A killed command
     goes on where it was.
     """
-    require_packages("pyarrow", purpose="toolkit score")
-    from toolkit.scoring.score import run_score
-
-    run_score(options)
+    toolkit.score(**vars(options))
 
 
 @command()
@@ -223,11 +195,4 @@ def serve(options: config.ServeConfig) -> None:
 
     Endpoints: /predict, /v2, /health, /info, /metrics, /docs, and a page at /.
     """
-    require_packages("onnxruntime", "fastapi", "uvicorn", "prometheus_client", purpose="toolkit serve")
-    from serve.__main__ import run
-
-    run(options)
-
-
-def _require_training(purpose: str, *more: str) -> None:
-    require_packages("torch", "transformers", "accelerate", "sklearn", "scipy", *more, purpose=purpose)
+    toolkit.serve(**vars(options))

@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperCommand
 
 from toolkit.config.base import Config
-from toolkit.console import echo
+from toolkit.console import echo, listening
 from toolkit.errors import ToolkitError, raise_problems
 
 EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
@@ -81,7 +81,7 @@ def from_config(config_class: type[Config]) -> Callable[[Callable[[Any], None]],
 
     def decorate(run: Callable[[Any], None]) -> Callable[..., None]:
         """Give the command a signature with a parameter for each field, which typer reads."""
-        settings = _settings(config_class)
+        settings = settings_of(config_class)
 
         def command(context: typer.Context, config: str | None, print_config: bool, **options: Any) -> None:
             del config  # its callback has read the file before typer reads any other option
@@ -90,7 +90,8 @@ def from_config(config_class: type[Config]) -> Callable[[Callable[[Any], None]],
             kept = [name for name in stored if name in options and not _is_given(context, name)]
             made = _follow(made, kept, stored)
             if not print_config:
-                run(made)
+                with listening():
+                    run(made)
                 return
             made.check()
             echo(to_toml(made.resolved()))
@@ -108,7 +109,7 @@ def from_config(config_class: type[Config]) -> Callable[[Callable[[Any], None]],
 def to_toml(config: Config) -> str:
     """Write a configuration as a file that `--config` takes; an option that is None stands there as a comment."""
     lines = []
-    for setting in _settings(type(config)):
+    for setting in settings_of(type(config)):
         value, text = getattr(config, setting.field.name), setting.field.metadata.get("help")
         lines.append(f"# {setting.key}: {text}" if value is None else f"{setting.key} = {_toml(value)}")
     return "\n".join(lines)
@@ -128,15 +129,16 @@ def read_toml(config_class: type[Config], path: Path) -> dict[str, object]:
         raise ToolkitError(f"--config {path}: {error.strerror}", expected="a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ToolkitError(f"--config {path} is not TOML: {error}", expected="lines such as seed = 7") from None
-    settings = {setting.key: setting for setting in _settings(config_class)}
+    settings = {setting.key: setting for setting in settings_of(config_class)}
     raise_problems(
-        (problem for key, value in values.items() for problem in _problems(key, value, settings)),
+        (problem for key, value in values.items() for problem in value_problems(key, value, settings)),
         subject=f"--config {path}", fix="--print-config shows every key with its value",
     )  # fmt: skip
     return {settings[key].field.name: value for key, value in values.items()}
 
 
-def _settings(config_class: type[Config]) -> list[Setting]:
+def settings_of(config_class: type[Config]) -> list[Setting]:
+    """Give the fields of a configuration class in their order, with the types of their values."""
     hints = typing.get_type_hints(config_class)
     return [_setting(field, hints[field.name]) for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
 
@@ -152,8 +154,8 @@ def _key(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _problems(key: str, value: object, settings: Mapping[str, Setting]) -> Iterator[str]:
-    """List the problems of one entry of a file."""
+def value_problems(key: str, value: object, settings: Mapping[str, Setting]) -> Iterator[str]:
+    """List the problems of an option's value: a name that no option has, or another type."""
     if key not in settings:
         near = difflib.get_close_matches(_key(key), settings, 1)
         yield f"{key}: no such option" + (f"; did you mean {near[0]}?" if near else "")

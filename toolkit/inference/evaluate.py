@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from toolkit.config import EvaluateConfig
 from toolkit.data.columns import DEFAULTS, DataOptions
@@ -15,11 +16,18 @@ from toolkit.inference.predictor import open_predictor
 from toolkit.tasks import get_task
 
 
-def run_evaluate(config: EvaluateConfig) -> tuple[str, dict[str, float]]:
+class Evaluation(NamedTuple):
+    """The metrics of a model by name, as fractions (0.83 is 83 %), and the split that they are of."""
+
+    split: str
+    metrics: dict[str, float]
+
+
+def run_evaluate(config: EvaluateConfig) -> Evaluation:
     """Score a bundle as the options say; of a single file every row, unless they name a split or a share.
 
-    Returns:
-        The split and its metrics.
+    Raises:
+        ToolkitError: options that cannot be used, and as `evaluate_bundle`.
     """
     config.check()
     whole = config.data is not None and Path(config.data).is_file() and config.dev_share is None
@@ -28,7 +36,7 @@ def run_evaluate(config: EvaluateConfig) -> tuple[str, dict[str, float]]:
         config.bundle, task=config.task, data=config.data, split=split, threads=config.threads,
         options=DataOptions.of(config),
     )  # fmt: skip
-    return split, metrics
+    return Evaluation(split, metrics)
 
 
 def evaluate_bundle(

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-import numpy as np
-
 from toolkit.errors import ToolkitError
-from toolkit.inference.predictor import Predictor, check_input
+from toolkit.inference.predictor import LabelScore, Predictor, check_input
 from toolkit.tasks import Task
 
 STANDARD_INPUT = "-"
 LINES = 64  # that are scored together
-
-
-def best_labels(task: Task, scores: np.ndarray, top_k: int) -> list[tuple[str, float]]:
-    """Rank the labels of an input by its scores [C], best first, and give the first `top_k`."""
-    order = np.argsort(-scores, kind="stable")[:top_k]
-    return [(task.labels[i], float(scores[i])) for i in order]
 
 
 def predict_lines(predictor: Predictor, lines: Iterable[str], top_k: int) -> Iterator[str]:
@@ -35,9 +27,9 @@ def predict_lines(predictor: Predictor, lines: Iterable[str], top_k: int) -> Ite
     while group := list(islice(numbered, LINES)):
         inputs = [_checked(predictor.task, number, line) for number, line in group]
         seconds = [second or "" for _, second in inputs] if pairs else None
-        scores = predictor.predict([first for first, _ in inputs], seconds)
-        for (_, line), row in zip(group, scores, strict=True):
-            yield f"{_words(best_labels(predictor.task, row, top_k))}\t{line}"
+        answers = predictor.classify([first for first, _ in inputs], seconds, top_k=top_k)
+        for (_, line), answer in zip(group, answers, strict=True):
+            yield f"{_words(answer)}\t{line}"
 
 
 def _checked(task: Task, number: int, line: str) -> tuple[str, str | None]:
@@ -50,5 +42,5 @@ def _checked(task: Task, number: int, line: str) -> tuple[str, str | None]:
     return first, second if tab else None
 
 
-def _words(labels: Sequence[tuple[str, float]]) -> str:
+def _words(labels: Sequence[LabelScore]) -> str:
     return ", ".join(f"{label} {score:.4f}" for label, score in labels)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
+from os import PathLike
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,8 +28,19 @@ PROBE_LENGTHS = range(33, 41)  # tokens of the inputs that are run alone and tog
 MAX_BATCH_DIFFERENCE = 1e-3  # of logits; a wrong kernel's is a hundred times that, a right kernel's is 0
 
 
+class LabelScore(NamedTuple):
+    """A label and its score: a calibrated probability from 0 to 1, or for regression the number itself."""
+
+    label: str
+    score: float
+
+
 class Predictor:
     """A bundle in memory: its tokenizer, its runtime, its task, the calibration of its scores.
+
+    Attributes:
+        bundle: the bundle.
+        task: its name, its labels in the order of the scores, and its kind.
 
     Raises:
         ToolkitError: the tokenizer or the model cannot be loaded.
@@ -53,12 +65,42 @@ class Predictor:
         return logits if raw else scores(logits * self.scale, self.task.kind)
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """Compute scores [n, C] float64: calibrated probabilities, or the number itself for regression."""
+        """Compute scores [n, C] float64: calibrated probabilities, or the number itself for regression.
+
+        Args:
+            texts: n texts; tokens beyond the bundle's `max_length` are cut off.
+            pairs: n second texts, or None.
+        """
         return self.scores(self.logits(self.encoder.encode(texts, pairs)))
+
+    def classify(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, top_k: int | None = None
+    ) -> list[list[LabelScore]]:
+        """Rank the labels of each text: n lists of up to C labels with their scores, best first.
+
+        For classification the scores of a text add up to 1. For multi-label each stands for itself, and the labels
+        above 0.5 are the answer. For regression there is one, whose score is the number.
+
+        Args:
+            texts: n texts, none of them blank; tokens beyond the bundle's `max_length` are cut off.
+            pairs: n second texts, where the task is about pairs.
+            top_k: labels of each text; None gives all.
+
+        Raises:
+            ToolkitError: texts that the task does not take, named by their numbers from 0.
+        """
+        check_inputs(self.task, texts, pairs)
+        return [best_labels(self.task, row, top_k) for row in self.predict(texts, pairs)]
+
+
+def best_labels(task: Task, scores: np.ndarray, top_k: int | None = None) -> list[LabelScore]:
+    """Rank the labels of an input by its scores [C], best first, and give the first `top_k`."""
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return [LabelScore(task.labels[i], float(scores[i])) for i in order]
 
 
 def open_predictor(
-    path: str | Path, *, threads: int = 0, device: str = "cpu", memory_pattern: bool = True
+    path: str | PathLike[str], *, threads: int = 0, device: str = "cpu", memory_pattern: bool = True
 ) -> Predictor:
     """Verify a bundle and load it: model.onnx by onnxruntime, model.safetensors by PyTorch.
 
@@ -93,7 +135,7 @@ def check_input(task: Task, text: str, pair: str | None = None) -> None:
         ToolkitError: a pair for a task of single texts or the reverse, blank texts, or bytes that are not UTF-8.
     """
     if pair is not None and task.pair_column is None:
-        raise ToolkitError(f"--pair: the task {task.name} is about single texts", fix="leave --pair out")
+        raise ToolkitError(f"a second text: the task {task.name} is about single texts", fix="leave --pair out")
     if pair is None and task.pair_column is not None:
         raise ToolkitError(f"the task {task.name} is about pairs of texts, and this is one text", fix="--pair TEXT")
     texts = [text] if pair is None else [text, pair]
@@ -101,6 +143,28 @@ def check_input(task: Task, text: str, pair: str | None = None) -> None:
         raise ToolkitError("the text is empty", expected="a text to classify")
     if broken := [part for part in texts if part.strip() and not is_text(part)]:
         raise ToolkitError(f"{broken[0]!r} is not UTF-8", expected="text in UTF-8")
+
+
+def check_inputs(task: Task, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
+    """Refuse texts that the task does not take.
+
+    Raises:
+        ToolkitError: one text instead of a list, other numbers of texts and second texts, or an input that
+            `check_input` refuses.
+    """
+    for name, values in {"texts": texts, "pairs": pairs}.items():
+        if isinstance(values, str):
+            raise ToolkitError(f"{name} is one text", expected="a list of texts", fix=f"{name}=[text]")
+    if pairs is None and task.pair_column is not None:
+        raise ToolkitError(f"the task {task.name} is about pairs of texts", fix="pairs=[...], a second text for each")
+    if pairs is not None and len(pairs) != len(texts):
+        raise ToolkitError(f"{len(texts)} texts and {len(pairs)} pairs", expected="a second text for each text")
+    for i, text in enumerate(texts):
+        try:
+            check_input(task, text, None if pairs is None else pairs[i])
+        except ToolkitError as error:
+            fix = error.fix.replace("--pair", "pairs")
+            raise ToolkitError(f"texts[{i}]: {error.problem}", expected=error.expected, fix=fix) from None
 
 
 def memory_of(bundle: Bundle) -> int:

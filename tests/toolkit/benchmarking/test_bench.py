@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.support.bench import CONFIG, QUICK
-from toolkit.benchmarking.bench import measure, require_claims, run_bench
+from toolkit.benchmarking.bench import measure, require_claims
 from toolkit.benchmarking.random_models import Exporter
 from toolkit.benchmarking.report.write import report_json
 from toolkit.bundle.format import open_bundle, write_bundle
@@ -34,7 +34,7 @@ def test_claims_met(
         size_claim=1.0, speed_claim=1e-6, queries=7, **QUICK,
     )  # fmt: skip
     with suppress(GateError):  # of the gains in speed over one's own baseline, which a busy machine decides
-        run_bench(config, exporter)
+        require_claims(measure(config, exporter))
     stored = json.loads((out / "report.json").read_text())
     decided = [claim["verdict"] for claim in stored["claims"] if not claim["claim"].startswith("faster than")]
     assert decided == ["PASS"] * 6
@@ -91,7 +91,7 @@ def test_claims_missed_after_the_reports_are_written(
     shutil.copytree(onnx_bundle, source)
     config = BenchConfig(bundles=(str(source),), baseline=str(baseline), size_claim=1e6, speed_claim=1e6, **QUICK)
     with pytest.raises(GateError) as caught:
-        run_bench(config, exporter)
+        require_claims(measure(config, exporter))
     assert caught.value.exit_code == 1
     assert re.match(r"[345] of 5 claims are not met", str(caught.value))  # the first two are of gains that time decides
     out = tmp_path / "int8-bench"  # the default: beside the first bundle

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 
 from tests.support.arithmetic_bundles import RANKS, save_arithmetic
 from toolkit.errors import ToolkitError
-from toolkit.inference.predict import LINES, best_labels, predict_lines
-from toolkit.inference.predictor import open_predictor
+from toolkit.inference.predict import LINES, predict_lines
+from toolkit.inference.predictor import best_labels, open_predictor
 from toolkit.tasks import Task
 
 

@@ -15,7 +15,14 @@ from tests.support.data import rows
 from toolkit.bundle.format import new_manifest, open_bundle, write_bundle
 from toolkit.data.tokenization import Batch
 from toolkit.errors import ToolkitError
-from toolkit.inference.predictor import Predictor, check_batch_invariance, check_input, open_predictor
+from toolkit.inference.predictor import (
+    LabelScore,
+    Predictor,
+    check_batch_invariance,
+    check_input,
+    check_inputs,
+    open_predictor,
+)
 from toolkit.tasks import Task
 
 TEXTS = [text for text, _ in rows(40, seed=21)]
@@ -51,7 +58,7 @@ def test_an_empty_text_is_refused(task: Task, text: str, pair: str | None) -> No
 
 def test_a_pair_is_for_a_task_on_pairs_and_a_single_text_is_not() -> None:
     check_input(PAIR, "a", "b")
-    with pytest.raises(ToolkitError, match="--pair: the task auto is about single texts"):
+    with pytest.raises(ToolkitError, match="a second text: the task auto is about single texts"):
         check_input(SINGLE, "a", "b")
     with pytest.raises(ToolkitError, match="is about pairs of texts, and this is one text") as caught:
         check_input(PAIR, "a")
@@ -63,6 +70,29 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         check_input(SINGLE, "caf\udce9")  # as Python reads such an argument
     with pytest.raises(ToolkitError, match="is not UTF-8"):
         check_input(PAIR, "a", "caf\udce9")
+
+
+def test_labels_are_ranked_for_each_text(predictor: Predictor) -> None:
+    scores, labels = predictor.predict(TEXTS), predictor.task.labels
+    for row, answer, best in zip(scores, predictor.classify(TEXTS), predictor.classify(TEXTS, top_k=1), strict=True):
+        assert answer == sorted(map(LabelScore, labels, row), key=lambda label: -label.score)
+        assert best == answer[:1]
+    assert predictor.classify([]) == []
+
+
+def test_texts_that_cannot_be_classified_are_named(predictor: Predictor) -> None:
+    for texts, pairs, problem in (
+        ("one text", None, "texts is one text"),
+        (["a"], "b", "pairs is one text"),
+        (["a", "b"], ["c"], "2 texts and 1 pairs"),
+        (["a", " "], None, r"texts\[1\]: the text is empty"),
+        (["a"], ["b"], r"texts\[0\]: a second text: the task auto is about single texts"),
+    ):
+        with pytest.raises(ToolkitError, match=problem):
+            predictor.classify(texts, pairs)
+    with pytest.raises(ToolkitError, match="is about pairs of texts") as caught:
+        check_inputs(PAIR, ["a"], None)
+    assert caught.value.fix == "pairs=[...], a second text for each"
 
 
 def test_order_is_kept_whatever_the_batch_size(predictor: Predictor) -> None:
