@@ -8,9 +8,9 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURE = ROOT / "docs" / "gain.svg"
 SERVE = ("overload", "chaos", "flat", "scores")
-DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP, LOAD, GPU, THRESHOLDS = (
+DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP, LOAD, GPU, THRESHOLDS, PAPER_SIZE = (
     RESULTS / f"{name}.json" for name in (
         "demo", "glue", "scale", "export_quality", "export_speed", "ablations", "augment_speed", "distill_step",
-        "serve_load", "gpu", "thresholds",
+        "serve_load", "gpu", "thresholds", "paper_size",
     )
 )  # fmt: skip
