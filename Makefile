@@ -1,5 +1,5 @@
 # Every target sets up .venv first, when it is missing or older than what it is made from: `make demo` with the packages
-# that it needs, the tests with all.
+# that it needs, the site with its own few, the tests with all.
 #   PYTHON    the interpreter to make .venv with, 3.11 or later
 #   CHROMIUM  a Chromium or Chrome for the tests of pages, where `chromium` is not on the PATH
 #   ARGS      more arguments, as in: make demo ARGS=--quick
@@ -10,9 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
+DOCS := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench gpu results lint browser clean
+.PHONY: help demo test test-slow bench gpu results docs dist lint browser clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -36,22 +37,31 @@ results: $(DEMO) ## README's results from what `make demo` left in runs/demo
 	$(BIN)/python -m benchmarks.publish collect runs/demo
 	$(BIN)/python -m benchmarks.publish render
 
+docs: $(DOCS) ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+	@echo "open site/index.html; with search: python3 -m http.server --directory site"
+
+dist: $(DEV) ## source archive and wheel in dist/, installed alone in a new environment and tried
+	rm -rf dist
+	$(BIN)/python -m release.build --out dist $(ARGS)
+	DIST=dist $(BIN)/python -m pytest -m slow tests/release $(PYTEST_ARGS)
+
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean: ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(DEMO) $(DEV): pyproject.toml constraints.txt
+$(DEMO) $(DEV) $(DOCS): pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Python 3.11 or later is needed; '$(or $(PYTHON),python3)' is not. Try: make PYTHON=/path/to/python3.11" >&2; \
 		exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 		rm -rf $(VENV); echo "no virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(@F:.%=%)]'
-	@touch $@ $(DEMO)
+	@touch $@ $(if $(filter $(DEV),$@),$(DEMO) $(DOCS))
 
 browser:
 	@if [ -n "$$CHROMIUM$$NO_BROWSER" ] || command -v chromium >/dev/null || command -v google-chrome >/dev/null; then \

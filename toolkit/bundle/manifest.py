@@ -151,7 +151,7 @@ class ScoreEntries(Scores, total=False):
 
 
 class Manifest(ScoreEntries, total=False):
-    """The entries of `bundle.json`. `finalize` adds the last four; students and exports add those in the middle."""
+    """The entries of `bundle.json`. Sealing it adds the last four; students and exports add those in the middle."""
 
     kind: Required[Kind]
     """What the bundle is; `general` is a student without a task."""
