@@ -12,10 +12,10 @@ import sys
 from toolkit import ToolkitError, distill, evaluate, load
 
 
-def main(teacher: str, data: str, *, student: str = "tinybert4", out: str = "runs/student") -> None:
+def main(teacher: str, data: str, *, out: str = "runs/student") -> None:
     """Distil the teacher, and see where the student stands."""
     try:
-        small = distill(teacher=teacher, task="auto", data=data, student=student, out=out)
+        small = distill(teacher=teacher, task="auto", data=data, out=out)
     except ToolkitError as error:  # what was given, what was expected, and what to do next
         raise SystemExit(str(error)) from None
     print(f"the student: {small.metrics}, on rows of {small.split} that it has not learnt from")

@@ -1,6 +1,6 @@
 """Texts with any number of labels each.
 
-    python examples/multi_label.py
+    python examples/multi_label.py [ENCODER]
 
 A label column of JSON lists makes the task multi-label: each label gets a probability of its own.
 """
@@ -35,14 +35,12 @@ def write_rows(folder: Path) -> None:
             csv.writer(file).writerows([("text", "label"), *part])
 
 
-def main(
-    encoder: str = "sentence-transformers/all-MiniLM-L6-v2", *, student: str = "tinybert4", out: str = "runs/complaints"
-) -> None:
+def main(encoder: str = "sentence-transformers/all-MiniLM-L6-v2", *, out: str = "runs/complaints") -> None:
     """Train a teacher and its student, and ask the student."""
     data = f"{out}/data"
     write_rows(Path(data))
     finetune(model=encoder, task="auto", data=data, out=f"{out}/teacher")
-    small = distill(teacher=f"{out}/teacher", task="auto", data=data, student=student, out=f"{out}/student")
+    small = distill(teacher=f"{out}/teacher", task="auto", data=data, out=f"{out}/student")
     print(f"F1 {small.metrics['f1']:.1%} of {', '.join(small.task.labels)}")
     (answer,) = load(small).classify(["the soup was cold and they charged us twice"])
     print([label for label, probability in answer if probability > 0.5])

@@ -1,6 +1,6 @@
 """Pairs of texts: does the second follow from the first?
 
-    python examples/sentence_pairs.py
+    python examples/sentence_pairs.py [ENCODER]
 
 A second column of text makes the task one about pairs; here both columns are named, in real data they may be guessed.
 """
@@ -33,9 +33,7 @@ def write_rows(folder: Path) -> None:
             csv.writer(file).writerows([("premise", "hypothesis", "label"), *part])
 
 
-def main(
-    encoder: str = "sentence-transformers/all-MiniLM-L6-v2", *, student: str = "tinybert4", out: str = "runs/pairs"
-) -> None:
+def main(encoder: str = "sentence-transformers/all-MiniLM-L6-v2", *, out: str = "runs/pairs") -> None:
     """Train a teacher and its student, and ask the student."""
     data = f"{out}/data"
     write_rows(Path(data))
@@ -43,7 +41,7 @@ def main(
         model=encoder, task="auto", data=data, out=f"{out}/teacher", text_column="premise", pair_column="hypothesis"
     )
     small = distill(
-        teacher=f"{out}/teacher", task="auto", data=data, student=student, out=f"{out}/student",
+        teacher=f"{out}/teacher", task="auto", data=data, out=f"{out}/student",
         text_column="premise", pair_column="hypothesis",
     )  # fmt: skip
     print(f"accuracy {small.metrics['accuracy']:.1%}")
