@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 MANY = (
     b"1", b"1.5", b"null", b'""', b'"a"', b'"ab"', b'"\\u00e9"', b'"\\ud800"', b"[]", b'["a"]', b"[1]", b'["a","b"]',
-    b"{}", b'{"text":"a"}', b'{"x":1}', b'{"":{}}', b"[[]]", b"9" * 300,
+    b"{}", b'{"text":"a"}', b'{"x":1}', b'{"":{}}', b"[[]]", b"9" * 300, b"9" * 640,
 )  # fmt: skip
 TENSOR = b'{"name":"text","shape":[1],"datatype":"BYTES","data":["a"]}'
 TEMPLATES: dict[str, tuple[bytes, ...]] = {

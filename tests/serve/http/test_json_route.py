@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -123,6 +125,16 @@ def test_a_body_of_too_many_values_is_refused_unread(client: TestClient) -> None
         parse_json(b"[" + b"1," * MAX_VALUES + b"1]")
     assert refused.value.status == 422
     assert parse_json(b'{"a": "' + b"," * (2 * MAX_VALUES) + b'"}') == {"a": "," * (2 * MAX_VALUES)}
+
+
+def test_a_large_body_holds_no_number_that_takes_long_to_read() -> None:
+    """2 MB of such numbers would hold the interpreter for 40 ms."""
+    limit, numbers = sys.get_int_max_str_digits(), b",".join([b"9" * 4000] * 20)
+    with pytest.raises(ServeError, match="a number of hundreds of digits"):
+        parse_json(b"[" + numbers + b"]")
+    assert parse_json(b"[" + b",".join([b"9" * 600] * 200) + b"]")[0] == int("9" * 600)
+    assert parse_json(b"[" + b"9" * 4000 + b"]") == [int("9" * 4000)]  # one number takes no time
+    assert (sys.get_int_max_str_digits(), gc.isenabled()) == (limit, True)
 
 
 def test_large_bodies_take_turns_with_a_pause_after_each_also_where_one_is_refused() -> None:
