@@ -22,6 +22,7 @@ from uvicorn.supervisors import Multiprocess
 from serve.app import create_app
 from serve.engine.limits import Limits
 from serve.log_format import announce, configure
+from serve.memory import free_large_blocks
 from serve.metrics import SHARED_VARIABLE
 from serve.models.loading import load_predictor, parse_model_names
 from serve.models.registry import check_threshold
@@ -100,6 +101,7 @@ def build_app(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
     Raises:
         ToolkitError: a bundle is missing or damaged, limits that cannot work, or keys that cannot be read.
     """
+    free_large_blocks()
     accepted = Limits.of(config)
     predictors = {name: load_predictor(directory) for name, directory in parse_model_names(config.bundles).items()}
     check_threshold(predictors, config.threshold)

@@ -38,7 +38,7 @@ SERVE_ROWS = {
     5: "models",
     4: "engine http",
     3: "metrics",
-    2: "exceptions log_format",
+    2: "exceptions log_format memory",
 }
 SERVE_ROW_OF = {part: row for row, parts in SERVE_ROWS.items() for part in parts.split()}
 INIT_MAY_USE = {"toolkit": {"toolkit.api"}}  # at the first use of a name: a test sees that importing it stays light
