@@ -242,8 +242,10 @@ def _parameter(setting: Setting) -> inspect.Parameter:
     metavar = metadata["metavar"] or METAVARS.get(setting.kind)
     shown: Any = typer.Argument(help=metadata["help"], metavar=metavar)
     if not metadata.get("argument"):
+        # by itself, typer 0.27 takes the spelling of a metavar that is the name in capitals: --TASK
+        name = f"--{setting.key}/--no-{setting.key}" if setting.kind is bool else f"--{setting.key}"
         shown = typer.Option(
-            help=metadata["help"], metavar=metavar, rich_help_panel=metadata["group"],
+            name, help=metadata["help"], metavar=metavar, rich_help_panel=metadata["group"],
             show_default=default is not False,
         )  # fmt: skip
     return _keyword(field.name, Annotated[annotation, shown], list(default) if isinstance(default, tuple) else default)
