@@ -7,16 +7,18 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
+CONSTRAINTS := constraints.txt
+EXPORTER := ,optimum
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
 DOCS := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench gpu results docs dist lint browser clean
+.PHONY: help demo test test-slow test-transformers5 bench gpu results docs dist lint browser clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1\t/' | expand -t 24
 
 demo: $(DEMO) ## teacher, student, int8 export, proof and bench on the embedded data
 	$(BIN)/toolkit demo $(ARGS)
@@ -26,6 +28,11 @@ test: $(DEV) browser ## all tests but the slow ones; no network needed once set 
 
 test-slow: $(DEV) browser ## the long end-to-end tests
 	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(MAKE) test-transformers5 ARGS=
+
+test-transformers5: ## what depends on transformers, in a .venv5 that has version 5 and no optimum
+	$(MAKE) test VENV=.venv5 CONSTRAINTS=constraints-transformers5.txt EXPORTER= \
+		ARGS="$(or $(ARGS),tests/export tests/serve $(addprefix tests/toolkit/,distillation inference models training))"
 
 bench: $(DEMO) ## measure what `make demo` left in runs/demo against BERT-base
 	$(BIN)/toolkit bench runs/demo/int8 --out runs/demo/bench $(ARGS)
@@ -52,15 +59,16 @@ lint: $(DEV) ## ruff and mypy
 	$(BIN)/mypy
 
 clean: ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv5 build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(DEMO) $(DEV) $(DOCS): pyproject.toml constraints.txt
+$(DEMO) $(DEV) $(DOCS): pyproject.toml $(CONSTRAINTS)
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Python 3.11 or later is needed; '$(or $(PYTHON),python3)' is not. Try: make PYTHON=/path/to/python3.11" >&2; \
 		exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 		rm -rf $(VENV); echo "no virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(@F:.%=%)]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) \
+		-e '.[$(@F:.%=%)$(if $(filter $(DOCS),$@),,$(EXPORTER))]'
 	@touch $@ $(if $(filter $(DEV),$@),$(DEMO) $(DOCS))
 
 browser:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypedDict
 
 from toolkit.console import quiet_libraries
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, reason_of
 from toolkit.inference import runtimes
 
 # The newest opset of PyTorch's exporter, and the first with LayerNormalization and Gelu as one operator each.
@@ -55,38 +57,67 @@ def count_layers(model: Any) -> LayerCount:
 
 
 def export_fp32(model: Any, path: Path) -> None:
-    """Write the float32 ONNX graph of a classifier by optimum.
+    """Write the float32 ONNX graph of a classifier: by optimum where it is installed, else by PyTorch's exporter.
 
-    Its inputs are int64 [B, L] by name, its output `logits` is float32 [B, C]; B and L are free. Weights beyond 2 GiB
-    go to `PATH_data` beside it.
+    Both give the same graph. Its inputs are int64 [B, L] by name, its output `logits` is float32 [B, C]; B and L are
+    free. Weights beyond 2 GiB go to `PATH_data` beside it.
 
     Args:
         model: a transformers classifier with eager attention, in float32.
         path: the file to write.
 
     Raises:
-        ToolkitError: optimum cannot export this architecture, or the graph fails `check_graph`.
+        ToolkitError: the architecture cannot be exported, or the graph fails `check_graph`.
     """
+    from export.attention_mask import additive_mask
+    from export.position_bias import constant_position_bias
+
+    write = by_optimum if optimum_is_installed() else by_torch
+    # the gates check on real rows what the exporters and the tracer warn of
+    with quiet_libraries(), additive_mask(model), constant_position_bias(model):
+        try:
+            write(model, path)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ToolkitError(
+                f"a {model.config.model_type} classifier cannot be exported: {reason_of(error)}",
+                expected="an architecture such as bert, distilbert, roberta, electra or mpnet",
+            ) from error
+    check_graph(path)
+
+
+def optimum_is_installed() -> bool:
+    """Return whether optimum has its ONNX exporter here. It comes in a package of its own, for transformers 4."""
+    return find_spec("optimum") is not None and find_spec("optimum.exporters.onnx") is not None
+
+
+def by_optimum(model: Any, path: Path) -> None:
+    """Export by optimum, which configures PyTorch's exporter for each architecture."""
     from optimum.exporters.onnx import export
     from optimum.exporters.tasks import TasksManager
 
-    from export.position_bias import constant_position_bias
+    constructor = TasksManager.get_exporter_config_constructor(
+        "onnx", model, task="text-classification", library_name="transformers"
+    )
+    export(model, constructor(model.config, task="text-classification"), path, opset=OPSET)
 
-    kind = model.config.model_type
-    # the gates check on real rows what optimum and the tracer warn of
-    with quiet_libraries():
-        try:
-            constructor = TasksManager.get_exporter_config_constructor(
-                "onnx", model, task="text-classification", library_name="transformers"
-            )
-            with constant_position_bias(model):
-                export(model, constructor(model.config, task="text-classification"), path, opset=OPSET)
-        except (KeyError, ValueError, NotImplementedError) as error:
-            raise ToolkitError(
-                f"optimum cannot export a {kind} classifier: {error}",
-                expected="an architecture that optimum exports, such as bert, distilbert, roberta, electra or mpnet",
-            ) from error
-    check_graph(path)
+
+def by_torch(model: Any, path: Path) -> None:
+    """Export by PyTorch's tracer, as optimum does: its nodes are named after modules, which the rewrites read."""
+    import onnx
+    import torch
+
+    names = ["input_ids", "attention_mask"]
+    if getattr(model.config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    axes = {name: {0: "batch_size", 1: "sequence_length"} for name in names}
+    ids = torch.ones(2, 16, dtype=torch.long)
+    with TemporaryDirectory(dir=path.parent) as folder, torch.no_grad():  # large weights are a file each there
+        traced = Path(folder) / path.name
+        torch.onnx.export(
+            model, (dict.fromkeys(names, ids),), traced, dynamo=False, opset_version=OPSET, input_names=names,
+            output_names=["logits"], dynamic_axes={**axes, "logits": {0: "batch_size"}},
+        )  # fmt: skip
+        save_graph(onnx.load(traced), path)
 
 
 def to_half(path: Path) -> Any:

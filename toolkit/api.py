@@ -130,7 +130,7 @@ def export(options: config.ExportConfig) -> Bundle:
         ToolkitError: a source that cannot be exported, or data that do not fit its task.
         GateError: the graph gives other answers than PyTorch, or loses more than `max_drop` points; nothing is written.
     """
-    require_packages("torch", "transformers", "optimum", "onnx", "onnxruntime", purpose="export")
+    require_packages("torch", "transformers", "onnx", "onnxruntime", purpose="export")
     from export.pipeline import run_export
 
     return run_export(options)
@@ -167,9 +167,7 @@ def bench(options: config.BenchConfig) -> BenchReport:
         ToolkitError: a bundle, the baseline or the device cannot be used; nothing is written.
         GateError: with `compare`, something got slower beyond noise.
     """
-    require_packages(
-        "torch", "transformers", "optimum", "onnx", "onnxruntime", "matplotlib", purpose="bench", extra="bench"
-    )
+    require_packages("torch", "transformers", "onnx", "onnxruntime", "matplotlib", purpose="bench", extra="bench")
     from export.onnx_export import export_fp32
     from toolkit.benchmarking.bench import compare, measure
 

@@ -16,7 +16,6 @@ EXTRAS = {
     "pyarrow": "distill",
     "sklearn": "distill",
     "scipy": "distill",
-    "optimum": "export",
     "onnx": "export",
     "onnxruntime": "serve",
     "fastapi": "serve",

@@ -40,8 +40,11 @@ def declared(extra: str | None) -> dict[str, Requirement]:
     return found
 
 
-def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+CONSTRAINTS = {"constraints.txt": ("dev", "optimum"), "constraints-transformers5.txt": ("dev",)}  # extras of each
+
+
+def pins(file: str = "constraints.txt") -> dict[str, str]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     found = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(name): version for name, version in found}
 
@@ -61,7 +64,7 @@ def test_each_extra_brings_what_the_error_promises(module: str, extra: str) -> N
 
 
 def test_every_import_is_declared() -> None:
-    known = declared(None) | declared("all")
+    known = declared(None) | declared("all") | declared("optimum")
     undeclared = set()
     for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -77,28 +80,46 @@ def test_every_import_is_declared() -> None:
     } == set()
 
 
-def test_pins_satisfy_the_declared_ranges() -> None:
-    pinned = pins()
-    for name, requirement in (declared(None) | declared("dev")).items():
-        assert name in pinned, f"{name} is not in constraints.txt"
-        assert requirement.specifier.contains(pinned[name]), f"{requirement} does not allow {pinned[name]}"
+@pytest.mark.parametrize("file", CONSTRAINTS)
+def test_pins_satisfy_the_declared_ranges(file: str) -> None:
+    pinned = pins(file)
+    for extra in (None, *CONSTRAINTS[file]):
+        for name, requirement in declared(extra).items():
+            assert name in pinned, f"{name} is not in {file}"
+            assert requirement.specifier.contains(pinned[name]), f"{requirement} does not allow {pinned[name]}"
+
+
+def test_the_pins_differ_by_transformers_alone() -> None:
+    four, five = map(pins, CONSTRAINTS)
+    assert four["transformers"].startswith("4.57.")
+    assert five["transformers"].startswith("5.")
+    tied = {"transformers", "tokenizers", "huggingface-hub", "optimum", "optimum-onnx"}
+    assert {name for name in four | five if four.get(name) != five.get(name)} == tied
 
 
 def test_the_range_check_can_fail() -> None:
     assert not Requirement("transformers>=4.48,<6").specifier.contains("6.0.0")
 
 
-def test_pins_name_releases_that_every_index_has() -> None:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("file", CONSTRAINTS)
+def test_pins_name_releases_that_every_index_has(file: str) -> None:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line and not re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line)] == []
-    assert pins()["torch"] == "2.13.0"
+    assert pins(file)["torch"] == "2.13.0"
 
 
 def test_optimum_brings_the_onnx_exporter() -> None:
     lines = importlib.metadata.requires("optimum") or []
     chosen = [Requirement(line) for line in lines if "optimum-onnx" in line]
-    assert any(one.marker is None or one.marker.evaluate({"extra": "onnxruntime"}) for one in chosen)
-    assert "onnxruntime" in declared("export")["optimum"].extras
+    assert any(line.marker is None or line.marker.evaluate({"extra": "onnxruntime"}) for line in chosen)
+    assert "onnxruntime" in declared("optimum")["optimum"].extras
+
+
+def test_no_other_extra_keeps_transformers_5_out() -> None:
+    for extra in set(PROJECT["optional-dependencies"]) - {"optimum"}:
+        needed = declared(extra)
+        assert "optimum" not in needed
+        assert "transformers" not in needed or needed["transformers"].specifier.contains("5.24.0")
 
 
 def test_versions_agree() -> None:

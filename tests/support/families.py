@@ -20,7 +20,7 @@ FAMILIES = {
          "initializer_range": 0.2},
         LayerCount(2 * 6 + 2, 2),
     ),
-    "Roberta": (SMALL, LayerCount(2 * 6 + 2, 3)),
+    "Roberta": ({**SMALL, "type_vocab_size": 1}, LayerCount(2 * 6 + 2, 3)),
     "Electra": ({**SMALL, "embedding_size": 16}, LayerCount(2 * 6 + 2 + 1, 3)),
     "MPNet": (SMALL, LayerCount(2 * 6 + 2, 2)),
 }  # fmt: skip

@@ -7,7 +7,6 @@ Speed and size do not depend on the values of the weights. Both sides of a compa
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import inspect
 import json
 import os
@@ -20,10 +19,11 @@ import torch
 
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_directory
+from toolkit.measurement.environment import tool_versions
 
 Exporter = Callable[[Any, Path], None]  # a PyTorch classifier to an fp32 ONNX file
 MODEL = "model.onnx"
-EXPORT_PACKAGES = ("torch", "transformers", "onnx", "optimum", "optimum-onnx")
+EXPORT_PACKAGES = ("torch", "transformers", "onnx", "optimum-onnx")
 # entries that name a model or its training but leave its graph as it is
 _IRRELEVANT = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "finetuning_task")
 
@@ -83,7 +83,7 @@ def cached_onnx(config: Mapping[str, Any], export: Exporter) -> Path:
 
     The file is exported on first use, and again after a change of the exporter or an upgrade of its packages.
     """
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in EXPORT_PACKAGES]
+    versions = [f"{name} {version}" for name, version in tool_versions().items() if name in EXPORT_PACKAGES]
     source = hashlib.sha256(Path(inspect.getfile(export)).read_bytes()).hexdigest()
     parts = [architecture_key(config), f"{export.__module__}.{export.__qualname__} {source}", *versions]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -73,7 +73,7 @@ def run_demo(config: DemoConfig) -> None:
     """
     config.check()
     require_packages(
-        "torch", "transformers", "accelerate", "optimum", "onnxruntime", "matplotlib", "uvicorn", "fastapi",
+        "torch", "transformers", "accelerate", "onnx", "onnxruntime", "matplotlib", "uvicorn", "fastapi",
         purpose="toolkit demo", extra="demo",
     )  # fmt: skip
     from export.onnx_export import export_fp32

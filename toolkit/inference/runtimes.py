@@ -93,8 +93,9 @@ def load_classifier(path: Path, **options: Any) -> Any:
     Raises:
         ToolkitError: the files cannot be read, or do not fit each other.
     """
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification, logging
 
+    logging.disable_progress_bar()
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
             path, use_safetensors=True, local_files_only=True, **options

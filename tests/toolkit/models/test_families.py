@@ -113,7 +113,10 @@ def test_a_family_that_counts_from_its_padding_needs_one() -> None:
         position_offset("roberta", None)
 
 
-@pytest.mark.parametrize("family", ["RoFormer", "Nezha", "ConvBert", "Longformer"])
+@pytest.mark.parametrize(
+    "family",
+    ["RoFormer", "ConvBert", "Longformer", *(["Nezha"] if hasattr(transformers, "NezhaConfig") else [])],  # 5 has none
+)
 def test_layers_that_compute_something_else_under_the_same_names_are_refused(family: str) -> None:
     config = getattr(transformers, f"{family}Config")(**SIZES)
     model = getattr(transformers, f"{family}ForSequenceClassification")(config)
