@@ -2,6 +2,7 @@
 # that it needs, the site with its own few, the tests with all.
 #   PYTHON    the interpreter to make .venv with, 3.11 or later
 #   CHROMIUM  a Chromium or Chrome for the tests of pages, where `chromium` is not on the PATH
+#   SOURCE    address of the repository, which README's links lead to in the packages of `make dist`
 #   ARGS      more arguments, as in: make demo ARGS=--quick
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -48,10 +49,10 @@ docs: $(DOCS) ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
 	@echo "open site/index.html; with search: python3 -m http.server --directory site"
 
-dist: $(DEV) ## source archive and wheel in dist/, installed alone in a new environment and tried
+dist: $(DEV) ## source archive and wheel in dist/, installed alone in new environments and tried
 	rm -rf dist
-	$(BIN)/python -m release.build --out dist $(ARGS)
-	DIST=dist $(BIN)/python -m pytest -m slow tests/release $(PYTEST_ARGS)
+	$(BIN)/python -m release.build --out dist $(if $(SOURCE),--source $(SOURCE))
+	DIST=dist $(BIN)/python -m pytest -m slow tests/release $(ARGS)
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .
