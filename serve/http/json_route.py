@@ -26,7 +26,7 @@ from serve.exceptions import ServeError
 MAX_VALUES = 65_536  # of a body: to parse more would hold the event loop for long
 SLICE = 65_536  # bytes in which values are counted at a time
 LARGE = 65_536  # bytes of a body that is read in a turn of its own
-PAUSE = 19.0  # times the seconds of a turn: large bodies hold the event loop for a twentieth of its time at most
+PAUSE = 9.0  # times the seconds of a turn: large bodies hold the event loop for a tenth of its time at most
 MAX_DIGITS = 640  # of a number in a large body, the least that Python can be told: time grows with their square
 MISSING = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
 
