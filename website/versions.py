@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 MARKER = "<!-- versions -->"
-EXTRAS = ("distill", "export", "peers", "serve", "otel", "ray")
+EXTRAS = ("distill", "export", "optimum", "peers", "serve", "otel", "ray")
 
 
 def table() -> str:
