@@ -31,7 +31,7 @@ from export.tuning_candidates import TuningInputs, all_candidates, heads_and_hid
 from export.verify import GraphVerifier, gates_json, require_gates
 from toolkit.bundle.calibration import write_calibration
 from toolkit.bundle.format import Bundle, new_manifest, open_bundle, write_bundle
-from toolkit.bundle.manifest import Gates, Manifest, Quantization, ScoredSplit
+from toolkit.bundle.manifest import Gates, Manifest, Quantization
 from toolkit.bundle.provenance import check_output, origin
 from toolkit.bundle.scores import ScoresBySplit, put_scores, teacher_metrics_on
 from toolkit.config import ExportConfig
@@ -43,6 +43,7 @@ from toolkit.data.vocabulary import select_pieces, trim_files
 from toolkit.errors import ToolkitError
 from toolkit.inference.calibrate import CalibrationRows, calibrate
 from toolkit.inference.runtimes import OnnxRuntime, TorchRuntime
+from toolkit.measurement.environment import environment
 from toolkit.models.trimming import trim_model, trim_positions
 from toolkit.tasks import TASKS, Task
 
@@ -206,7 +207,10 @@ def _tune(job: ExportJob, verifier: GraphVerifier, inputs: TuningInputs) -> None
     assert best.path is not None
     for file in best.path.parent.glob(f"{MODEL}*"):
         shutil.move(file, job.staging / file.name)
-    job.manifest.update({"precision": best.candidate.precision, "quantization": {"candidate": best.candidate.name}})
+    record: Quantization = {
+        "candidate": best.candidate.name, "latency_ms": best.latency_ms, "cpu": environment()["cpu"]
+    }  # fmt: skip
+    job.manifest.update({"precision": best.candidate.precision, "quantization": record})
     echo(f"fastest that passes: {best.candidate.name}, {best.latency_ms:.3f} ms a text")
 
 
@@ -221,10 +225,9 @@ def _verify(job: ExportJob, verifier: GraphVerifier, runtime: OnnxRuntime, test:
     ]
     show_table(f"{precision} against PyTorch", ("gate", "figure", "bound", "held"), rows)
     require_gates(gates, str(job.source.path))
-    metrics: dict[ScoredSplit, dict[str, float]] = {"dev": measured.metrics}
+    scores: ScoresBySplit = {"dev": {"metrics": measured.metrics, "by_class": measured.by_class}}
     if test is not None:
-        metrics["test"] = verifier.score(runtime, test)
-    scores: ScoresBySplit = {name: {"metrics": values} for name, values in metrics.items()}
+        scores["test"] = verifier.score(runtime, test)
     for name, of_split in scores.items():
         if teacher := teacher_metrics_on(job.source.manifest, name):
             of_split["teacher_metrics"] = teacher  # for reports of the fraction that is kept

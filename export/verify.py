@@ -7,18 +7,19 @@ those that are missed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from toolkit.bundle.format import Bundle
+from toolkit.bundle.manifest import Scores
 from toolkit.data.datasets import Split
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.errors import GateError
-from toolkit.inference.metrics import evaluate, predictions
+from toolkit.inference.metrics import by_class, evaluate, predictions
 from toolkit.inference.runtimes import Runtime, batched_logits
-from toolkit.tasks import Task
+from toolkit.tasks import ClassScore, Task
 
 BATCH_SIZE = 32
 ALONE_ROWS = 256  # rows that are also run alone and padded: enough to show a dependence, quick on any dev set
@@ -46,6 +47,7 @@ class Measurement:
         max_batch_difference: largest |logit difference| of a row alone, or padded to the full length, against the
             same row in a batch of 32.
         logit_spread: standard deviation of PyTorch's logits over the rows, averaged over the classes.
+        by_class: scores of the graph by class; none for regression.
     """
 
     rows: int
@@ -57,6 +59,7 @@ class Measurement:
     p99_difference: float
     max_batch_difference: float
     logit_spread: float
+    by_class: dict[str, ClassScore] = field(default_factory=dict)
 
     @property
     def drop(self) -> float:
@@ -112,9 +115,10 @@ class GraphVerifier:
         measured = measure(source.task, self.dev, self.reference_logits, self.encoded, runtime, source.max_length)
         return measured, gates_for(measured, precision, self.max_drop, trimmed=self.trimmed)
 
-    def score(self, runtime: Runtime, split: Split) -> dict[str, float]:
-        """Compute the metrics of a graph on rows that no gate is held on."""
-        return evaluate(self.source.task, self.logits(runtime, split), split.labels)
+    def score(self, runtime: Runtime, split: Split) -> Scores:
+        """Compute the metrics of a graph, and those by class, on rows that no gate is held on."""
+        task, logits = self.source.task, self.logits(runtime, split)
+        return {"metrics": evaluate(task, logits, split.labels), "by_class": by_class(task, logits, split.labels)}
 
     def logits(self, runtime: Runtime, split: Split) -> np.ndarray:
         """Compute the logits [n, C] of a graph on n rows."""
@@ -154,6 +158,7 @@ def measure(
         p99_difference=float(np.percentile(difference, 99)),
         max_batch_difference=batch_difference(exported, encoded, logits, width),
         logit_spread=float(reference_logits.std(axis=0).mean()),
+        by_class=by_class(task, logits, dev.labels),
     )
 
 
@@ -231,4 +236,5 @@ def gates_json(measured: Measurement, gates: Sequence[Gate]) -> dict[str, object
         {"name": gate.name, "value": gate.value, "bound": gate.bound, "lower": gate.lower, "passed": gate.passed}
         for gate in gates
     ]
-    return {**asdict(measured), "drop": measured.drop, "verdicts": verdicts}
+    figures = {name: value for name, value in asdict(measured).items() if name != "by_class"}  # they are scores
+    return {**figures, "drop": measured.drop, "verdicts": verdicts}

@@ -26,6 +26,8 @@ EXTRAS = {
     "openvino": "peers",
     "matplotlib": "distill",
     "jinja2": "distill",
+    "model_signing": "sign",
+    "cyclonedx": "bom",
 }
 
 

@@ -34,6 +34,19 @@ class TaskRecord(TypedDict):
     """Whether an input is a pair of texts."""
 
 
+class ClassScore(TypedDict):
+    """How well a class is recognized on some rows: the rows that have it, and fractions from 0 to 1."""
+
+    rows: int
+    """Rows that have the class."""
+    precision: float
+    """Share of the rows that get the class that have it."""
+    recall: float
+    """Share of the rows that have the class that get it."""
+    f1: float
+    """Harmonic mean of the two."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One task of a classifier.

@@ -1,4 +1,4 @@
-"""The calibration of a bundle's scores: `calibration.json`, its bounds and its reader."""
+"""The calibration of a bundle's scores: `calibration.json`, its entries and their bounds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import numpy as np
 from pydantic import FailFast, Field
 from typing_extensions import TypedDict
 
-from toolkit.bundle.contents import read_file
-from toolkit.bundle.format import Bundle
 from toolkit.bundle.manifest import CALIBRATION
 from toolkit.bundle.typed_json import MAX_SHOWN, Count, parse_json, type_problems
-from toolkit.errors import ToolkitError
 from toolkit.files import canonical_json
 from toolkit.reports.table import percent
+from toolkit.tasks import TaskRecord
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.05, 20.0
 Temperature = Annotated[float, Field(ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)]
@@ -79,27 +77,23 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
     (folder / CALIBRATION).write_bytes(canonical_json(calibration))
 
 
-def read_calibration(bundle: Bundle) -> Calibration | None:
-    """Read the calibration of an opened bundle; None where its scores are those of the model alone.
+def calibration_of(content: bytes, task: TaskRecord | None) -> Calibration:
+    """Parse the bytes of a CALIBRATION file of a task.
 
     Raises:
-        ToolkitError: the file differs from the manifest, or its entries have other types or make no sense.
+        ValueError: the entries have other types or make no sense; the message says which.
     """
-    if CALIBRATION not in bundle.manifest["files"]:
-        return None
-    content = read_file(bundle, CALIBRATION)
     try:
         calibration = parse_json(content)
-        problem = next(type_problems(calibration, Calibration), None)
-    except (ValueError, RecursionError) as error:
-        problem = str(error)
-    count = {"classification": 1, "multi_label": len(bundle.task.labels), "regression": 0}[bundle.task.kind]
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    problem = next(type_problems(calibration, Calibration), None)
+    kind, labels = (task["kind"], len(task["labels"])) if task else ("regression", 0)
+    count = {"classification": 1, "multi_label": labels, "regression": 0}[kind]
     if problem is None and len(calibration["temperature"]) != count:
         problem = f"temperature: {len(calibration['temperature'])} numbers, expected {count}"
     if problem:
-        raise ToolkitError(
-            f"{bundle.path / CALIBRATION} is damaged: {problem}", fix=f"toolkit calibrate {bundle.path} --data FILE"
-        )
+        raise ValueError(problem)
     return cast(Calibration, calibration)
 
 

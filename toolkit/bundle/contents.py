@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+from toolkit.bundle.calibration import Calibration, calibration_of
 from toolkit.bundle.format import Bundle
-from toolkit.bundle.manifest import MANIFEST, WEIGHTS
+from toolkit.bundle.manifest import CALIBRATION, MANIFEST, WEIGHTS
 from toolkit.errors import ToolkitError
 from toolkit.files import read_regular
 
@@ -33,3 +34,19 @@ def read_weights(bundle: Bundle) -> bytes | None:
     if sum(other.startswith(WEIGHTS) for other in bundle.manifest["files"]) > 1:
         return None
     return read_file(bundle, name)
+
+
+def read_calibration(bundle: Bundle) -> Calibration | None:
+    """Read the calibration of an opened bundle; None where its scores are those of the model alone.
+
+    Raises:
+        ToolkitError: the file differs from the manifest, or its entries have other types or make no sense.
+    """
+    if CALIBRATION not in bundle.manifest["files"]:
+        return None
+    try:
+        return calibration_of(read_file(bundle, CALIBRATION), bundle.manifest["task"])
+    except ValueError as error:
+        raise ToolkitError(
+            f"{bundle.path / CALIBRATION} is damaged: {error}", fix=f"toolkit calibrate {bundle.path} --data FILE"
+        ) from None

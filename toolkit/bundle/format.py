@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from toolkit.bundle.card import write_card
 from toolkit.bundle.manifest import (
     CONFIG,
     FORMAT_VERSION,
     MANIFEST,
     REQUIRED,
+    SEALED,
+    SIGNATURE,
     WEIGHTS,
     Kind,
     Manifest,
@@ -162,6 +166,28 @@ def write_bundle(out: str | Path, manifest: Manifest) -> Iterator[Path]:
         finalize(staging, manifest)
 
 
+@contextmanager
+def resealed(bundle: Bundle, without: str = "") -> Iterator[tuple[Path, Manifest]]:
+    """Yield a copy of a bundle's files and its manifest, to be changed; on a clean exit seal them in its place.
+
+    The model keeps the versions that made it. A signature, which would not hold any more, goes.
+
+    Args:
+        bundle: an opened one.
+        without: the name of a file that is not copied.
+
+    Raises:
+        ToolkitError: the bundle cannot be replaced, or another process is writing it.
+    """
+    kept = ("versions", *(bundle.manifest.keys() - SEALED))
+    manifest = cast(Manifest, {name: bundle.manifest[name] for name in kept})  # type: ignore[literal-required]
+    with write_bundle(bundle.path, manifest) as staging:
+        for name in bundle.manifest["files"].keys() - {without}:
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.path / name, staging / name)
+        yield staging, manifest
+
+
 def check_output_path(
     target: Path, marker: str = MANIFEST, what: str = "bundle", sources: Iterable[str | None] = ()
 ) -> None:
@@ -200,12 +226,13 @@ def check_output_path(
 
 
 def finalize(staging: Path, manifest: Manifest) -> None:
-    """Complete a manifest with format, versions, files and digest, and write it beside the files.
+    """Write a bundle's card; complete its manifest with format, versions, files and digest, and write it beside them.
 
     The versions of a bundle that is sealed again stay those that made its model.
     """
     manifest["format_version"] = FORMAT_VERSION
     manifest.setdefault("versions", tool_versions())
+    write_card(staging, manifest)
     files = sorted(path for path in staging.rglob("*") if path.is_file())
     manifest["files"] = {path.relative_to(staging).as_posix(): file_record(path) for path in files}
     missing = [name for name in REQUIRED if name not in manifest["files"]]
@@ -220,7 +247,7 @@ def _verified_manifest(root: Path) -> Manifest:
     listed, fix = manifest["files"], f"make {root} again, or restore it from a good copy"
     if missing := sorted(listed.keys() - present):
         raise ToolkitError(f"{root / missing[0]} is missing: {MANIFEST} lists it", fix=fix)
-    unlisted = sorted(present - {MANIFEST} - listed.keys())
+    unlisted = sorted(present - {MANIFEST, SIGNATURE} - listed.keys())
     raise_problems(
         unlisted, subject=f"{root} holds files that its {MANIFEST} does not list", fix="move them out of the bundle"
     )

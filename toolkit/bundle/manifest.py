@@ -16,14 +16,17 @@ from typing_extensions import TypedDict
 from toolkit.bundle.typed_json import MAX_CONFIG_BYTES, MAX_SHOWN, Count, parse_json, type_problems
 from toolkit.errors import ToolkitError
 from toolkit.files import FileRecord, canonical_json, read_regular
-from toolkit.tasks import MAX_LENGTH, TaskRecord
+from toolkit.tasks import MAX_LENGTH, ClassScore, TaskRecord
 
 FORMAT_VERSION = 1
 MANIFEST, CONFIG, TOKENIZER, CALIBRATION = "bundle.json", "config.json", "tokenizer.json", "calibration.json"
+CARD = "README.md"
+SIGNATURE = "model.sig"  # of all other files, this manifest among them, which therefore does not list it
 WEIGHTS = ("model.onnx", "1/model.onnx", "model.safetensors")  # in 1/ where the bundle is laid out for Triton
 REQUIRED = (CONFIG, TOKENIZER)
 MAX_MANIFEST_BYTES = 32 * 2**20  # the history of a training of a million steps fits
 MAX_TOKENIZER_BYTES, MAX_CALIBRATION_BYTES = 64 * 2**20, 4 * 2**20
+MAX_SIGNATURE_BYTES = 4 * 2**20
 MAX_BUNDLE_BYTES = 32 * 2**30  # a model of 8 billion numbers in float32
 MAX_DEPTH = 64  # of nested objects and lists: some thirty generations of `made_from`
 SEALED = ("format_version", "versions", "files", "digest")  # entries that `finalize` adds
@@ -31,6 +34,7 @@ SEALED = ("format_version", "versions", "files", "digest")  # entries that `fina
 Kind = Literal["teacher", "student", "general", "onnx"]
 ScoredSplit = Literal["dev", "test"]
 Metrics = Annotated[dict[str, float], FailFast()]
+ByClass = Annotated[dict[str, ClassScore], FailFast()]
 Versions = Annotated[dict[str, str], FailFast()]
 
 
@@ -111,6 +115,10 @@ class Quantization(TypedDict, total=False):
 
     candidate: str
     """Name of the candidate that tuning chose."""
+    latency_ms: float
+    """Milliseconds of one text a request on one thread of `cpu`, as tuning measured it."""
+    cpu: str
+    """CPU that tuning ran on."""
     linear: Annotated[dict[str, LinearLayer], FailFast()]
     """Bounds of each linear layer, by its name in the graph."""
     linear_nodes: Count
@@ -122,7 +130,7 @@ class Quantization(TypedDict, total=False):
 
 
 class Scores(TypedDict, total=False):
-    """The metrics of a model, of its start and of its teacher on a split."""
+    """The metrics of a model, of its start and of its teacher on a split, and by class those of the model."""
 
     metrics: Required[Metrics]
     """Metrics of the model, by name, as shares."""
@@ -130,6 +138,8 @@ class Scores(TypedDict, total=False):
     """Metrics of the student before training."""
     teacher_metrics: Metrics
     """Metrics of the teacher."""
+    by_class: ByClass
+    """Scores of each class; none for regression."""
 
 
 class Selection(TypedDict):
@@ -190,6 +200,8 @@ class Manifest(ScoreEntries, total=False):
     """Candidates that tuning timed."""
     gates: Gates
     """Comparison of an export with PyTorch."""
+    license: str
+    """License as the owner states it, by the hub's identifier."""
 
     format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)]
     """Version of this format."""
@@ -263,7 +275,8 @@ def _manifest_problems(manifest: dict[str, Any]) -> Iterator[str]:
 def _file_problems(sizes: dict[str, int]) -> Iterator[str]:
     """Yield what makes no sense in the names and bytes of a bundle's files."""
     for name in sizes:
-        if "\0" in name or name in ("", MANIFEST) or any(part in ("", ".", "..") for part in name.split("/")):
+        odd = "\0" in name or any(part in ("", ".", "..") for part in name.split("/"))
+        if odd or name in (MANIFEST, SIGNATURE):
             yield f"files: {name[:MAX_SHOWN]!r} is no file's path in the bundle"
     if not any(name in sizes for name in WEIGHTS):
         yield f"files: no weights, {' or '.join(WEIGHTS)}"

@@ -10,12 +10,12 @@ ScoresBySplit = dict[ScoredSplit, Scores]
 
 
 def by_split(
-    metrics: Mapping[ScoredSplit, Metrics], start: Mapping[ScoredSplit, Metrics], teacher: Mapping[ScoredSplit, Metrics]
+    own: ScoresBySplit, start: Mapping[ScoredSplit, Metrics], teacher: Mapping[ScoredSplit, Metrics]
 ) -> ScoresBySplit:
-    """Gather the metrics of a model, of its start and of its teacher on each split, where it answered."""
+    """Put the metrics of a model's start beside its own on each split, and those of its teacher where it answered."""
     return {
-        split: {"metrics": values, "start_metrics": start[split], "teacher_metrics": teacher.get(split, {})}
-        for split, values in metrics.items()
+        split: {**scores, "start_metrics": start[split], "teacher_metrics": teacher.get(split, {})}
+        for split, scores in own.items()
     }
 
 
@@ -28,6 +28,8 @@ def put_scores(manifest: Manifest, scores: ScoresBySplit) -> None:
         manifest["start_metrics"] = own["start_metrics"]
     if "teacher_metrics" in own:
         manifest["teacher_metrics"] = own["teacher_metrics"]
+    if classes := own.get("by_class"):
+        manifest["by_class"] = classes
     if split == "test":
         manifest["dev_scores"] = scores["dev"]
 

@@ -178,9 +178,8 @@ def evaluate(prepared: Distillation, phases: PhaseTimer) -> ScoresBySplit:
     """Score the student and print its metric on each split, beside those of its teacher and its start."""
     data = prepared.data
     with phases("scoring the student"):
-        scores = by_split(
-            data.scorer.scores(prepared.models.student), prepared.start_metrics, prepared.teacher_metrics
-        )  # fmt: skip
+        own = data.scorer.scores_of(data.scorer.logits(prepared.models.student))
+        scores = by_split(own, prepared.start_metrics, prepared.teacher_metrics)
     for split, of_split in scores.items():
         teacher, start, student = (
             100 * of_split[entry][data.task.metric] for entry in ("teacher_metrics", "start_metrics", "metrics")

@@ -29,7 +29,6 @@ from toolkit.models.loading import Source
 from toolkit.models.student import Shape, StudentPlan
 from toolkit.reports.table import percent
 from toolkit.training.checkpoints import Checkpoints, weights_digest
-from toolkit.training.distributed import model_logits
 from toolkit.training.saving import write_model
 from toolkit.training.schedule import TrainingSchedule
 from toolkit.training.trainer import StageResult
@@ -109,14 +108,14 @@ def finish(config: DistillConfig, learning: Learning, stages: dict[str, StageRes
     """Score the student on dev, say how often it agrees with the teacher, and write it as a bundle to `config.out`."""
     scored, data = learning.scored, learning.scored.data
     with phases("scoring the student"):
-        metrics = data.scorer.scores(learning.student)
-        agreement = scored.agreement(model_logits(learning.student, data.scorer.encoded["dev"]))
+        logits = data.scorer.logits(learning.student)
+        agreement = scored.agreement(logits["dev"])
     manifest = new_manifest(
         "student", data.task.to_dict(), max_length=data.task.max_length, parent=None,
         made_from={} if config.init == "random" else {"start": origin(config.init)}, config=config.to_dict(),
         seed=config.seed, data=data.digests,
     )  # fmt: skip
-    scores = by_split(metrics, learning.start_metrics, {"dev": scored.teacher_metrics()})
+    scores = by_split(data.scorer.scores_of(logits), learning.start_metrics, {"dev": scored.teacher_metrics()})
     put_scores(manifest, scores)
     manifest |= {
         "selection": data.scorer.selection, "layer_map": [],

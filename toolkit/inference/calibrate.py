@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
 from toolkit.bundle.calibration import Calibration, describe, write_calibration
-from toolkit.bundle.format import Bundle, open_bundle, write_bundle
-from toolkit.bundle.manifest import CALIBRATION, SEALED, Manifest, Origin
+from toolkit.bundle.format import Bundle, open_bundle, resealed
+from toolkit.bundle.manifest import CALIBRATION, Manifest, Origin
 from toolkit.config import CalibrateConfig
 from toolkit.console import echo, show_table
 from toolkit.data.columns import DataOptions
@@ -87,12 +85,7 @@ def run_calibrate(config: CalibrateConfig) -> Bundle:
     )
     calibration = calibrate(bundle.task, rows, fitted, reported)
     calibration["thresholds"] = promises(predictor, rows.reported, fitted, reported, calibration, config)
-    own = ("versions", *(bundle.manifest.keys() - SEALED))
-    manifest = cast(Manifest, {name: bundle.manifest[name] for name in own})  # type: ignore[literal-required]
-    with write_bundle(bundle.path, manifest) as staging:
-        for name in bundle.manifest["files"].keys() - {CALIBRATION}:
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.path / name, staging / name)
+    with resealed(bundle, without=CALIBRATION) as (staging, _):
         write_calibration(staging, calibration)
     return open_bundle(bundle.path)
 

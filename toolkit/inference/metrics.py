@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from toolkit.errors import ToolkitError
-from toolkit.tasks import Kind, Task
+from toolkit.tasks import ClassScore, Kind, Task
 
 CHANCE = 1e-3  # of claiming another order of outputs that have nothing to do with the labels
 BINS = 15  # of confidence, as in Guo et al. 2017 (arXiv 1706.04599)
@@ -61,6 +61,27 @@ def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, fl
         raise ToolkitError(f"{bad} of {len(logits)} rows have logits that are not finite (NaN or infinity)")
     predicted = predictions(logits, task.kind)
     return {name: _METRIC[name](task, labels, predicted) for name in task.metrics}
+
+
+def by_class(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, ClassScore]:
+    """Compute for each class TP / (TP + FP), TP / (TP + FN) and F1, 0 where nothing counts; none for regression.
+
+    Args:
+        task: with the names of the classes.
+        logits: [n, C].
+        labels: class numbers [n], or 0 or 1 [n, C] for multi_label.
+    """
+    if task.kind == "regression":
+        return {}
+    from sklearn.metrics import precision_recall_fscore_support
+
+    columns = precision_recall_fscore_support(
+        labels, predictions(logits, task.kind), labels=range(len(task.labels)), zero_division=0.0
+    )
+    return {
+        label: {"rows": int(rows), "precision": float(precision), "recall": float(recall), "f1": float(f1)}
+        for label, precision, recall, f1, rows in zip(task.labels, *columns, strict=True)
+    }
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from toolkit.bundle.calibration import logit_scale, read_calibration
-from toolkit.bundle.contents import read_file, read_weights
+from toolkit.bundle.calibration import logit_scale
+from toolkit.bundle.contents import read_calibration, read_file, read_weights
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.bundle.manifest import REQUIRED, TOKENIZER
 from toolkit.data.readers import is_text

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolkit.bundle.format import Bundle, new_manifest
-from toolkit.bundle.manifest import Manifest, ScoredSplit
+from toolkit.bundle.manifest import Manifest
 from toolkit.bundle.provenance import check_output
-from toolkit.bundle.scores import put_scores
+from toolkit.bundle.scores import ScoresBySplit, put_scores
 from toolkit.config import FinetuneConfig
 from toolkit.console import echo
 from toolkit.data.columns import DataOptions
@@ -71,18 +71,18 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
                 SupervisedObjective(model, task.kind), EncodedDataset(encoded, train.labels), schedule,
                 scorer.selection_metric(model), checkpoints, further=by_rule,
             )  # fmt: skip
-            scores = scorer.scores(model)
+            scores = scorer.scores_of(scorer.logits(model))
             manifest = describe_teacher(config, source, scorer, scores, stages)
             bundle = write_model(config.out, manifest, model, source)
     for name, split in splits.scored.items():
-        score = 100 * scores[name][task.metric]
+        score = 100 * scores[name]["metrics"][task.metric]
         echo(f"teacher: {name} {task.metric} {score:.2f} ({yardsticks(task, train, split)})")
     echo(f"wrote {config.out}")
     return bundle
 
 
 def describe_teacher(
-    config: FinetuneConfig, source: Source, scorer: SplitScorer, scores: Mapping[ScoredSplit, dict[str, float]],
+    config: FinetuneConfig, source: Source, scorer: SplitScorer, scores: ScoresBySplit,
     stages: Mapping[str, StageResult],
 ) -> Manifest:  # fmt: skip
     """Make the manifest of a fine-tuned teacher."""
@@ -91,7 +91,7 @@ def describe_teacher(
         "teacher", task.to_dict(), max_length=task.max_length, parent=source.digest,
         made_from={"encoder": source.origin}, config=config.to_dict(), seed=config.seed, data=scorer.splits.digests,
     )  # fmt: skip
-    put_scores(manifest, {name: {"metrics": metrics} for name, metrics in scores.items()})
+    put_scores(manifest, scores)
     manifest |= {
         "selection": scorer.selection, "stages": {name: result.to_dict() for name, result in stages.items()},
     }  # fmt: skip

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from toolkit.bundle.manifest import ScoredSplit, Selection
+from toolkit.bundle.scores import ScoresBySplit
 from toolkit.data.splits import TaskSplits
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.data.truncation import Truncation, measure_truncation
-from toolkit.inference.metrics import evaluate
+from toolkit.inference.metrics import by_class, evaluate
 from toolkit.tasks import Task
 from toolkit.training.distributed import model_logits
 
@@ -52,12 +53,25 @@ class SplitScorer:
             model: a classifier in eval mode.
             judged: its logits [n, C] on `splits.judges`, where they are known: they are not computed again.
         """
-        scores = {}
-        for name, split in self.splits.scored.items():
-            known = judged if split is self.splits.judges else None
-            logits = model_logits(model, self.encoded[name]) if known is None else known
-            scores[name] = evaluate(self.task, logits, split.labels)
-        return scores
+        return {name: scores["metrics"] for name, scores in self.scores_of(self.logits(model, judged)).items()}
+
+    def logits(self, model: Any, judged: np.ndarray | None = None) -> dict[ScoredSplit, np.ndarray]:
+        """Compute the logits [n, C] of a model on each split that is scored, those of `judged` where they are known."""
+        known = {name: judged for name, split in self.splits.scored.items() if split is self.splits.judges}
+        return {
+            name: model_logits(model, encoded) if (own := known.get(name)) is None else own
+            for name, encoded in self.encoded.items()
+        }
+
+    def scores_of(self, logits: Mapping[ScoredSplit, np.ndarray]) -> ScoresBySplit:
+        """Compute all metrics, and those by class, from logits [n, C] on each split."""
+        return {
+            name: {
+                "metrics": evaluate(self.task, logits[name], split.labels),
+                "by_class": by_class(self.task, logits[name], split.labels),
+            }
+            for name, split in self.splits.scored.items()
+        }
 
     def judged(self, model: Any, name: str) -> np.ndarray:
         """Compute the logits [n, C] of a model on `splits.judges`; `name` is that of the progress bar."""

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.support.calibrating import calibration
-from toolkit.bundle.calibration import describe, logit_scale, promised_threshold, read_calibration
+from toolkit.bundle.calibration import describe, logit_scale, promised_threshold
+from toolkit.bundle.contents import read_calibration
 from toolkit.bundle.format import Bundle, open_bundle, write_bundle
 from toolkit.errors import ToolkitError
 from toolkit.files import canonical_json

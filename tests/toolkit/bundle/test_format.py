@@ -122,7 +122,8 @@ def test_a_general_student_has_no_task(tmp_path: Path) -> None:
 def test_hashes_are_those_of_the_bytes(bundle: Path) -> None:
     stored = json.loads((bundle / MANIFEST).read_bytes())["files"]
     expected = {
-        name: {"size_bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()} for name, raw in FILES.items()
+        name: {"size_bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+        for name, raw in {**FILES, "README.md": (bundle / "README.md").read_bytes()}.items()
     }
     assert stored == expected
 

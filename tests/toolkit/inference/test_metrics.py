@@ -14,6 +14,7 @@ from sklearn import metrics as sk
 
 from toolkit.errors import ToolkitError
 from toolkit.inference.metrics import (
+    by_class,
     calibration_error,
     calibration_error_by_chance,
     confidences,
@@ -213,3 +214,20 @@ def test_the_error_by_chance_is_what_true_probabilities_show() -> None:
     stated = random.beta(5, 2, 1000)
     draws = [calibration_error(reliability(stated, random.random(1000) < stated)) for _ in range(300)]
     assert calibration_error_by_chance(stated) == pytest.approx(np.mean(draws), rel=0.05)
+
+
+def test_scores_by_class_by_hand() -> None:
+    task = Task("auto", ("a", "b", "never"))
+    # two a, of which one is called b; two b, both called b
+    scores = by_class(task, one_hot([0, 1, 1, 1], 3), np.array([0, 0, 1, 1]))
+    assert scores == {
+        "a": {"rows": 2, "precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3)},
+        "b": {"rows": 2, "precision": pytest.approx(2 / 3), "recall": 1.0, "f1": pytest.approx(0.8)},
+        "never": {"rows": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0},
+    }
+    assert [type(score["rows"]) for score in scores.values()] == [int] * 3
+    multi = replace(task, kind="multi_label", labels=("x", "y"))
+    both = by_class(multi, np.array([[1.0, 1.0], [-1.0, 1.0]]), np.array([[1, 0], [1, 1]]))
+    assert both["x"] == {"rows": 2, "precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3)}
+    assert both["y"] == {"rows": 1, "precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3)}
+    assert by_class(get_task("stsb"), np.ones((2, 1)), np.ones(2)) == {}

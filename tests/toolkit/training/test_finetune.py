@@ -70,7 +70,7 @@ def test_the_split_that_is_reported_chooses_nothing(encoder: Path, data_dir: Pat
     assert (both["split"], both["selection"]) == ("test", {"split": "dev", "rows": 96})
     assert weights(both) == weights(test_turned)
     assert both["metrics"]["accuracy"] == pytest.approx(1 - test_turned["metrics"]["accuracy"])
-    assert both["dev_scores"] == test_turned["dev_scores"] == {"metrics": both["metrics"]}
+    assert both["dev_scores"] == test_turned["dev_scores"] == {name: both[name] for name in ("metrics", "by_class")}
     best = [manifest["stages"]["finetune"]["best_step"] for manifest in (both, dev_turned)]
     assert best[0] != best[1], "dev chooses, so its labels do"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from toolkit.data.datasets import resolve_task
 from toolkit.data.splits import load_splits
@@ -29,6 +30,12 @@ def test_every_split_is_scored_by_its_own_rows(
 
     scorer = SplitScorer(task, splits, encoder)
     assert scorer.scores(model) == {"dev": scored(splits.dev)}
+    own = scorer.scores_of(scorer.logits(model))["dev"]
+    assert own["metrics"] == scored(splits.dev)
+    right = sum(score["recall"] * score["rows"] for score in own["by_class"].values())
+    assert right / len(splits.dev) == pytest.approx(scored(splits.dev)["accuracy"])
+    known = np.tile([9.0, -9.0], (96, 1))
+    assert (scorer.logits(model, known)["dev"] != known).any(), "these rows are not those that judge a teacher"
     metric = scorer.selection_metric(model)
     assert metric is not None
     assert metric() == scored(splits.selection)["accuracy"]
