@@ -68,7 +68,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        predictors = {name: await _loaded(bundle) for name, bundle in sources.items()}
+        predictors = {name: await _loaded(bundle, config.require_signature) for name, bundle in sources.items()}
         models = Models(predictors, accepted, app.state.metrics, remember=bool(admins), threshold=config.threshold)
         app.state.models = models
         with drain_on_sigterm(models, config.shutdown_delay_s):
@@ -85,7 +85,7 @@ def create_app(
         description="Text classification, with the requests and answers of text-embeddings-inference.",
     )  # fmt: skip
     app.state.metrics, app.state.models, app.state.turns = Metrics(), None, Turns()
-    app.state.admin_keys, app.state.models_root = admins, root
+    app.state.admin_keys, app.state.models_root, app.state.signer = admins, root, config.require_signature
     _add_middleware(app, config, accepted, needed, admin_path=f"{admin.ADMIN}/" if admins else "", traces=traces)
     handle_errors(app)
     return app
@@ -109,8 +109,8 @@ def _add_middleware(
         app.add_middleware(tracing.TracingMiddleware, provider=traces)
 
 
-async def _loaded(source: Source) -> Predictor:
-    return source if isinstance(source, Predictor) else await asyncio.to_thread(load_predictor, source)
+async def _loaded(source: Source, signer: str | None) -> Predictor:
+    return source if isinstance(source, Predictor) else await asyncio.to_thread(load_predictor, source, signer)
 
 
 def _by_name(source: Source | Mapping[str, Source] | None, config: ServeConfig) -> dict[str, Source]:

@@ -103,7 +103,8 @@ def build_app(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
     """
     free_large_blocks()
     accepted = Limits.of(config)
-    predictors = {name: load_predictor(directory) for name, directory in parse_model_names(config.bundles).items()}
+    directories, signer = parse_model_names(config.bundles), config.require_signature
+    predictors = {name: load_predictor(directory, signer) for name, directory in directories.items()}
     check_threshold(predictors, config.threshold)
     for predictor in predictors.values():
         accepted.check(predictor.bundle.max_length)

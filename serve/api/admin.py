@@ -72,7 +72,7 @@ async def swap(http: Request, name: str, request: SwapRequest) -> JSONResponse:
     models.get(name)
     directory = resolve_below(http.app.state.models_root, request.bundle)
     with _change_of(models, name) as before:
-        predictor = await _loaded(directory)
+        predictor = await _loaded(directory, http.app.state.signer)
         _check_same_task(before, predictor)
         comparison = await _compared(models, before, predictor)
         if not request.force:
@@ -130,9 +130,9 @@ def _change_of(models: Models, name: str) -> Iterator[Model]:
         models.changing.discard(name)
 
 
-async def _loaded(directory: Path) -> Predictor:
+async def _loaded(directory: Path, signer: str | None) -> Predictor:
     try:
-        return await in_daemon_thread(load_predictor, directory)
+        return await in_daemon_thread(load_predictor, directory, signer)
     except (ToolkitError, OSError) as error:
         raise ServeError("Validation", str(error)) from error
 

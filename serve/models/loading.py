@@ -16,6 +16,7 @@ import numpy as np
 from serve.models.registry import PROBE
 from toolkit.bundle.contents import read_weights
 from toolkit.bundle.format import open_bundle
+from toolkit.bundle.signature import verify_bundle
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor, check_batch_invariance, memory_of
 from toolkit.inference.runtimes import OnnxRuntime, memory_limit
@@ -52,14 +53,20 @@ def parse_model_names(bundles: Sequence[str]) -> dict[str, str]:
     return directories
 
 
-def load_predictor(path: str | Path) -> Predictor:
+def load_predictor(path: str | Path, signer: str | None = None) -> Predictor:
     """Verify an exported bundle, load it, and run it on a short input and on one of its full length.
 
+    Args:
+        path: the bundle.
+        signer: file of the public key whose holder must have signed it; None takes unsigned bundles too.
+
     Raises:
-        ToolkitError: the bundle is damaged, is not exported, its model does not fit its labels or its length, or this
-            machine's onnxruntime runs it wrongly.
+        ToolkitError: the bundle is damaged, not signed as it must be, is not exported, its model does not fit its
+            labels or its length, or this machine's onnxruntime runs it wrongly.
     """
     bundle = open_bundle(path)
+    if signer is not None:
+        verify_bundle(bundle, signer)
     if bundle.weights.suffix != ".onnx":
         raise ToolkitError(
             f"{bundle.path} is a PyTorch bundle ({bundle.weights.name}); the server runs ONNX only",

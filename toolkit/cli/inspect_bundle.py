@@ -13,12 +13,16 @@ from pathlib import Path
 
 from rich.tree import Tree
 
-from toolkit.bundle.calibration import describe, describe_promise, read_calibration
+from toolkit.bundle.bom import write_bom
+from toolkit.bundle.calibration import describe, describe_promise
+from toolkit.bundle.contents import read_calibration
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.bundle.manifest import Gates, Manifest, Origin, Quantization
 from toolkit.bundle.scores import split_of
 from toolkit.bundle.weights import operators, weight_parts
 from toolkit.config import Config, DistillConfig, ExportConfig, FinetuneConfig
+from toolkit.console import echo
+from toolkit.errors import ToolkitError
 from toolkit.reports.table import percent
 
 SHOWN_DIGITS = 12  # of a digest
@@ -56,6 +60,19 @@ def inspect_bundle(path: str | Path) -> Tree:
         files.add(f"{name}: {record['size_bytes']:,} bytes, SHA-256 {record['sha256'][:SHOWN_DIGITS]}")
     tree.add(f"made with: {_pairs(manifest['versions'])}")
     return tree
+
+
+def write_bill(path: str | Path, out: str) -> None:
+    """Write the bill of materials of a bundle to a file outside of it, since a bundle holds only what it lists.
+
+    Raises:
+        ToolkitError: no bundle, a damaged one, or a file that lies in it or cannot be written.
+    """
+    bundle, target = open_bundle(path), Path(out)
+    if target.resolve().is_relative_to(bundle.path.resolve()):
+        raise ToolkitError(f"--bom {out} lies in {bundle.path}, whose files are sealed", fix="a file beside the bundle")
+    write_bom(bundle, target)
+    echo(f"wrote {out}")
 
 
 def _add_metrics(tree: Tree, manifest: Manifest) -> None:

@@ -106,14 +106,21 @@ def evaluate(options: config.EvaluateConfig) -> None:
 
 
 @command("inspect")
-def show(directory: Directory) -> None:
+def show(
+    directory: Directory,
+    bom: Annotated[
+        str | None, typer.Option(metavar="FILE", help="write a bill of materials too, in CycloneDX's JSON")
+    ] = None,
+) -> None:
     """Show what a bundle holds and where it comes from.
 
     Its chain to teacher and data, gates, metrics, sizes and operators.
     """
-    from toolkit.cli.inspect_bundle import inspect_bundle
+    from toolkit.cli.inspect_bundle import inspect_bundle, write_bill
 
     show_tree(inspect_bundle(directory))
+    if bom is not None:
+        write_bill(directory, bom)
 
 
 @command()
@@ -196,3 +203,52 @@ def serve(options: config.ServeConfig) -> None:
     Endpoints: /predict, /v2, /health, /info, /metrics, /docs, and a page at /.
     """
     toolkit.serve(**vars(options))
+
+
+@command()
+@from_config(config.PushConfig)
+def push(options: config.PushConfig) -> None:
+    """Put a bundle on the Hugging Face hub.
+
+    The repository is private unless --public. All files come in one commit. The token stands in HF_TOKEN.
+    """
+    from toolkit.cli.sharing import push_bundle
+
+    push_bundle(options)
+
+
+@command()
+@from_config(config.PullConfig)
+def pull(options: config.PullConfig) -> None:
+    """Get a bundle from the Hugging Face hub.
+
+    Its files are of one commit, and are checked by their hashes before the folder appears.
+    """
+    from toolkit.cli.sharing import pull_bundle
+
+    pull_bundle(options)
+
+
+@command()
+@from_config(config.SignConfig)
+def sign(options: config.SignConfig) -> None:
+    """Sign a bundle with a private key.
+
+    Its files and their hashes stay as they are; model.sig comes beside them.
+    """
+    from toolkit.bundle.format import open_bundle
+    from toolkit.bundle.signature import sign_bundle
+
+    echo(f"signed: {sign_bundle(open_bundle(options.bundle), options.key)}")
+
+
+@command()
+@from_config(config.VerifyConfig)
+def verify(options: config.VerifyConfig) -> None:
+    """Check a bundle's signature by a public key."""
+    from toolkit.bundle.format import open_bundle
+    from toolkit.bundle.signature import verify_bundle
+
+    bundle = open_bundle(options.bundle)
+    verify_bundle(bundle, options.key)
+    echo(f"{bundle.path} is as the holder of {options.key} signed it: {bundle.digest}")

@@ -18,9 +18,10 @@ from toolkit.config.finetune import FinetuneConfig
 from toolkit.config.losses import LAYER_LOSSES, PREDICTION_LOSSES
 from toolkit.config.score import ScoreConfig
 from toolkit.config.serve import ServeConfig
+from toolkit.config.sharing import PullConfig, PushConfig, SignConfig, VerifyConfig
 
 __all__ = [
     "LAYER_LOSSES", "LAYER_MAPS", "PREDICTION_LOSSES", "STUDENTS", "AugmentConfig", "BenchConfig", "CalibrateConfig",
-    "Config", "DemoConfig", "DistillConfig", "EvaluateConfig", "ExportConfig", "FinetuneConfig", "ScoreConfig",
-    "ServeConfig",
+    "Config", "DemoConfig", "DistillConfig", "EvaluateConfig", "ExportConfig", "FinetuneConfig", "PullConfig",
+    "PushConfig", "ScoreConfig", "ServeConfig", "SignConfig", "VerifyConfig",
 ]  # fmt: skip

@@ -54,6 +54,10 @@ class ServeConfig(Config):
     models_root: str | None = option(
         None, "directory under which admins may name a bundle to change to", "Access", "DIR"
     )
+    require_signature: str | None = option(
+        None, "public key in PEM whose holder must have signed each bundle (toolkit sign); others are refused",
+        "Access", "FILE",
+    )  # fmt: skip
     cors_origins: str = option(
         "", "origins whose pages may call this server, separated by commas, or *", "Access", "URLS"
     )

@@ -28,12 +28,15 @@ from serve.log_format import JsonFormatter
 from serve.metrics import Metrics
 from serve.models.loading import load_predictor
 from serve.models.registry import Models
+from serve.supervisor import build_app
 from tests.support.arithmetic_bundles import LOG, SUM, TWICE, rewritten, save_arithmetic
 from tests.support.data import rows
 from tests.support.gate import Gate
+from tests.support.keys import write_keys
 from tests.support.responses import error_of, log_lines
 from tests.support.server import ask, serving
 from toolkit.bundle.format import open_bundle
+from toolkit.bundle.signature import sign_bundle
 from toolkit.config import ServeConfig
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor, open_predictor
@@ -419,3 +422,21 @@ def test_log_lines_reach_the_logger() -> None:
     with log_lines(JsonFormatter()) as lines:
         logging.getLogger("serve.requests").info("private")
     assert "private" in lines[0]
+
+
+def test_with_a_required_signature_only_signed_bundles_start_and_replace(root: Path, tmp_path: Path) -> None:
+    public = write_keys(tmp_path / "key")
+    for name in ("old", "near", "opposite"):
+        shutil.copytree(root / name, tmp_path / "models" / name)
+        if name != "opposite":
+            sign_bundle(open_bundle(tmp_path / "models" / name), tmp_path / "key")
+    config = ServeConfig((), models_root=str(tmp_path / "models"), require_signature=str(public))
+    app = create_app(
+        {"old": tmp_path / "models" / "old"}, config=config, limits=Limits(workers=1), keys=ApiKeySet(),
+        admin_keys=ApiKeySet(["admin-key"]),
+    )  # fmt: skip
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert "is not signed" in swap(client, "old", "opposite", force=True).text
+        assert swap(client, "old", "near").status_code == 200
+    with pytest.raises(ToolkitError, match="is not signed"):
+        build_app(ServeConfig((str(tmp_path / "models" / "opposite"),), require_signature=str(public)))

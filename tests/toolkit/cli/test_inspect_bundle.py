@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -170,6 +171,16 @@ def test_a_damaged_bundle_is_not_shown(tiny_student: Path, tmp_path: Path) -> No
     (copy / "tokenizer.json").write_text("{}")
     with pytest.raises(ToolkitError, match=r"tokenizer\.json is damaged"):
         inspect_bundle(str(copy))
+
+
+def test_a_bill_of_materials_is_written_beside_a_bundle_and_never_into_it(tiny_onnx: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["inspect", str(tiny_onnx), "--bom", str(tmp_path / "bill.json")])
+    assert done.exit_code == 0
+    bill = json.loads((tmp_path / "bill.json").read_text())
+    assert bill["metadata"]["component"]["version"] == open_bundle(tiny_onnx).digest[:12]
+    done = CliRunner().invoke(app, ["inspect", str(tiny_onnx), "--bom", str(tiny_onnx / "bill.json")])
+    assert "whose files are sealed" in str(done.exception)
+    open_bundle(tiny_onnx)
 
 
 def test_it_loads_neither_torch_nor_onnxruntime(tiny_onnx: Path) -> None:
