@@ -17,6 +17,7 @@ from pathlib import Path
 
 from toolkit.bundle.format import Bundle
 from toolkit.bundle.manifest import MANIFEST, MAX_SIGNATURE_BYTES, SIGNATURE
+from toolkit.bundle.typed_json import parse_json
 from toolkit.errors import ToolkitError, reason_of, require_packages, resource_error
 from toolkit.files import atomic_file, canonical_json, read_regular
 
