@@ -37,7 +37,7 @@ def test_names_of_the_api_hide_no_room() -> None:
 def test_every_command_calls_the_function_of_its_name() -> None:
     source = inspect.getsource(main)
     commands = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.decorator_list]
-    own = {"root", "demo", "show", "predict"}
+    own = {"root", "demo", "show", "predict", "push", "pull", "sign", "verify"}
     for node in commands:
         calls = {ast.unparse(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)}
         assert node.name in own or f"toolkit.{node.name}" in calls

@@ -178,4 +178,5 @@ def test_the_commands_by_themselves(hub: Hub, bundle: Path, tmp_path: Path, monk
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "pulled") == files(bundle)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub_answers.cache_clear()
     assert refused(toolkit("pull", REPO, "--out", tmp_path / "other")).startswith("error: the hub cannot be reached")
