@@ -142,7 +142,7 @@ def _trim(job: ExportJob) -> Any:
     trim_model(trimmed, model)
     positions = trim_positions(model, job.source.max_length)
     trim_files(trimmed, job.staging, positions)
-    job.manifest["vocabulary"] = {"kept": len(trimmed.ids), "of": trimmed.old_size, "positions": positions}
+    job.manifest["vocabulary"] = trimmed.to_dict(positions)
     echo(f"vocabulary: {len(trimmed.ids):,} of {trimmed.old_size:,} word pieces")
     return model
 

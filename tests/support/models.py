@@ -31,13 +31,13 @@ def word_pieces(words: Sequence[str], *, cased: bool = False) -> Tokenizer:
 
 
 def own_answers(model: Any, tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
-    """Logits [n, C] of a random classifier that gives each of its answers: its bias is set so that their mean is 0."""
+    """Logits [n, C] of a random classifier that gives each of its answers: its bias, if any, makes their mean 0."""
     import torch
 
-    from toolkit.models.families import head_modules, model_inputs
+    from toolkit.models.families import model_inputs
 
     model.eval()
-    tokenizer.enable_padding(pad_id=0)
+    tokenizer.enable_padding(pad_id=model.config.pad_token_id)
     found = tokenizer.encode_batch(texts if pairs is None else list(zip(texts, pairs, strict=True)))
     tokenizer.no_padding()
     batch = {
@@ -47,8 +47,18 @@ def own_answers(model: Any, tokenizer: Tokenizer, texts: list[str], pairs: list[
     }
     with torch.no_grad():
         logits = model(**model_inputs(model, batch)).logits
-        head_modules(model)[1].bias -= logits.mean(0)
+        bias = last_linear(model).bias
+        if bias is None:
+            return logits.numpy()  # type: ignore[no-any-return]
+        bias -= logits.mean(0)
     return (logits - logits.mean(0)).numpy()  # type: ignore[no-any-return]
+
+
+def last_linear(model: Any) -> Any:
+    """The layer that gives a classifier's logits."""
+    import torch
+
+    return [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
 
 
 def keep_stored_types(patch: pytest.MonkeyPatch) -> None:

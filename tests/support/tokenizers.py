@@ -8,7 +8,6 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 XLMR = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
-ROBERTA = XLMR
 ALBERT = {"pad": "<pad>", "unk": "<unk>", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 DEBERTA = {"pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "unk": "[UNK]", "mask": "[MASK]"}
 MODERNBERT = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
@@ -27,7 +26,7 @@ def sentence_pieces(words: Sequence[str], special: dict[str, str] = XLMR) -> Tok
     return _finished(built, special)
 
 
-def byte_pairs(words: Sequence[str], special: dict[str, str] = ROBERTA) -> Tokenizer:
+def byte_pairs(words: Sequence[str], special: dict[str, str] = XLMR) -> Tokenizer:
     """A byte-level BPE whose merges build each word from its start, letter by letter, with and without a space."""
     first = [name for role, name in special.items() if role != "mask"]
     vocabulary = dict.fromkeys([*first, *sorted(pre_tokenizers.ByteLevel.alphabet())])

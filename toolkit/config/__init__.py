@@ -15,7 +15,7 @@ from toolkit.config.distill import LAYER_MAPS, STUDENTS, DistillConfig
 from toolkit.config.evaluate import EvaluateConfig
 from toolkit.config.export import ExportConfig
 from toolkit.config.finetune import FinetuneConfig
-from toolkit.config.losses import LAYER_LOSSES, PREDICTION_LOSSES
+from toolkit.config.losses import LAYER_LOSSES, PREDICTION_LOSSES, layer_options
 from toolkit.config.score import ScoreConfig
 from toolkit.config.serve import ServeConfig
 from toolkit.config.sharing import PullConfig, PushConfig, SignConfig, VerifyConfig
@@ -24,4 +24,5 @@ __all__ = [
     "LAYER_LOSSES", "LAYER_MAPS", "PREDICTION_LOSSES", "STUDENTS", "AugmentConfig", "BenchConfig", "CalibrateConfig",
     "Config", "DemoConfig", "DistillConfig", "EvaluateConfig", "ExportConfig", "FinetuneConfig", "PullConfig",
     "PushConfig", "ScoreConfig", "ServeConfig", "SignConfig", "VerifyConfig",
+    "layer_options",
 ]  # fmt: skip

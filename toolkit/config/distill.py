@@ -23,7 +23,7 @@ from toolkit.config.base import (
     skip_option,
     training_problems,
 )
-from toolkit.config.losses import LAYER_LOSSES, LOSSES, OBJECTIVES, PREDICTION_LOSSES, parse_weights, weight_problems
+from toolkit.config.losses import LAYER_LOSSES, LOSSES, OBJECTIVES, PREDICTION_LOSSES, loss_problems, parse_weights
 from toolkit.config.teacher_scores import teacher_problems
 from toolkit.tasks import TASKS, Task
 
@@ -37,7 +37,8 @@ GENERAL_EPOCHS, GENERAL_ACCUMULATION = 3, 8  # of 32 rows: the paper's 256
 TASK_OPTIONS = (
     "task", "data", "unlabelled", "augment", "temperature", "prediction_epochs", "prediction_lr", "allow_weak_teacher",
     "match_labels", "quantization_aware", "patience", "seeds", "selection_rows", "skip_bad_rows",
-    "text_column", "name", "teacher_scores", "pair_column", "label_column", "dev_share",
+    "text_column", "name", "teacher_scores", "pair_column", "label_column", "dev_share", "student_tokenizer",
+    "vocabulary_limit",
 )  # fmt: skip
 T = TypeVar("T")
 
@@ -93,8 +94,14 @@ class DistillConfig(Config):
         "SHAPE",
     )
     student_tokenizer: str | None = option(
-        None, "model whose word pieces the student reads, for --teacher-scores with --init random [default: --init's]",
+        None,
+        "model whose word pieces the student reads, with --init random: with others than the teacher's it learns from "
+        "the answers only [default: those of --init ENCODER where they are others, else the teacher's]",
         "Teacher and student", "DIR",
+    )  # fmt: skip
+    vocabulary_limit: int = option(
+        60_000, "pieces up to which the student's vocabulary stays whole; a larger one is cut to the pieces of the "
+        "texts that the student learns from, and single characters", "Teacher and student",
     )  # fmt: skip
     student_family: str = option(
         "auto",
@@ -106,7 +113,8 @@ class DistillConfig(Config):
     init: str = option(
         "teacher",
         "start of the student: teacher (its low-rank projection), random, or a model: a bundle such as --general "
-        "writes, a released TinyBERT, or a larger encoder with the teacher's word pieces, projected as the teacher is",
+        "writes, a released TinyBERT, or a larger encoder, projected as the teacher is; with other word pieces than "
+        "the teacher's the student learns from the answers only",
         "Teacher and student",
         "START",
     )
@@ -215,9 +223,10 @@ class DistillConfig(Config):
         yield from at_least(0, intermediate_epochs=self.intermediate_epochs, prediction_epochs=self.prediction_epochs)
         yield from positive(intermediate_lr=self.intermediate_lr, prediction_lr=self.prediction_lr)
         yield from positive(temperature=self.temperature)
+        yield from at_least(1, vocabulary_limit=self.vocabulary_limit)
         yield from fraction(dropout=self.dropout, smoothing=self.smoothing)
         yield from teacher_problems(self)
-        yield from self._loss_problems()
+        yield from loss_problems(self)
         yield from self._general_problems() if self.general else self._task_problems()
         if self.student not in STUDENTS and not re.fullmatch(r"\d+/\d+/\d+/\d+", self.student):
             shapes = f"{', '.join(STUDENTS)} or LAYERS/HIDDEN/FFN/HEADS such as 4/312/1200/12"
@@ -226,26 +235,6 @@ class DistillConfig(Config):
             yield f"--student-family {self.student_family}: expected one of {', '.join(STUDENT_FAMILIES)}"
         if self.layer_map not in LAYER_MAPS and not re.fullmatch(r"\d+(,\d+)*", self.layer_map):
             yield f"--layer-map {self.layer_map}: expected {', '.join(LAYER_MAPS)} or a list such as 3,6,9,12"
-
-    def _loss_problems(self) -> Iterator[str]:
-        yield from at_least(1, relation_heads=self.relation_heads)
-        if self.objective not in OBJECTIVES:
-            yield f"--objective {self.objective}: expected one of {', '.join(OBJECTIVES)}"
-            return
-        problems = list(weight_problems(self.loss or ""))
-        yield from problems
-        if problems:
-            return
-        weights = self.weights
-        if not any(weights.values()):
-            yield "every loss has weight 0: nothing would be learnt"
-        if weights["label"] and self.augment:
-            yield f"--loss label={weights['label']:g} with --augment: augmented rows have no labels to learn from"
-        predicts = any(weights[name] for name in PREDICTION_LOSSES) and self.prediction_epochs != 0
-        if self.quantization_aware and not self.general and not predicts:
-            yield "--quantization-aware: expected a prediction stage, the one that it changes"
-        if self.quantization_aware and self.precision not in ("auto", "fp32"):
-            yield f"--precision {self.precision}: --quantization-aware needs fp32 or auto: int8's numbers fit in it"
 
     def _task_problems(self) -> Iterator[str]:
         if self.task is None:

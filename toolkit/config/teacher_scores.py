@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from toolkit.config.losses import LAYER_LOSSES, parse_weights, weight_problems
+from toolkit.config.losses import layer_options, parse_weights, weight_problems
 
 
 def teacher_problems(config: Any) -> Iterator[str]:
@@ -14,21 +14,16 @@ def teacher_problems(config: Any) -> Iterator[str]:
         yield f"no --teacher: expected a model to learn from{'' if config.general else ', or --teacher-scores FILE'}"
     if config.teacher and config.teacher_scores and not config.teacher_scores.endswith(".parquet"):
         yield f"--teacher-scores {config.teacher_scores}: expected a name that ends in .parquet, beside --teacher"
-    if config.student_tokenizer is not None and not (config.scores_alone and config.init == "random"):
-        yield "--student-tokenizer: expected --teacher-scores without --teacher, and --init random"
+    if config.student_tokenizer is not None and config.init != "random":
+        yield f"--student-tokenizer with --init {config.init}: expected --init random, as others bring their pieces"
     if config.scores_alone and not config.general:
         yield from _problems_alone(config)
 
 
 def _problems_alone(config: Any) -> Iterator[str]:
     """List the options that need a teacher's layers, labels or other texts."""
-    text = config.loss or ""
-    weights = {} if any(weight_problems(text)) else parse_weights(text)  # what cannot be read is listed elsewhere
-    layers = [f"--loss {name}" for name in LAYER_LOSSES if weights.get(name)]
-    if config.objective == "relations":
-        layers.append("--objective relations")
-    if config.intermediate_epochs:
-        layers.append(f"--intermediate-epochs {config.intermediate_epochs}")
+    weights = {} if any(weight_problems(config.loss or "")) else parse_weights(config.loss or "")
+    layers = layer_options(config)
     if layers:
         yield f"{', '.join(layers)}: a file of answers has no layers to learn from; expected --teacher DIR"
     if config.init == "teacher":

@@ -40,6 +40,10 @@ class TrimmedVocabulary:
         """Return new ids by old ones."""
         return {int(old): new for new, old in enumerate(self.ids)}
 
+    def to_dict(self, positions: int | None = None) -> dict[str, int | None]:
+        """Give the entry of a manifest; `positions` are those that are left, None for all."""
+        return {"kept": len(self.ids), "of": self.old_size, "positions": positions}
+
 
 def select_pieces(directory: Path, *texts: Iterable[str], most: int | None = None) -> TrimmedVocabulary:
     """Select the pieces that stay: those of the texts, special ones, single characters, and pieces these cannot spell.

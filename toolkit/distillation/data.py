@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from toolkit.data.truncation import Truncation, measure_truncation
 from toolkit.distillation.answer_cache import AnswerCache, Inputs
 from toolkit.distillation.labels import in_teacher_order
 from toolkit.files import file_record
-from toolkit.models.loading import Source, output_names
+from toolkit.models.loading import Source
 from toolkit.tasks import Task
 from toolkit.training.dataset import EncodedDataset
 from toolkit.training.distributed import model_logits
@@ -27,19 +28,93 @@ TEACHER_LOGITS = "the teacher's answers"  # name of the phase, and of its progre
 
 
 @dataclass(frozen=True)
+class TaskRows:
+    """Labelled and unlabelled rows of a task, as text.
+
+    Attributes:
+        task: with its own length.
+        splits: rows that are learnt from, that choose, and that are reported.
+        train: the labelled rows that are learnt from. With --augment the augmented ones, whose labels are not read.
+        inputs: the training texts, then the unlabelled ones, and for pairs the second texts.
+        digests: SHA-256 of the rows of all splits and of the files of --augment and --unlabelled, by name.
+    """
+
+    task: Task
+    splits: TaskSplits
+    train: Split
+    inputs: Inputs
+    digests: dict[str, str]
+
+    @classmethod
+    def load(
+        cls, outputs: Sequence[str], task_name: str, folder: str | None, *, augment: str | None, unlabelled: str | None,
+        selection_rows: int | None, max_rows: int | None, seed: int, options: DataOptions = DEFAULTS,
+        title: str | None = None,
+    ) -> TaskRows:  # fmt: skip
+        """Read all splits and the unlabelled texts.
+
+        Args:
+            outputs: names of the teacher's outputs, whose order the labels of one's own task take.
+            task_name, folder: the task, and where its rows are or None.
+            augment: a file whose rows replace the training rows.
+            unlabelled: a file of more texts.
+            selection_rows: rows of train that choose the step to keep, see `load_splits`.
+            max_rows: size of the random subset of training rows; None takes all.
+            seed: of the rows that choose and of the subset.
+            title: name of a task of one's own; None for that of its data.
+            options: columns, the share that is dev, what happens with bad rows.
+
+        Raises:
+            ToolkitError: data that cannot be read.
+        """
+        task = resolve_task(task_name, folder, options, title=title)
+        if task_name == "auto":
+            task = in_teacher_order(task, outputs)
+        splits = load_splits(
+            task, folder, options, selection_rows=selection_rows, max_rows=max_rows, seed=seed
+        )  # fmt: skip
+        train = splits.learnt
+        if augment:
+            train = load_augmented(task, augment, splits, options)
+            train = train.subsample(max_rows or len(train), seed)
+        texts, pairs = train.texts, train.pairs
+        if unlabelled:
+            more = load_texts(task, unlabelled, options).without(splits.drawn_inputs)
+            texts, pairs = texts + more.texts, None if pairs is None or more.pairs is None else pairs + more.pairs
+        files = {"augment": augment, "unlabelled": unlabelled}
+        digests = {name: file_record(Path(path))["sha256"] for name, path in files.items() if path}
+        return cls(task, splits, train, (texts, pairs), splits.digests | digests)
+
+    def read_by(self, source: Source, max_length: int | None) -> DistillationData:
+        """Encode all rows by a model's tokenizer.
+
+        Args:
+            source: the model.
+            max_length: tokens at which texts are truncated; None takes the model's `stated_length`.
+
+        Raises:
+            ToolkitError: a length without positions in the model.
+        """
+        encoder = source.encoder(self.task, max_length or source.stated_length)
+        task = replace(self.task, max_length=encoder.max_length)
+        encoded, scorer = encoder.encode(*self.inputs), SplitScorer(task, self.splits, encoder)
+        truncation = {"train": measure_truncation(encoder, encoded, *self.inputs), **scorer.truncation}
+        return DistillationData(
+            task, self.splits, self.train, encoder, self.inputs, encoded, scorer, self.digests, truncation
+        )
+
+
+@dataclass(frozen=True)
 class DistillationData:
-    """Labelled and unlabelled rows of a task, encoded.
+    """The rows of a task, encoded for one model: for the student, or for a teacher that reads other word pieces.
 
     Attributes:
         task: with the length at which texts are truncated.
-        splits: rows that are learnt from, that choose, and that are reported.
-        train: the labelled rows that are learnt from. With --augment the augmented ones, whose labels are not read.
-        encoder: the teacher's tokenizer.
-        inputs: the training texts, then the unlabelled ones, and for pairs the second texts.
-        texts: the same, encoded.
+        splits, train, inputs, digests: as in `TaskRows`.
+        encoder: the model's tokenizer.
+        texts: `inputs`, encoded.
         scorer: the rows that choose and that are reported, encoded.
         truncation: shares that are cut, of "train" (with the unlabelled texts) and of each split that is scored.
-        digests: SHA-256 of the rows of all splits and of the files of --augment and --unlabelled, by name.
     """
 
     task: Task
@@ -52,68 +127,19 @@ class DistillationData:
     digests: dict[str, str]
     truncation: dict[str, Truncation]
 
-    @classmethod
-    def load(
-        cls, source: Source, task_name: str, folder: str | None, *, augment: str | None, unlabelled: str | None,
-        selection_rows: int | None, max_rows: int | None, max_length: int | None, seed: int,
-        options: DataOptions = DEFAULTS, title: str | None = None,
-    ) -> DistillationData:  # fmt: skip
-        """Read and encode all splits and the unlabelled texts.
+    def answers(self, teacher: Any, precision: str, cache: AnswerCache | None = None) -> np.ndarray:
+        """Run the teacher on all training texts once, with its matrix products in `precision`; return logits [n, C].
 
         Args:
-            source: the teacher, whose tokenizer encodes.
-            task_name, folder: the task, and where its rows are or None.
-            augment: a file whose rows replace the training rows.
-            unlabelled: a file of more texts.
-            selection_rows: rows of train that choose the step to keep, see `load_splits`.
-            max_rows: size of the random subset of training rows; None takes all.
-            max_length: tokens at which texts are truncated; None takes the teacher's `stated_length`.
-            seed: of the rows that choose and of the subset.
-            title: name of a task of one's own; None for that of its data.
-            options: columns, the share that is dev, what happens with bad rows.
-
-        Raises:
-            ToolkitError: data that cannot be read, or a length without positions in the teacher.
-        """
-        task = resolve_task(task_name, folder, options, title=title)
-        if task_name == "auto":
-            task = in_teacher_order(task, output_names(source.config))
-        splits = load_splits(
-            task, folder, options, selection_rows=selection_rows, max_rows=max_rows, seed=seed
-        )  # fmt: skip
-        train = splits.learnt
-        if augment:
-            train = load_augmented(task, augment, splits, options)
-            train = train.subsample(max_rows or len(train), seed)
-        encoder = source.encoder(task, max_length or source.stated_length)
-        task = replace(task, max_length=encoder.max_length)
-        texts, pairs = train.texts, train.pairs
-        if unlabelled:
-            more = load_texts(task, unlabelled, options).without(splits.drawn_inputs)
-            texts, pairs = texts + more.texts, None if pairs is None or more.pairs is None else pairs + more.pairs
-        files = {"augment": augment, "unlabelled": unlabelled}
-        digests = {name: file_record(Path(path))["sha256"] for name, path in files.items() if path}
-        encoded, scorer = encoder.encode(texts, pairs), SplitScorer(task, splits, encoder)
-        truncation = {"train": measure_truncation(encoder, encoded, texts, pairs), **scorer.truncation}
-        return cls(task, splits, train, encoder, (texts, pairs), encoded, scorer, splits.digests | digests, truncation)
-
-    def with_teacher_logits(self, teacher: Any, precision: str, cache: AnswerCache | None = None) -> EncodedDataset:
-        """Run the teacher on all training texts once, with its matrix products in `precision`.
-
-        Args:
-            teacher: a classifier in eval mode, its outputs in the task's order.
+            teacher: a classifier in eval mode, its outputs in the task's order, that reads these ids.
             precision: of the matrix products.
             cache: has the answers to some texts, and gets those to the others; None asks for all.
-
-        Returns:
-            The texts with the columns of `teacher_logits_dataset`.
         """
 
         def ask(rows: np.ndarray) -> np.ndarray:
             return model_logits(teacher, self.texts.take(rows), TEACHER_LOGITS, precision)
 
-        logits = ask(np.arange(len(self.texts))) if cache is None else cache.logits(self.inputs, ask)
-        return teacher_logits_dataset(self.texts, logits, self.train.labels)
+        return ask(np.arange(len(self.texts))) if cache is None else cache.logits(self.inputs, ask)
 
 
 def teacher_logits_dataset(texts: EncodedTexts, logits: np.ndarray, labels: np.ndarray) -> EncodedDataset:

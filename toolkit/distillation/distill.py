@@ -6,11 +6,15 @@ cross-entropy against the teacher's logits (Eq. 10). arXiv 1909.10351, sections 
 
 from __future__ import annotations
 
+import functools
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from toolkit.bundle.format import Bundle, new_manifest
 from toolkit.bundle.manifest import Origin, ScoredSplit
@@ -20,17 +24,20 @@ from toolkit.config import LAYER_LOSSES, PREDICTION_LOSSES, DistillConfig
 from toolkit.console import echo
 from toolkit.data.columns import DataOptions
 from toolkit.data.truncation import say_truncation
+from toolkit.data.vocabulary import TrimmedVocabulary
 from toolkit.distillation.answer_cache import AnswerCache
-from toolkit.distillation.data import TEACHER_LOGITS, DistillationData
+from toolkit.distillation.data import TEACHER_LOGITS, DistillationData, TaskRows, teacher_logits_dataset
 from toolkit.distillation.duration import say_duration
+from toolkit.distillation.initialization.answers import start_from_answers
 from toolkit.distillation.initialization.student import ModelPair, initialize_student, provenance_of
-from toolkit.distillation.recording_check import check_recording
 from toolkit.distillation.report import PhaseTimer, write_run_report
 from toolkit.distillation.stages import train_layers, train_prediction
 from toolkit.distillation.teacher_check import check_teacher
-from toolkit.models.loading import Source
-from toolkit.models.student import needs_layers, plan_student
+from toolkit.distillation.teaching import Teaching, plan_teaching, trim_reader
+from toolkit.models.loading import Source, output_names
+from toolkit.models.student import Shape, StudentPlan, plan_student
 from toolkit.models.trial import check_classifier
+from toolkit.models.trimming import trim_model
 from toolkit.reports.table import percent
 from toolkit.training.checkpoints import Checkpoints, weights_digest
 from toolkit.training.reference import yardsticks
@@ -47,16 +54,20 @@ class Distillation:
 
     Attributes:
         source: the teacher as it was named.
-        models, data: both models, and the rows to learn from and to score on.
-        cache: file of the teacher's answers, or None.
+        reader: the model whose word pieces the student reads, its vocabulary perhaps trimmed.
+        trimmed: that vocabulary, or None.
+        models, data: both models, and the rows to learn from and to score on, as the student reads them.
+        answers: gives the teacher's logits on the training texts, [n, C].
         teacher_metrics, start_metrics: by split, of the teacher and of the student before training.
         made_from: provenance, for the manifest.
     """
 
     source: Source
+    reader: Source
+    trimmed: TrimmedVocabulary | None
     models: ModelPair
     data: DistillationData
-    cache: AnswerCache | None
+    answers: Callable[[], np.ndarray]
     teacher_metrics: dict[ScoredSplit, Metrics]
     start_metrics: dict[ScoredSplit, Metrics]
     made_from: dict[str, Origin]
@@ -91,35 +102,66 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer, answers: P
         source = Source(name, workdir)
         teacher = source.classifier()
         check_classifier(teacher, name)
-        plan = plan_student(
-            teacher, shape=config.student, layers=config.layer_map, init=config.init, weights=config.weights,
-            relation_heads=config.relation_heads, family=config.student_family,
-        )  # fmt: skip
-        if needs_layers(config.weights, config.init):
-            check_recording(teacher, name)
-        data = DistillationData.load(
-            source, str(config.task), config.data, augment=config.augment, unlabelled=config.unlabelled,
-            selection_rows=config.selection_rows, max_rows=config.max_rows, max_length=config.max_length,
+        teaching = plan_teaching(config, source, teacher, workdir)
+        plan = _plan(config, teacher, teaching)
+        rows = TaskRows.load(
+            output_names(source.config), str(config.task), config.data, augment=config.augment,
+            unlabelled=config.unlabelled, selection_rows=config.selection_rows, max_rows=config.max_rows,
             seed=config.seed, options=DataOptions.of(config), title=config.name,
         )  # fmt: skip
+        reader, trimmed = trim_reader(teaching.reader, rows.inputs, config.vocabulary_limit, workdir)
+        data = rows.read_by(reader, config.max_length)
+        same_pieces = teaching.reader is source
+        taught = data if reader is source else rows.read_by(source, config.max_length if same_pieces else None)
         data.splits.check_patience(config.patience)
-    echo(f"distilling {data.task.name}: {len(data.texts):,} texts, {data.splits.describe()}; layers {plan.mapping}")
+        made_from = provenance_of(source, plan.init)  # before hours of training: a damaged bundle is refused here
+    layers = f"; layers {plan.mapping}" if plan.mapping else ""
+    echo(f"distilling {data.task.name}: {len(data.texts):,} texts, {data.splits.describe()}{layers}")
     for split, truncation in data.truncation.items():
         say_truncation(split, truncation)
     with phases("scoring the teacher"):
         judged = check_teacher(
-            teacher, data, name=name, allow_weak=config.allow_weak_teacher, match=config.match_labels
+            teacher, taught, name=name, allow_weak=config.allow_weak_teacher, match=config.match_labels
         )
-        teacher_metrics = data.scorer.scores(teacher, judged)
+        teacher_metrics = taught.scorer.scores(teacher, judged)
+    cache = answer_cache(config, answers, teacher, taught)
+    if teaching.by_layers and trimmed is not None:
+        trim_model(trimmed, teacher)  # the texts to learn from have the same pieces as before, under new numbers
+        taught = data
+    asked = functools.cache(partial(taught.answers, teacher, config.precision, cache))
+    models = _start(config, teaching, plan, reader, teacher, data, asked, phases)
     with phases("starting the student"):
-        models = initialize_student(
-            plan, source, teacher, data.texts, data.task, dropout=config.dropout,
-            shared_projection=config.shared_projection, precision=config.precision, seed=config.seed,
-        )  # fmt: skip
         start_metrics = data.scorer.scores(models.student)
-    made_from = provenance_of(source, plan.init)  # before hours of training: a damaged bundle is refused here
-    cache = answer_cache(config, answers, teacher, data)
-    return Distillation(source, models, data, cache, teacher_metrics, start_metrics, made_from)
+    return Distillation(source, reader, trimmed, models, data, asked, teacher_metrics, start_metrics, made_from)
+
+
+def _plan(config: DistillConfig, teacher: Any, teaching: Teaching) -> StudentPlan:
+    if not teaching.by_layers:
+        return StudentPlan(Shape.parse(config.student), (), config.init, config.student_family)
+    return plan_student(
+        teacher, shape=config.student, layers=config.layer_map, init=config.init, weights=config.weights,
+        relation_heads=config.relation_heads, family=config.student_family,
+    )  # fmt: skip
+
+
+def _start(
+    config: DistillConfig, teaching: Teaching, plan: StudentPlan, reader: Source, teacher: Any, data: DistillationData,
+    answers: Callable[[], np.ndarray], phases: PhaseTimer,
+) -> ModelPair:  # fmt: skip
+    """Make the student, from its teacher's layers or from its answers."""
+    if teaching.by_layers:
+        with phases("starting the student"):
+            return initialize_student(
+                plan, reader, teacher, data.texts, data.task, dropout=config.dropout,
+                shared_projection=config.shared_projection, precision=config.precision, seed=config.seed,
+            )  # fmt: skip
+    with phases(TEACHER_LOGITS):
+        logits = answers()
+    with phases("starting the student"):
+        student = start_from_answers(
+            plan, teaching.start, reader, data.texts, logits, data.task, dropout=config.dropout, seed=config.seed
+        )
+    return ModelPair(student, teacher, None, (), plan.init)
 
 
 def answer_cache(config: DistillConfig, own: Path | None, teacher: Any, data: DistillationData) -> AnswerCache | None:
@@ -141,7 +183,7 @@ def train(
 ) -> dict[str, StageResult]:
     """Run each stage that has an epoch and a loss; return their results by name."""
     models, data, weights = prepared.models, prepared.data, config.weights
-    schedules = stage_schedules(config)
+    schedules = stage_schedules(config, by_layers=models.projections is not None)
     if not any(checkpoints.last(name) for name in schedules):
         say_duration(models, data, schedules, weights, config.relation_heads)
     stages: dict[str, StageResult] = {}
@@ -153,7 +195,7 @@ def train(
             )  # fmt: skip
     if schedule := schedules.get("prediction"):
         with phases(TEACHER_LOGITS):
-            dataset = data.with_teacher_logits(models.teacher, config.precision, prepared.cache)
+            dataset = teacher_logits_dataset(data.texts, prepared.answers(), data.train.labels)
         with phases("stage b, prediction"):
             stages["prediction"] = train_prediction(
                 models.student, data, dataset, schedule, checkpoints, weights=weights, temperature=config.temperature,
@@ -162,10 +204,10 @@ def train(
     return stages
 
 
-def stage_schedules(config: DistillConfig) -> dict[str, TrainingSchedule]:
-    """Schedule each stage that has an epoch and a loss, by name."""
+def stage_schedules(config: DistillConfig, *, by_layers: bool = True) -> dict[str, TrainingSchedule]:
+    """Schedule each stage that has an epoch and a loss, by name; without layers to learn from, stage b alone."""
     weights, schedules = config.weights, {}
-    if config.intermediate_epochs and any(weights[name] for name in LAYER_LOSSES):
+    if by_layers and config.intermediate_epochs and any(weights[name] for name in LAYER_LOSSES):
         epochs, lr = config.intermediate_epochs, config.intermediate_lr
         schedules["intermediate"] = TrainingSchedule.from_config(config, epochs, lr)
     if config.prediction_epochs and any(weights[name] for name in PREDICTION_LOSSES):
@@ -199,9 +241,9 @@ def write(
     phases: PhaseTimer,
 ) -> Bundle:  # fmt: skip
     """Write the student with its manifest and report as a bundle to `config.out`."""
-    source, models, data = prepared.source, prepared.models, prepared.data
+    models, data = prepared.models, prepared.data
     manifest = new_manifest(
-        "student", data.task.to_dict(), max_length=data.task.max_length, parent=source.digest,
+        "student", data.task.to_dict(), max_length=data.task.max_length, parent=prepared.source.digest,
         made_from=prepared.made_from, config=config.to_dict(), seed=config.seed, data=data.digests,
     )  # fmt: skip
     put_scores(manifest, scores)
@@ -209,10 +251,12 @@ def write(
         "selection": data.scorer.selection, "layer_map": list(models.mapping),
         "stages": {name: result.to_dict() for name, result in stages.items()},
     }  # fmt: skip
+    if prepared.trimmed is not None:
+        manifest["vocabulary"] = prepared.trimmed.to_dict()
     report = partial(
         write_run_report, manifest, phases, models.student, models.teacher, data.scorer.encoded["dev"], data.encoder,
         truncation=data.truncation,
     )  # fmt: skip
-    bundle = write_model(config.out, manifest, models.student, source, report)
+    bundle = write_model(config.out, manifest, models.student, prepared.reader, report)
     echo(f"wrote {config.out}; how it went is in its report.html")
     return bundle

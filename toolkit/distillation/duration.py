@@ -53,7 +53,8 @@ def say_duration(
             schedule.epochs * tokens * _layer_step(models, data.texts, schedule, weights, relation_heads)
         )
     if schedule := stages.get("prediction"):
-        seconds["the teacher's answers"] = tokens * _answers(models.teacher, data, schedule.precision)
+        if models.projections is not None:  # else it has answered before its student was started
+            seconds["the teacher's answers"] = tokens * _answers(models.teacher, data, schedule.precision)
         epoch = tokens * _prediction_step(models.student, data, schedule)
         seconds["stage b"] = schedule.epochs * (epoch + schedule.evaluations * _evaluation(models.student, data))
     parts = ", ".join(f"{duration(value)} for {name}" for name, value in seconds.items())
@@ -65,6 +66,7 @@ def _layer_step(
     relation_heads: int | None,
 ) -> float:  # fmt: skip
     """Give the seconds of a token in stage a."""
+    assert models.projections is not None, "a teacher that gives its answers only has no layers to learn from"
     student, projections = deepcopy(models.student), deepcopy(models.projections)
     objective = IntermediateObjective(student, models.teacher, projections, models.mapping, weights, relation_heads)
     device, mean = distributed_state().device, float(texts.lengths.mean())

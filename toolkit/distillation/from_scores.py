@@ -39,13 +39,11 @@ class Learning:
     """A student and the answers that it learns from.
 
     Attributes:
-        source: the model that the student starts from, or whose word pieces it reads.
         student: a classifier in eval mode.
         scored: the rows and the answers.
         start_metrics: of the student by split, before training.
     """
 
-    source: Source
     student: Any
     scored: ScoredData
     start_metrics: dict[ScoredSplit, dict[str, float]]
@@ -89,7 +87,7 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Learnin
             name = str(rewrite_released(Path(name), workdir / "released"))
         source = Source(name, workdir)
         student_type(config.student_family, source.config)
-        scored = load_scored(config, source)
+        scored = load_scored(config, source, workdir)
         data = scored.data
         data.splits.check_patience(config.patience)
     echo(f"learning {data.task.name} from {config.teacher_scores}: {len(data.texts):,} texts, {data.splits.describe()}")
@@ -98,10 +96,11 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Learnin
     with phases("starting the student"):
         plan = StudentPlan(Shape.parse(config.student), (), config.init, config.student_family)
         student = start_from_answers(
-            plan, source, data.texts, scored.logits, data.task, dropout=config.dropout, seed=config.seed
-        )
+            plan, None if config.init == "random" else source, scored.reader, data.texts, scored.logits, data.task,
+            dropout=config.dropout, seed=config.seed,
+        )  # fmt: skip
         start_metrics = data.scorer.scores(student)
-    return Learning(source, student, scored, start_metrics)
+    return Learning(student, scored, start_metrics)
 
 
 def finish(config: DistillConfig, learning: Learning, stages: dict[str, StageResult], phases: PhaseTimer) -> Bundle:
@@ -121,6 +120,8 @@ def finish(config: DistillConfig, learning: Learning, stages: dict[str, StageRes
         "selection": data.scorer.selection, "layer_map": [],
         "stages": {name: result.to_dict() for name, result in stages.items()},
     }  # fmt: skip
+    if scored.trimmed is not None:
+        manifest["vocabulary"] = scored.trimmed.to_dict()
     metric = data.task.metric
     for split, of_split in scores.items():
         names = {"teacher": "teacher_metrics", "student before training": "start_metrics", "student": "metrics"}
@@ -134,6 +135,6 @@ def finish(config: DistillConfig, learning: Learning, stages: dict[str, StageRes
         write_run_report, manifest, phases, learning.student, None, data.scorer.encoded["dev"], data.encoder,
         truncation=data.truncation,
     )  # fmt: skip
-    bundle = write_model(config.out, manifest, learning.student, learning.source, report)
+    bundle = write_model(config.out, manifest, learning.student, scored.reader, report)
     echo(f"wrote {config.out}; how it went is in its report.html")
     return bundle

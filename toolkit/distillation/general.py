@@ -62,7 +62,8 @@ def run_general(config: DistillConfig) -> Bundle:
             manifest |= {"layer_map": list(models.mapping), "stages": {"general": result.to_dict()}}
 
             def write_more(staging: Path) -> None:
-                save_projections(models.projections, staging)
+                if models.projections is not None:
+                    save_projections(models.projections, staging)
                 write_run_report(manifest, phases, models.student, models.teacher, corpus, encoder, staging)
 
             bundle = write_model(config.out, manifest, models.student, source, write_more)

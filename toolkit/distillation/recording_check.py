@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from toolkit.distillation.activations import ActivationRecorder, Activations
 from toolkit.errors import ToolkitError
-from toolkit.models.families import ANSWERS_ALONE, depth, model_inputs, position_offset
+from toolkit.models.families import depth, model_inputs, position_offset
 from toolkit.models.trial import trial_batch
 
 LENGTHS = (8, 5)  # tokens of the inputs
@@ -27,7 +27,7 @@ def check_recording(teacher: Any, name: str) -> None:
         ToolkitError: see `recording_problem`.
     """
     if problem := recording_problem(teacher):
-        raise ToolkitError(f"the layers of {name} cannot be learnt from: {problem}", fix=ANSWERS_ALONE)
+        raise ToolkitError(f"the layers of {name} cannot be learnt from: {problem}", fix="another --teacher")
 
 
 @torch.no_grad()
@@ -44,8 +44,8 @@ def recording_problem(model: Any) -> str | None:
     base = model.base_model
     try:
         recorder = ActivationRecorder(base, range(depth(model) + 1))
-    except ToolkitError as error:
-        return error.problem
+    except ToolkitError:
+        return "its layers have other parts than BERT's"
     table = getattr(base.embeddings, "position_embeddings", None) if hasattr(base, "embeddings") else None
     if not isinstance(table, nn.Embedding):
         recorder.close()

@@ -98,7 +98,7 @@ def write_run_report(
         "phases": {name: round(seconds, 2) for name, seconds in phases.seconds.items()}, "versions": tool_versions(),
         **{name: value for name, value in manifest.items() if name in FROM_MANIFEST},
         "student": describe(student), **({} if teacher is None else {"teacher": describe(teacher)}),
-        "attention": [] if teacher is None else attention_maps(
+        "attention": [] if teacher is None or not manifest["layer_map"] else attention_maps(
             student, teacher, manifest["layer_map"], texts, encoder.tokens
         ),
         "truncation": {name: asdict(counts) for name, counts in (truncation or {}).items()},
@@ -132,7 +132,7 @@ def page(content: RunReport) -> str:
 
 
 def _layer_figures(content: RunReport) -> Iterator[Figure]:
-    if "teacher" in content:
+    if "teacher" in content and content["layer_map"]:
         layers = int(content["teacher"]["shape"].partition("/")[0])
         yield Figure(
             plots.layer_map(content["layer_map"], layers), "Which teacher layer each student layer learns from",
@@ -195,7 +195,9 @@ def _attention(content: RunReport) -> Section:
     note = (
         "Attention probabilities, the mean over heads: each row is a query, darker is more. The teacher's layers above."
     )
-    if not content["attention"]:
+    if not content["layer_map"]:
+        note = "This teacher taught by its answers only: no layers are compared."
+    elif not content["attention"]:
         note = "The attention of this teacher's family is not recorded."
     figures = [
         Figure(plots.attention(maps), " ".join(maps["tokens"]), "the numbers are in report.json")

@@ -15,15 +15,15 @@ from toolkit.data.labels import encode_label
 from toolkit.data.sources import data_name, is_dev
 from toolkit.data.splits import TaskSplits, divide
 from toolkit.data.train_rows import TrainRows, fingerprint
-from toolkit.data.truncation import measure_truncation
+from toolkit.data.vocabulary import TrimmedVocabulary
 from toolkit.distillation.answers import Answers, read_answers
-from toolkit.distillation.data import DistillationData
+from toolkit.distillation.data import DistillationData, TaskRows
+from toolkit.distillation.teaching import trim_reader
 from toolkit.errors import ToolkitError
 from toolkit.files import file_record
 from toolkit.inference.metrics import evaluate, predictions
 from toolkit.models.loading import Source
 from toolkit.tasks import Task
-from toolkit.training.scoring import SplitScorer
 
 DEV_SHARE, MAX_DEV = 0.1, 2000  # of the rows that are dev, and of a large file about so many
 
@@ -34,12 +34,16 @@ class ScoredData:
 
     Attributes:
         data: the rows to learn from and to choose by, whose labels are the teacher's, and the splits that are scored.
+        reader: the model whose word pieces the student reads, its vocabulary perhaps trimmed.
+        trimmed: that vocabulary, or None.
         logits: the answers to `data.texts`, [n, C].
         dev_rows: numbers of the dev rows that have an answer, [k].
         dev_logits: those answers, [k, C].
     """
 
     data: DistillationData
+    reader: Source
+    trimmed: TrimmedVocabulary | None
     logits: np.ndarray
     dev_rows: np.ndarray
     dev_logits: np.ndarray
@@ -62,10 +66,11 @@ class ScoredData:
         return evaluate(self.data.task, self.dev_logits, self.data.splits.dev.labels)
 
 
-def load_scored(config: DistillConfig, source: Source) -> ScoredData:
+def load_scored(config: DistillConfig, source: Source, workdir: Path) -> ScoredData:
     """Read the file of answers and the dev split: that of the task's data, else rows of the file itself.
 
-    Rows of the file that are dev are not learnt from.
+    Rows of the file that are dev are not learnt from. `source` is the model whose word pieces the student reads;
+    `workdir` gets a trimmed tokenizer's files.
 
     Raises:
         ToolkitError: answers or data that cannot be used.
@@ -92,7 +97,7 @@ def load_scored(config: DistillConfig, source: Source) -> ScoredData:
     splits = divide(
         rows_known, dev, test, selection_rows=config.selection_rows, max_rows=config.max_rows, seed=config.seed
     )
-    return _encode(config, source, task, answers.take(rows[splits.numbers]), splits, dev_rows, known)
+    return _encode(config, source, task, answers.take(rows[splits.numbers]), splits, dev_rows, known, workdir)
 
 
 def _train_rows(answers: Answers, task: Task, path: Path) -> TrainRows:
@@ -105,18 +110,14 @@ def _train_rows(answers: Answers, task: Task, path: Path) -> TrainRows:
 
 def _encode(
     config: DistillConfig, source: Source, task: Task, train: Answers, splits: TaskSplits, dev_rows: np.ndarray,
-    known: Answers,
+    known: Answers, workdir: Path,
 ) -> ScoredData:  # fmt: skip
-    encoder = source.encoder(task, config.max_length or source.stated_length)
-    task, path = replace(task, max_length=encoder.max_length), str(config.teacher_scores)
-    encoded, scorer = encoder.encode(train.texts, train.pairs), SplitScorer(task, splits, encoder)
+    path = str(config.teacher_scores)
     split = Split(train.texts, train.pairs, np.zeros(len(train), dtype=np.int64), path)
-    data = DistillationData(
-        task, splits, split, encoder, (train.texts, train.pairs), encoded, scorer,
-        splits.digests | {"teacher scores": file_record(Path(path))["sha256"]},
-        {"train": measure_truncation(encoder, encoded, train.texts, train.pairs), **scorer.truncation},
-    )  # fmt: skip
-    return ScoredData(data, train.logits, dev_rows, known.logits)
+    digests = splits.digests | {"teacher scores": file_record(Path(path))["sha256"]}
+    rows = TaskRows(task, splits, split, (train.texts, train.pairs), digests)
+    reader, trimmed = trim_reader(source, rows.inputs, config.vocabulary_limit, workdir)
+    return ScoredData(rows.read_by(reader, config.max_length), reader, trimmed, train.logits, dev_rows, known.logits)
 
 
 def _with_pairs(answers: Answers, path: Path, labelled: bool) -> Task:

@@ -36,6 +36,7 @@ def train_layers(
         weights: of the losses, by name.
         relation_heads: of the relation loss; None takes the most that divide both widths.
     """
+    assert models.projections is not None, "a teacher that gives its answers only has no layers to learn from"
     objective = IntermediateObjective(
         models.student, models.teacher, models.projections, models.mapping, weights, relation_heads
     )

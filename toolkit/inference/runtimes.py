@@ -98,7 +98,7 @@ def load_classifier(path: Path, **options: Any) -> Any:
     logging.disable_progress_bar()
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            path, use_safetensors=True, local_files_only=True, **options
+            path, use_safetensors=True, local_files_only=True, trust_remote_code=False, **options
         )
     except Exception as error:  # safetensors' own exception, and whatever a config.json without sense leads to
         raise ToolkitError(f"PyTorch cannot load {path}: {error}", fix="make the bundle again") from error

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from toolkit.errors import ToolkitError
 
-ANSWERS_ALONE = "--objective prediction --init random, which takes a teacher's answers alone"
 STUDENT_TYPES = ("bert", "mpnet")  # Hugging Face's model types that students are built in; every family teaches BERT
 TorchBatch = dict[str, Tensor]  # input_ids, attention_mask, token_type_ids [B, L]; in training also targets [B, ...]
 
@@ -18,6 +17,13 @@ TorchBatch = dict[str, Tensor]  # input_ids, attention_mask, token_type_ids [B, 
 def activation_name(config: Any) -> str:
     """Return the activation function between the feed-forward layers, by Hugging Face's name."""
     return str(getattr(config, "hidden_act", None) or getattr(config, "activation", "gelu"))
+
+
+def family_name(config: Any) -> str:
+    """Return the name that people know an architecture by, such as DeBERTa-v2."""
+    from transformers.models.auto.configuration_auto import MODEL_NAMES_MAPPING
+
+    return str(MODEL_NAMES_MAPPING.get(config.model_type, config.model_type))
 
 
 def student_type(family: str, teacher: Any, start: Any = None) -> str:
@@ -254,5 +260,5 @@ def _unsupported(model: Any) -> ToolkitError:
     return ToolkitError(
         f"the layers of {type(model).__name__} cannot be learnt from: their scores and states are not known",
         expected="BERT, RoBERTa, XLM-R, CamemBERT, X-MOD, data2vec-text, ELECTRA, DistilBERT or MPNet",
-        fix=ANSWERS_ALONE,
+        fix="a teacher of one of these families; toolkit distill of a task takes any, by its answers",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Source:
         self.bundle: Bundle | None = open_bundle(name) if is_bundle(Path(name)) else None
         if self.bundle is not None and self.bundle.weights.suffix == ".onnx":
             raise ToolkitError(f"{name} is an ONNX bundle, which cannot be trained", expected="a PyTorch model")
-        self.config = self._open(transformers.AutoConfig)
+        self.config = self._open(transformers.AutoConfig.from_pretrained, "AutoConfig")
         _reset_outputs(self.config)
         tokenizer = self._open_tokenizer()
         if not tokenizer.is_fast:
@@ -64,7 +65,9 @@ class Source:
         self.tokenizer = tokenizer
         self.tokenizer_dir = workdir / "tokenizer"
         tokenizer.save_pretrained(self.tokenizer_dir)
-        (self.tokenizer_dir / "config.json").write_text(json.dumps({"pad_token_id": tokenizer.pad_token_id}))
+        padding = getattr(self.config, "pad_token_id", None)  # decoders find a text's end by it
+        padding = tokenizer.pad_token_id if padding is None else padding
+        (self.tokenizer_dir / "config.json").write_text(json.dumps({"pad_token_id": padding}))
 
     @property
     def digest(self) -> str | None:
@@ -172,13 +175,12 @@ class Source:
         for name, value in changes.items():
             setattr(config, name, value)
         model, info = self._open(
-            kind, config=config, ignore_mismatched_sizes=ignore_mismatched_sizes, output_loading_info=True
-        )
+            kind.from_pretrained, kind.__name__, config=config, ignore_mismatched_sizes=ignore_mismatched_sizes,
+            output_loading_info=True,
+        )  # fmt: skip
         return model.float(), info
 
     def _open_tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
         folder = Path(self.name)
         if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
             raise ToolkitError(
@@ -186,20 +188,41 @@ class Source:
                 expected=f"one of {', '.join(TOKENIZER_FILES)} beside config.json",
                 fix=f"AutoTokenizer.from_pretrained(NAME).save_pretrained({self.name!r}), NAME its first encoder",
             )
-        return self._open(AutoTokenizer)
+        return self._open(open_tokenizer, "AutoTokenizer")
 
-    def _open(self, kind: Any, **options: Any) -> Any:
+    def _open(self, load: Callable[..., Any], kind: str, **options: Any) -> Any:
         try:
-            return kind.from_pretrained(self.name, local_files_only=self._local, **options)
+            return load(self.name, local_files_only=self._local, trust_remote_code=False, **options)
         except (OSError, ValueError, KeyError) as error:
             if self._local and not Path(self.name).exists():
                 raise not_on_disk(self.name) from None
+            if "trust_remote_code" in str(error):
+                raise ToolkitError(
+                    f"{self.name} brings Python code of its own, which is never run",
+                    expected="an architecture of transformers itself, such as BERT, ModernBERT or DeBERTa",
+                ) from None
             raise ToolkitError(
-                f"cannot open {self.name} with {kind.__name__}: {reason_of(error)}",
+                f"cannot open {self.name} with {kind}: {reason_of(error)}",
                 expected="a directory with config.json, tokenizer.json and model.safetensors, or a name on the hub",
             ) from error
         except Exception as error:  # tokenizers raises a bare Exception for a corrupt tokenizer.json
-            raise ToolkitError(f"cannot open {self.name} with {kind.__name__}: {reason_of(error)}") from error
+            raise ToolkitError(f"cannot open {self.name} with {kind}: {reason_of(error)}") from error
+
+
+def open_tokenizer(name: str | Path, **options: Any) -> Any:
+    """Open a tokenizer with AutoTokenizer; `options` are those of `from_pretrained`.
+
+    Files that transformers 5 wrote may name a class that 4 lacks, or list special tokens where 4 reads a mapping; 4
+    then takes tokenizer.json as it is, which has those tokens too.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        return AutoTokenizer.from_pretrained(name, **options)
+    except (ValueError, AttributeError) as error:
+        if "TokenizersBackend" not in str(error) and not isinstance(error, AttributeError):
+            raise
+        return PreTrainedTokenizerFast.from_pretrained(name, extra_special_tokens={}, **options)
 
 
 def output_names(config: Any) -> tuple[str, ...]:

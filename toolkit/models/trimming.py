@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from toolkit.data.vocabulary import TrimmedVocabulary, special_ids
+from toolkit.data.vocabulary import TrimmedVocabulary, special_ids, trim_files
 from toolkit.errors import ToolkitError
 from toolkit.models.families import counts_positions_from_zero
+from toolkit.models.loading import Source, open_tokenizer
 
 
 def trim_model(trimmed: TrimmedVocabulary, model: Any) -> None:
@@ -54,3 +58,20 @@ def trim_positions(model: Any, longest: int) -> int | None:
             setattr(embeddings, name, getattr(embeddings, name)[:, :longest])
     model.config.max_position_embeddings = len(rows)
     return len(rows)
+
+
+def trimmed_source(source: Source, trimmed: TrimmedVocabulary, workdir: Path) -> Source:
+    """Return a source whose tokenizer, and configuration, have the trimmed vocabulary; its weights are not changed.
+
+    Args:
+        source: the model.
+        trimmed: the pieces that stay.
+        workdir: gets the tokenizer's files; must not exist.
+    """
+    cut = copy.copy(source)
+    cut.config = copy.deepcopy(source.config)
+    renumber_config(trimmed, cut.config)
+    cut.tokenizer_dir = shutil.copytree(source.tokenizer_dir, workdir)
+    trim_files(trimmed, cut.tokenizer_dir)
+    cut.tokenizer = open_tokenizer(cut.tokenizer_dir)
+    return cut

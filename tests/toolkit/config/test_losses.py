@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from toolkit.config.losses import LOSSES, OBJECTIVES, parse_weights, weight_problems
+from toolkit.config import DistillConfig
+from toolkit.config.losses import LOSSES, OBJECTIVES, layer_options, parse_weights, weight_problems
 
 
 def test_weights_are_numbers_by_name() -> None:
@@ -23,3 +26,13 @@ def test_what_is_no_weight_is_named(text: str, problem: str) -> None:
 
 def test_objectives_are_made_of_losses() -> None:
     assert {name for names in OBJECTIVES.values() for name in names} < set(LOSSES)
+
+
+def test_options_that_read_layers_are_listed() -> None:
+    config = DistillConfig("t", "sst2", "o", loss="hidden=2,attention=0", intermediate_epochs=3, layer_map="top")
+    assert layer_options(config) == ["--loss hidden", "--intermediate-epochs 3", "--layer-map top"]
+    others = replace(config, loss=None, intermediate_epochs=0, layer_map="uniform", objective="relations")
+    assert layer_options(replace(others, relation_heads=2, shared_projection=True)) == [
+        "--objective relations", "--relation-heads 2", "--shared-projection",
+    ]  # fmt: skip
+    assert layer_options(DistillConfig("t", "sst2", "o").resolved().without_derived()) == []

@@ -45,5 +45,10 @@ def test_a_teacher_or_its_answers_are_needed() -> None:
         DistillConfig(None, "sst2", "o").check()
     with pytest.raises(ToolkitError, match="--general takes no --teacher-scores"):
         DistillConfig("t", None, "o", teacher_scores="s", general=True, corpus=("c",)).check()
-    with pytest.raises(ToolkitError, match="--student-tokenizer: expected --teacher-scores without --teacher"):
-        DistillConfig("t", "sst2", "o", student_tokenizer="s").check()
+
+
+@pytest.mark.parametrize("init", ["teacher", "encoder"])
+def test_word_pieces_come_from_one_model(init: str) -> None:
+    DistillConfig("t", "sst2", "o", student_tokenizer="s", init="random").check()
+    with pytest.raises(ToolkitError, match=f"--student-tokenizer with --init {init}: expected --init random"):
+        DistillConfig("t", "sst2", "o", student_tokenizer="s", init=init).check()

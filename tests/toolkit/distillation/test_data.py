@@ -16,9 +16,9 @@ from tests.support.distillation import distill
 from toolkit.bundle.format import open_bundle
 from toolkit.data.columns import DataOptions
 from toolkit.data.tokenization import EncodedTexts
-from toolkit.distillation.data import DistillationData, teacher_logits_dataset
+from toolkit.distillation.data import DistillationData, TaskRows, teacher_logits_dataset
 from toolkit.errors import ToolkitError
-from toolkit.models.loading import Source
+from toolkit.models.loading import Source, output_names
 
 
 def test_unlabelled_text_is_learnt_from_too(teacher: Path, data_dir: Path, tmp_path: Path) -> None:
@@ -38,9 +38,11 @@ def test_unlabelled_text_is_learnt_from_too(teacher: Path, data_dir: Path, tmp_p
 
 def load(teacher: Path, folder: Path, workdir: Path, **changes: Any) -> DistillationData:
     options: dict[str, Any] = {
-        "augment": None, "unlabelled": None, "selection_rows": None, "max_rows": None, "max_length": None, "seed": 3,
+        "augment": None, "unlabelled": None, "selection_rows": None, "max_rows": None, "seed": 3,
     }  # fmt: skip
-    return DistillationData.load(Source(str(teacher), workdir), "auto", str(folder), **{**options, **changes})
+    max_length, source = changes.pop("max_length", None), Source(str(teacher), workdir)
+    read = TaskRows.load(output_names(source.config), "auto", str(folder), **{**options, **changes})
+    return read.read_by(source, max_length)
 
 
 def test_rows_are_read_cut_and_named_by_their_digests(teacher: Path, data_dir: Path, tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from tests.support.models import own_answers, word_pieces
 from toolkit.bundle.format import Bundle
 from toolkit.config import DistillConfig, ExportConfig, FinetuneConfig
 from toolkit.distillation.distill import run_distill
-from toolkit.errors import ToolkitError
 from toolkit.inference.evaluate import evaluate_bundle
 from toolkit.inference.predictor import open_predictor
 from toolkit.models.families import model_inputs
@@ -38,15 +37,12 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 DISTILBERT = {"n_layers": 3, "dim": 24, "hidden_dim": 48, "n_heads": 4, "max_position_embeddings": 40}
 CASES = [
-    ("Bert", "classes", ENGLISH),
     ("Roberta", "pairs", ENGLISH),
     ("Electra", "regression", ENGLISH),
     ("DistilBert", "multi_label", ENGLISH),
-    ("MPNet", "classes", ENGLISH),
     ("XLMRoberta", "classes", KOREAN),
     ("Bert", "pairs", CHINESE),
     ("MPNet", "regression", KOREAN),
-    ("Camembert", "classes", ENGLISH),
     ("Xmod", "classes", ENGLISH),
 ]
 OUTPUTS = {
@@ -134,29 +130,6 @@ def test_a_student_of_every_teacher(family: str, kind: str, words: Words, tmp_pa
         logits = model(**model_inputs(model, batch)).logits
     assert logits.shape == (1, outputs)
     np.testing.assert_allclose(predictor.runtime.run(encoded.batch([0])), logits.numpy(), atol=1e-5)
-
-
-@pytest.mark.parametrize("family", ["Albert", "RoFormer"])
-def test_other_families_give_their_answers_alone(family: str, tmp_path: Path, data_dir: Path) -> None:
-    """The prediction objective goes through, the report included; every other one stops before its first step."""
-    tokenizer = word_pieces([word for group in ENGLISH for word in group])
-    labels = {0: "negative", 1: "positive"}
-    sizes = SIZES | {"embedding_size": 24, "vocab_size": tokenizer.get_vocab_size(), "id2label": labels}
-    teacher = AutoModelForSequenceClassification.from_config(getattr(transformers, f"{family}Config")(**sizes))
-    save_teacher(teacher, tokenizer, tmp_path / "teacher")
-    options: dict[str, Any] = {
-        "data": str(data_dir), "student": "2/16/32/4", "prediction_epochs": 1, "allow_weak_teacher": True
-    }  # fmt: skip
-    for changes in ({}, {"objective": "relations", "init": "random"}, {"objective": "prediction"}):
-        with pytest.raises(ToolkitError, match=f"the layers of {family}ForSequenceClassification cannot be learnt"):
-            run_distill(DistillConfig(str(tmp_path / "teacher"), "auto", str(tmp_path / "s"), **options, **changes))
-    run_distill(DistillConfig(
-        str(tmp_path / "teacher"), "auto", str(tmp_path / "s"), objective="prediction", init="random", **options
-    ))  # fmt: skip
-    report = json.loads((tmp_path / "s" / "report.json").read_text())
-    assert report["attention"] == []
-    assert report["teacher"]["shape"] == "3/24/48/4"
-    assert "is not recorded" in (tmp_path / "s" / "report.html").read_text()
 
 
 def test_a_student_of_mpnets_own_family_is_exported_and_answers(

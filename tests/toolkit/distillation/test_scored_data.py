@@ -30,7 +30,7 @@ def write(path: Path, texts: list[str], **more: list[str]) -> Path:
 def load(path: Path, encoder: Path, workdir: Path, **options: object) -> ScoredData:
     workdir.mkdir()
     config = DistillConfig(None, "auto", "o", teacher_scores=str(path), init=str(encoder), **options)  # type: ignore[arg-type]
-    return load_scored(config, Source(str(encoder), workdir))
+    return load_scored(config, Source(str(encoder), workdir), workdir)
 
 
 def test_rows_are_held_out_by_their_texts_alone(encoder: Path, tmp_path: Path) -> None:
@@ -82,3 +82,13 @@ def test_dev_of_the_task_s_data_is_not_learnt_from(encoder: Path, data_dir: Path
         load(write(tmp_path / "b.jsonl", dev), encoder, tmp_path / "2", data=str(data_dir))
     few = load(path, encoder, tmp_path / "3", data=str(data_dir), max_rows=7)
     assert len(few.data.texts) == len(few.logits) == 7
+
+
+def test_a_large_vocabulary_is_cut_to_the_rows_of_the_file(encoder: Path, tmp_path: Path) -> None:
+    scored = load(write(tmp_path / "a.jsonl", TEXTS), encoder, tmp_path / "1", vocabulary_limit=50)
+    assert scored.trimmed is not None
+    assert scored.data.encoder.vocabulary_size == len(scored.trimmed.ids) == scored.reader.config.vocab_size
+    whole = load(write(tmp_path / "b.jsonl", TEXTS), encoder, tmp_path / "2")
+    assert whole.trimmed is None
+    for cut, full in zip(scored.data.texts.ids, whole.data.texts.ids, strict=True):
+        assert scored.trimmed.ids[cut].tolist() == full.tolist()

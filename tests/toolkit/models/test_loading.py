@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertForMaskedLM, RobertaConfig, RobertaForSequenceClassification
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertForMaskedLM,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from tests.support.models import keep_stored_types
 from toolkit.bundle.format import open_bundle
@@ -203,3 +210,109 @@ def test_the_length_is_the_one_that_a_plain_model_states(
 
 def test_the_length_of_a_bundle_is_its_own(tiny_student: Path, tmp_path: Path) -> None:
     assert Source(str(tiny_student), tmp_path).stated_length == open_bundle(tiny_student).max_length == 32
+
+
+WEIGHTS = "model.safetensors"
+
+
+def to_pickle(folder: Path, name: str = "pytorch_model.bin") -> None:
+    torch.save(load_file(folder / WEIGHTS), folder / name)
+    (folder / WEIGHTS).unlink()
+
+
+def to_shards(folder: Path) -> None:
+    AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(folder, max_shard_size="10KB")
+    assert len(list(folder.glob("model-0*.safetensors"))) > 1
+    (folder / WEIGHTS).unlink(missing_ok=True)
+
+
+def to_pickled_shards(folder: Path) -> None:
+    tensors, names = load_file(folder / WEIGHTS), {}
+    for part in range(2):
+        names |= dict.fromkeys(list(tensors)[part::2], f"pytorch_model-0000{part + 1}-of-00002.bin")
+    for file in set(names.values()):
+        torch.save({name: tensors[name] for name in tensors if names[name] == file}, folder / file)
+    index = {"metadata": {}, "weight_map": names}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    (folder / WEIGHTS).unlink()
+
+
+def to_vocabulary_file(folder: Path) -> None:
+    pieces = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    for path in folder.glob("*token*"):
+        path.unlink()
+    lines = "".join(f"{piece}\n" for piece in sorted(pieces, key=pieces.__getitem__))
+    (folder / "vocab.txt").write_text(lines, encoding="utf-8")
+
+
+def to_tokenizer_of_transformers_5(folder: Path) -> None:
+    """What its save_pretrained writes: a class that 4 lacks, special tokens in a list, no special_tokens_map.json."""
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    roles = {name: value for name, value in config.items() if name.endswith("_token")}
+    config = {**roles, "backend": "tokenizers", "extra_special_tokens": ["good"], "model_max_length": 64}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": "TokenizersBackend"}))
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+
+
+def to_bert_tokenizer_of_transformers_5(folder: Path) -> None:
+    to_tokenizer_of_transformers_5(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text()) | {"tokenizer_class": "BertTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        to_pickle, to_shards, to_pickled_shards, to_vocabulary_file, to_tokenizer_of_transformers_5,
+        to_bert_tokenizer_of_transformers_5,
+    ],
+)  # fmt: skip
+def test_directories_of_every_make_open_as_the_same_model(
+    change: Callable[[Path], None], plain: Path, tmp_path: Path
+) -> None:
+    first = Source(str(plain), tmp_path / "first")
+    texts, weights = ["a good film", "The plot was dull, zz"], first.classifier().state_dict()
+    ids = first.encoder(get_task("sst2"), 20).encode(texts, texts)
+    change(plain)
+    second = Source(str(plain), tmp_path / "second")
+    opened = second.classifier().state_dict()
+    assert all(torch.equal(opened[name], value) for name, value in weights.items())
+    again = second.encoder(get_task("sst2"), 20).encode(texts, texts)
+    for before, after in zip((*ids.ids, *ids.type_ids), (*again.ids, *again.type_ids), strict=True):
+        assert before.tolist() == after.tolist()
+    assert second.tokenizer.mask_token_id == first.tokenizer.mask_token_id == 4
+
+
+class Touch:
+    """A pickle that makes a file when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_code_in_a_pickle_does_not_run(plain: Path, tmp_path: Path) -> None:
+    (plain / WEIGHTS).unlink()
+    torch.save({"a": Touch(tmp_path / "touched")}, plain / "pytorch_model.bin")
+    with pytest.raises(ToolkitError, match="cannot open"):
+        Source(str(plain), tmp_path / "work").classifier()
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_model_s_own_code_does_not_run(file: str, plain: Path, tmp_path: Path) -> None:
+    module = "from pathlib import Path\nPath(__file__).with_name('touched').touch()\n"
+    (plain / "own.py").write_text(module)
+    classes = {
+        "AutoConfig": "own.Own",
+        "AutoModelForSequenceClassification": "own.Own",
+        "AutoTokenizer": [None, "own.Own"],
+    }
+    content = json.loads((plain / file).read_text()) | {"auto_map": classes}
+    content |= {"model_type": "own"} if file == "config.json" else {"tokenizer_class": "Own"}
+    (plain / file).write_text(json.dumps(content))
+    with pytest.raises(ToolkitError, match="brings Python code of its own, which is never run"):
+        Source(str(plain), tmp_path / "work")
+    assert list(tmp_path.rglob("touched")) == []

@@ -49,14 +49,14 @@ class ModelPair:
     Attributes:
         student: a classifier where there is a task, else a plain encoder; in eval mode.
         teacher: in eval mode.
-        projections: W_e and W_h.
-        mapping: g(1)..g(M).
+        projections: W_e and W_h; None where the teacher gives its answers only.
+        mapping: g(1)..g(M); empty in the same case.
         init: "teacher", "random", or the model that the student's first weights come from.
     """
 
     student: Any
     teacher: Any
-    projections: Projections
+    projections: Projections | None
     mapping: tuple[int, ...]
     init: str
 

@@ -25,7 +25,7 @@ def shared_rows(start: Source, source: Source, name: str) -> np.ndarray:
     Raises:
         ToolkitError: fewer than MIN_SHARED_PIECES of the teacher's pieces are in the other vocabulary.
     """
-    rows = map_vocabulary(source.tokenizer, start.tokenizer, source.config.vocab_size, start.config.vocab_size)
+    rows = _mapped(start, source)
     shared = float((rows >= 0).mean())
     if shared < MIN_SHARED_PIECES:
         raise ToolkitError(
@@ -35,6 +35,15 @@ def shared_rows(start: Source, source: Source, name: str) -> np.ndarray:
             fix="--init teacher, or a student distilled from this teacher's pre-trained form",
         )  # fmt: skip
     return rows
+
+
+def shares_pieces(start: Source, source: Source) -> bool:
+    """Return whether a model has at least MIN_SHARED_PIECES of the teacher's word pieces, under any numbers."""
+    return bool((_mapped(start, source) >= 0).mean() >= MIN_SHARED_PIECES)
+
+
+def _mapped(start: Source, source: Source) -> np.ndarray:
+    return map_vocabulary(source.tokenizer, start.tokenizer, source.config.vocab_size, start.config.vocab_size)
 
 
 def map_vocabulary(target: Any, source: Any, target_rows: int, source_rows: int) -> np.ndarray:
