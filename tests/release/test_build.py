@@ -96,14 +96,15 @@ class Installed:
     @contextmanager
     def serving(self, bundle: Path) -> Iterator[str]:
         command = [self.bin / "toolkit", "serve", str(bundle), "--port", "0"]
-        process = subprocess.Popen(command, cwd=self.root, env=self.environment, stdout=subprocess.PIPE, text=True)
-        try:
+        options = {"cwd": self.root, "env": self.environment, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, text=True, **options) as process:
             assert process.stdout is not None
             address = re.search(r"http://[\d.]+:\d+", process.stdout.readline())
-            assert address
-            yield address.group()
-        finally:
-            process.terminate()
+            try:
+                assert address
+                yield address.group()
+            finally:
+                process.terminate()
             assert process.wait(60) == 0
 
 
@@ -114,14 +115,17 @@ def test_the_wheel_with_serve_serves_a_bundle(files: tuple[Path, Path], tiny_onn
     assert str(tmp_path) in installed.run("python", "-c", "import toolkit; print(toolkit.__file__)")
     assert "torch" not in installed.run("python", "-m", "pip", "list", "--disable-pip-version-check")
     bundle = shutil.copytree(tiny_onnx, tmp_path / "bundle")
-    assert "positive" in installed.run("toolkit", "predict", str(bundle), "a lovely film")
+    shown = installed.run("toolkit", "predict", str(bundle), "a lovely film")
     assert "onnx, fp32" in installed.run("toolkit", "inspect", str(bundle))
     with installed.serving(bundle) as address:
         request = urllib.request.Request(
             f"{address}/predict", b'{"inputs": "a lovely film"}', {"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
-            assert json.load(answer)[0]["label"] == "positive"
+            (best, other) = json.load(answer)
+        assert f"{best['label']} " in shown.replace("│", " ")
+        assert f"{best['score']:.4f}" in shown
+        assert {best["label"], other["label"]} == {"negative", "positive"}
         with urllib.request.urlopen(f"{address}/", timeout=30) as answer:
             assert b"<html" in answer.read()
 
