@@ -197,11 +197,11 @@ def test_a_fifo_for_a_manifest_is_refused(root: Path) -> None:
 def test_a_slow_change_holds_up_no_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, goes_on = threading.Event(), threading.Event()
 
-    def load(directory: Path) -> Predictor:
+    def load(directory: Path, signer: str | None) -> Predictor:
         if directory.name == "near":
             started.set()
             assert goes_on.wait(60)
-        return load_predictor(directory)
+        return load_predictor(directory, signer)
 
     monkeypatch.setattr("serve.api.admin.load_predictor", load)
     with administered(root, "old", "sum") as client, ThreadPoolExecutor() as pool:
