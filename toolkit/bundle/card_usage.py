@@ -47,7 +47,7 @@ def _pytorch(task: TaskRecord, length: int) -> Iterator[str]:
         classify = pipeline("text-classification", model=".")
         print(classify({_pipeline_text(task)}, truncation=True, max_length={length}{every}))
     """)  # fmt: skip
-    yield _program("optimum, which makes an ONNX graph as it loads", f"""
+    yield _program("optimum, beside transformers 4, which makes an ONNX graph as it loads", f"""
         from optimum.onnxruntime import ORTModelForSequenceClassification
         from transformers import AutoTokenizer
 
@@ -74,7 +74,7 @@ def _onnx(task: TaskRecord, length: int, model: str, precision: str) -> Iterator
         print(session.run(["logits"], {{name: inputs[name].astype("int64") for name in names}})[0])
     """)  # fmt: skip
     if model == "model.onnx":
-        yield _program("optimum", f"""
+        yield _program("optimum, beside transformers 4", f"""
             from optimum.onnxruntime import ORTModelForSequenceClassification
             from transformers import AutoTokenizer
 
