@@ -61,6 +61,16 @@ def last_linear(model: Any) -> Any:
     return [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
 
 
+def own_hooks(model: Any) -> list[Any]:
+    """The hooks of ours that a model has: transformers 5 leaves some of its own behind."""
+    return [
+        hook
+        for module in model.modules()
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        if hook.__module__.startswith("toolkit.")
+    ]
+
+
 def keep_stored_types(patch: pytest.MonkeyPatch) -> None:
     """Let `from_pretrained` keep the type of stored weights, as transformers 5 does; 4 converts to float32."""
     from transformers import PreTrainedModel

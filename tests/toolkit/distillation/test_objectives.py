@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.models import own_hooks
 from tests.support.training import SCHEDULE, encoded
 from toolkit.data.tokenization import EncodedTexts
 from toolkit.distillation.data import teacher_logits_dataset
@@ -103,7 +104,7 @@ class TestIntermediate:
     def test_close_takes_the_hooks_off(self, tiny_bert: Callable[..., Any]) -> None:
         objective, student, _ = self.build(tiny_bert)
         objective.close()
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in student.modules())
+        assert own_hooks(student) == []
 
 
 @pytest.mark.parametrize(

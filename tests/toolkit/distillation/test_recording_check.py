@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.models import own_hooks
 from tests.toolkit.distillation.test_activations import FAMILIES as CONFIGS
 from tests.toolkit.distillation.test_activations import build
 from toolkit.distillation.activations import ActivationRecorder
@@ -22,7 +23,7 @@ def test_supported_families_pass_and_stay_as_they_were(family: str) -> None:
     assert recording_problem(model) is None
     assert recording_problem(model.base_model) is None
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before.parameters(), strict=True))
-    assert not any(module._forward_hooks for module in model.modules())
+    assert own_hooks(model) == []
 
 
 @pytest.mark.parametrize("family", ["camembert", "data2vec-text", "xmod", "mpnet"])
@@ -53,6 +54,8 @@ def test_states_of_another_layer_are_found(monkeypatch: pytest.MonkeyPatch) -> N
 def test_families_with_positions_inside_attention_are_found(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers
 
+    if not hasattr(transformers, f"{family}Config"):
+        pytest.skip("transformers 5 has no Nezha")
     sizes = {"vocab_size": 90, "num_hidden_layers": 2, "hidden_size": 24, "intermediate_size": 40}
     config = getattr(transformers, f"{family}Config")(num_attention_heads=3, **sizes)
     model = getattr(transformers, f"{family}ForSequenceClassification")(config).eval()
