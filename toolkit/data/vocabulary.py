@@ -17,6 +17,8 @@ import numpy as np
 
 from toolkit.errors import ToolkitError
 
+TokenizerModel = dict[str, Any]  # the entry "model" of a tokenizer.json
+
 BATCH = 1000  # texts tokenized together
 TRIMMABLE = ("WordPiece", "BPE", "Unigram")  # models of the `tokenizers` library
 # a vocabulary in other forms than tokenizer.json, which would still hold the old numbers
@@ -106,14 +108,14 @@ def _count_batch(tokenizer: Any, texts: list[str], counts: Counter[int]) -> None
         counts.update(encoding.ids)
 
 
-def _numbers(model: dict[str, Any]) -> dict[str, int]:
+def _numbers(model: TokenizerModel) -> dict[str, int]:
     """Give the id of each piece; Unigram's are places in its list."""
     if model["type"] == "Unigram":
         return {piece: i for i, (piece, _) in enumerate(model["vocab"])}
     return dict(model["vocab"])
 
 
-def _needed_always(model: dict[str, Any], vocabulary: dict[str, int]) -> set[int]:
+def _needed_always(model: TokenizerModel, vocabulary: dict[str, int]) -> set[int]:
     """Return the ids of the unknown piece, of bytes, of single characters and of what these cannot spell."""
     prefix, suffix = (model.get(name) or "" for name in ("continuing_subword_prefix", "end_of_word_suffix"))
     stay = {i for piece, i in vocabulary.items() if not _can_be_spelled(piece, prefix, suffix, vocabulary)}
@@ -141,7 +143,7 @@ def _can_be_spelled(piece: str, prefix: str, suffix: str, vocabulary: dict[str, 
     return all(letter in vocabulary for letter in alone)
 
 
-def _parts(model: dict[str, Any], vocabulary: dict[str, int], stay: set[int]) -> set[int]:
+def _parts(model: TokenizerModel, vocabulary: dict[str, int], stay: set[int]) -> set[int]:
     """Return the ids of all pieces that byte-pair merges make the given ones of, step by step."""
     made_of: defaultdict[int, set[int]] = defaultdict(set)
     for left, right, whole in _merges(model):
@@ -155,7 +157,7 @@ def _parts(model: dict[str, Any], vocabulary: dict[str, int], stay: set[int]) ->
     return parts
 
 
-def _merges(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _merges(model: TokenizerModel) -> Iterator[tuple[str, str, str]]:
     """Yield both pieces of each merge and the one that they become; files hold pairs, older ones "left right"."""
     prefix = model.get("continuing_subword_prefix") or ""
     for merge in model["merges"]:
@@ -163,7 +165,7 @@ def _merges(model: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield left, right, left + right.removeprefix(prefix)
 
 
-def _trim_model(model: dict[str, Any], ids: dict[int, int]) -> None:
+def _trim_model(model: TokenizerModel, ids: dict[int, int]) -> None:
     """Renumber a tokenizer's model in place; merges of pieces that fell away go with them."""
     if model["type"] == "Unigram":
         model["vocab"] = [entry for i, entry in enumerate(model["vocab"]) if i in ids]
