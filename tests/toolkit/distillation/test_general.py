@@ -119,7 +119,7 @@ def test_a_student_of_another_vocabulary_cannot_learn_from_layers(
         tokenizer_object=mixed, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         mask_token="[MASK]",
     ).save_pretrained(other)  # fmt: skip
-    with pytest.raises(ToolkitError, match="the student reads the word pieces of .* cannot be"):
+    with pytest.raises(ToolkitError, match=r"the student reads the word pieces of .* cannot be"):
         run_distill(DistillConfig(
             str(other), "auto", str(tmp_path / "s"), data=str(data_dir), init=str(student), student="2/16/32/4",
             allow_weak_teacher=True, objective="relations",
