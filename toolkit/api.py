@@ -8,6 +8,7 @@ directory that one writes is the source of the next.
 
 from __future__ import annotations
 
+import threading
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -198,8 +199,14 @@ def serve(options: config.ServeConfig) -> None:
     """Serve exported bundles over HTTP until SIGTERM or Ctrl-C, in the main thread. Log lines go to stderr.
 
     Raises:
-        ToolkitError: a bundle, a limit, a key, or an address or port that cannot be used; nothing listens.
+        ToolkitError: a bundle, a limit, a key, or an address or port that cannot be used, or another thread; nothing
+            listens.
     """
+    if threading.current_thread() is not threading.main_thread():
+        raise ToolkitError(
+            "serve() in a thread", expected="the main thread, to which signals come that stop it",
+            fix=f"a process of its own: toolkit serve {' '.join(options.bundles)}",
+        )  # fmt: skip
     require_packages("onnxruntime", "fastapi", "uvicorn", "prometheus_client", purpose="serve")
     from serve.__main__ import run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,9 @@ def test_errors_name_the_argument_and_nothing_is_written(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
     with silent_unless_listening(), pytest.raises(toolkit.ToolkitError, match="bench report"):
         toolkit.bench(bundles=(str(tmp_path), str(tmp_path)), compare=True)
+
+
+def test_a_server_in_a_thread_is_refused_before_it_listens() -> None:
+    with ThreadPoolExecutor(1) as pool, pytest.raises(toolkit.ToolkitError, match=r"serve\(\) in a thread") as caught:
+        pool.submit(toolkit.serve, bundles=("runs/int8",)).result()
+    assert caught.value.fix == "a process of its own: toolkit serve runs/int8"
