@@ -24,10 +24,17 @@ from rich.tree import Tree
 PLAIN_INTERVAL_S = 10.0  # between plain lines: a log stays readable, and shows a step that hangs
 PIPE_WIDTH = 1000  # a pipe has no width; a table takes what its cells need
 # Brackets are text, not markup: labels, file names and user input hold them. Of several processes, which torchrun
-# numbers, the first one prints, and the first one of each machine prints errors.
-console = Console(highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get("RANK", "0") != "0")
+# numbers, the first one prints, and the first one of each machine prints errors. In a notebook text is text, not HTML.
+console = Console(
+    highlight=False, soft_wrap=True, markup=False, force_jupyter=False, quiet=os.environ.get("RANK", "0") != "0"
+)
 stderr = Console(
-    stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=os.environ.get("LOCAL_RANK", "0") != "0"
+    stderr=True,
+    highlight=False,
+    soft_wrap=True,
+    markup=False,
+    force_jupyter=False,
+    quiet=os.environ.get("LOCAL_RANK", "0") != "0",
 )
 
 
@@ -198,5 +205,6 @@ def _show(figure: Table | Tree) -> None:
         console.print(figure, soft_wrap=False)
         return
     text = io.StringIO()
-    Console(file=text, width=PIPE_WIDTH, highlight=False, markup=False).print(figure, soft_wrap=False)
+    wide = Console(file=text, width=PIPE_WIDTH, highlight=False, markup=False, force_jupyter=False)
+    wide.print(figure, soft_wrap=False)
     _say(Event(text.getvalue().rstrip("\n")))
