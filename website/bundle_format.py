@@ -47,7 +47,8 @@ toolkit opens older bundles; an older one refuses newer bundles.
 
 - `{MANIFEST}` is canonical JSON: UTF-8, keys sorted, two spaces of indentation. Another spelling is refused.
 - `digest` is the SHA-256 of the manifest in that form without the entry `digest`.
-- `files` lists every file but `{MANIFEST}` and `{manifest.SIGNATURE}`. A file that is missing, changed, or not listed makes the bundle damaged.
+- `files` lists every file but `{MANIFEST}` and `{manifest.SIGNATURE}`. A file that is missing, changed, or not listed
+  makes the bundle damaged.
 - Paths are relative, with `/`, and stay inside the directory. Files are regular files; links out of it are refused.
 - All files together have at most {manifest.MAX_BUNDLE_BYTES:,} bytes.
 - Objects and lists are nested at most {manifest.MAX_DEPTH} deep.
