@@ -21,9 +21,10 @@ def activation_name(config: Any) -> str:
 
 def family_name(config: Any) -> str:
     """Return the name that people know an architecture by, such as DeBERTa-v2."""
-    from transformers.models.auto.configuration_auto import MODEL_NAMES_MAPPING
+    from transformers.models.auto import configuration_auto
 
-    return str(MODEL_NAMES_MAPPING.get(config.model_type, config.model_type))
+    names = getattr(configuration_auto, "MODEL_NAMES_MAPPING", {})  # transformers 5 has none
+    return str(names.get(config.model_type, type(config).__name__.removesuffix("Config")))
 
 
 def student_type(family: str, teacher: Any, start: Any = None) -> str:
