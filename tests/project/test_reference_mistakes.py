@@ -72,7 +72,7 @@ def test_a_tasks_own_epochs_and_length_are_used(tiny_bert: Any, save_model: Any,
         write_tsv(tmp_path / "data" / f"{name}.tsv", table)
     run_distill(DistillConfig(
         str(tmp_path / "teacher"), "cola", str(tmp_path / "s"), data=str(tmp_path / "data"), student="2/16/32/4",
-        allow_weak_teacher=True,
+        allow_weak_teacher=True, init="random",
     ))  # fmt: skip
     bundle = open_bundle(tmp_path / "s")
     assert {name: stage["steps"] for name, stage in bundle.manifest["stages"].items()} == {

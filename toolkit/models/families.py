@@ -11,6 +11,12 @@ from torch import Tensor, nn
 from toolkit.errors import ToolkitError
 
 STUDENT_TYPES = ("bert", "mpnet")  # Hugging Face's model types that students are built in; every family teaches BERT
+# as their authors spell them; transformers 5 no longer tells
+NAMES = {
+    "albert": "ALBERT", "bert": "BERT", "camembert": "CamemBERT", "deberta-v2": "DeBERTa-v2",
+    "distilbert": "DistilBERT", "electra": "ELECTRA", "modernbert": "ModernBERT", "mpnet": "MPNet",
+    "roberta": "RoBERTa", "roformer": "RoFormer", "xlm-roberta": "XLM-RoBERTa", "xmod": "X-MOD",
+}  # fmt: skip
 TorchBatch = dict[str, Tensor]  # input_ids, attention_mask, token_type_ids [B, L]; in training also targets [B, ...]
 
 
@@ -20,11 +26,8 @@ def activation_name(config: Any) -> str:
 
 
 def family_name(config: Any) -> str:
-    """Return the name that people know an architecture by, such as DeBERTa-v2."""
-    from transformers.models.auto import configuration_auto
-
-    names = getattr(configuration_auto, "MODEL_NAMES_MAPPING", {})  # transformers 5 has none
-    return str(names.get(config.model_type, type(config).__name__.removesuffix("Config")))
+    """Return the name that people know an architecture by, such as DeBERTa-v2; else that of its configuration."""
+    return NAMES.get(config.model_type) or type(config).__name__.removesuffix("Config")
 
 
 def student_type(family: str, teacher: Any, start: Any = None) -> str:
