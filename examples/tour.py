@@ -63,8 +63,7 @@ plt.show()
 # The export compares the new graph with PyTorch on the dev rows, and raises `GateError` if it loses more than
 # `max_drop` points. After so short a training many scores are near one half, so the bound is wide.
 #
-# The times below are of a machine that was busy with other work, so that only the last gain shows. `toolkit bench`
-# times models in turn and gives intervals.
+# The times below are those of one run on two cores. `toolkit bench` times models in turn and gives intervals.
 
 # %%
 int8 = export(source=f"{OUT}/student", max_drop=3.0, out=f"{OUT}/int8", overwrite=True)

@@ -21,7 +21,7 @@ def test_a_long_distillation_says_how_long_and_its_student_stays_the_same(
     monkeypatch.setattr(duration, "LEAST_STEPS", 1)
     announced = distill(teacher, data_dir, tmp_path / "announced", **ONCE)
     time = r"\d+\.\d (s|min)"
-    line = rf"about {time} from here, going by 3 steps: {time} for stage a, {time} for the teacher's answers, "
+    line = rf"about {time} from here, going by 6 steps: {time} for stage a, {time} for the teacher's answers, "
     assert re.search(rf"{line}{time} for stage b\n", capsys.readouterr().out)
     assert announced["files"]["model.safetensors"] == silent["files"]["model.safetensors"]
 
@@ -31,7 +31,7 @@ def test_only_the_stages_that_run_are_counted(
 ) -> None:
     monkeypatch.setattr(duration, "LEAST_STEPS", 1)
     distill(teacher, data_dir, tmp_path / "a", loss="prediction=0", **ONCE)
-    assert re.search(r"going by 3 steps: \S+ \S+ for stage a\n", capsys.readouterr().out)
+    assert re.search(r"going by 6 steps: \S+ \S+ for stage a\n", capsys.readouterr().out)
 
 
 def test_a_run_that_goes_on_does_not_count_from_its_start_again(
