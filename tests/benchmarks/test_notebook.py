@@ -47,6 +47,7 @@ def test_cells_are_cut_and_texts_lose_their_hashes() -> None:
     nbformat.validate(made)
 
 
+@pytest.mark.slow
 def test_its_cells_run_in_a_kernel_on_a_small_model(
     tiny_bert: Callable[..., Any], save_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def sentences(special: dict[str, str]) -> Callable[[list[str]], Tokenizer]:
 
 OTHER_PARTS = " teaches by its answers only: its layers have other parts than BERT's"
 RANDOM = {"init": "random"}
+IN_SLOW_TESTS = ("Roberta", "Electra", "DistilBert")
 CASES = [
     Case("Roberta", byte_pairs, XLMR),
     Case("XLMRoberta", sentences(XLMR), XLMR, options={"vocabulary_limit": 60}),
@@ -116,7 +117,12 @@ def settings(folder: Path, **changes: Any) -> DistillConfig:
     return DistillConfig(str(folder / "teacher"), "auto", str(folder / "student"), **{**options, **changes})
 
 
-@pytest.mark.parametrize("case", CASES, ids=[f"{case.family}{i}" for i, case in enumerate(CASES)])
+@pytest.mark.parametrize(
+    "case",
+    # test_distill_families distils those that are slow here: what is new of them is their export
+    [pytest.param(case, marks=[pytest.mark.slow] if case.family in IN_SLOW_TESTS else []) for case in CASES],
+    ids=[f"{case.family}{i}" for i, case in enumerate(CASES)],
+)
 def test_every_family_teaches_a_student_that_is_exported_and_served(
     case: Case, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
