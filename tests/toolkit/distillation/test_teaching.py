@@ -217,14 +217,18 @@ def test_a_student_of_other_pieces_reads_its_encoder_s(
 
 
 def test_a_student_of_a_tokenizer_s_pieces(
-    other_teacher: Any, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    other_teacher: Any, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("toolkit.distillation.duration.LEAST_STEPS", 1)
     config = settings(
         tmp_path, **RANDOM, student_tokenizer=str(encoder), match_labels=True, vocabulary_limit=50, prediction_epochs=1
     )
     bundle = run_distill(config)
     output = capsys.readouterr().out
     assert f"the student reads the word pieces of {encoder}" in output
+    # the teacher has answered by then, and does not know the student's ids
+    assert re.search(r"about .* from here, going by 6 steps: \S+ \S+ for stage b\n", output)
     vocabulary = bundle.manifest["vocabulary"]
     assert vocabulary["kept"] == bundle.config["vocab_size"] < vocabulary["of"]
     predictor = open_predictor(bundle.path)
