@@ -16,26 +16,8 @@ LABEL = 22  # characters that fit beside a plot
 
 def latency_by_length(points: Sequence[LengthPoint]) -> str:
     """Plot median latency in ms over tokens, a line for each model, the baseline's first; both axes logarithmic."""
-
-    def draw(axes: Any) -> None:
-        """Draw a line for each model with its last latency in words."""
-        for i, name in enumerate(dict.fromkeys(point.model for point in points)):
-            line = sorted((point.length, point.median_ms) for point in points if point.model == name)
-            x, y = zip(*line, strict=True)
-            axes.plot(x, y, color=series(i), marker=MARKERS[i % len(MARKERS)], linewidth=2, label=_short(name))
-            axes.annotate(f"{milliseconds(y[-1])} ms", (x[-1], y[-1]), xytext=(7, -4), textcoords="offset points")
-        lengths = sorted({point.length for point in points})
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_xticks(lengths, [str(length) for length in lengths])
-        axes.minorticks_off()
-        _plain_log(axes.yaxis)
-        axes.margins(x=0.12)
-        axes.set_xlabel("tokens")
-        axes.set_ylabel("median latency, ms")
-        legend(axes)
-
-    return svg("length", draw, height=4.4)
+    values = [(point.model, point.length, point.median_ms) for point in points]
+    return _lines("length", values, x="tokens", y="median latency, ms", unit=" ms")
 
 
 def sizes(models: Sequence[ModelFacts]) -> str:
@@ -127,26 +109,8 @@ def ratios(claims: Sequence[Claim]) -> str:
 
 def throughput_by_batch(points: Sequence[BatchPoint]) -> str:
     """Plot inputs a second over batch size, a line for each model; both axes logarithmic."""
-
-    def draw(axes: Any) -> None:
-        """Draw a line for each model with its last throughput in words."""
-        for i, name in enumerate(dict.fromkeys(point.model for point in points)):
-            line = sorted((point.batch_size, point.per_s) for point in points if point.model == name)
-            x, y = zip(*line, strict=True)
-            axes.plot(x, y, color=series(i), marker=MARKERS[i % len(MARKERS)], linewidth=2, label=_short(name))
-            axes.annotate(f"{milliseconds(y[-1])}/s", (x[-1], y[-1]), xytext=(7, -4), textcoords="offset points")
-        sizes = sorted({point.batch_size for point in points})
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_xticks(sizes, [str(size) for size in sizes])
-        axes.minorticks_off()
-        _plain_log(axes.yaxis)
-        axes.margins(x=0.12)
-        axes.set_xlabel("batch size")
-        axes.set_ylabel("inputs a second")
-        legend(axes)
-
-    return svg("throughput", draw, height=4.4)
+    values = [(point.model, point.batch_size, point.per_s) for point in points]
+    return _lines("throughput", values, x="batch size", y="inputs a second", unit="/s")
 
 
 def parts(models: Sequence[ModelFacts]) -> str:
@@ -179,6 +143,30 @@ def parts(models: Sequence[ModelFacts]) -> str:
 def _short(name: str) -> str:
     """Cut a long name to its end, which tells a path from its siblings."""
     return name if len(name) <= LABEL else f"…{name[1 - LABEL :]}"
+
+
+def _lines(name: str, values: Sequence[tuple[str, int, float]], *, x: str, y: str, unit: str) -> str:
+    """Plot (model, x, y) as a line for each model, its last value in words; both axes logarithmic."""
+
+    def draw(axes: Any) -> None:
+        """Draw the lines, and a tick for each x."""
+        for i, model in enumerate(dict.fromkeys(model for model, _, _ in values)):
+            xs, ys = zip(*sorted((at, value) for own, at, value in values if own == model), strict=True)
+            axes.plot(xs, ys, color=series(i), marker=MARKERS[i % len(MARKERS)], linewidth=2, label=_short(model))
+            last = f"{milliseconds(ys[-1])}{unit}"
+            axes.annotate(last, (xs[-1], ys[-1]), xytext=(7, -4), textcoords="offset points")
+        ticks = sorted({at for _, at, _ in values})
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
+        _plain_log(axes.yaxis)
+        axes.margins(x=0.12)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        legend(axes)
+
+    return svg(name, draw, height=4.4)
 
 
 def _plain_log(axis: Any) -> None:
