@@ -30,8 +30,8 @@ def check_threshold(model: Model) -> None:
         ServeError: 409, the model has no threshold.
     """
     if model.threshold is None:
-        found = "toolkit calibrate --accurate or --agree finds one, and --threshold of the server sets one"
-        raise ServeError("Validation", f"`abstain`: {model.name} has no threshold; {found}", status=409)
+        fix = "toolkit calibrate --accurate or --agree finds one, and --threshold of the server sets one"
+        raise ServeError("Validation", f"`abstain`: {model.name} has no threshold; {fix}", status=409)
 
 
 def tell_unsure(

@@ -204,7 +204,7 @@ def train(
     return stages
 
 
-def stage_schedules(config: DistillConfig, *, by_layers: bool = True) -> dict[str, TrainingSchedule]:
+def stage_schedules(config: DistillConfig, *, by_layers: bool) -> dict[str, TrainingSchedule]:
     """Schedule each stage that has an epoch and a loss, by name; without layers to learn from, stage b alone."""
     weights, schedules = config.weights, {}
     if by_layers and config.intermediate_epochs and any(weights[name] for name in LAYER_LOSSES):
