@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,12 @@ settings.register_profile("house", deadline=None, derandomize=True)  # busy mach
 
 
 settings.load_profile("house")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from walking the imported libraries again: accelerate makes it at every stage's ends."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

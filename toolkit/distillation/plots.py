@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from toolkit.distillation.attention_maps import AttentionMap
-from toolkit.reports.svg import GRID, MARKERS, MUTED, legend, series, svg
+from toolkit.reports.svg import GRID, MARKERS, MUTED, legend, plain_log, series, svg
 
 Readings = Sequence[dict[str, float]]
 STUDENT, TEACHER = series(1), series(2)
@@ -23,7 +23,9 @@ def losses(stage: str, history: Readings) -> str:
             points = [(row["step"], row[name]) for row in history if name in row]
             x, y = zip(*points, strict=True)
             axes.plot(x, y, color=series(i), linewidth=2, label=name, marker=MARKERS[i % 6] if len(x) == 1 else None)
-        axes.set_yscale("log" if all(row.get(name, 1.0) > 0 for row in history for name in names) else "linear")
+        if all(row.get(name, 1.0) > 0 for row in history for name in names):
+            axes.set_yscale("log")
+            plain_log(axes.yaxis)
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         legend(axes)

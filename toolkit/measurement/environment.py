@@ -44,9 +44,7 @@ class EnvironmentRecord(TypedDict):
 
 def environment(device: str = "cpu") -> EnvironmentRecord:
     """Describe the CPU, cores, memory, operating system, Python and packages, and on "cuda" the GPU."""
-    processors = _processors()
-    first = processors[0] if processors else {}
-    flags = sorted((first.get("flags") or first.get("Features") or "").split())
+    first, flags = next(iter(_processors()), {}), cpu_flags()
     return {
         "cpu": first.get("model name") or platform.processor() or platform.machine(),
         "cpu_flags": flags,
@@ -59,6 +57,12 @@ def environment(device: str = "cpu") -> EnvironmentRecord:
         "versions": tool_versions(),
         "gpu": _gpu() if device == "cuda" else None,
     }
+
+
+def cpu_flags() -> list[str]:
+    """Give the instruction sets of the CPU as the kernel names them, in order of the alphabet."""
+    first = next(iter(_processors()), {})
+    return sorted((first.get("flags") or first.get("Features") or "").split())
 
 
 def tool_versions() -> dict[str, str]:

@@ -58,3 +58,12 @@ def series(i: int) -> str:
 def legend(axes: Any, **style: float) -> None:
     """Place the legend above the axes, where it hides nothing."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3, **style)
+
+
+def plain_log(axis: Any) -> None:
+    """Label a logarithmic axis with 20, 50, 100, not powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())

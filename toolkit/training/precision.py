@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from toolkit.errors import ToolkitError
-from toolkit.measurement.environment import environment
+from toolkit.measurement.environment import cpu_flags
 
 MULTIPLIES_BF16 = {"amx_bf16", "avx512_bf16"}  # Intel since 2023, AMD since Zen 4
 LONG = 192  # tokens of a row: from here on a CPU loses by plain attention what bf16 saves
@@ -34,7 +34,7 @@ def resolve_precision(precision: str, device: torch.device, tokens: float) -> st
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     short = device.type == "cpu" and tokens < LONG
-    return "bf16" if short and not MULTIPLIES_BF16.isdisjoint(environment()["cpu_flags"]) else "fp32"
+    return "bf16" if short and not MULTIPLIES_BF16.isdisjoint(cpu_flags()) else "fp32"
 
 
 @contextmanager

@@ -37,13 +37,13 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 DISTILBERT = {"n_layers": 3, "dim": 24, "hidden_dim": 48, "n_heads": 4, "max_position_embeddings": 40}
 CASES = [
-    ("Roberta", "pairs", ENGLISH),
+    pytest.param("Roberta", "pairs", ENGLISH, marks=pytest.mark.slow),  # XLM-RoBERTa has the same layers
     ("Electra", "regression", ENGLISH),
     ("DistilBert", "multi_label", ENGLISH),
     ("XLMRoberta", "classes", KOREAN),
     ("Bert", "pairs", CHINESE),
     ("MPNet", "regression", KOREAN),
-    ("Xmod", "classes", ENGLISH),
+    pytest.param("Xmod", "classes", ENGLISH, marks=pytest.mark.slow),  # and so has X-MOD, and adapters
 ]
 OUTPUTS = {
     "classes": ["class0", "class1", "class2"], "pairs": ["no", "yes"], "regression": ["score"],
@@ -101,7 +101,7 @@ def layer_losses(bundle: Bundle) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "step"} for row in rows]
 
 
-@pytest.mark.parametrize(("family", "kind", "words"), CASES, ids=[f"{f}-{k}-{i}" for i, (f, k, _) in enumerate(CASES)])
+@pytest.mark.parametrize(("family", "kind", "words"), CASES)
 def test_a_student_of_every_teacher(family: str, kind: str, words: Words, tmp_path: Path) -> None:
     tokenizer = word_pieces([word for group in words for word in group], cased=words is KOREAN)
     teacher, outputs = make_teacher(family, kind, tokenizer), len(OUTPUTS[kind])

@@ -57,6 +57,7 @@ class Case:
     sizes: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    slow: bool = False  # nothing of it is new beside the others, and test_distill_families, but that all of it runs
 
 
 def sentences(special: dict[str, str]) -> Callable[[list[str]], Tokenizer]:
@@ -65,18 +66,17 @@ def sentences(special: dict[str, str]) -> Callable[[list[str]], Tokenizer]:
 
 OTHER_PARTS = " teaches by its answers only: its layers have other parts than BERT's"
 RANDOM = {"init": "random"}
-IN_SLOW_TESTS = ("Roberta", "Electra", "DistilBert")
 CASES = [
-    Case("Roberta", byte_pairs, XLMR),
+    Case("Roberta", byte_pairs, XLMR, slow=True),
     Case("XLMRoberta", sentences(XLMR), XLMR, options={"vocabulary_limit": 60}),
-    Case("Camembert", sentences(XLMR), XLMR),
-    Case("Electra", word_pieces, BERT, {"embedding_size": 16}),
-    Case("DistilBert", word_pieces, BERT),
-    Case("MPNet", word_pieces, BERT),
+    Case("Camembert", sentences(XLMR), XLMR, slow=True),
+    Case("Electra", word_pieces, BERT, {"embedding_size": 16}, slow=True),
+    Case("DistilBert", word_pieces, BERT, slow=True),
+    Case("MPNet", word_pieces, BERT, slow=True),
     Case("Albert", sentences(ALBERT), ALBERT, {"embedding_size": 16}, f"ALBERT{OTHER_PARTS}", RANDOM),
     Case("ModernBert", lambda words: byte_pairs(words, MODERNBERT), MODERNBERT,
          {"global_attn_every_n_layers": 2, "local_attention": 8}, f"ModernBERT{OTHER_PARTS}", RANDOM),
-    Case("DebertaV2", sentences(DEBERTA), DEBERTA, DISENTANGLED, f"DeBERTa-v2{OTHER_PARTS}", RANDOM),
+    Case("DebertaV2", sentences(DEBERTA), DEBERTA, DISENTANGLED, f"DeBERTa-v2{OTHER_PARTS}", RANDOM, slow=True),
     Case("DebertaV2", sentences(DEBERTA), DEBERTA, DEBERTA_V3, f"DeBERTa-v2{OTHER_PARTS}",
          {**RANDOM, "vocabulary_limit": 60}),
 ]  # fmt: skip
@@ -119,8 +119,7 @@ def settings(folder: Path, **changes: Any) -> DistillConfig:
 
 @pytest.mark.parametrize(
     "case",
-    # test_distill_families distils those that are slow here: what is new of them is their export
-    [pytest.param(case, marks=[pytest.mark.slow] if case.family in IN_SLOW_TESTS else []) for case in CASES],
+    [pytest.param(case, marks=[pytest.mark.slow] if case.slow else []) for case in CASES],
     ids=[f"{case.family}{i}" for i, case in enumerate(CASES)],
 )
 def test_every_family_teaches_a_student_that_is_exported_and_served(

@@ -19,7 +19,7 @@ from tests.support.training import SCHEDULE, encoded, intermediate
 from toolkit.distillation.activations import ActivationRecorder
 from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
-from toolkit.measurement.environment import environment
+from toolkit.measurement.environment import cpu_flags
 from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.dataset import EncodedDataset
 from toolkit.training.precision import bf16_frozen_weights, bf16_matmul, resolve_precision
@@ -28,7 +28,7 @@ from toolkit.training.supervised import SupervisedObjective
 from toolkit.training.trainer import Objective, StageTrainer, fit
 
 CPU = torch.device("cpu")
-has_amx = "amx_bf16" in environment()["cpu_flags"]
+has_amx = "amx_bf16" in cpu_flags()
 
 
 def rounded(x: torch.Tensor) -> torch.Tensor:
@@ -40,7 +40,7 @@ def rounded(x: torch.Tensor) -> torch.Tensor:
     [(["avx2", "avx512f"], "fp32"), (["avx2", "avx512_bf16"], "bf16"), (["amx_bf16", "avx2"], "bf16")],
 )
 def test_auto_takes_what_the_cpu_multiplies_in(flags: list[str], auto: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolkit.training.precision.environment", lambda: {"cpu_flags": flags})
+    monkeypatch.setattr("toolkit.training.precision.cpu_flags", lambda: flags)
     assert resolve_precision("auto", CPU, 30.0) == auto
     assert resolve_precision("auto", CPU, 400.0) == "fp32", "attention over long rows is faster as one kernel"
     assert [resolve_precision(name, CPU, 400.0) for name in ("fp32", "bf16")] == ["fp32", "bf16"]

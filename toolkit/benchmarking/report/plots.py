@@ -9,7 +9,7 @@ from typing import Any
 from toolkit.benchmarking.report.tables import ScorePoint, milliseconds
 from toolkit.benchmarking.results import BatchPoint, Claim, LengthPoint, ModelFacts
 from toolkit.bundle.weights import PARTS
-from toolkit.reports.svg import MARKERS, MUTED, PAPER, legend, series, svg
+from toolkit.reports.svg import MARKERS, MUTED, PAPER, legend, plain_log, series, svg
 
 LABEL = 22  # characters that fit beside a plot
 
@@ -66,7 +66,7 @@ def score_by_latency(points: Sequence[ScorePoint], best: Sequence[ScorePoint], b
         axes.step(*line, where="post", color=MUTED, linewidth=1.2, linestyle=":")
         axes.set_xscale("log")
         axes.set_xlim(low, high)
-        _plain_log(axes.xaxis)
+        plain_log(axes.xaxis)
         axes.axvline(baseline_ms, color=series(0), linewidth=2, linestyle="--")
         axes.annotate(
             f"baseline\n{milliseconds(baseline_ms)} ms", (baseline_ms, 0.06), xycoords=("data", "axes fraction"),
@@ -99,7 +99,7 @@ def ratios(claims: Sequence[Claim]) -> str:
         axes.set_xscale("log")
         edges = [edge for claim in claims for edge in (claim.low, claim.high, claim.required)]
         axes.set_xlim(min(edges) / 1.3, max(edges) * (max(edges) / min(edges)) ** 0.5 * 1.3)  # room for the words
-        _plain_log(axes.xaxis)
+        plain_log(axes.xaxis)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("times smaller or faster; the dashed line is the claim")
@@ -160,19 +160,10 @@ def _lines(name: str, values: Sequence[tuple[str, int, float]], *, x: str, y: st
         axes.set_yscale("log")
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
-        _plain_log(axes.yaxis)
+        plain_log(axes.yaxis)
         axes.margins(x=0.12)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         legend(axes)
 
     return svg(name, draw, height=4.4)
-
-
-def _plain_log(axis: Any) -> None:
-    """Label a logarithmic axis with 20, 50, 100, not powers of ten."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
