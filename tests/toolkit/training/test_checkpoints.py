@@ -79,9 +79,12 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-@pytest.mark.parametrize(("die_at", "every"), [(3, 5), (7, 1), (11, 5)])  # before the first checkpoint, right after one, a step after one
+@pytest.mark.parametrize(("die_at", "every"), [(3, 5), (7, 1), (11, 5)])
 def test_a_stage_goes_on_where_it_was(die_at: int, every: int, tiny_bert: Callable[..., Any], tmp_path: Path) -> None:
-    """Dropout's random state, AdamW's moments, the rate, the order of rows, the best weights so far: all as before."""
+    """Dropout's random state, AdamW's moments, the rate, the order of rows, the best weights so far: all as before.
+
+    Killed before the first checkpoint, at one, and a step after one.
+    """
     weights, whole, _ = train(tiny_bert, None)
     with pytest.raises(Killed), store(tmp_path, every) as checkpoints:
         train(tiny_bert, checkpoints, die_at)
