@@ -8,8 +8,9 @@ from pathlib import Path
 
 from toolkit.config.base import Config, argument, at_least, option, overwrite_option, required, skip_option
 
-OUTPUTS = (".parquet", ".csv", ".jsonl")
+OUTPUTS = (".parquet", ".csv", ".jsonl", "")  # "" for a folder of Parquet files
 DEVICES = ("auto", "cpu", "cuda")
+LOCAL = "local"  # address of a Ray cluster of this machine that ends with the command
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,13 @@ class ScoreConfig(Config):
         "bundle, a Hugging Face classifier (a directory or a name on the hub), or the URL of an endpoint that ends in "
         "/predict, /classify or /chat/completions", "MODEL",
     )  # fmt: skip
-    out: str = required("file to write: .parquet, .csv or .jsonl", "Output", "FILE")
-    input: tuple[str, ...] = option(
-        (), "texts to score: .txt, .csv, .tsv, .jsonl, .json or .parquet, or a glob; may be repeated", "Input", "FILE"
+    out: str = required(
+        "file to write: .parquet, .csv or .jsonl; without a suffix a folder of .parquet", "Output", "FILE"
     )
+    input: tuple[str, ...] = option(
+        (), "texts to score: .txt, .csv, .tsv, .jsonl, .json or .parquet, or a glob; hub:NAME:SPLIT or "
+        "hub:NAME:CONFIG:SPLIT of the hub or a directory in its layout; may be repeated", "Input", "FILE",
+    )  # fmt: skip
     text_column: str | None = option(None, "column of the text [default: guessed, and said]", "Input", "COLUMN")
     pair_column: str | None = option(
         None, "column of the second text, for pairs [default: guessed, and said]", "Input", "COLUMN"
@@ -36,7 +40,11 @@ class ScoreConfig(Config):
     )
     workers: int | None = option(
         None, "threads that run the model on CPUs, one each [default: the CPUs that this process may use]; of an "
-        "endpoint requests at once [default: 8]", "Speed",
+        "endpoint requests at once [default: 8]; of a cluster actors [default: its CPUs]", "Speed",
+    )  # fmt: skip
+    ray: str | None = option(
+        None, "score on the Ray cluster at HOST:PORT, on that of this machine (auto), or on this machine as one that "
+        "ends with the command (local)", "Speed", "ADDRESS",
     )  # fmt: skip
     labels: str | None = option(
         None, "labels of the endpoint, as in good,bad, in the order of its outputs [default: /predict's own]",
@@ -55,11 +63,14 @@ class ScoreConfig(Config):
         if not self.input:
             yield "no --input: expected files of texts"
         if Path(self.out).suffix not in OUTPUTS:
-            yield f"--out {self.out}: expected a name that ends in {', '.join(OUTPUTS)}"
+            yield f"--out {self.out}: expected a name that ends in {', '.join(filter(None, OUTPUTS))}, or a folder's"
         if self.device not in DEVICES:
             yield f"--device {self.device}: expected one of {', '.join(DEVICES)}"
         yield from at_least(1, workers=self.workers, max_requests=self.max_requests)
         names = ("labels", "served_model", "prompt", "max_requests")
+        remote = self.model.startswith(("http://", "https://"))
+        if self.ray is not None and (remote or "://" in self.ray):
+            yield f"--ray {self.ray}: expected HOST:PORT, auto or {LOCAL}, and a bundle or classifier as MODEL"
         given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
-        if given and not self.model.startswith(("http://", "https://")):
+        if given and not remote:
             yield f"{', '.join(given)}: expected the URL of an endpoint as MODEL"

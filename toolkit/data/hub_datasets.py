@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from toolkit.console import quiet_libraries
 from toolkit.data.hub import UNREACHABLE, hub_answers
 from toolkit.data.readers import Row
 from toolkit.errors import ToolkitError, reason_of, require_packages
+from toolkit.files import file_record
 
 HUB = "hub:"
 NAME = re.compile(r"(?P<name>[^:]+)(?::(?P<config>[^:]+))?")
@@ -31,11 +34,56 @@ def hub_table(data: str, split: str) -> Callable[[], Iterator[Row]]:
     return lambda: _rows(loaded)
 
 
+@dataclass(frozen=True)
+class HubSplit:
+    """A split as a table, whose rows are read from the disk one after another.
+
+    Attributes:
+        name: hub:NAME and so on, as it was given.
+        loaded: the split, memory-mapped.
+    """
+
+    name: str
+    loaded: Any
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self.loaded.column_names)
+
+    def rows(self) -> Iterator[Row]:
+        """Read the rows, with the names of classes in place of their numbers."""
+        return _rows(self.loaded)
+
+    def digest(self) -> str:
+        """Hash the files that hold the rows."""
+        paths = [Path(file["filename"]) for file in self.loaded.cache_files]
+        return hashlib.sha256("".join(file_record(path)["sha256"] for path in paths).encode()).hexdigest()
+
+
+def hub_split(data: str) -> HubSplit:
+    """Open hub:NAME:SPLIT, hub:NAME:CONFIG:SPLIT, or the only split of hub:NAME.
+
+    Raises:
+        ToolkitError: no such data set or split, or no split is named and there are several.
+    """
+    name, *rest = data.removeprefix(HUB).split(":")
+    splits = _load(HUB + ":".join((name, *rest[:-1])), None)
+    asked = rest[-1] if rest else next(iter(splits)) if len(splits) == 1 else ""
+    if asked not in splits:
+        problem = f"{data} has no split {asked!r}" if rest else f"{data}: which split?"
+        raise ToolkitError(problem, expected=" or ".join(f"{HUB}{name}:{split}" for split in splits))
+    return HubSplit(data, splits[asked])
+
+
 def _load(data: str, split: str | None) -> Any:
     """Load a split, memory-mapped, or with None all of them by name."""
     match = NAME.fullmatch(data.removeprefix(HUB))
     if match is None:
-        raise ToolkitError(f"--data {data}: no name of a data set", expected=f"{HUB}NAME or {HUB}NAME:CONFIG")
+        raise ToolkitError(f"{data}: no name of a data set", expected=f"{HUB}NAME or {HUB}NAME:CONFIG")
     require_packages("datasets", purpose=f"reading {data}")
     import datasets
 
@@ -50,7 +98,7 @@ def _load(data: str, split: str | None) -> Any:
     except Exception as error:  # datasets, huggingface_hub and the network each raise their own
         raise ToolkitError(
             f"cannot read the data set {match['name']}: {reason_of(error) if answers else UNREACHABLE}",
-            expected=f"{HUB}NAME or {HUB}NAME:CONFIG, as the hub has it", fix="--data DIR with train and dev files",
+            expected=f"{HUB}NAME or {HUB}NAME:CONFIG, as the hub has it", fix="files on this machine",
         ) from error  # fmt: skip
 
 

@@ -9,8 +9,34 @@ import numpy as np
 import pyarrow as pa
 
 from toolkit.data.columns import LOGIT, OURS, PROBABILITY
+from toolkit.errors import ToolkitError
 from toolkit.inference.metrics import scores
+from toolkit.scoring.columns import Types
+from toolkit.scoring.endpoints import Endpoint
+from toolkit.scoring.inputs import Block
+from toolkit.scoring.models import Scorer
 from toolkit.tasks import Task
+
+
+def scored_table(block: Block, types: Types, scorer: Scorer | Endpoint, *, raw: bool) -> pa.Table:
+    """Give a block's rows with all columns of the input, by type, and the model's answers.
+
+    Raises:
+        ToolkitError: logits that are not finite.
+    """
+    logits = scorer.answer(*block.texts())
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(bad):
+        place = f"{block.origin.source} line {block.rows[bad[0]].line}"
+        raise ToolkitError(
+            f"{place}: the model's scores are not finite (NaN or infinity)",
+            fix="export or train the model again",
+        )
+    table: pa.Table = block.table(types)
+    columns = answer_columns(scorer.task, logits, raw=raw, scale=scorer.scale, taken=types.keys())
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
 
 
 def answer_columns(

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from toolkit.console import echo
 from toolkit.data.columns import Columns, DataOptions, choose_columns, guesses
 from toolkit.data.encodings import without_gz
+from toolkit.data.hub_datasets import HubSplit
 from toolkit.data.readers import FILE_SUFFIXES, Column, Row, format_remark, header_of, read_rows
 from toolkit.errors import ToolkitError
 from toolkit.tasks import Task
@@ -22,6 +23,7 @@ from toolkit.tasks import Task
 READABLE = (".txt", *FILE_SUFFIXES, ".txt.gz")
 PEEK_ROWS = 1024  # of which columns a file has; a JSON line may leave some out
 Types = dict[str, pa.DataType]
+Source = Path | HubSplit  # of rows
 
 
 @dataclass(frozen=True)
@@ -44,20 +46,20 @@ class TextColumns:
 
 
 def find_text_columns(
-    path: Path, task: Task | None, *, text: str | None = None, pair: str | None = None
+    source: Source, task: Task | None, *, text: str | None = None, pair: str | None = None
 ) -> TextColumns:
-    """Find the text columns of a file: those that the options name, in .tsv the task's own, else the likeliest names.
+    """Find the columns of texts: those that the options name, in .tsv the task's own, else the likeliest names.
 
     Args:
-        path: of the file.
+        source: of the rows.
         task: of the model; None where the model does not say whether it reads pairs: then the file decides.
         text, pair: names that the options give.
 
     Raises:
         ToolkitError: a column is missing, or pairs for a task of single texts.
     """
-    names, pairs = column_names(path), None if task is None else task.pair_column is not None
-    official = Columns(*task.tsv) if task is not None and without_gz(path).suffix == ".tsv" else None
+    names, pairs = column_names(source), None if task is None else task.pair_column is not None
+    official = Columns(*task.tsv) if task is not None and _suffix(source) == ".tsv" else None
     if official and isinstance(official.text, int):
         if text is None and "text" not in names:
             return TextColumns(official.text, official.pair if pairs else None, header=False)
@@ -66,33 +68,37 @@ def find_text_columns(
         return TextColumns(text or "text", (pair or "text_pair") if pairs else None)
     if pairs is False and (pair is not None or (text is None and "text_pair" in names)):
         raise ToolkitError(
-            f"{path} holds pairs of texts, in {pair or 'text_pair'!r}", expected="single texts, as the model reads",
+            f"{source} holds pairs of texts, in {pair or 'text_pair'!r}", expected="single texts, as the model reads",
             fix="--text-column NAME, the column to read",
         )  # fmt: skip
     options = DataOptions(text_column=text, pair_column=pair)
-    columns = choose_columns(str(path), names, pairs=pairs, options=options, official=official, labelled=False)
-    for remark in (*format_remark(path), *guesses(str(path), columns, options, official)):
+    columns = choose_columns(str(source), names, pairs=pairs, options=options, official=official, labelled=False)
+    remarks = format_remark(source) if isinstance(source, Path) else []
+    for remark in (*remarks, *guesses(str(source), columns, options, official)):
         echo(remark)
     return TextColumns(columns.text, columns.pair)
 
 
-def column_names(path: Path) -> list[str]:
-    """List the columns that a file names; of JSON those of its first PEEK_ROWS rows."""
-    suffix = without_gz(path).suffix
+def column_names(source: Source) -> list[str]:
+    """List the columns that a file or split names; of JSON those of its first PEEK_ROWS rows."""
+    if isinstance(source, HubSplit):
+        return source.columns
+    suffix = _suffix(source)
     if suffix == ".parquet":
-        return list(_parquet_schema(path).names)
+        return list(_parquet_schema(source).names)
     if suffix in (".csv", ".tsv"):
-        return header_of(path)
-    rows = itertools.islice(read_rows(path), PEEK_ROWS)
+        return header_of(source)
+    rows = itertools.islice(read_rows(source), PEEK_ROWS)
     return list(dict.fromkeys(str(name) for row in rows for name in row.cells))
 
 
-def types_of(path: Path, rows: Sequence[Row]) -> Types:
-    """Give the type of each column of some rows of a file: the file's own in Parquet, in CSV, TSV and text strings."""
-    if path.suffix == ".parquet":
-        return {field.name: field.type for field in _parquet_schema(path)}
+def types_of(source: Source, rows: Sequence[Row]) -> Types:
+    """Give the type of each column of some rows: the file's own in Parquet, strings in CSV, TSV and text."""
+    suffix = _suffix(source)
+    if isinstance(source, Path) and suffix == ".parquet":
+        return {field.name: field.type for field in _parquet_schema(source)}
     names = list(dict.fromkeys(name for row in rows for name in row.cells))
-    if without_gz(path).suffix not in (".jsonl", ".json"):
+    if suffix not in (".jsonl", ".json", ""):
         return {str(name): pa.string() for name in names}
     return {str(name): _inferred(row.cells.get(name) for row in rows) for name in names}
 
@@ -123,6 +129,11 @@ def column_array(values: Iterable[Any], kind: pa.DataType, place: str) -> pa.Arr
         return pa.array(list(values), kind)
     except (pa.ArrowException, UnicodeEncodeError, ValueError, TypeError, OverflowError) as error:
         raise ToolkitError(f"{place} cannot be written: {error}", expected=f"values of the type {kind}") from None
+
+
+def _suffix(source: Source) -> str:
+    """Give the suffix of a file, without .gz; "" of a split."""
+    return without_gz(source).suffix if isinstance(source, Path) else ""
 
 
 def _parquet_schema(path: Path) -> pa.Schema:

@@ -1,4 +1,4 @@
-"""The texts to score: files read in blocks of rows, once to check them all and once more to score them."""
+"""The texts to score: files and splits of the hub, read in blocks, once to check all and once more to score them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from toolkit.data.hub_datasets import HUB, HubSplit, hub_split
 from toolkit.data.readers import Row, read_rows
 from toolkit.data.row_problems import RowProblems
 from toolkit.errors import ToolkitError, raise_problems
-from toolkit.files import FileRecord, file_record
+from toolkit.files import file_record
 from toolkit.scoring.columns import (
     READABLE,
+    Source,
     TextColumns,
     Types,
     column_array,
@@ -37,23 +39,23 @@ class Block:
 
     Attributes:
         number: of the block, over all files, from 0.
-        file: that the rows come from.
+        origin: that the rows come from.
         rows: at most BLOCK_ROWS rows without problems.
     """
 
     number: int
-    file: InputFile
+    origin: TextTable
     rows: list[Row]
 
     def texts(self) -> tuple[list[str], list[str] | None]:
         """Give the texts and, for pairs, the second texts."""
-        first, *second = ([row.cells[name] for row in self.rows] for name in self.file.columns.names)
+        first, *second = ([row.cells[name] for row in self.rows] for name in self.origin.columns.names)
         return first, second[0] if second else None
 
     def table(self, types: Types) -> pa.Table:
         """Give all columns of the rows; one that a row lacks is null."""
         keys = {str(name): name for row in self.rows for name in row.cells}
-        place = f"{self.file.path} lines {self.rows[0].line} to {self.rows[-1].line}, column"
+        place = f"{self.origin.source} lines {self.rows[0].line} to {self.rows[-1].line}, column"
         return pa.table({
             name: column_array((row.cells.get(keys.get(name, name)) for row in self.rows), kind, f"{place} {name!r}")
             for name, kind in types.items()
@@ -61,21 +63,23 @@ class Block:
 
 
 @dataclass(frozen=True)
-class InputFile:
-    """A file of texts."""
+class TextTable:
+    """A file or split with its columns of texts."""
 
-    path: Path
+    source: Source
     columns: TextColumns
-    block_rows: int | None = None  # None for BLOCK_ROWS
+    block_rows: int
 
     def blocks(self) -> Iterator[list[Row]]:
         """Read the rows in blocks: at most `block_rows`, and about BLOCK_CHARACTERS of text."""
         rows: list[Row] = []
         characters = 0
-        for row in read_rows(self.path, header=self.columns.header):
+        source = self.source
+        read = source.rows() if isinstance(source, HubSplit) else read_rows(source, header=self.columns.header)
+        for row in read:
             rows.append(row)
             characters += sum(len(cell) for cell in row.cells.values() if isinstance(cell, str))
-            if len(rows) == (self.block_rows or BLOCK_ROWS) or characters >= BLOCK_CHARACTERS:
+            if len(rows) == self.block_rows or characters >= BLOCK_CHARACTERS:
                 yield rows
                 rows, characters = [], 0
         if rows:
@@ -87,27 +91,29 @@ class Survey:
     """Everything to know about the files before the first text is scored.
 
     Attributes:
-        files: in their order.
+        tables: in their order.
         rows: to score, of all files.
+        block_count: blocks that they make.
         types: of each column, over all files.
-        records: size and SHA-256 of each file.
+        digests: SHA-256 of each.
         skip_bad: rows that cannot be used are left out.
     """
 
-    files: Sequence[InputFile]
+    tables: Sequence[TextTable]
     rows: int
+    block_count: int
     types: Types
-    records: list[FileRecord]
+    digests: list[str]
     skip_bad: bool
 
     def blocks(self) -> Iterator[Block]:
         """Read all files again, in the same blocks every time."""
         numbers = itertools.count()
-        for file in self.files:
-            for rows in file.blocks():
-                kept = [row for row in rows if not any(row.problems(file.columns.names))] if self.skip_bad else rows
+        for table in self.tables:
+            for rows in table.blocks():
+                kept = [row for row in rows if not any(row.problems(table.columns.names))] if self.skip_bad else rows
                 if kept:
-                    yield Block(next(numbers), file, kept)
+                    yield Block(next(numbers), table, kept)
 
     def check_unchanged(self, fix: str) -> None:
         """Refuse files that were written to while they were scored.
@@ -115,35 +121,39 @@ class Survey:
         Raises:
             ToolkitError: names the file.
         """
-        for file, record in zip(self.files, self.records, strict=True):
-            if not file.path.is_file() or file_record(file.path) != record:
+        for table, digest in zip(self.tables, self.digests, strict=True):
+            if _digest(table.source) != digest:
                 raise ToolkitError(
-                    f"{file.path} has changed while it was scored", expected="the same file until the end", fix=fix
+                    f"{table.source} has changed while it was scored", expected="the same until the end", fix=fix
                 )
 
 
-def find_files(patterns: Sequence[str], out: Path) -> list[Path]:
-    """Give the files that paths and globs name, those of a glob by name.
+def find_sources(patterns: Sequence[str], out: Path) -> list[Source]:
+    """Give the splits that hub:NAME names, and the files that paths and globs name, those of a glob by name.
 
     Raises:
-        ToolkitError: a path or glob names no file, a suffix that is not read, or the file to write.
+        ToolkitError: a path or glob names no file, a suffix that is not read, or the file to write; or `hub_split`'s.
     """
-    paths: dict[Path, None] = {}
-    for pattern in patterns:
+    sources: dict[Source, None] = {}
+    for pattern in dict.fromkeys(patterns):
+        if pattern.startswith(HUB):
+            sources[hub_split(pattern)] = None
+            continue
         names = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
         files = [Path(name) for name in names if Path(name).is_file()]
         if not files:
             raise ToolkitError(f"--input {pattern}: no such file", expected=f"files that end in {', '.join(READABLE)}")
-        paths |= dict.fromkeys(files)
+        sources |= dict.fromkeys(files)
+    paths = [source for source in sources if isinstance(source, Path)]
     strange = [f"{path}: expected {', '.join(READABLE)}" for path in paths if not path.name.endswith(READABLE)]
     raise_problems(strange, subject="these files cannot be read")
     if any(path.resolve() == out.resolve() for path in paths):
         raise ToolkitError(f"--out {out} is one of the files to score", fix="another --out")
-    return list(paths)
+    return list(sources)
 
 
 def survey(
-    paths: Sequence[Path],
+    sources: Sequence[Source],
     task: Task | None,
     *,
     text: str | None,
@@ -151,10 +161,10 @@ def survey(
     skip_bad: bool,
     block_rows: int | None = None,
 ) -> Survey:
-    """Read every file once: count and check its rows, and learn the types of its columns.
+    """Read everything once: count and check its rows, and learn the types of the columns.
 
     Args:
-        paths: of the files.
+        sources: files and splits.
         task: of the model; None where it does not say whether it reads pairs.
         text, pair: columns that the options name.
         skip_bad: leave bad rows out, and say how many.
@@ -163,19 +173,30 @@ def survey(
     Raises:
         ToolkitError: columns that are missing, rows that cannot be used, or no rows at all; nothing is scored yet.
     """
-    files = [InputFile(path, find_text_columns(path, task, text=text, pair=pair), block_rows) for path in paths]
-    if len({file.columns.pair is None for file in files}) > 1:
+    tables = [
+        TextTable(source, find_text_columns(source, task, text=text, pair=pair), block_rows or BLOCK_ROWS)
+        for source in sources
+    ]
+    if len({table.columns.pair is None for table in tables}) > 1:
         raise ToolkitError("some files hold pairs of texts and some single texts", fix="one command for each kind")
-    types, rows = Types(), 0
-    for file in files:
-        problems = RowProblems(str(file.path), skip_bad=skip_bad)
-        for block in file.blocks():
-            types = merge_types(types, types_of(file.path, block))
-            rows += sum(problems.is_good(row.problems(file.columns.names)) for row in block)
+    types, rows, count = Types(), 0, 0
+    for table in tables:
+        problems = RowProblems(str(table.source), skip_bad=skip_bad)
+        for block in table.blocks():
+            types = merge_types(types, types_of(table.source, block))
+            good = sum(problems.is_good(row.problems(table.columns.names)) for row in block)
+            rows, count = rows + good, count + (good > 0)
             if problems.count >= MAX_LISTED and not skip_bad:
                 break
         problems.settle()
     if not rows:
-        raise ToolkitError(f"there is nothing to score in {', '.join(map(str, paths[:5]))}", expected="a text a row")
+        raise ToolkitError(f"there is nothing to score in {', '.join(map(str, sources[:5]))}", expected="a text a row")
     types = {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types.items()}
-    return Survey(files, rows, types, [file_record(path) for path in paths], skip_bad)
+    return Survey(tables, rows, count, types, [_digest(source) for source in sources], skip_bad)
+
+
+def _digest(source: Source) -> str:
+    """Hash a file or split; "" for a file that is gone."""
+    if isinstance(source, HubSplit):
+        return source.digest()
+    return file_record(source)["sha256"] if source.is_file() else ""

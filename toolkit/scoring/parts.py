@@ -1,4 +1,4 @@
-"""Scored blocks as parts in OUT.partial, from which a killed command goes on, and the file that they are joined to.
+"""Scored blocks as parts in OUT.partial, from which a killed command goes on, and what they become.
 
 A part is a Parquet file of one block, written under another name and renamed when it is complete. `command.json`
 beside them says what they come from.
@@ -19,8 +19,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from toolkit.errors import ToolkitError
-from toolkit.files import COMMAND, atomic_file, canonical_json, check_same_command, sole_writer
+from toolkit.files import COMMAND, atomic_directory, atomic_file, canonical_json, check_same_command, sole_writer
 
+PART = "part-*.parquet"
 TOGETHER = 16  # parts that make a row group of the joined Parquet file
 
 
@@ -28,7 +29,7 @@ class Parts:
     """The parts of a command, as a context that no other process enters; a clean exit removes them.
 
     Args:
-        out: the file that they are joined to.
+        out: the file that they are joined to, or the folder that they are moved to.
         command: options and digests of the inputs, by name.
 
     Raises:
@@ -57,7 +58,7 @@ class Parts:
 
     def done(self) -> dict[int, Path]:
         """Give the parts that are complete, by the number of their block."""
-        paths = self.folder.glob("part-*.parquet")
+        paths = self.folder.glob(PART)
         return {int(number): path for path in paths if (number := path.stem.removeprefix("part-")).isdecimal()}
 
     def write(self, number: int, table: pa.Table) -> None:
@@ -70,13 +71,18 @@ class Parts:
         return sum(self._opened(path).metadata.num_rows for path in self.done().values())
 
     def join(self, blocks: int) -> None:
-        """Write the blocks 0 to `blocks` - 1 to `out`, in their order.
+        """Write the blocks 0 to `blocks` - 1 to `out`, in their order; a folder takes the parts themselves.
 
         Raises:
             ToolkitError: a part is damaged, or `out` cannot be written.
         """
         parts = self.done()
         paths = [parts[number] for number in range(blocks)]
+        if not self.out.suffix:
+            with atomic_directory(self.out) as staging:
+                for path in paths:
+                    path.rename(staging / path.name)
+            return
         write = {".parquet": _write_parquet, ".csv": _write_csv, ".jsonl": _write_jsonl}[self.out.suffix]
         schema = self._opened(paths[0]).schema_arrow
         with atomic_file(self.out) as partial:

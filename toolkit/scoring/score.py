@@ -1,7 +1,7 @@
 """`toolkit score`: a model's answers to files of texts of any size, on all CPUs, resumable, in the order of the input.
 
 Each block of rows is the work of one thread: it tokenizes the texts, runs the model in batches of like length, and
-writes its part. Only a few blocks are in memory at once.
+writes its part. Only a few blocks are in memory at once. With --ray the actors of a cluster do the same.
 """
 
 from __future__ import annotations
@@ -15,25 +15,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
 from toolkit.config import ScoreConfig
 from toolkit.console import echo, progress
 from toolkit.errors import ToolkitError
 from toolkit.measurement.environment import cpu_quota, tool_versions
-from toolkit.scoring.answers import answer_columns
+from toolkit.scoring.answers import scored_table
+from toolkit.scoring.cluster import Work, cluster, scored_blocks
 from toolkit.scoring.endpoints import Endpoint, is_endpoint, open_endpoint
-from toolkit.scoring.inputs import Block, Survey, find_files, survey
+from toolkit.scoring.inputs import Block, Survey, find_sources, survey
 from toolkit.scoring.models import Scorer, open_scorer
-from toolkit.scoring.parts import Parts
+from toolkit.scoring.parts import PART, Parts
 
 REQUEST_ROWS, REQUESTS = 32, 8  # texts of a block that an endpoint answers, and blocks at once
 WAITING = 2  # blocks for each thread that are read ahead
 
 
 def run_score(config: ScoreConfig) -> Path:
-    """Write the rows of `config.input` with the model's answers to `config.out`.
+    """Write the rows of `config.input` with the model's answers to `config.out`, a file or a folder of parts.
 
     Columns: the input's own, then those of `answer_columns`. A killed command goes on where it was, and writes the same
     bytes as one that was not killed.
@@ -44,26 +42,44 @@ def run_score(config: ScoreConfig) -> Path:
     config.check()
     out = Path(config.out)
     _check_out(out, overwrite=config.overwrite)
-    paths = find_files(config.input, out)
+    sources = find_sources(config.input, out)
     remote = is_endpoint(config.model)
     scorer: Scorer | Endpoint = open_endpoint(config) if remote else open_scorer(config.model, config.device)
     inputs = survey(
-        paths, scorer.task if scorer.says_pairs else None, text=config.text_column, pair=config.pair_column,
+        sources, scorer.task if scorer.says_pairs else None, text=config.text_column, pair=config.pair_column,
         skip_bad=config.skip_bad_rows, block_rows=REQUEST_ROWS if remote else None,
     )  # fmt: skip
-    workers = 1 if scorer.device == "cuda" else config.workers or (REQUESTS if remote else cpu_quota())
-    echo(f"scoring {inputs.rows:,} rows of {len(paths)} file{'s' * (len(paths) > 1)} on {_place(scorer, workers)}")
     with Parts(out, _command(config, scorer, inputs)) as parts:
-        blocks = _score_blocks(inputs, scorer, parts, workers=workers, raw=config.raw)
+        _score_all(config, scorer, inputs, parts)
         inputs.check_unchanged(f"start over: rm -r {parts.folder}")
-        parts.join(blocks)
+        parts.join(inputs.block_count)
     echo(f"wrote {out}")
     return out
 
 
+def _score_all(config: ScoreConfig, scorer: Scorer | Endpoint, inputs: Survey, parts: Parts) -> None:
+    """Score all blocks that have no part yet, on the threads of this machine or on a cluster."""
+    count, before = len(inputs.tables), parts.rows()
+    what = f"scoring {inputs.rows:,} rows of {inputs.tables[0].source if count == 1 else f'{count} inputs'} on"
+    if config.ray is not None:
+        with cluster(config.ray, config.workers) as actors:
+            echo(f"{what} the cluster {config.ray}, up to {actors} actors")
+            work = Work(config.model, scorer.device, scorer.digest, inputs, config.raw)
+            _show_progress(inputs.rows, before, _score_on_cluster(work, parts, actors=actors))
+        return
+    standard = REQUESTS if isinstance(scorer, Endpoint) else cpu_quota()
+    workers = 1 if scorer.device == "cuda" else config.workers or standard
+    echo(f"{what} {_place(scorer, workers)}")
+    scored = _score_on_threads(inputs, scorer, parts, workers=workers, raw=config.raw)
+    _show_progress(inputs.rows, before, scored)
+
+
 def _check_out(out: Path, *, overwrite: bool) -> None:
-    if not out.parent.is_dir() or out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise ToolkitError(f"--out {out}: cannot be written", expected="a file in a directory that exists")
+    foreign = out.is_dir() and (out.suffix or len(list(out.glob(PART))) < len(list(out.iterdir())))
+    if not out.name or not out.parent.is_dir() or foreign or not os.access(out.parent, os.W_OK):
+        raise ToolkitError(
+            f"--out {out}: cannot be written", expected="a file, or a folder of scores, in a directory that exists"
+        )
     if out.exists() and not overwrite:
         raise ToolkitError(f"--out {out} is there already", fix="--overwrite, or another --out")
 
@@ -75,8 +91,8 @@ def _command(config: ScoreConfig, scorer: Scorer | Endpoint, inputs: Survey) -> 
         "labels": list(scorer.task.labels),
         "--raw": config.raw, "--text-column": config.text_column, "--pair-column": config.pair_column,
         "--skip-bad-rows": config.skip_bad_rows, "versions": tool_versions(),
-        **{f"{i}. {file.path}": record["sha256"]
-           for i, (file, record) in enumerate(zip(inputs.files, inputs.records, strict=True), start=1)},
+        **{f"{i}. {table.source}": digest
+           for i, (table, digest) in enumerate(zip(inputs.tables, inputs.digests, strict=True), start=1)},
     }  # fmt: skip
 
 
@@ -86,49 +102,45 @@ def _place(scorer: Scorer | Endpoint, workers: int) -> str:
     return "the GPU" if scorer.device == "cuda" else f"{workers} CPU{'s' * (workers > 1)}"
 
 
-def _score_blocks(inputs: Survey, scorer: Scorer | Endpoint, parts: Parts, *, workers: int, raw: bool) -> int:
-    """Score all blocks that have no part yet; return the number of all blocks."""
-    done, blocks = parts.done(), itertools.count()
+def _score_on_threads(
+    inputs: Survey, scorer: Scorer | Endpoint, parts: Parts, *, workers: int, raw: bool
+) -> Iterator[int]:
+    """Score all blocks that have no part yet; yield the number of rows of each."""
+    done, running = parts.done(), deque[Future[int]]()
     work = partial(_score_block, inputs=inputs, scorer=scorer, parts=parts, raw=raw)
-    started, before = time.monotonic(), parts.rows()
-    if before:
-        echo(f"{before:,} of them are scored already")
-
-    def unscored() -> Iterator[Block]:
-        for block in inputs.blocks():
-            next(blocks)
-            if block.number not in done:
-                yield block
-
-    left, running = unscored(), deque[Future[int]]()
-    with progress("score", inputs.rows, done=before) as bar, ThreadPoolExecutor(workers, "score") as pool:
+    left = (block for block in inputs.blocks() if block.number not in done)
+    with ThreadPoolExecutor(workers, "score") as pool:
         try:
             while True:
                 ahead = itertools.islice(left, workers * WAITING - len(running))
                 running.extend(pool.submit(work, block) for block in ahead)
                 if not running:
-                    break
-                rows = running.popleft().result()
-                rate = (bar.done + rows - before) / (time.monotonic() - started)
-                bar.advance(rows, speed=f"{rate:,.0f} texts/s")
+                    return
+                yield running.popleft().result()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return next(blocks)
 
 
 def _score_block(block: Block, *, inputs: Survey, scorer: Scorer | Endpoint, parts: Parts, raw: bool) -> int:
     """Score a block and write its part; return the number of its rows."""
-    logits = scorer.answer(*block.texts())
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(bad):
-        raise ToolkitError(
-            f"{block.file.path} line {block.rows[bad[0]].line}: the model's scores are not finite (NaN or infinity)",
-            fix="export or train the model again",
-        )
-    table: pa.Table = block.table(inputs.types)
-    columns = answer_columns(scorer.task, logits, raw=raw, scale=scorer.scale, taken=inputs.types.keys())
-    for name, column in columns.items():
-        table = table.append_column(name, column)
-    parts.write(block.number, table)
+    parts.write(block.number, scored_table(block, inputs.types, scorer, raw=raw))
     return len(block.rows)
+
+
+def _score_on_cluster(work: Work, parts: Parts, *, actors: int) -> Iterator[int]:
+    """Let a cluster score all blocks that have no part yet, and write them here; yield the number of rows of each."""
+    for number, table in scored_blocks(work, parts.done(), actors):
+        parts.write(number, table)
+        yield table.num_rows
+
+
+def _show_progress(rows: int, before: int, scored: Iterator[int]) -> None:
+    """Count scored rows as they come."""
+    if before:
+        echo(f"{before:,} of them are scored already")
+    started = time.monotonic()
+    with progress("score", rows, done=before) as bar:
+        for more in scored:
+            rate = (bar.done + more - before) / (time.monotonic() - started)
+            bar.advance(more, speed=f"{rate:,.0f} texts/s")

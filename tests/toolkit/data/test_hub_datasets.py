@@ -8,6 +8,7 @@ import pytest
 
 from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import load_split, resolve_task
+from toolkit.data.hub_datasets import hub_split
 from toolkit.errors import ToolkitError
 
 # datasets leaves files of its own open
@@ -78,3 +79,18 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 def test_a_name_that_is_not_on_this_machine_needs_a_network() -> None:
     with pytest.raises(ToolkitError, match="cannot read the data set nobody/nothing: the hub cannot be reached"):
         resolve_task("auto", "hub:nobody/nothing")  # the tests run with HF_HUB_OFFLINE=1
+
+
+def test_a_split_is_named_last_and_needs_no_name_where_it_is_the_only_one(folder: Path) -> None:
+    split = hub_split(f"hub:{folder}:test")
+    assert [row.cells for row in split.rows()] == [{"query": "last one", "label": "card"}]
+    assert (split.columns, str(split)) == (["query", "label"], f"hub:{folder}:test")
+    assert split.digest() == hub_split(f"hub:{folder}:default:test").digest()
+    assert split.digest() != hub_split(f"hub:{folder}:train").digest()
+    with pytest.raises(ToolkitError, match="has no split 'dev'") as caught:
+        hub_split(f"hub:{folder}:dev")
+    assert caught.value.expected == f"hub:{folder}:train or hub:{folder}:test"
+    with pytest.raises(ToolkitError, match=r"which split\?"):
+        hub_split(f"hub:{folder}")
+    (folder / "README.md").write_text(CARD % "")
+    assert len(list(hub_split(f"hub:{folder}").rows())) == 90

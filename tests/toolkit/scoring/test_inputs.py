@@ -10,7 +10,7 @@ import pytest
 
 from toolkit.errors import ToolkitError
 from toolkit.scoring import inputs
-from toolkit.scoring.inputs import Survey, find_files, survey
+from toolkit.scoring.inputs import Survey, find_sources, survey
 from toolkit.tasks import Task
 
 SINGLE = Task("auto", ("a", "b"))
@@ -31,19 +31,19 @@ def folder(tmp_path: Path) -> Path:
 def test_globs_paths_and_repetitions_give_each_file_once(folder: Path) -> None:
     (folder / "odd[1].txt").write_text("x\n", encoding="utf-8")
     out = folder / "out.parquet"
-    names = [path.name for path in find_files([f"{folder}/b.txt", f"{folder}/*.*"], out)]
+    names = [Path(str(path)).name for path in find_sources([f"{folder}/b.txt", f"{folder}/*.*"], out)]
     assert names == ["b.txt", "a.csv", "c.jsonl", "odd[1].txt"]
-    assert find_files([f"{folder}/odd[1].txt"], out) == [folder / "odd[1].txt"]
+    assert find_sources([f"{folder}/odd[1].txt"], out) == [folder / "odd[1].txt"]
 
 
 def test_files_that_cannot_be_scored_are_refused(folder: Path) -> None:
     with pytest.raises(ToolkitError, match=r"--input .*none\*: no such file"):
-        find_files([f"{folder}/none*"], folder / "o.csv")
+        find_sources([f"{folder}/none*"], folder / "o.csv")
     (folder / "d.pdf").touch()
     with pytest.raises(ToolkitError, match=r"d\.pdf: expected \.txt, \.csv"):
-        find_files([f"{folder}/*"], folder / "o.csv")
+        find_sources([f"{folder}/*"], folder / "o.csv")
     with pytest.raises(ToolkitError, match="is one of the files to score"):
-        find_files([f"{folder}/a.csv"], folder / "." / "a.csv")
+        find_sources([f"{folder}/a.csv"], folder / "." / "a.csv")
 
 
 def test_blocks_hold_every_row_in_order_with_the_columns_of_all_files(

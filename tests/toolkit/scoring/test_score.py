@@ -44,7 +44,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def score(model: Path, out: Path, *files: Path, **options: Any) -> list[dict[str, Any]]:
+def score(model: Path, out: Path, *files: Path | str, **options: Any) -> list[dict[str, Any]]:
     run_score(ScoreConfig(str(model), str(out), input=tuple(map(str, files)), **options))
     return pq.read_table(out).to_pylist()
 
@@ -87,6 +87,22 @@ def test_every_format_of_input_and_output_gives_the_same_answers(
         assert [float(row["score"]) for row in csv.DictReader(file)] == [row["score"] for row in from_text]
     lines = (tmp_path / "b.jsonl").read_text(encoding="utf-8").splitlines()
     assert list(map(json.loads, lines)) == from_text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # datasets leaves files of its own open
+def test_a_split_of_the_hub_is_scored_as_the_file_that_it_holds(
+    tiny_onnx: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "mails"
+    folder.mkdir()
+    table.rename(folder / "test.csv")
+    split = score(tiny_onnx, tmp_path / "split.parquet", f"hub:{folder}:test")
+    file = score(tiny_onnx, tmp_path / "file.parquet", folder / "test.csv")
+    assert [row.pop("id") for row in split] == list(range(100)), "the type is the data set's"
+    assert split == [{name: cell for name, cell in row.items() if name != "id"} for row in file]
 
 
 def test_raw_logits_and_pairs(
@@ -197,10 +213,21 @@ def test_the_command_refuses_to_replace_a_file_unless_it_is_told_to(
         app, ["score", str(tiny_onnx), "--input", str(table), "--out", str(out), "--overwrite"]
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "scoring 100 rows of 1 file" in result.output
+    assert f"scoring 100 rows of {table} on " in result.output.replace("\n", "")
     assert len(out.read_text(encoding="utf-8").splitlines()) == 101
-    with pytest.raises(ToolkitError, match="cannot be written"):
-        run_score(ScoreConfig(str(tiny_onnx), str(tmp_path / "no" / "out.csv"), input=(str(table),)))
+    for name in ("no/out.csv", "."):  # "." is a folder that holds more than scores
+        with pytest.raises(ToolkitError, match="cannot be written"):
+            run_score(ScoreConfig(str(tiny_onnx), str(tmp_path / name), input=(str(table),), overwrite=True))
+
+
+def test_a_folder_takes_the_parts_and_nothing_but_parts_is_replaced(
+    tiny_onnx: Path, table: Path, tmp_path: Path
+) -> None:
+    file, folder = (score(tiny_onnx, tmp_path / name, table) for name in ("out.parquet", "out"))
+    assert folder == file
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())][12:] == ["part-000000012.parquet"]
+    assert score(tiny_onnx, tmp_path / "out", table, overwrite=True) == file
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "out", "out.parquet"}
 
 
 @pytest.mark.slow

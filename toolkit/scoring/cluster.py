@@ -1,0 +1,180 @@
+"""Blocks that the actors of a Ray cluster score, by Ray Data.
+
+One task on this machine reads the blocks, each actor opens the model once and answers whole blocks, and this process
+gets them back, in any order. A block is padded as on one machine, so that its answers are the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from toolkit.config.score import LOCAL
+from toolkit.errors import ToolkitError, require_packages
+from toolkit.scoring.answers import scored_table
+from toolkit.scoring.columns import Source
+from toolkit.scoring.inputs import Survey
+from toolkit.scoring.models import Scorer, open_scorer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Work:
+    """What each actor is told.
+
+    Attributes:
+        model: the bundle or classifier, at the same place on every machine.
+        device: "cpu" or "cuda".
+        digest: of the model that this machine opens.
+        inputs: what only this machine reads.
+        raw: write logits.
+    """
+
+    model: str
+    device: str
+    digest: str
+    inputs: Survey
+    raw: bool
+
+
+class Actor:
+    """The model in a process of the cluster."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The model, opened for the first block: an error of a constructor would not reach the user."""
+        scorer = open_scorer(self.work.model, self.work.device)
+        if scorer.digest != self.work.digest:
+            raise ToolkitError(
+                f"{self.work.model} on {os.uname().nodename} is another model than here",
+                expected="the same at this place on every machine of the cluster",
+            )
+        return scorer
+
+    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
+        """Score the one block of a batch."""
+        (block,) = batch["block"]
+        return _frame(block.number, scored_table(block, self.work.inputs.types, self.scorer, raw=self.work.raw))
+
+
+@contextmanager
+def cluster(address: str, workers: int | None) -> Iterator[int]:
+    """Join the Ray cluster at an address, and yield how many actors score.
+
+    Args:
+        address: HOST:PORT; "auto", the cluster of this machine; or LOCAL, one of this machine that ends with the block.
+        workers: that the user asks for; None takes the CPUs of the cluster.
+
+    Raises:
+        ToolkitError: Ray is not installed, or no cluster answers.
+    """
+    require_packages("ray", "pandas", purpose="--ray", extra="ray")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers unless it is told not to
+    import ray
+
+    own: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == LOCAL else {}
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ToolkitError(
+            f"--ray {address}: {error}", expected=f"HOST:PORT of a cluster, auto or {LOCAL}", fix="ray start --head"
+        ) from None
+    try:
+        yield workers or int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+    finally:
+        ray.shutdown()
+
+
+def scored_blocks(work: Work, done: Collection[int], actors: int) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the number and the rows of each block that is not done, as soon as it is scored.
+
+    Ray Data holds the reading back while blocks wait for an actor, or for this process.
+
+    Raises:
+        ToolkitError: of an actor or the reader, or the cluster fails.
+    """
+    import ray.data
+
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is raised
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    tables = [replace(table, source=_absolute(table.source)) for table in work.inputs.tables]
+    model = str(Path(work.model).absolute()) if Path(work.model).exists() else work.model
+    work = replace(work, inputs=replace(work.inputs, tables=tables), model=model)
+    # a CPU for the reader would be one that the actors wait for, on a cluster that they fill
+    blocks = ray.data.read_datasource(
+        _source(work.inputs, frozenset(done)), num_cpus=0, label_selector=here, override_num_blocks=1
+    )
+    options: dict[str, Any] = {"num_gpus": 1} if work.device == "cuda" else {"num_cpus": 1}
+    answers = blocks.map_batches(
+        Actor, fn_constructor_args=(work,), batch_size=1, batch_format="pandas", concurrency=(1, actors), **options
+    )
+    context = answers.context
+    context.target_max_block_size = 1  # bytes: a block of ours is one of Ray Data's
+    context.raise_original_map_exception = True
+    context.enable_progress_bars = context.print_on_execution_start = False
+    try:
+        for batch in answers.iter_batches(batch_size=1, batch_format="pandas", prefetch_batches=1):
+            yield int(batch["number"][0]), batch["block"][0]
+    except ray.exceptions.RayError as error:
+        raise _error(error) from None
+
+
+def _absolute(source: Source) -> Source:
+    """Give the same file to Ray's processes, which run in another folder."""
+    return source.absolute() if isinstance(source, Path) else source
+
+
+def _source(inputs: Survey, done: frozenset[int]) -> Any:
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import Datasource, ReadTask
+
+    class Source(Datasource):
+        """The blocks of the files, read by one task."""
+
+        def estimate_inmemory_data_size(self) -> int | None:
+            """Give no estimate."""
+            return None
+
+        def get_read_tasks(self, *_: object, **__: object) -> list[ReadTask]:
+            """Give the task."""
+            return [ReadTask(partial(_read, inputs, done), BlockMetadata(inputs.block_count, None, None, None))]
+
+    return Source()  # type: ignore[no-untyped-call]
+
+
+def _read(inputs: Survey, done: frozenset[int]) -> Iterator[pd.DataFrame]:
+    for block in inputs.blocks():
+        if block.number not in done:
+            yield _frame(block.number, block)
+
+
+def _frame(number: int, block: object) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({"number": [number], "block": pd.Series([block], dtype=object)})
+
+
+def _error(error: Exception) -> ToolkitError:
+    """Give the error of ours that Ray's wraps, or one that says what Ray's says."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, ToolkitError):
+        return cause
+    lines = str(error).strip().splitlines()
+    return ToolkitError(
+        f"the cluster fails: {lines[-1] if lines else type(error).__name__}",
+        fix="the same command goes on from what is scored",
+    )
