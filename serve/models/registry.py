@@ -15,7 +15,7 @@ from serve.engine.workers import WorkerPool
 from serve.exceptions import ServeError
 from serve.metrics import Metrics
 from serve.models.replay import RecentInputs
-from toolkit.bundle.calibration import promised_threshold
+from toolkit.bundle.calibration import is_unsure
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
 from toolkit.tasks import Task
@@ -28,13 +28,18 @@ class Model:
     """A loaded bundle under its name, and the engine that runs it.
 
     Attributes:
-        threshold: an answer whose best score is below it is unsure; None where nothing tells.
+        thresholds: of each label, [C]; an answer with a lower score is unsure; None where nothing tells.
     """
 
     name: str
     predictor: Predictor
     engine: Engine
-    threshold: float | None = None
+    thresholds: np.ndarray | None = None
+
+    @property
+    def threshold(self) -> float | None:
+        """The lowest threshold of a label, below which every answer is unsure; None where nothing tells."""
+        return None if self.thresholds is None else float(self.thresholds.min())
 
     @property
     def task(self) -> Task:
@@ -48,7 +53,7 @@ class Model:
 
     def unsure(self, logits: np.ndarray) -> np.ndarray | None:
         """Tell for each row of logits [n, C] whether the answer is unsure, bool [n]; None where nothing tells."""
-        return None if self.threshold is None else self.predictor.scores(logits).max(axis=1) < self.threshold
+        return None if self.thresholds is None else is_unsure(self.predictor.scores(logits), self.thresholds)
 
     @cached_property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -155,7 +160,7 @@ class Models:
 
     def _model(self, name: str, predictor: Predictor) -> Model:
         engine = Engine(predictor, self.limits, self._metrics, self.workers, name)
-        return Model(name, predictor, engine, threshold_of(predictor, self._threshold))
+        return Model(name, predictor, engine, thresholds_of(predictor, self._threshold))
 
     def _retire(self, model: Model) -> None:
         """Close a model in a task of its own; a request that has just taken the model starts before and is accepted."""
@@ -176,11 +181,11 @@ def check_threshold(predictors: Mapping[str, Predictor], given: float) -> None:
         raise ToolkitError(f"--threshold {given:g}: {listed}", expected="a model that gives one label of several")
 
 
-def threshold_of(predictor: Predictor, given: float) -> float | None:
-    """Return the threshold of a model's scores: the given one where it is not 0, else the bundle's, else none.
+def thresholds_of(predictor: Predictor, given: float) -> np.ndarray | None:
+    """Return the threshold of each label, [C]: the given one where it is not 0, else the bundle's, else none.
 
     Only the best score of a classification, one label of several, is a confidence.
     """
-    if predictor.task.kind != "classification":
-        return None
-    return given or promised_threshold(predictor.calibration)
+    if given and predictor.task.kind == "classification":
+        return np.full(len(predictor.task.labels), given)
+    return predictor.thresholds

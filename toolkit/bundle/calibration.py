@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, NotRequired, cast
 
 import numpy as np
 from pydantic import FailFast, Field
@@ -11,9 +12,10 @@ from typing_extensions import TypedDict
 
 from toolkit.bundle.manifest import CALIBRATION
 from toolkit.bundle.typed_json import MAX_SHOWN, Count, parse_json, type_problems
+from toolkit.errors import some
 from toolkit.files import canonical_json
 from toolkit.reports.table import percent
-from toolkit.tasks import TaskRecord
+from toolkit.tasks import Task, TaskRecord
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.05, 20.0
 Temperature = Annotated[float, Field(ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)]
@@ -37,6 +39,25 @@ class Promise(TypedDict):
     """Lowest score that the promise is for."""
     coverage: Annotated[float, Field(ge=0, le=1)]
     """Share of the reported rows with such a score."""
+
+
+class LabelPromise(TypedDict):
+    """From its own label's threshold on, at least `share` of the answers of each label are right, or a teacher's.
+
+    It holds for all labels at once with a probability of `confidence`. Answers of a label without a threshold are never
+    sure: too few of the reported rows have it, or the model errs too often about it.
+    """
+
+    kind: Literal["accurate", "agree"]
+    """What is promised: right answers, or a teacher's."""
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Least share of such answers at or above a label's threshold, for each label."""
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    """Probability over draws of rows that the promise holds for all labels."""
+    thresholds: Annotated[list[Annotated[float, Field(ge=0, le=1)] | None], FailFast()]
+    """Lowest score of each label that the promise is for; null where there is none."""
+    coverage: Annotated[float, Field(ge=0, le=1)]
+    """Share of the reported rows with such a score of their answer's label."""
 
 
 class Calibration(TypedDict):
@@ -70,6 +91,8 @@ class Calibration(TypedDict):
     """The same after division by the temperature."""
     thresholds: Annotated[list[Promise], Field(max_length=2)]
     """Thresholds that hold a promise."""
+    label_thresholds: NotRequired[Annotated[list[LabelPromise], Field(max_length=2)]]
+    """Thresholds of each label, which count instead."""
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
@@ -92,6 +115,9 @@ def calibration_of(content: bytes, task: TaskRecord | None) -> Calibration:
     count = {"classification": 1, "multi_label": labels, "regression": 0}[kind]
     if problem is None and len(calibration["temperature"]) != count:
         problem = f"temperature: {len(calibration['temperature'])} numbers, expected {count}"
+    for promise in [] if problem else calibration.get("label_thresholds", []):
+        if len(promise["thresholds"]) != labels:
+            problem = f"label_thresholds: {len(promise['thresholds'])} numbers, expected {labels}"
     if problem:
         raise ValueError(problem)
     return cast(Calibration, calibration)
@@ -102,10 +128,22 @@ def logit_scale(calibration: Calibration | None) -> np.ndarray:
     return np.ones(1) if calibration is None else 1.0 / np.array(calibration["temperature"], dtype=np.float64)
 
 
-def promised_threshold(calibration: Calibration | None) -> float | None:
-    """Give the score from which on all promises hold; None where there is none."""
-    thresholds = [] if calibration is None else calibration["thresholds"]
-    return max((promise["threshold"] for promise in thresholds), default=None)
+def label_thresholds(calibration: Calibration | None, task: Task) -> np.ndarray | None:
+    """Give for each label the score from which on all promises about it hold, [C]; inf where it is never sure.
+
+    None where nothing is promised. Only the best score of a classification is a confidence.
+    """
+    if calibration is None or task.kind != "classification":
+        return None
+    rows = [promise["thresholds"] for promise in calibration.get("label_thresholds", [])] or [
+        [promise["threshold"]] * len(task.labels) for promise in calibration["thresholds"]
+    ]
+    return np.array([[np.inf if own is None else own for own in row] for row in rows]).max(axis=0) if rows else None
+
+
+def is_unsure(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Tell for each row of scores [n, C] whether its best one is below the threshold of its label, bool [n]."""
+    return np.asarray(scores.max(axis=1) < thresholds[scores.argmax(axis=1)])
 
 
 def describe(calibration: Calibration) -> str:
@@ -128,3 +166,26 @@ def describe_promise(promise: Promise) -> str:
         f"answers with a score of {promise['threshold']:.4f} or more, {percent(promise['coverage'])} of all, "
         f"are {what} in at least {100 * promise['share']:g} % of cases (confidence {100 * promise['confidence']:g} %)"
     )
+
+
+def describe_label_promise(promise: LabelPromise, labels: Sequence[str]) -> str:
+    """Say in a sentence what the thresholds of the labels promise."""
+    what = "right" if promise["kind"] == "accurate" else "the teacher's"
+    pairs = list(zip(labels, promise["thresholds"], strict=True))
+    sure = [f"{label} from {threshold:.4f}" for label, threshold in pairs if threshold is not None]
+    never = [label for label, threshold in pairs if threshold is None]
+    return (
+        f"answers at or above their label's threshold ({some(sure)}), {percent(promise['coverage'])} of all, "
+        f"are {what} in at least {100 * promise['share']:g} % of cases for each label (confidence "
+        f"{100 * promise['confidence']:g} % for all labels together)"
+        + (f"; never sure: {some(never)}" if never else "")
+    )
+
+
+def describe_promises(calibration: Calibration, labels: Sequence[str]) -> list[str]:
+    """Say in a sentence each what the thresholds promise, those of the labels last."""
+    by_label = calibration.get("label_thresholds", [])
+    return [
+        *map(describe_promise, calibration["thresholds"]),
+        *(describe_label_promise(own, labels) for own in by_label),
+    ]

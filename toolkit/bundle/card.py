@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.bundle.calibration import Calibration, calibration_of, describe, describe_promise
+from toolkit.bundle.calibration import Calibration, calibration_of, describe, describe_promises
 from toolkit.bundle.card_metadata import hub_models, metadata, model_name, scores_by_split
 from toolkit.bundle.card_usage import usage
 from toolkit.bundle.manifest import CALIBRATION, CARD, CONFIG, WEIGHTS, Manifest, Origin, Scores
@@ -135,12 +135,16 @@ def _scores(source: CardSource) -> str:
         header = ["split", "metric, %", "this model", "before training", "its teacher"]
         parts = [_rows_of_scores(manifest), table(header, rows)]
     if source.calibration is not None:
-        parts += [f"Calibrated {describe(source.calibration)}.", *map(_sentence, source.calibration["thresholds"])]
+        parts += [f"Calibrated {describe(source.calibration)}.", *map(_sentence, _promises(source, source.calibration))]
     return "\n\n".join(["## Scores", *filter(None, parts)]) if parts else ""
 
 
-def _sentence(promise: object) -> str:
-    text = describe_promise(promise)  # type: ignore[arg-type]
+def _promises(source: CardSource, calibration: Calibration) -> list[str]:
+    task = source.manifest["task"]
+    return describe_promises(calibration, task["labels"] if task else ())
+
+
+def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.tree import Tree
 
 from toolkit.bundle.bom import write_bom
-from toolkit.bundle.calibration import describe, describe_promise
+from toolkit.bundle.calibration import describe, describe_promises
 from toolkit.bundle.contents import read_calibration
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.bundle.manifest import Gates, Manifest, Origin, Quantization
@@ -45,8 +45,8 @@ def inspect_bundle(path: str | Path) -> Tree:
     _add_metrics(tree, manifest)
     if (calibration := read_calibration(bundle)) is not None:
         branch = tree.add(describe(calibration))
-        for promise in calibration["thresholds"]:
-            branch.add(describe_promise(promise))
+        for promise in describe_promises(calibration, bundle.task.labels):
+            branch.add(promise)
     if gates := manifest.get("gates"):
         _add_gates(tree, gates)
     _add_origins(made_from := tree.add("made from"), manifest)

@@ -24,6 +24,10 @@ class CalibrateConfig(Config):
     agree: float | None = option(
         None, "find the lowest score from which on at least this share is --teacher's answer", "Threshold", "SHARE"
     )
+    per_class: bool = option(
+        False, "find such a score for each label too, which counts instead; a label with too few answers gets none and "
+        "is never sure", "Threshold",
+    )  # fmt: skip
     teacher: str | None = option(None, "bundle of the same labels that --agree compares with", "Threshold", "DIR")
     confidence: float = option(
         0.95, "probability that a threshold keeps its promise, over draws of rows", "Threshold", "SHARE"
@@ -39,3 +43,5 @@ class CalibrateConfig(Config):
             yield "--agree and --teacher: expected both or neither"
         if self.accurate is None and self.agree is None and self.confidence != CalibrateConfig.confidence:
             yield f"--confidence {self.confidence}: expected --accurate or --agree, which it is about"
+        if self.accurate is None and self.agree is None and self.per_class:
+            yield "--per-class: expected --accurate or --agree, which it is about"

@@ -21,7 +21,7 @@ from toolkit.data.train_rows import digest_as_train
 from toolkit.errors import ToolkitError, require_packages
 from toolkit.inference.metrics import calibration_error, calibration_error_by_chance, confidences, log_loss, reliability
 from toolkit.inference.predictor import open_predictor
-from toolkit.inference.promises import promises
+from toolkit.inference.promises import add_promises
 from toolkit.inference.temperature import fit_temperatures
 from toolkit.tasks import Task
 
@@ -84,7 +84,7 @@ def run_calibrate(config: CalibrateConfig) -> Bundle:
         predictor.logits(predictor.encoder.encode(split.texts, split.pairs)) for split in (rows.fitted, rows.reported)
     )
     calibration = calibrate(bundle.task, rows, fitted, reported)
-    calibration["thresholds"] = promises(predictor, rows.reported, fitted, reported, calibration, config)
+    add_promises(calibration, predictor, rows.reported, fitted, reported, config)
     with resealed(bundle, without=CALIBRATION) as (staging, _):
         write_calibration(staging, calibration)
     return open_bundle(bundle.path)

@@ -17,7 +17,7 @@ def predict_lines(predictor: Predictor, lines: Iterable[str], top_k: int) -> Ite
     """Score each line that is not blank: a text, or two with a tab between them where the task is about pairs.
 
     Yields:
-        For each, in their order: its labels with their scores, a tab, and the line.
+        For each, in their order: its labels with their scores, "(unsure)" where it is, a tab, and the line.
 
     Raises:
         ToolkitError: a line that the task does not take; it is named by its number.
@@ -29,7 +29,14 @@ def predict_lines(predictor: Predictor, lines: Iterable[str], top_k: int) -> Ite
         seconds = [second or "" for _, second in inputs] if pairs else None
         answers = predictor.classify([first for first, _ in inputs], seconds, top_k=top_k)
         for (_, line), answer in zip(group, answers, strict=True):
-            yield f"{_words(answer)}\t{line}"
+            yield f"{_words(answer)}{' (unsure)' * is_doubtful(predictor, answer)}\t{line}"
+
+
+def is_doubtful(predictor: Predictor, answer: Sequence[LabelScore]) -> bool:
+    """Tell whether the best score of a ranked answer is below its label's threshold, where the bundle has any."""
+    label, score = answer[0]
+    thresholds = predictor.thresholds
+    return thresholds is not None and bool(score < thresholds[predictor.task.labels.index(label)])
 
 
 def _checked(task: Task, number: int, line: str) -> tuple[str, str | None]:

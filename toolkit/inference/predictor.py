@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from toolkit.bundle.calibration import logit_scale
+from toolkit.bundle.calibration import label_thresholds, logit_scale
 from toolkit.bundle.contents import read_calibration, read_file, read_weights
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.bundle.manifest import REQUIRED, TOKENIZER
@@ -53,6 +53,11 @@ class Predictor:
         self.encoder = TextEncoder(bundle.path, bundle.max_length, files)
         self.calibration = read_calibration(bundle)
         self.scale = logit_scale(self.calibration)
+
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        """The score of each label [C] below which its answers are unsure; None where nothing tells."""
+        return label_thresholds(self.calibration, self.task)
 
     def logits(self, encoded: EncodedTexts, batch_size: int = 32) -> np.ndarray:
         """Compute logits [n, C] float32 of n encoded inputs, in their order, batched by like length."""

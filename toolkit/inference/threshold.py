@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +74,54 @@ def find_threshold(
             at -= 1
     answering = [own for own in tested if own.coverage > 0]
     return (None if lowest is None else tested[lowest]), max(answering, key=lambda own: own.bound, default=None)
+
+
+def label_candidates(answers: np.ndarray, confidence: np.ndarray, labels: int) -> list[np.ndarray]:
+    """Give `candidates` for each of the labels, by the rows that are answered with it; none for one that has no rows.
+
+    Args:
+        answers, confidence: number and score of the best label of m rows, which test nothing.
+        labels: C.
+    """
+    rows = (confidence[answers == label] for label in range(labels))
+    return [candidates(own) if len(own) else own for own in rows]
+
+
+def find_label_thresholds(
+    grids: Sequence[np.ndarray], answers: np.ndarray, confidence: np.ndarray, right: np.ndarray, *, share: float,
+    certainty: float,
+) -> list[Threshold | None]:  # fmt: skip
+    """Find for each label the lowest threshold from which on its own answers are right often enough.
+
+    The rows that are answered with a label are a sample of such answers, and test its threshold alone. The C labels
+    share the doubt evenly, so that all promises hold at once with `certainty` (Bonferroni; Dunn 1961, Multiple
+    Comparisons Among Means); `find_threshold` corrects for the search inside each.
+
+    Args:
+        grids: thresholds to try for each of C labels, from other rows.
+        answers, confidence, right: [n] of the rows that test them; `answers` are the numbers of the labels.
+        share: fraction that has to be right.
+        certainty: probability that all promises hold.
+
+    Returns:
+        For each label a threshold, whose coverage is of its own answers, or None.
+    """
+    alone, chosen = 1 - (1 - certainty) / len(grids), list[Threshold | None]()
+    for label, grid in enumerate(grids):
+        own = answers == label
+        testable = len(grid) and own.any()
+        chosen.append(
+            find_threshold(grid, confidence[own], right[own], share=share, certainty=alone)[0] if testable else None
+        )
+    return chosen
+
+
+def fewest_answers(labels: int, *, share: float, certainty: float) -> int:
+    """Give the least number of answers of a label, all of them right, from which on it can have a threshold.
+
+    share^n <= doubt, the Clopper-Pearson bound of n of n.
+    """
+    return math.ceil(math.log((1 - certainty) / labels / STARTS) / math.log(share))
 
 
 def _test(threshold: float, confidence: np.ndarray, right: np.ndarray, doubt: float) -> Threshold:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from toolkit.bundle.calibration import is_unsure
 from toolkit.data.columns import LOGIT, OURS, PROBABILITY
 from toolkit.errors import ToolkitError
 from toolkit.inference.metrics import scores
@@ -33,19 +34,23 @@ def scored_table(block: Block, types: Types, scorer: Scorer | Endpoint, *, raw: 
             fix="export or train the model again",
         )
     table: pa.Table = block.table(types)
-    columns = answer_columns(scorer.task, logits, raw=raw, scale=scorer.scale, taken=types.keys())
+    columns = answer_columns(
+        scorer.task, logits, raw=raw, scale=scorer.scale, thresholds=scorer.thresholds, taken=types.keys()
+    )
     for name, column in columns.items():
         table = table.append_column(name, column)
     return table
 
 
 def answer_columns(
-    task: Task, logits: np.ndarray, *, raw: bool, scale: np.ndarray | float = 1.0, taken: Collection[str] = ()
-) -> dict[str, pa.Array]:
+    task: Task, logits: np.ndarray, *, raw: bool, scale: np.ndarray | float = 1.0,
+    thresholds: np.ndarray | None = None, taken: Collection[str] = (),
+) -> dict[str, pa.Array]:  # fmt: skip
     """Turn logits [n, C] into columns.
 
     Classification: `label`, the most probable one; `score`, its probability; `probability_NAME` of each label.
     Multi-label: `label`, a list of those above 0.5; `score`, the highest probability. Regression: `score`, the number.
+    With thresholds, `unsure`: whether that probability is below its label's.
     With `raw`, logits stand in place of probabilities, in `score` and `logit_NAME`.
 
     Args:
@@ -53,9 +58,11 @@ def answer_columns(
         logits: finite.
         raw: write logits.
         scale: factors of the logits, [1] or [C], that make the probabilities calibrated; above 0, they change no label.
+        thresholds: of a classification, [C]; None where nothing tells a sure answer.
         taken: names of the input's columns; a column of ours with such a name gets OURS before it.
     """
-    values = logits if raw else scores(logits * scale, task.kind)
+    probabilities = scores(logits * scale, task.kind)
+    values = logits if raw else probabilities
     columns: dict[str, Any] = {}
     if task.kind == "classification":
         columns["label"] = pa.array([task.labels[c] for c in logits.argmax(axis=1)], pa.string())
@@ -63,6 +70,8 @@ def answer_columns(
         names = [[name for name, above in zip(task.labels, row > 0, strict=True) if above] for row in logits]
         columns["label"] = pa.array(names, pa.list_(pa.string()))
     columns["score"] = pa.array(values.max(axis=1))
+    if thresholds is not None:
+        columns["unsure"] = pa.array(is_unsure(probabilities, thresholds))
     if task.kind != "regression":
         prefix = LOGIT if raw else PROBABILITY
         columns |= {f"{prefix}{name}": pa.array(values[:, c]) for c, name in enumerate(task.labels)}

@@ -132,6 +132,7 @@ class Endpoint:
     device: ClassVar[str] = "endpoint"
     max_length: ClassVar[int] = 0  # it cuts texts by itself
     scale: ClassVar[float] = 1.0  # its probabilities are what it says
+    thresholds: ClassVar[None] = None
 
     @property
     def digest(self) -> str:

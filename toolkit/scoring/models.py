@@ -32,6 +32,7 @@ class Scorer:
         digest: of the bundle, or of the weights.
         device: "cpu" or "cuda".
         scale: factors of the logits, [1] or [C], that make its probabilities calibrated.
+        thresholds: score of each label [C] below which its answers are unsure; None where nothing tells.
     """
 
     task: Task
@@ -41,6 +42,7 @@ class Scorer:
     digest: str
     device: str
     scale: np.ndarray | float = 1.0
+    thresholds: np.ndarray | None = None
 
     @property
     def max_length(self) -> int:
@@ -77,8 +79,9 @@ def _open_bundle(name: str, device: str) -> Scorer:
     device = "cpu" if onnx and device == "auto" else _torch_device(device)
     predictor = open_predictor(name, threads=1, device=device, memory_pattern=False)
     return Scorer(
-        predictor.task, True, predictor.encoder, predictor.runtime, predictor.bundle.digest, device, predictor.scale
-    )
+        predictor.task, True, predictor.encoder, predictor.runtime, predictor.bundle.digest, device, predictor.scale,
+        predictor.thresholds,
+    )  # fmt: skip
 
 
 def _open_hugging_face(name: str, device: str) -> Scorer:

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from tests.support.calibrating import calibration
-from toolkit.bundle.calibration import describe, logit_scale, promised_threshold
+from toolkit.bundle.calibration import describe, describe_promises, is_unsure, label_thresholds, logit_scale
 from toolkit.bundle.contents import read_calibration
 from toolkit.bundle.format import Bundle, open_bundle, write_bundle
 from toolkit.errors import ToolkitError
 from toolkit.files import canonical_json
 from toolkit.inference.predictor import open_predictor
+from toolkit.tasks import Task
+
+LABELS = Task("auto", ("a", "b"))
+ONE_NUMBER = {"kind": "agree", "share": 0.9, "confidence": 0.9, "thresholds": [0.5], "coverage": 0.5}
 
 
 def sealed(source: Path, out: Path, content: bytes) -> Bundle:
@@ -47,12 +51,27 @@ def test_what_is_written_is_read(overconfident: Path) -> None:
 
 def test_both_promises_hold_from_the_higher_threshold_on() -> None:
     record = calibration(1.0)
-    assert (promised_threshold(None), promised_threshold(record)) == (None, None)
+    assert (label_thresholds(None, LABELS), label_thresholds(record, LABELS)) == (None, None)
     for kind, threshold in (("accurate", 0.9), ("agree", 0.8)):
         record["thresholds"].append(
             {"kind": kind, "share": 0.9, "confidence": 0.9, "threshold": threshold, "coverage": 0.5}  # type: ignore[typeddict-item]
         )
-        assert promised_threshold(record) == 0.9
+        assert label_thresholds(record, LABELS).tolist() == [0.9, 0.9]  # type: ignore[union-attr]
+
+
+def test_thresholds_of_labels_count_instead_and_a_label_without_one_is_never_sure() -> None:
+    record = calibration(1.0)
+    promise: Any = {"kind": "accurate", "share": 0.9, "confidence": 0.9, "coverage": 0.5}
+    record["thresholds"].append({**promise, "threshold": 0.99})
+    record["label_thresholds"] = [{**promise, "thresholds": [0.6, 0.7]}, {**promise, "thresholds": [0.8, None]}]
+    thresholds = label_thresholds(record, LABELS)
+    assert thresholds is not None
+    assert thresholds.tolist() == [0.8, np.inf]
+    scores = np.array([[0.8, 0.2], [0.79, 0.21], [0.0, 1.0]])
+    assert is_unsure(scores, thresholds).tolist() == [False, True, True]
+    lines = describe_promises(record, LABELS.labels)
+    assert "a from 0.6000, b from 0.7000" in lines[1]
+    assert lines[2].endswith("(confidence 90 % for all labels together); never sure: b")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +88,7 @@ def test_both_promises_hold_from_the_higher_threshold_on() -> None:
         (canonical_json({**calibration(1.0), "ece_after": "low"}), "ece_after: Input should be a valid number"),
         (canonical_json({**calibration(1.0), "rows": -1}), "rows: Input should be greater than or equal to 0"),
         (canonical_json(calibration(1.0)).replace(b"1.0", b"NaN"), "temperature.0"),
+        (canonical_json({**calibration(1.0), "label_thresholds": [ONE_NUMBER]}), "thresholds: 1 numbers, expected 2"),
     ],
 )  # fmt: skip
 def test_one_that_makes_no_sense_is_refused(tiny_onnx: Path, tmp_path: Path, content: bytes, problem: str) -> None:

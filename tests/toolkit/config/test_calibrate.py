@@ -21,6 +21,7 @@ from toolkit.config import CalibrateConfig
         ({"accurate": 0.9, "confidence": math.nan}, "--confidence nan: expected more than 0"),
         ({"agree": 0.9}, "--agree and --teacher: expected both or neither"),
         ({"teacher": "t"}, "--agree and --teacher: expected both or neither"),
+        ({"per_class": True}, "--per-class: expected --accurate or --agree"),
         ({"confidence": 0.9}, "--confidence 0.9: expected --accurate or --agree"),
     ],
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from tests.support.arithmetic_bundles import RANKS, save_arithmetic
+from tests.support.calibrating import calibration
 from toolkit.errors import ToolkitError
 from toolkit.inference.predict import LINES, predict_lines
 from toolkit.inference.predictor import best_labels, open_predictor
@@ -41,6 +43,17 @@ def test_lines_are_answered_as_they_come_and_as_one_text_is(tiny_onnx: Path) -> 
 
     assert next(predict_lines(predictor, endless(), 2)) == answers[0]
     assert read == LINES
+
+
+def test_a_line_below_its_label_s_threshold_is_unsure(overconfident: Path) -> None:
+    predictor = open_predictor(overconfident, threads=1)
+    best = predictor.predict(["a good film"]).max()
+    promise: Any = {"kind": "accurate", "share": 0.9, "confidence": 0.9, "coverage": 0.5}
+    for threshold, said in ((best - 0.001, ""), (best + 0.001, " (unsure)"), (None, " (unsure)")):
+        label = predictor.classify(["a good film"])[0][0].label
+        own = [threshold if name == label else 0.0 for name in predictor.task.labels]
+        predictor.calibration = {**calibration(2.5), "label_thresholds": [{**promise, "thresholds": own}]}
+        assert list(predict_lines(predictor, ["a good film"], 1)) == [f"{label} {best:.4f}{said}\ta good film"]
 
 
 def test_pairs_have_a_tab_between_them_and_bad_lines_are_named(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
+from serve.app import create_app
+from serve.engine.limits import Limits
+from serve.models.loading import load_predictor
 from tests.support.calibrating import write_rows_of_temperature
+from tests.support.command_line import toolkit
 from tests.support.data import rows, write_csv
 from toolkit.cli.inspect_bundle import inspect_bundle
 from toolkit.config import CalibrateConfig
 from toolkit.errors import GateError, ToolkitError
 from toolkit.inference.calibrate import run_calibrate
+from toolkit.inference.predictor import open_predictor
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,38 @@ def test_where_none_holds_the_nearest_is_told_and_the_bundle_stays(bundle: Path,
     with pytest.raises(GateError, match=r"--accurate 0\.9999: no threshold holds; the nearest, 0\.\d+, keeps") as error:
         run_calibrate(CalibrateConfig(str(bundle), str(file), accurate=0.9999))
     assert error.value.exit_code == 1
+    assert not (bundle / "calibration.json").exists()
+
+
+def test_each_label_gets_a_threshold_of_its_own_that_every_command_reads(
+    bundle: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("calibrate", bundle, "--data", file, "--accurate", "0.88", "--per-class")
+    assert toolkit(*asked).returncode == 0
+    record = json.loads((bundle / "calibration.json").read_text())
+    (promise,) = record["label_thresholds"]
+    assert (promise["share"], promise["confidence"], len(record["thresholds"])) == (0.88, 0.95, 1)
+    thresholds = np.array([math.inf if own is None else own for own in promise["thresholds"]])
+    assert 0.5 < thresholds.min() < 1.0
+    texts = [text for text, _ in rows(40, seed=32)]
+    scores = open_predictor(bundle, threads=1).predict(texts)
+    unsure = (scores.max(axis=1) < thresholds[scores.argmax(axis=1)]).tolist()
+    assert 0 < sum(unsure) < len(texts)
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    toolkit("score", bundle, "--input", tmp_path / "texts.txt", "--out", tmp_path / "out.jsonl")
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["unsure"] for line in lines] == unsure
+    shown = [toolkit("predict", bundle, texts[unsure.index(doubt)]).stdout for doubt in (False, True)]
+    assert ["unsure: the best score is below" in out for out in shown] == [False, True]
+    with TestClient(create_app({"films": load_predictor(bundle)}, limits=Limits(workers=1))) as client:
+        answers = client.post("/predict", json={"inputs": [[text] for text in texts[:32]], "details": True})
+    assert [answer[0]["unsure"] for answer in answers.json()] == unsure[:32]
+    assert "for all labels together" in str([branch.label for branch in inspect_bundle(bundle).children[1].children])
+
+
+def test_where_no_label_has_a_threshold_the_bundle_stays(bundle: Path, file: Path) -> None:
+    with pytest.raises(GateError, match=r"--accurate 0\.9999 --per-class: no label has a threshold that holds"):
+        run_calibrate(CalibrateConfig(str(bundle), str(file), accurate=0.9999, per_class=True))
     assert not (bundle / "calibration.json").exists()
 
 

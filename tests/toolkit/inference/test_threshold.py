@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from toolkit.inference.threshold import candidates, find_threshold, least_share
+from toolkit.inference.threshold import (
+    candidates,
+    fewest_answers,
+    find_label_thresholds,
+    find_threshold,
+    label_candidates,
+    least_share,
+)
 
 SHARE, CERTAINTY, DRAWS = 0.95, 0.9, 200
 
@@ -63,3 +70,47 @@ def test_the_promise_is_kept_over_draws() -> None:
     assert answered > DRAWS / 4, "the promise is not kept by saying nothing"
     assert broken / DRAWS <= allowed + 2 * math.sqrt(allowed * CERTAINTY / DRAWS)
     assert by_curve / DRAWS > 2 * allowed
+
+
+def test_labels_share_the_doubt_and_one_with_too_few_answers_has_no_threshold() -> None:
+    # 0.9^n <= 0.05 / 3 labels / 3 starts from n = 50 on: ln(0.005556) / ln(0.9) = 49.3
+    assert fewest_answers(3, share=0.9, certainty=0.95) == 50
+    answers = np.repeat([0, 1, 2], [50, 49, 400])
+    confidence, right = np.full(499, 0.8), np.concatenate([np.ones(99), np.arange(400) % 5 > 0])
+    grids = label_candidates(answers, confidence, 3)
+    chosen = find_label_thresholds(grids, answers, confidence, right, share=0.9, certainty=0.95)
+    assert [own is not None for own in chosen] == [True, False, False], "the last one is right in 80 % of cases"
+    assert chosen[0] is not None
+    assert (chosen[0].threshold, chosen[0].coverage) == (0.8, 1.0)
+    assert chosen[0].bound == pytest.approx((0.05 / 9) ** (1 / 50))
+    alone = find_threshold(grids[1], confidence[answers == 1], right[answers == 1], share=0.9, certainty=0.95)
+    assert alone[0] is not None, "for one label 39 answers are enough"
+    assert find_label_thresholds([*grids, np.empty(0)], answers, confidence, right, share=0.5, certainty=0.9)[3] is None
+
+
+def test_all_promises_of_labels_are_kept_at_once_over_draws() -> None:
+    """Labels of different difficulty: a single threshold, for all answers, breaks its promise for the hardest."""
+    random = np.random.default_rng(1)
+    answers = random.integers(0, 4, 100_000)
+    population = random.beta(4, 1, 100_000)
+    chance = population ** np.array([0.2, 0.5, 0.5, 1.5])[answers]
+    grids = label_candidates(answers[:4000], population[:4000], 4)
+    whole, draws = candidates(population[:4000]), DRAWS // 4
+    broken, alone_broken, answered = 0, 0, 0
+    kept = {
+        (c, float(t)): float(chance[(answers == c) & (population >= t)].mean())
+        for c in range(4) for t in (*grids[c], *whole)
+    }  # fmt: skip
+    for _ in range(draws):
+        rows = random.integers(0, len(population), 2000)
+        right = random.random(2000) < chance[rows]
+        drawn = (answers[rows], population[rows], right)
+        chosen = find_label_thresholds(grids, *drawn, share=SHARE, certainty=CERTAINTY)
+        answered += sum(own is not None for own in chosen)
+        broken += any(own is not None and kept[c, own.threshold] < SHARE for c, own in enumerate(chosen))
+        single, _ = find_threshold(whole, *drawn[1:], share=SHARE, certainty=CERTAINTY)
+        alone_broken += single is not None and any(kept[c, single.threshold] < SHARE for c in range(4))
+    allowed = 1 - CERTAINTY
+    assert answered > draws, "the promise is not kept by saying nothing"
+    assert broken / draws <= allowed + 2 * math.sqrt(allowed * CERTAINTY / draws)
+    assert alone_broken / draws > 0.5

@@ -22,6 +22,15 @@ def test_classification_has_a_probability_for_each_label() -> None:
     assert columns["probability_good"] == pytest.approx([0.75, 0.2])
 
 
+def test_an_answer_below_its_label_s_threshold_is_unsure_with_logits_too() -> None:
+    for raw in (False, True):
+        columns = answer_columns(SENTIMENT, ODDS, raw=raw, thresholds=np.array([0.81, 0.75]))  # bad, good
+        assert list(columns)[:3] == ["label", "score", "unsure"]
+        assert columns["unsure"].to_pylist() == [False, True]
+    calm = answer_columns(SENTIMENT, ODDS, raw=True, scale=0.5, thresholds=np.array([0.0, 0.75]))
+    assert calm["unsure"].to_pylist() == [True, False], "by the calibrated score"
+
+
 def test_raw_gives_the_logits() -> None:
     columns = answer_columns(SENTIMENT, ODDS.astype(np.float32), raw=True)
     assert list(columns) == ["label", "score", "logit_bad", "logit_good"]
