@@ -27,6 +27,7 @@ from serve.http.json_route import Turns
 from serve.http.security_headers import SecurityHeadersMiddleware
 from serve.lifecycle import drain_on_sigterm
 from serve.metrics import Metrics
+from serve.models.fallback import FallbackSource, make_cascade, open_fallback
 from serve.models.loading import load_predictor, parse_model_names
 from serve.models.registry import Models
 from toolkit import __version__
@@ -42,6 +43,7 @@ NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configu
 def create_app(
     source: Source | Mapping[str, Source] | None = None, *, config: ServeConfig | None = None,
     limits: Limits | None = None, keys: ApiKeySet | None = None, admin_keys: ApiKeySet | None = None,
+    fallback: FallbackSource | None = None,
 ) -> FastAPI:  # fmt: skip
     """Create an application that loads its bundles when it starts.
 
@@ -54,6 +56,7 @@ def create_app(
         keys: every request must bring one of them; None for those of TOOLKIT_API_KEYS and of `config`'s file.
         admin_keys: open /admin, which does not exist without them; None for those of TOOLKIT_ADMIN_KEYS and of
             `config`'s file.
+        fallback: who answers what the first model is unsure of; None opens that of `config`, if it has one.
 
     Raises:
         ToolkitError: no bundle is named, options that cannot be used, or keys that cannot be read.
@@ -68,9 +71,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        predictors = {name: await _loaded(bundle, config.require_signature) for name, bundle in sources.items()}
-        models = Models(predictors, accepted, app.state.metrics, remember=bool(admins), threshold=config.threshold)
-        app.state.models = models
+        app.state.models = models = await _load_models(app, sources, config, accepted, fallback)
         with drain_on_sigterm(models, config.shutdown_delay_s):
             yield
         await models.close()
@@ -107,6 +108,19 @@ def _add_middleware(
     app.add_middleware(SecurityHeadersMiddleware)
     if traces is not None:
         app.add_middleware(tracing.TracingMiddleware, provider=traces)
+
+
+async def _load_models(
+    app: FastAPI, sources: Mapping[str, Source], config: ServeConfig, limits: Limits, fallback: FallbackSource | None
+) -> Models:
+    """Load what is not loaded yet, and start the engines."""
+    predictors = {name: await _loaded(bundle, config.require_signature) for name, bundle in sources.items()}
+    fallback = fallback or await asyncio.to_thread(open_fallback, config, predictors, limits)
+    metrics: Metrics = app.state.metrics
+    labels = next(iter(predictors.values())).task.labels
+    cascade = None if fallback is None else make_cascade(fallback, labels, limits, metrics, config)
+    remember = bool(app.state.admin_keys)
+    return Models(predictors, limits, metrics, remember=remember, threshold=config.threshold, cascade=cascade)
 
 
 async def _loaded(source: Source, signer: str | None) -> Predictor:

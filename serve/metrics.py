@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -15,7 +18,8 @@ from serve.exceptions import ErrorType
 SECONDS = [0.00001 * 1.5**power for power in range(1, 36)]  # 15 microseconds to 15 seconds
 SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own: the directory in which processes add up
 COUNTER = re.compile(
-    rb"^((?:# (?:HELP|TYPE) )?te_(?:request|predict)_(?:count|success|failure|unsure))_total\b", re.MULTILINE
+    rb"^((?:# (?:HELP|TYPE) )?te_(?:request|predict|fallback)_(?:count|success|failure|unsure|inputs))_total\b",
+    re.MULTILINE,
 )
 DURATION = re.compile(rb"^.*\bte_request_(?:\w+_)?duration.*\n", re.MULTILINE)
 FAILURES: dict[ErrorType, str] = {
@@ -23,6 +27,10 @@ FAILURES: dict[ErrorType, str] = {
     "Overloaded": "overloaded", "Unhealthy": "unhealthy", "Timeout": "timeout", "Unauthorized": "unauthorized",
     "Unsure": "unsure",
 }  # fmt: skip
+# of what the first model is unsure of: the fallback answered, took too long, failed, was left alone after failures
+# (open), was asked its share already, or was busy
+Outcome = Literal["answered", "timeout", "error", "open", "share", "busy"]
+Value = TypeVar("Value", bound=str)
 
 
 class Metrics:
@@ -49,15 +57,28 @@ class Metrics:
         self.tokenization = self._seconds("te_request_tokenization_duration", "Tokenization")
         self.queue = self._seconds("te_request_queue_duration", "Waiting for a free worker")
         self.inference = self._seconds("te_request_inference_duration", "In the model")
-        self.queue_size = Gauge(
-            "te_queue_size", "Inputs waiting for a free worker", registry=registry, multiprocess_mode="livesum"
-        )
+        self.queue_size = self._gauge("te_queue_size", "Inputs waiting for a free worker")
         powers = [float(2**power) for power in range(21)]
         self.input_length = self._by_model(
             "te_request_input_length", "Tokens of an input, special ones included", powers
         )
         self.batch_size = self._by_model("te_batch_next_size", "Inputs of a batch", powers[:13])
         self.batch_tokens = self._by_model("te_batch_next_tokens", "Tokens of a batch, padding included", powers)
+
+    @cached_property
+    def fallback(self) -> FallbackMetrics:
+        """The metrics of a fallback, which a server without one does not have."""
+        outcomes, unsure = get_args(Outcome), "what the first model is unsure of"
+        return FallbackMetrics(
+            self._counters("te_fallback_count", f"Requests for the fallback, with {unsure}", "outcome", outcomes),
+            self._counters("te_fallback_inputs", f"Inputs for the fallback, {unsure}", "outcome", outcomes),
+            Histogram(
+                "te_fallback_duration", "The fallback's answers, seconds", buckets=SECONDS, registry=self.registry
+            ),
+            self._gauge("te_fallback_queue_size", "Inputs waiting for a free worker of the fallback"),
+            self._gauge("te_fallback_in_flight", "Requests that the fallback has not answered yet"),
+            self._gauge("te_fallback_open", "1 while the fallback is left alone after failures"),
+        )
 
     def durations(self, model: str) -> list[Histogram]:
         """Return a model's histograms: in total, tokenization, queue, inference."""
@@ -85,13 +106,36 @@ class Metrics:
         MultiProcessCollector(registry := CollectorRegistry())  # type: ignore[no-untyped-call]
         return registry
 
-    def _counters(self, name: str, description: str, label: str, values: Sequence[str]) -> dict[str, Counter]:
+    def _counters(self, name: str, description: str, label: str, values: Sequence[Value]) -> dict[Value, Counter]:
         """Make a counter for each value of its label; a lookup at every request would cost more."""
         counter = Counter(name, description, [label], registry=self.registry)
         return {value: counter.labels(value) for value in values}
+
+    def _gauge(self, name: str, description: str) -> Gauge:
+        return Gauge(name, description, registry=self.registry, multiprocess_mode="livesum")
 
     def _seconds(self, name: str, description: str) -> Histogram:
         return self._by_model(name, f"{description}, seconds", SECONDS)
 
     def _by_model(self, name: str, description: str, buckets: list[float]) -> Histogram:
         return Histogram(name, description, ["model"], buckets=buckets, registry=self.registry)
+
+
+@dataclass(frozen=True)
+class FallbackMetrics:
+    """The metrics of a fallback.
+
+    Attributes:
+        requests, inputs: counts by outcome.
+        duration: of its answers, seconds.
+        queue_size: inputs waiting for a free worker, where it is a bundle.
+        in_flight: requests that it has not answered.
+        open: 1 while it is left alone after failures; of several processes their number.
+    """
+
+    requests: Mapping[Outcome, Counter]
+    inputs: Mapping[Outcome, Counter]
+    duration: Histogram
+    queue_size: Gauge
+    in_flight: Gauge
+    open: Gauge

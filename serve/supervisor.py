@@ -24,6 +24,7 @@ from serve.engine.limits import Limits
 from serve.log_format import announce, configure
 from serve.memory import free_large_blocks
 from serve.metrics import SHARED_VARIABLE
+from serve.models.fallback import open_fallback
 from serve.models.loading import load_predictor, parse_model_names
 from serve.models.registry import check_threshold
 from toolkit.config import ServeConfig
@@ -108,7 +109,8 @@ def build_app(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
     check_threshold(predictors, config.threshold)
     for predictor in predictors.values():
         accepted.check(predictor.bundle.max_length)
-    return predictors, create_app(predictors, config=config, limits=accepted)
+    fallback = open_fallback(config, predictors, accepted)
+    return predictors, create_app(predictors, config=config, limits=accepted, fallback=fallback)
 
 
 def worker_app(config: ServeConfig) -> FastAPI:

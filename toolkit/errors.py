@@ -19,6 +19,7 @@ EXTRAS = {
     "onnx": "export",
     "onnxruntime": "serve",
     "fastapi": "serve",
+    "httpx": "serve",
     "prometheus_client": "serve",
     "uvicorn": "serve",
     "ctranslate2": "peers",

@@ -48,7 +48,7 @@ def engine_rate(bundle: str, texts: Sequence[str], inputs: int, under_way: int) 
     async def run() -> Round:
         """Warm up, then time every request from its call to its answer."""
         limits, metrics = Limits(), Metrics()
-        workers = WorkerPool(limits.workers, metrics)
+        workers = WorkerPool(limits.workers, metrics.queue_size)
         engine, left, taken = Engine(load_predictor(bundle), limits, metrics, workers), iter(requests), list[float]()
 
         async def work() -> None:

@@ -17,6 +17,7 @@ from serve.engine.engine import EngineResult
 from serve.exceptions import ServeError
 from serve.http.request_record import record_of
 from serve.metrics import Metrics
+from serve.models.cascade import CascadeResult
 from serve.models.registry import Model, Models
 from toolkit.data.tokenization import Direction
 from toolkit.tasks import Task
@@ -65,16 +66,16 @@ async def classify(
     record.model_headers = model.headers
     _check_batch_size(inputs, models.limits.max_client_batch_size)
     metrics.inputs.inc(len(inputs.texts))
-    work = model.engine.predict(inputs.texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
+    work = model.predict(inputs.texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
     result = await cancel_on_disconnect(http, work)
     if result is None:
         metrics.failures["dropped"].inc()
         return Response(status_code=CLIENT_GONE)
-    unsure = model.unsure(result.logits)
+    unsure = model.unsure(result)
     if unsure is not None:
         count = int(unsure.sum())
         metrics.unsure.labels(model.name).inc(count)
-        record.model_headers = [*model.headers, (b"x-unsure", b"%d" % count)]
+        record.model_headers = [*model.headers_of(result), (b"x-unsure", b"%d" % count)]
     body = render(model, result)
     recent = models.recent(model.name)
     if recent is not None:
@@ -117,9 +118,12 @@ def usage_headers(inputs: Inputs, result: EngineResult, total_s: float) -> list[
 
 def _log_fields(inputs: Inputs, model: Model, result: EngineResult) -> dict[str, str | float]:
     """Collect counts of an answered request for the log, and nothing that was sent."""
-    return {
+    fields: dict[str, str | float] = {
         "model": model.name, "inputs": len(inputs.texts), "tokens": result.tokens, "truncated": result.truncated,
     }  # fmt: skip
+    if isinstance(result, CascadeResult):
+        fields["fallback"] = result.outcome
+    return fields
 
 
 def _check_batch_size(inputs: Inputs, most: int) -> None:

@@ -105,7 +105,7 @@ async def _pipeline(http: Request, inputs: Inputs, parameters: PipelineParameter
     function = parameters.function_to_apply
 
     def render(model: Model, result: EngineResult) -> Any:
-        scores = model.predictor.scores(result.logits, raw=function == "none")
+        scores = model.scores(result, raw=function == "none")
         return ranked_labels(scores, model.task, parameters.top_k)
 
     own = {"classification": "softmax", "multi_label": "sigmoid"}.get(get_models(http).get().task.kind, "none")

@@ -155,7 +155,7 @@ async def _infer(http: Request, name: str, request: InferRequest) -> Response:
 
     def render(model: Model, result: EngineResult) -> Any:
         """Make the protocol's answer: the requested outputs, as JSON or with binary tensors behind it."""
-        rows = ranked_labels(model.predictor.scores(result.logits, raw=options.raw_scores), model.task, options.top_k)
+        rows = ranked_labels(model.scores(result, raw=options.raw_scores), model.task, options.top_k)
         answer: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
         if request.id is not None:
             answer["id"] = request.id

@@ -61,10 +61,10 @@ async def classify_as_predict(http: Request, name: str | None, request: Classify
     """Answer a single input with its labels and a batch with a list of labels for each."""
 
     def render(model: Model, result: EngineResult) -> Any:
-        rows = ranked_labels(model.predictor.scores(result.logits, raw=request.raw_scores), model.task, request.top_k)
+        rows = ranked_labels(model.scores(result, raw=request.raw_scores), model.task, request.top_k)
         if not (request.abstain or request.details):
             return rows if request.inputs.batch else rows[0]
-        answers = tell_unsure(rows, model.unsure(result.logits), abstain=request.abstain, details=request.details)
+        answers = tell_unsure(rows, model.unsure(result), abstain=request.abstain, details=request.details)
         return answers if request.inputs.batch else answers[0]
 
     if request.abstain:
@@ -109,6 +109,7 @@ def _card(model: Model) -> ModelCard:
         name=model.name, digest=bundle.digest, task=model.task.name, kind=model.task.kind,
         labels=list(model.task.labels), pair=model.task.pair_column is not None, precision=precision,
         max_length=bundle.max_length, threshold=model.threshold,
+        fallback=None if model.cascade is None else model.cascade.fallback.name,
     )  # fmt: skip
 
 

@@ -199,6 +199,7 @@ class ModelCard(BaseModel):
     precision: Precision
     max_length: int = Field(description="Tokens of one input, special ones included.")
     threshold: float | None = Field(description="Answers whose best score is below it are unsure; null for none.")
+    fallback: str | None = Field(None, description="Who answers what this model is unsure of; null for nobody.")
 
 
 class Info(BaseModel):

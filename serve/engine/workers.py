@@ -14,8 +14,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
+from prometheus_client import Gauge
+
 from serve.engine.tokenization import Backlog
-from serve.metrics import Metrics
 
 
 class Batch(Protocol):
@@ -66,14 +67,14 @@ class WorkerPool:
 
     Args:
         count: threads that run models.
-        metrics: show the length of the queue.
+        queue_size: shows the length of the queue.
         clock: returns seconds; all measured and estimated times are by it.
 
     Attributes:
         lock: held while a queue is changed.
     """
 
-    def __init__(self, count: int, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, count: int, queue_size: Gauge, clock: Callable[[], float] = time.perf_counter) -> None:
         self.count, self.clock, self.lock = count, clock, threading.Lock()
         # one, so that long texts leave the other CPUs to short ones, and of the same priority as all: one of a lower
         # priority is put off while it holds the interpreter, and the event loop with it
@@ -85,7 +86,7 @@ class WorkerPool:
         self._running: dict[Batch, float] = {}  # to the time at which the batch is expected to end
         self._threads: set[Future[None]] = set()  # the busy ones
         self._dispatching = False  # `_wake` is due
-        self._queue_size = metrics.queue_size
+        self._queue_size = queue_size
         self._queue_size.set(0)
 
     def add(self, source: Source) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
-from serve.engine.engine import Engine
+from serve.engine.engine import Engine, EngineResult
 from serve.engine.limits import Limits
+from serve.engine.tokenization import Text
 from serve.engine.workers import WorkerPool
 from serve.exceptions import ServeError
 from serve.metrics import Metrics
+from serve.models.cascade import Cascade, CascadeResult
 from serve.models.replay import RecentInputs
 from toolkit.bundle.calibration import is_unsure
+from toolkit.data.tokenization import Direction
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
 from toolkit.tasks import Task
@@ -29,12 +33,14 @@ class Model:
 
     Attributes:
         thresholds: of each label, [C]; an answer with a lower score is unsure; None where nothing tells.
+        cascade: whom the texts of unsure answers go to; None where the model is alone.
     """
 
     name: str
     predictor: Predictor
     engine: Engine
     thresholds: np.ndarray | None = None
+    cascade: Cascade | None = None
 
     @property
     def threshold(self) -> float | None:
@@ -51,9 +57,36 @@ class Model:
         """The bundle's digest."""
         return self.predictor.bundle.digest
 
-    def unsure(self, logits: np.ndarray) -> np.ndarray | None:
-        """Tell for each row of logits [n, C] whether the answer is unsure, bool [n]; None where nothing tells."""
-        return None if self.thresholds is None else is_unsure(self.predictor.scores(logits), self.thresholds)
+    def predict(
+        self, texts: Sequence[Text], *, truncate: bool, direction: Direction, timeout_ms: int | None
+    ) -> Coroutine[Any, Any, EngineResult]:
+        """Classify texts and pairs as `Engine.predict` does, those of unsure answers by the fallback too."""
+        if self.cascade is None or self.thresholds is None:
+            return self.engine.predict(texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
+        doubts = partial(self._doubts, self.thresholds)
+        return self.cascade.predict(
+            self.engine, doubts, texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms
+        )
+
+    def scores(self, result: EngineResult, *, raw: bool = False) -> np.ndarray:
+        """Give the calibrated scores [n, C] of a result, or its logits, of whichever model answered."""
+        scores = self.predictor.scores(result.logits, raw=raw)
+        return result.merged(scores, raw=raw) if isinstance(result, CascadeResult) else scores
+
+    def unsure(self, result: EngineResult) -> np.ndarray | None:
+        """Tell for each input of a result whether its answer is unsure, bool [n]; None where nothing tells."""
+        if self.thresholds is None:
+            return None
+        doubts = self._doubts(self.thresholds, result)
+        return result.unsure(doubts) if isinstance(result, CascadeResult) else doubts
+
+    def _doubts(self, thresholds: np.ndarray, result: EngineResult) -> np.ndarray:
+        """Tell for each input whether the model itself is unsure, bool [n]."""
+        return is_unsure(self.predictor.scores(result.logits), thresholds)
+
+    def headers_of(self, result: EngineResult) -> list[tuple[bytes, bytes]]:
+        """Make the headers that name whoever answered."""
+        return result.answered_by(self.name, self.version) if isinstance(result, CascadeResult) else self.headers
 
     @cached_property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -77,15 +110,17 @@ class Models:
         metrics: the counters of batches and durations.
         remember: keep recent inputs, on which a swap compares the old and the new model.
         threshold: of the scores of every model that gives one label; 0 for the bundles' own.
+        cascade: of the first name, whichever model has it.
     """
 
     def __init__(
         self, predictors: Mapping[str, Predictor], limits: Limits, metrics: Metrics, *, remember: bool = False,
-        threshold: float = 0.0,
+        threshold: float = 0.0, cascade: Cascade | None = None,
     ) -> None:  # fmt: skip
         check_threshold(predictors, threshold)
         self.limits, self._metrics, self._threshold = limits, metrics, threshold
-        self.workers = WorkerPool(limits.workers, metrics)
+        self._first, self._cascade = next(iter(predictors), None), cascade
+        self.workers = WorkerPool(limits.workers, metrics.queue_size)
         self.changing: set[str] = set()  # names whose new model is being loaded and compared
         self.draining = False  # load balancers should send requests elsewhere
         self._current = {name: self._model(name, predictor) for name, predictor in predictors.items()}
@@ -156,11 +191,14 @@ class Models:
         self.draining = True
         engines = [model.engine for model in (*self._current.values(), *self._previous.values())]
         await asyncio.gather(*(engine.close() for engine in engines), *self._retiring)
+        if self._cascade is not None:
+            await self._cascade.close()
         await self.workers.close()
 
     def _model(self, name: str, predictor: Predictor) -> Model:
         engine = Engine(predictor, self.limits, self._metrics, self.workers, name)
-        return Model(name, predictor, engine, thresholds_of(predictor, self._threshold))
+        cascade = self._cascade if name == self._first else None
+        return Model(name, predictor, engine, thresholds_of(predictor, self._threshold), cascade)
 
     def _retire(self, model: Model) -> None:
         """Close a model in a task of its own; a request that has just taken the model starts before and is accepted."""

@@ -42,7 +42,8 @@ SERVE_ROWS = {
 }
 SERVE_ROW_OF = {part: row for row, parts in SERVE_ROWS.items() for part in parts.split()}
 INIT_MAY_USE = {"toolkit": {"toolkit.api"}}  # at the first use of a name: a test sees that importing it stays light
-SERVE_MAY_USE = ("toolkit.inference.runtimes", "toolkit.inference.predictor")  # and rows 1 to 3
+# and rows 1 to 3
+SERVE_MAY_USE = ("toolkit.inference.endpoint_answers", "toolkit.inference.runtimes", "toolkit.inference.predictor")
 
 HEAVY = {
     "torch", "transformers", "onnx", "onnxruntime", "datasets", "sklearn", "scipy", "matplotlib", "optimum",
@@ -52,7 +53,7 @@ HEAVY = {
 LIGHT_ROOMS = {room for row in (1, 2, 3, 7, 8) for room in ROWS[row].split()}
 LIGHT_MODULES = {
     "toolkit", "toolkit.inference.metrics", "toolkit.inference.runtimes", "toolkit.inference.predictor",
-    "toolkit.benchmarking.bench",
+    "toolkit.inference.endpoint_answers", "toolkit.benchmarking.bench",
 }  # fmt: skip
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 50

@@ -32,7 +32,7 @@ def run_engine(path: Path, work: Callable[[Engine, Gate], Awaitable[None]], **li
     async def main() -> Metrics:
         predictor, gate = load(path)
         metrics, accepted = Metrics(), Limits(**({"workers": 1} | limits))
-        engine = Engine(predictor, accepted, metrics, WorkerPool(accepted.workers, metrics))
+        engine = Engine(predictor, accepted, metrics, WorkerPool(accepted.workers, metrics.queue_size))
         METRICS[engine] = metrics
         try:
             async with asyncio.timeout(60):

@@ -38,6 +38,16 @@ class ServeConfig(Config):
     threshold: float = option(
         0.0, "score below which an answer counts as unsure; 0 takes each bundle's own, of toolkit calibrate", "Scores"
     )
+    fallback: str | None = option(
+        None, "who answers what the first model is unsure of: a larger bundle, or a URL that ends in /predict "
+        "(text-embeddings-inference, this server) or /classify (vLLM), or NAME= one of them", "Fallback", "DIR_OR_URL",
+    )  # fmt: skip
+    fallback_model: str = option("", "name of the model at a URL that ends in /classify", "Fallback")
+    fallback_timeout_ms: int = option(
+        1_000, "milliseconds of a request that the fallback may take; then the first model's answer stands", "Fallback"
+    )
+    fallback_concurrency: int = option(16, "requests to the fallback at once", "Fallback")
+    max_fallback_share: float = option(1.0, "largest share of all inputs that the fallback gets", "Fallback", "SHARE")
     workers: int = option(0, "threads of a process that run the model; 0 takes one for each CPU", "Processes")
     processes: int = option(
         1, "processes that share the port and the CPUs; the limits above hold for each", "Processes"
@@ -79,10 +89,22 @@ class ServeConfig(Config):
             yield f"--shutdown-delay-s {self.shutdown_delay_s}: expected 0 up to 3600"
         if not 0 <= self.threshold <= 1:
             yield f"--threshold {self.threshold:g}: expected 0 to 1"
+        yield from self._fallback_problems()
         if self.log_format not in LOG_FORMATS:
             yield f"--log-format {self.log_format}: expected one of {', '.join(LOG_FORMATS)}"
         if self.metrics_access not in METRICS_ACCESS:
             yield f"--metrics-access {self.metrics_access}: expected one of {', '.join(METRICS_ACCESS)}"
+
+    def _fallback_problems(self) -> Iterator[str]:
+        yield from at_least(
+            1, fallback_timeout_ms=self.fallback_timeout_ms, fallback_concurrency=self.fallback_concurrency
+        )
+        if not 0 < self.max_fallback_share <= 1:
+            yield f"--max-fallback-share {self.max_fallback_share:g}: expected more than 0, at most 1"
+        names = ("fallback_model", "fallback_timeout_ms", "fallback_concurrency", "max_fallback_share")
+        given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != getattr(ServeConfig, name)]
+        if given and self.fallback is None:
+            yield f"{', '.join(given)} without --fallback: expected the model that they are about"
 
     @classmethod
     def from_strings(cls, texts: Mapping[str, str], shown_as: Callable[[str], str] = str) -> ServeConfig:

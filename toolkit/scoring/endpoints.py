@@ -24,16 +24,28 @@ import numpy as np
 from toolkit.config import ScoreConfig
 from toolkit.errors import ToolkitError
 from toolkit.files import read_regular
+from toolkit.inference.endpoint_answers import (
+    CLASSIFY,
+    KEY,
+    LEAST,
+    MALFORMED,
+    PREDICT,
+    Parts,
+    classified_probabilities,
+    classify_body,
+    key_header,
+    logs,
+    predict_body,
+    predicted_labels,
+    predicted_scores,
+)
 from toolkit.tasks import Task
 
-KEY = "TOOLKIT_API_KEY"  # variable of the key, sent as a bearer token
-PREDICT, CLASSIFY, CHAT = "/predict", "/classify", "/chat/completions"
+CHAT = "/chat/completions"
 TRIES, FIRST_PAUSE_S, LONGEST_PAUSE_S, TIMEOUT_S = 6, 0.5, 30.0, 60.0
 MAX_ANSWER_BYTES = 64 * 2**20
 FORMS = f"a URL of text-embeddings-inference ({PREDICT}), vLLM ({CLASSIFY}) or an LLM ({CHAT})"
 TOP = 20  # tokens whose log-probability is asked for, the most that the API gives
-LEAST = 1e-7  # probability of a label that is not among them
-
 
 PROMPT = "Answer with one of {labels}, and nothing else.\n\nText: {text}\n{text_pair}\nAnswer:"
 MAX_PROMPT_BYTES = 2**20
@@ -104,9 +116,7 @@ class Client:
         )
 
     def _post(self, body: bytes) -> bytes:
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(KEY):
-            headers["Authorization"] = f"Bearer {key}"
+        headers = {"Content-Type": "application/json", **key_header(os.environ.get(KEY))}
         request = urllib.request.Request(self.url, body, headers)  # noqa: S310
         with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:  # noqa: S310
             content: bytes = answer.read(MAX_ANSWER_BYTES)
@@ -146,16 +156,15 @@ class Endpoint:
             ToolkitError: as `Client.ask`; or an answer of another form, or with other labels.
         """
         url = self.client.url
-        inputs = [[text] if pairs is None else [text, pairs[i]] for i, text in enumerate(texts)]
+        inputs = [(text, None if pairs is None else pairs[i]) for i, text in enumerate(texts)]
         try:
             if url.endswith(PREDICT):
-                rows = self._predict(inputs)
+                logits = predicted_scores(self.client.ask(predict_body(inputs, raw=True)), self.task.labels)
             elif url.endswith(CLASSIFY):
-                rows = self._classify(inputs)
+                logits = logs(classified_probabilities(self.client.ask(classify_body(inputs, self.model)))[0])
             else:
-                rows = [self._chat(*parts) for parts in inputs]
-            logits = np.array(rows, dtype=np.float32)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+                logits = np.array([self._chat(parts) for parts in inputs], dtype=np.float32)
+        except MALFORMED as error:
             raise ToolkitError(
                 f"{url} gives an answer of another form: {error!r}", expected=f"{FORMS}; labels as --labels has them"
             ) from None
@@ -163,19 +172,9 @@ class Endpoint:
             raise ToolkitError(f"{url} gives {logits.shape} answers to {len(texts)} texts", expected="one to each")
         return logits
 
-    def _predict(self, inputs: Sequence[Sequence[str]]) -> list[list[float]]:
-        answers = self.client.ask({"inputs": inputs, "raw_scores": True, "truncate": True})
-        scores = [{str(entry["label"]): float(entry["score"]) for entry in answer} for answer in answers]
-        return [[answer[label] for label in self.task.labels] for answer in scores]
-
-    def _classify(self, inputs: Sequence[Sequence[str]]) -> list[list[float]]:
-        texts = [part[0] if len(part) == 1 else "\n".join(part) for part in inputs]
-        data = self.client.ask({"model": self.model, "input": texts})["data"]
-        ordered = sorted(data, key=lambda entry: entry["index"])
-        return [np.log(np.clip(entry["probs"], LEAST, 1)).tolist() for entry in ordered]
-
-    def _chat(self, text: str, pair: str = "") -> list[float]:
-        values = {"{text}": text, "{text_pair}": pair, "{labels}": ", ".join(self.task.labels)}
+    def _chat(self, parts: Parts) -> list[float]:
+        text, pair = parts
+        values = {"{text}": text, "{text_pair}": pair or "", "{labels}": ", ".join(self.task.labels)}
         content = self.prompt
         if pair and "{text_pair}" not in content:
             raise ToolkitError("the prompt has no {text_pair}, and the texts are pairs", fix="--prompt FILE with both")
@@ -189,11 +188,6 @@ class Endpoint:
         return label_logits({str(top["token"]): float(top["logprob"]) for top in tops}, self.task.labels)
 
 
-def is_endpoint(model: str) -> bool:
-    """Tell whether a model is named by a URL."""
-    return model.startswith(("http://", "https://"))
-
-
 def open_endpoint(config: ScoreConfig) -> Endpoint:
     """Make the endpoint that the options name. Without --labels text-embeddings-inference is asked for its own.
 
@@ -205,8 +199,7 @@ def open_endpoint(config: ScoreConfig) -> Endpoint:
         raise ToolkitError(f"{url} is no endpoint that is known", expected=FORMS)
     client = Client(url, Budget(config.max_requests))
     if not labels and url.endswith(PREDICT):
-        answer = client.ask({"inputs": [["text"]], "raw_scores": True, "truncate": True})
-        labels = tuple(sorted(str(entry["label"]) for entry in answer[0]))
+        labels = tuple(sorted(predicted_labels(client.ask(predict_body([("text", None)], raw=True)))))
     if not labels:
         raise ToolkitError(f"no --labels: {url} does not name its own", expected="--labels A,B in their order")
     if config.served_model is None and not url.endswith(PREDICT):

@@ -18,10 +18,11 @@ from pathlib import Path
 from toolkit.config import ScoreConfig
 from toolkit.console import echo, progress
 from toolkit.errors import ToolkitError
+from toolkit.inference.endpoint_answers import is_endpoint
 from toolkit.measurement.environment import cpu_quota, tool_versions
 from toolkit.scoring.answers import scored_table
 from toolkit.scoring.cluster import Work, cluster, scored_blocks
-from toolkit.scoring.endpoints import Endpoint, is_endpoint, open_endpoint
+from toolkit.scoring.endpoints import Endpoint, open_endpoint
 from toolkit.scoring.inputs import Block, Survey, find_sources, survey
 from toolkit.scoring.models import Scorer, open_scorer
 from toolkit.scoring.parts import PART, Parts

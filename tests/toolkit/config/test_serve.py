@@ -26,6 +26,10 @@ SERVE = ServeConfig(("int8",))
         ({"metrics_access": "no"}, "--metrics-access no: expected one of keyed, open"),
         ({"threshold": 1.5}, "--threshold 1.5: expected 0 to 1"),
         ({"threshold": float("nan")}, "--threshold nan: expected 0 to 1"),
+        ({"fallback": "big", "max_fallback_share": 0.0}, "--max-fallback-share 0: expected more than 0, at most 1"),
+        ({"fallback": "big", "fallback_timeout_ms": 0}, "--fallback-timeout-ms 0: expected 1 or more"),
+        ({"fallback": "big", "fallback_concurrency": 0}, "--fallback-concurrency 0: expected 1 or more"),
+        ({"fallback_model": "m", "max_fallback_share": 0.5}, "--fallback-model, --max-fallback-share without"),
         ({"log_format": "xml"}, "--log-format xml: expected one of text, json, none"),
     ],
 )

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.endpoint import Server
 from toolkit.config import ScoreConfig
 from toolkit.errors import ToolkitError
 from toolkit.scoring.endpoints import Budget, Client, Endpoint, label_logits, open_endpoint
@@ -40,58 +37,10 @@ def answer_of(path: str, body: dict[str, Any]) -> Any:
     return {"choices": [{"logprobs": {"content": content}}]}
 
 
-class Server:
-    """A server with a list of faults, one for each of the next requests; what it was asked."""
-
-    def __init__(self) -> None:
-        self.faults, self.requests, self.keys = list[Any](), list[dict[str, Any]](), list[str | None]()
-
-    @contextmanager
-    def running(self) -> Iterator[str]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.requests.append(body)
-                server.keys.append(self.headers.get("Authorization"))
-                fault = server.faults.pop(0) if server.faults else None
-                if fault == "drop":
-                    self.connection.close()
-                    return
-                if fault == "hang":
-                    threading.Event().wait(0.6)
-                content = json.dumps(answer_of(self.path, body)).encode()
-                self.send_response(fault if isinstance(fault, int) else 200)
-                self.send_header("Content-Length", str(len(content)))
-                if fault == 429:
-                    self.send_header("Retry-After", "7")
-                self.end_headers()
-                self.wfile.write(content[:9] if fault == "cut" else content)
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-            def finish(self) -> None:
-                with suppress(OSError, ValueError):
-                    super().finish()
-
-        class Quiet(ThreadingHTTPServer):
-            def handle_error(self, *arguments: object) -> None:
-                pass
-
-        with Quiet(("127.0.0.1", 0), Handler) as http:
-            thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-            thread.start()
-            yield f"http://127.0.0.1:{http.server_port}"
-            http.shutdown()
-            thread.join()
-
-
 @pytest.mark.parametrize("path", ["/predict", "/v1/classify", "/v1/chat/completions"])
 def test_each_kind_gives_the_labels_their_own_scores(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOLKIT_API_KEY", "secret")
-    server = Server()
+    server = Server(answer_of)
     with server.running() as url:
         endpoint = Endpoint(Client(url + path, Budget(None)), TASK, "m", "One of {labels}. Text: {text} {text_pair}")
         logits = endpoint.answer(["a good film", "a dull one"], None)
@@ -102,7 +51,7 @@ def test_each_kind_gives_the_labels_their_own_scores(path: str, monkeypatch: pyt
 
 
 def test_faults_in_the_middle_lose_nothing() -> None:
-    server, pauses = Server(), list[float]()
+    server, pauses = Server(answer_of), list[float]()
     server.faults = [429, 500, "drop", "hang", "cut", None, None]
     with server.running() as url:
         client = Client(url + "/predict", Budget(None), timeout_s=0.3, sleep=pauses.append)
@@ -114,7 +63,7 @@ def test_faults_in_the_middle_lose_nothing() -> None:
 
 
 def test_an_endpoint_that_stays_away_or_refuses_is_said() -> None:
-    server = Server()
+    server = Server(answer_of)
     with server.running() as url:
         server.faults = [503] * 10
         client = Client(url + "/predict", Budget(None), sleep=lambda _: None)
@@ -129,7 +78,7 @@ def test_an_endpoint_that_stays_away_or_refuses_is_said() -> None:
 
 
 def test_the_budget_counts_what_is_sent_again() -> None:
-    server = Server()
+    server = Server(answer_of)
     server.faults = [500]
     with server.running() as url:
         endpoint = Endpoint(Client(url + "/predict", Budget(3), sleep=lambda _: None), TASK)
@@ -141,7 +90,7 @@ def test_the_budget_counts_what_is_sent_again() -> None:
 
 
 def test_other_labels_and_forms_are_refused() -> None:
-    server = Server()
+    server = Server(answer_of)
     with server.running() as url:
         with pytest.raises(ToolkitError, match="an answer of another form: KeyError"):
             Endpoint(Client(url + "/predict", Budget(None)), Task("auto", ("yes", "no"))).answer(["x"], None)
@@ -160,7 +109,7 @@ def test_tokens_that_begin_one_label_count_for_it() -> None:
 def test_a_budget_ends_a_command_that_goes_on_with_the_next(tmp_path: Path) -> None:
     texts = [f"a {'good' if i % 3 else 'dull'} film {i}" for i in range(200)]
     (tmp_path / "in.txt").write_text("\n".join(texts), encoding="utf-8")
-    server = Server()
+    server = Server(answer_of)
     with server.running() as url:
         config = ScoreConfig(
             f"{url}/predict", str(tmp_path / "out.jsonl"), input=(str(tmp_path / "in.txt"),), workers=2,
@@ -179,7 +128,7 @@ def test_a_budget_ends_a_command_that_goes_on_with_the_next(tmp_path: Path) -> N
 
 
 def test_what_an_endpoint_needs_is_said(tmp_path: Path) -> None:
-    server = Server()
+    server = Server(answer_of)
     with server.running() as url:
         endpoint = open_endpoint(ScoreConfig(f"{url}/predict", "o.csv"))
         assert endpoint.task.labels == ("bad", "good"), "as it names them itself"
