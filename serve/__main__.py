@@ -35,7 +35,7 @@ def run(config: ServeConfig) -> None:
     """
     predictors, app = build_app(config)
     with listen(config.host, config.port) as listener:
-        ready = _ready_message(predictors, listener)
+        ready = _ready_message(predictors, listener, config.fallback)
         configure(config.log_format)
         with _stop_signals_end_quietly():
             if config.processes == 1:
@@ -50,14 +50,16 @@ def run(config: ServeConfig) -> None:
                 Supervisor(uvicorn_config, [listener], ready).run()
 
 
-def _ready_message(predictors: Mapping[str, Predictor], listener: socket.socket) -> str:
-    """Say which bundles answer, and at which address."""
+def _ready_message(predictors: Mapping[str, Predictor], listener: socket.socket, fallback: str | None) -> str:
+    """Say which bundles answer, who answers what the first one is unsure of, and at which address."""
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     models = ", ".join(
         f"{predictor.bundle.path} as {name} ({predictor.task.name}, {predictor.bundle.precision})"
         for name, predictor in predictors.items()
     )
+    if fallback is not None:
+        models += f", what {next(iter(predictors))} is unsure of by {fallback}"
     return f"serving {models}: POST {url}/predict, try it at {url}/"
 
 
