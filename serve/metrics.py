@@ -50,7 +50,7 @@ class Metrics:
         self.inputs = Counter("te_predict_count", "Inputs of accepted requests", registry=registry)
         self.answered_inputs = Counter("te_predict_success", "Inputs answered", registry=registry)
         self.unsure = Counter(
-            "te_predict_unsure", "Inputs whose best score is below the model's threshold", ["model"], registry=registry
+            "te_predict_unsure", "Inputs answered with a best score below the threshold", ["model"], registry=registry
         )
         self.failures = self._counters("te_request_failure", "Requests not answered", "err", reasons)
         self.duration = self._seconds("te_request_duration", "From the parsed request to its answer")

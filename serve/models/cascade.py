@@ -166,7 +166,7 @@ class Cascade:
         self, fallback: Fallback, *, timeout_s: float, concurrency: int, share: Share, metrics: FallbackMetrics
     ) -> None:
         self.fallback, self.breaker, self._timeout_s, self._concurrency = fallback, Breaker(), timeout_s, concurrency
-        self._share, self._metrics, self._clock, self._in_flight = share, metrics, time.perf_counter, 0
+        self._share, self._metrics, self._in_flight = share, metrics, 0
 
     async def predict(
         self, engine: Engine, doubts: Callable[[EngineResult], np.ndarray], texts: Sequence[Text], *, truncate: bool,
@@ -182,13 +182,13 @@ class Cascade:
         Raises:
             ServeError: of the first model.
         """
-        deadline = self._clock() + (timeout_ms or engine.limits.timeout_ms) / 1000
+        deadline = time.perf_counter() + (timeout_ms or engine.limits.timeout_ms) / 1000
         result = await engine.predict(texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
         self._share.add(len(texts))
         rows = np.flatnonzero(doubts(result))
         if not len(rows):
             return result
-        timeout_s = min(self._timeout_s, deadline - ANSWER_S - self._clock())
+        timeout_s = min(self._timeout_s, deadline - ANSWER_S - time.perf_counter())
         outcome, second = await self._answer([texts[row] for row in rows.tolist()], direction, timeout_s)
         self._metrics.requests[outcome].inc()
         self._metrics.inputs[outcome].inc(len(rows))
@@ -210,14 +210,14 @@ class Cascade:
     async def _ask(
         self, texts: Sequence[Text], direction: Direction, timeout_s: float
     ) -> tuple[Outcome, SecondAnswer | None]:
-        started, succeeded, problem = self._clock(), None, ""
+        started, succeeded, problem = time.perf_counter(), None, ""
         self.breaker.begin()
         self._count(1)
         try:
             async with asyncio.timeout(timeout_s):
                 second = await self.fallback.ask(texts, direction, timeout_s)
             succeeded = True
-            self._metrics.duration.observe(self._clock() - started)
+            self._metrics.duration.observe(time.perf_counter() - started)
             return "answered", second
         except TimeoutError:
             # a client that gives less time than the fallback has must not keep it from all others

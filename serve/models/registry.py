@@ -100,7 +100,7 @@ class Model:
 
 
 class Models:
-    """The served models. A request takes a model once, and this model alone answers it, whatever is swapped meanwhile.
+    """The served models. A request takes a model once, and no other of its name answers it, whatever is swapped then.
 
     Create and use it inside one event loop.
 
