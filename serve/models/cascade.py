@@ -197,8 +197,6 @@ class Cascade:
     async def _answer(
         self, texts: Sequence[Text], direction: Direction, timeout_s: float
     ) -> tuple[Outcome, SecondAnswer | None]:
-        if timeout_s <= 0:
-            return "timeout", None
         if self._in_flight >= self._concurrency:
             return "busy", None
         if not self.breaker.admits():

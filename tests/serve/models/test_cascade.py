@@ -178,18 +178,19 @@ def test_no_more_inputs_than_its_share(tiny_onnx: Path) -> None:
 def test_its_own_time_counts_against_it_and_a_client_s_does_not(tiny_onnx: Path) -> None:
     """The request ends in time in both cases; an error of any kind is no failure of the request."""
 
+    async def patient(bench: Bench) -> None:
+        bench.cascade.breaker = Breaker(failures=1)
+        assert await bench.outcome(timeout_ms=500) == "timeout"
+        assert bench.value("te_fallback_open") == 0
+
+    run(tiny_onnx, patient)
+
     async def work(bench: Bench) -> None:
         bench.cascade.breaker = Breaker(failures=2, pause_s=0.0)
-        for _ in range(3):
-            assert await bench.outcome(timeout_ms=40) == "timeout"
-        assert bench.value("te_fallback_open") == 0
-        assert await bench.outcome(timeout_ms=5) == "timeout", "no time is left for it"
-        assert len(bench.fallback.asked) == 3
-        for _ in range(2):
-            assert await bench.outcome() == "timeout"
+        assert [await bench.outcome() for _ in range(2)] == ["timeout", "timeout"]
         assert bench.value("te_fallback_open") == 1
         trial = asyncio.create_task(bench.outcome())
-        while len(bench.fallback.asked) < 6:
+        while len(bench.fallback.asked) < 3:
             await asyncio.sleep(0.001)
         assert await bench.outcome() == "open", "one try at a time"
         trial.cancel()
@@ -207,4 +208,4 @@ def test_its_own_time_counts_against_it_and_a_client_s_does_not(tiny_onnx: Path)
             assert await bench.outcome() == "error"
         assert bench.value("te_fallback_open") == 1
 
-    run(tiny_onnx, work, timeout_s=0.1)
+    run(tiny_onnx, work, timeout_s=0.05)
