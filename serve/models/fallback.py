@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from serve.engine.engine import Engine
 from serve.engine.limits import Limits
 from serve.engine.tokenization import Text
@@ -15,7 +17,8 @@ from serve.metrics import Metrics, Outcome
 from serve.models.cascade import Cascade, Fallback, NoAnswer, SecondAnswer, Share
 from serve.models.endpoint import Endpoint, EndpointFallback, labels_of
 from serve.models.loading import load_predictor, parse_model_names
-from toolkit.bundle.calibration import promised_threshold
+from serve.models.registry import thresholds_of
+from toolkit.bundle.calibration import is_unsure
 from toolkit.config import ServeConfig
 from toolkit.data.tokenization import Direction
 from toolkit.errors import ToolkitError, some
@@ -51,7 +54,7 @@ def open_fallback(config: ServeConfig, predictors: Mapping[str, Predictor], limi
     if given is None:
         return None
     first, predictor = next(iter(predictors.items()))
-    if predictor.task.kind != "classification" or not (config.threshold or promised_threshold(predictor.calibration)):
+    if thresholds_of(predictor, config.threshold) is None:
         raise ToolkitError(
             f"--fallback {given}: nothing tells what {first} is unsure of",
             expected="a first model that gives one label of several, with a threshold",
@@ -101,8 +104,8 @@ class BundleFallback:
         self, name: str, predictor: Predictor, labels: Sequence[str], limits: Limits, metrics: Metrics, concurrency: int
     ) -> None:
         self.name, self.digest = name, predictor.bundle.digest[:12]
-        self._predictor, self._order = predictor, [predictor.task.labels.index(label) for label in labels]
-        self._threshold = promised_threshold(predictor.calibration) or 0.0
+        self._predictor, self._thresholds = predictor, predictor.thresholds
+        self._order = [predictor.task.labels.index(label) for label in labels]
         self._workers = WorkerPool(max(1, limits.workers // 2), metrics.fallback.queue_size)
         own = replace(limits, max_concurrent_requests=concurrency * limits.max_client_batch_size)
         self._engine = Engine(predictor, own, metrics, self._workers, name)
@@ -116,8 +119,9 @@ class BundleFallback:
                 raise TimeoutError from None
             outcome: Outcome = "busy" if error.error_type == "Overloaded" else "error"
             raise NoAnswer(error.message, outcome, faulty=error.error_type == "Backend") from None
-        scores = self._predictor.scores(result.logits)[:, self._order]
-        return SecondAnswer(result.logits[:, self._order], scores, scores.max(axis=1) < self._threshold)
+        scores, own = self._predictor.scores(result.logits), self._thresholds
+        unsure = np.zeros(len(scores), dtype=bool) if own is None else is_unsure(scores, own)
+        return SecondAnswer(result.logits[:, self._order], scores[:, self._order], unsure)
 
     async def close(self) -> None:
         """Finish accepted requests and stop the threads."""
