@@ -33,6 +33,7 @@ from benchmarks.paths import (
     STEP,
     THRESHOLDS,
 )
+from benchmarks.starts import starts
 from toolkit.bundle.format import open_bundle
 from toolkit.bundle.scores import split_of
 from toolkit.data.datasets import load_split
@@ -49,10 +50,23 @@ def collect(run: Path) -> dict[str, Any]:
             "size_bytes": bundle.weight_bytes,
             "gates": bundle.manifest.get("gates"), "start_metrics": bundle.manifest.get("start_metrics"),
         }  # fmt: skip
+    student = json.loads((run / "student" / "report.json").read_text(encoding="utf-8"))
+    distillation = {
+        "epochs": [student["config"][f"{stage}_epochs"] for stage in ("intermediate", "prediction")],
+        "seconds": student["phases"], "shapes": {name: student[name]["shape"] for name in ("teacher", "student")},
+        **{name: student["truncation"]["train"][name] for name in ("texts", "tokens")},
+    }  # fmt: skip
     entries = {key: report[key] for key in ("created", "threads", "environment", "claims")}
     measured = {key: [_without_samples(row) for row in report[key]] for key in ("comparisons", "scenarios")}
     scored = load_split(bundle.task, split_of(bundle.manifest))
-    return {**entries, **measured, "models": models, "measured": report["models"], "scored_rows": len(scored)}
+    return {
+        **entries,
+        **measured,
+        "models": models,
+        "measured": report["models"],
+        "scored_rows": len(scored),
+        "distillation": distillation,
+    }
 
 
 def student_metrics(path: Path) -> dict[str, Any]:
@@ -80,13 +94,14 @@ def sections() -> dict[str, str]:
     def load(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
 
-    demo = load(DEMO)
+    demo, glue, scale, ablations = load(DEMO), load(GLUE), load(SCALE), load(ABLATIONS)
     base_mb = next(model["size_bytes"] for model in demo["measured"] if model["baseline"]) / 1e6
     gpu = {"gpu": gpu_table.all_parts(load(GPU)), "gpu-claim": gpu_table.claims(load(GPU))} if GPU.exists() else {}
     return gpu | {
-        "results": tables.front(demo), "glue": tables.glue(load(GLUE)), "scale": tables.scale(load(SCALE)),
+        "results": tables.front(demo), "glue": tables.glue(glue), "scale": tables.scale(scale),
+        "starts": starts(glue, ablations, scale, demo),
         "sizes": tables.sizes(load(SIZES), base_mb), "runtimes": tables.runtimes(load(SPEED)),
-        "ablations": tables.ablations(load(ABLATIONS)), "augmentation": tables.augmentation(load(AUGMENT)),
+        "ablations": tables.ablations(ablations), "augmentation": tables.augmentation(load(AUGMENT)),
         "step": tables.step_speed(load(STEP)), "serving": tables.serving(load(LOAD)),
         "thresholds": tables.thresholds(load(THRESHOLDS)),
         "promises": tables.promises(*(load(RESULTS / f"serve_{name}.json") for name in SERVE)),

@@ -11,7 +11,7 @@ from toolkit.config.base import Config
 from toolkit.config.bench import BenchConfig
 from toolkit.config.calibrate import CalibrateConfig
 from toolkit.config.demo import DemoConfig
-from toolkit.config.distill import LAYER_MAPS, STUDENTS, DistillConfig
+from toolkit.config.distill import COMPUTED, LAYER_MAPS, STUDENTS, DistillConfig
 from toolkit.config.evaluate import EvaluateConfig
 from toolkit.config.export import ExportConfig
 from toolkit.config.finetune import FinetuneConfig
@@ -21,8 +21,7 @@ from toolkit.config.serve import ServeConfig
 from toolkit.config.sharing import PullConfig, PushConfig, SignConfig, VerifyConfig
 
 __all__ = [
-    "LAYER_LOSSES", "LAYER_MAPS", "PREDICTION_LOSSES", "STUDENTS", "AugmentConfig", "BenchConfig", "CalibrateConfig",
-    "Config", "DemoConfig", "DistillConfig", "EvaluateConfig", "ExportConfig", "FinetuneConfig", "PullConfig",
-    "PushConfig", "ScoreConfig", "ServeConfig", "SignConfig", "VerifyConfig",
-    "layer_options",
+    "COMPUTED", "LAYER_LOSSES", "LAYER_MAPS", "PREDICTION_LOSSES", "STUDENTS", "AugmentConfig", "BenchConfig",
+    "CalibrateConfig", "Config", "DemoConfig", "DistillConfig", "EvaluateConfig", "ExportConfig", "FinetuneConfig",
+    "PullConfig", "PushConfig", "ScoreConfig", "ServeConfig", "SignConfig", "VerifyConfig", "layer_options",
 ]  # fmt: skip

@@ -29,9 +29,10 @@ from toolkit.tasks import TASKS, Task
 
 STUDENTS = {"tinybert4": "4/312/1200/12", "tinybert6": "6/768/3072/12"}
 STUDENT_FAMILIES = ("auto", "bert", "teacher")
+COMPUTED = ("teacher", "random")  # values of --init that name no model
 LAYER_MAPS = ("uniform", "top", "bottom")
 PROJECTED_LR, FRESH_LR, PREDICTION_LR = 2e-4, 5e-5, 5e-5
-# a projected student has the teacher's layers nearly; ten epochs of them add nothing (docs/distillation.md)
+# a projected student has these layers nearly; ten epochs of them add nothing (docs/distillation.md)
 PROJECTED_EPOCHS = 3
 GENERAL_EPOCHS, GENERAL_ACCUMULATION = 3, 8  # of 32 rows: the paper's 256
 TASK_OPTIONS = (
@@ -96,7 +97,7 @@ class DistillConfig(Config):
     student_tokenizer: str | None = option(
         None,
         "model whose word pieces the student reads, with --init random: with others than the teacher's it learns from "
-        "the answers only [default: those of --init ENCODER where they are others, else the teacher's]",
+        "the answers only [default: those of --init ENCODER, else the teacher's]",
         "Teacher and student", "DIR",
     )  # fmt: skip
     vocabulary_limit: int = option(
@@ -113,13 +114,13 @@ class DistillConfig(Config):
     init: str = option(
         "teacher",
         "start of the student: teacher (its low-rank projection), random, or a model: a bundle such as --general "
-        "writes, a released TinyBERT, or a larger encoder, projected as the teacher is; with other word pieces than "
-        "the teacher's the student learns from the answers only",
+        "writes, a released TinyBERT (with other word pieces than the teacher's it learns the answers only), or a "
+        "larger encoder, which is projected, and whose layers the student learns instead of the teacher's",
         "Teacher and student",
         "START",
     )
     layer_map: str = option(
-        "uniform", "teacher layers to learn from: uniform, top, bottom or a list such as 3,6,9,12", "Losses", "LAYERS"
+        "uniform", "layers to learn from: uniform, top, bottom or a list such as 3,6,9,12", "Losses", "LAYERS"
     )
     shared_projection: bool = option(
         False, "one projection to the teacher's width for all layers instead of one each", "Losses"
@@ -140,13 +141,11 @@ class DistillConfig(Config):
     )
     temperature: float = option(1.0, "temperature of the prediction loss, which is scaled by T^2", "Losses", "T")
     intermediate_epochs: int | None = option(
-        None,
-        "passes of the layer-by-layer stage [default: 3; the paper's for the task with another --init]",
-        "Training",
+        None, "passes of the layer-by-layer stage [default: 3 of a projected student, else the paper's]", "Training"
     )
     intermediate_lr: float | None = option(
         None,
-        "learning rate of the layer-by-layer stage [default: 5e-5; 2e-4 for a task with --init teacher]",
+        "learning rate of the layer-by-layer stage [default: 2e-4 of a task's projected student, else 5e-5]",
         "Training",
         "RATE",
     )
@@ -209,7 +208,7 @@ class DistillConfig(Config):
     @property
     def sources(self) -> tuple[str, ...]:
         """The models that the student is made from, as the options name them."""
-        models = (self.teacher, None if self.init in ("teacher", "random") else self.init, self.student_tokenizer)
+        models = (self.teacher, None if self.init in COMPUTED else self.init, self.student_tokenizer)
         return tuple(name for name in models if name is not None)
 
     @property
@@ -255,24 +254,38 @@ class DistillConfig(Config):
             yield "--general without --corpus: expected text files, or the name of a dataset"
 
     def resolved(self) -> DistillConfig:
-        """Replace what the task, the objective or another option decides by its value."""
-        task = TASKS.get(self.task or "", Task("auto", ()))
-        projected = self.init == "teacher" and not self.general
-        epochs = 0 if self.scores_alone else PROJECTED_EPOCHS if projected else task.intermediate_epochs
+        """Replace what the task, the objective or another option decides by its value.
+
+        Epochs and rate of stage a stay open where `--init` names a model, which decides: see `started`.
+        """
         config = replace(
-            self,
-            loss=",".join(f"{name}={weight:g}" for name, weight in self.weights.items()),
+            self, loss=",".join(f"{name}={weight:g}" for name, weight in self.weights.items()),
             student=STUDENTS.get(self.student, self.student),
-            intermediate_epochs=_or_default(self.intermediate_epochs, GENERAL_EPOCHS if self.general else epochs),
-            intermediate_lr=_or_default(self.intermediate_lr, PROJECTED_LR if projected else FRESH_LR),
             accumulation=_or_default(self.accumulation, GENERAL_ACCUMULATION if self.general else 1),
-        )
+        )  # fmt: skip
         if self.general:
-            return config
-        return replace(
-            config, prediction_epochs=_or_default(self.prediction_epochs, task.prediction_epochs),
+            return replace(
+                config, intermediate_epochs=_or_default(self.intermediate_epochs, GENERAL_EPOCHS),
+                intermediate_lr=_or_default(self.intermediate_lr, FRESH_LR),
+            )  # fmt: skip
+        config = replace(
+            config, prediction_epochs=_or_default(self.prediction_epochs, self._task.prediction_epochs),
             prediction_lr=_or_default(self.prediction_lr, PREDICTION_LR),
         )  # fmt: skip
+        known = self.init in COMPUTED or self.scores_alone
+        return config.started(projected=self.init == "teacher") if known else config
+
+    def started(self, *, projected: bool) -> DistillConfig:
+        """Fill in epochs and rate of stage a: those of a student that is projected, or of one that is not."""
+        epochs = 0 if self.scores_alone else PROJECTED_EPOCHS if projected else self._task.intermediate_epochs
+        return replace(
+            self, intermediate_epochs=_or_default(self.intermediate_epochs, epochs),
+            intermediate_lr=_or_default(self.intermediate_lr, PROJECTED_LR if projected else FRESH_LR),
+        )  # fmt: skip
+
+    @property
+    def _task(self) -> Task:
+        return TASKS.get(self.task or "", Task("auto", ()))
 
     def without_derived(self) -> DistillConfig:
         """Take out what follows from the task, the objective or another option, weights of the objective's among it."""

@@ -28,7 +28,6 @@ from toolkit.data.vocabulary import TrimmedVocabulary
 from toolkit.distillation.answer_cache import AnswerCache
 from toolkit.distillation.data import TEACHER_LOGITS, DistillationData, TaskRows, teacher_logits_dataset
 from toolkit.distillation.duration import say_duration
-from toolkit.distillation.initialization.answers import start_from_answers
 from toolkit.distillation.initialization.student import ModelPair, initialize_student, provenance_of
 from toolkit.distillation.report import PhaseTimer, write_run_report
 from toolkit.distillation.stages import train_layers, train_prediction
@@ -53,6 +52,7 @@ class Distillation:
     """Models and data of a distillation, ready to train.
 
     Attributes:
+        config: the options, with what the models decide.
         source: the teacher as it was named.
         reader: the model whose word pieces the student reads, its vocabulary perhaps trimmed.
         trimmed: that vocabulary, or None.
@@ -62,6 +62,7 @@ class Distillation:
         made_from: provenance, for the manifest.
     """
 
+    config: DistillConfig
     source: Source
     reader: Source
     trimmed: TrimmedVocabulary | None
@@ -88,6 +89,7 @@ def run_distill(config: DistillConfig, answers: Path | None = None) -> Bundle:
     config, phases = config.resolved(), PhaseTimer()
     with tempfile.TemporaryDirectory() as workdir:
         prepared = prepare(config, Path(workdir), phases, answers)
+        config = prepared.config
         inputs = prepared.data.digests | prepared.models.digests()
         with Checkpoints(config.to_dict(), inputs) as checkpoints:
             stages = train(config, prepared, phases, checkpoints)
@@ -103,14 +105,15 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer, answers: P
         teacher = source.classifier()
         check_classifier(teacher, name)
         teaching = plan_teaching(config, source, teacher, workdir)
-        plan = _plan(config, teacher, teaching)
+        config = config.started(projected=teaching.projected)
+        plan = _plan(config, teaching)
         rows = TaskRows.load(
             output_names(source.config), str(config.task), config.data, augment=config.augment,
             unlabelled=config.unlabelled, selection_rows=config.selection_rows, max_rows=config.max_rows,
             seed=config.seed, options=DataOptions.of(config), title=config.name,
         )  # fmt: skip
         reader, trimmed = trim_reader(teaching.reader, rows.inputs, config.vocabulary_limit, workdir)
-        data = rows.read_by(reader, config.max_length)
+        data = rows.read_by(reader, config.max_length or teaching.max_length)
         same_pieces = teaching.reader is source
         taught = data if reader is source else rows.read_by(source, config.max_length if same_pieces else None)
         data.splits.check_patience(config.patience)
@@ -125,21 +128,22 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer, answers: P
         )
         teacher_metrics = taught.scorer.scores(teacher, judged)
     cache = answer_cache(config, answers, teacher, taught)
-    if teaching.by_layers and trimmed is not None:
-        trim_model(trimmed, teacher)  # the texts to learn from have the same pieces as before, under new numbers
-        taught = data
+    if trimmed is not None and teaching.layer_teacher is not None:
+        trim_model(trimmed, teaching.layer_teacher)
+        if teaching.layer_teacher is teacher:  # the texts to learn from have the same pieces, under new numbers
+            taught = data
     asked = functools.cache(partial(taught.answers, teacher, config.precision, cache))
     models = _start(config, teaching, plan, reader, teacher, data, asked, phases)
     with phases("starting the student"):
         start_metrics = data.scorer.scores(models.student)
-    return Distillation(source, reader, trimmed, models, data, asked, teacher_metrics, start_metrics, made_from)
+    return Distillation(config, source, reader, trimmed, models, data, asked, teacher_metrics, start_metrics, made_from)
 
 
-def _plan(config: DistillConfig, teacher: Any, teaching: Teaching) -> StudentPlan:
-    if not teaching.by_layers:
+def _plan(config: DistillConfig, teaching: Teaching) -> StudentPlan:
+    if teaching.layer_teacher is None:
         return StudentPlan(Shape.parse(config.student), (), config.init, config.student_family)
     return plan_student(
-        teacher, shape=config.student, layers=config.layer_map, init=config.init, weights=config.weights,
+        teaching.layer_teacher, shape=config.student, layers=config.layer_map, init=config.init, weights=config.weights,
         relation_heads=config.relation_heads, family=config.student_family,
     )  # fmt: skip
 
@@ -148,20 +152,17 @@ def _start(
     config: DistillConfig, teaching: Teaching, plan: StudentPlan, reader: Source, teacher: Any, data: DistillationData,
     answers: Callable[[], np.ndarray], phases: PhaseTimer,
 ) -> ModelPair:  # fmt: skip
-    """Make the student, from its teacher's layers or from its answers."""
-    if teaching.by_layers:
-        with phases("starting the student"):
-            return initialize_student(
-                plan, reader, teacher, data.texts, data.task, dropout=config.dropout,
-                shared_projection=config.shared_projection, precision=config.precision, seed=config.seed,
-            )  # fmt: skip
-    with phases(TEACHER_LOGITS):
-        logits = answers()
+    """Make the student; one that does not learn its teacher's layers starts when the teacher has answered."""
+    by_answers = teaching.layer_teacher is not teacher
+    if by_answers:
+        with phases(TEACHER_LOGITS):
+            answers()
     with phases("starting the student"):
-        student = start_from_answers(
-            plan, teaching.start, reader, data.texts, logits, data.task, dropout=config.dropout, seed=config.seed
-        )
-    return ModelPair(student, teacher, None, (), plan.init)
+        return initialize_student(
+            plan, reader, teacher, teaching.layer_teacher, data.texts, data.task, start=teaching.start,
+            answers=answers if by_answers else None, dropout=config.dropout,
+            shared_projection=config.shared_projection, precision=config.precision, seed=config.seed,
+        )  # fmt: skip
 
 
 def answer_cache(config: DistillConfig, own: Path | None, teacher: Any, data: DistillationData) -> AnswerCache | None:
@@ -254,7 +255,7 @@ def write(
     if prepared.trimmed is not None:
         manifest["vocabulary"] = prepared.trimmed.to_dict()
     report = partial(
-        write_run_report, manifest, phases, models.student, models.teacher, data.scorer.encoded["dev"], data.encoder,
+        write_run_report, manifest, phases, models, data.scorer.encoded["dev"], data.encoder,
         truncation=data.truncation,
     )  # fmt: skip
     bundle = write_model(config.out, manifest, models.student, prepared.reader, report)

@@ -39,7 +39,7 @@ def say_duration(
     The steps are made with copies of the student: its weights stay as they are.
 
     Args:
-        models: the teacher and the student.
+        models: the student and the models that it learns from.
         data: its texts are learnt from, and its rows that choose are scored in stage b.
         stages: "intermediate", "prediction" or both, by what is about to run.
         weights, relation_heads: of the losses.
@@ -53,7 +53,7 @@ def say_duration(
             schedule.epochs * tokens * _layer_step(models, data.texts, schedule, weights, relation_heads)
         )
     if schedule := stages.get("prediction"):
-        if models.projections is not None:  # else it has answered before its student was started
+        if models.layer_teacher is models.teacher:  # else it has answered before its student was started
             seconds["the teacher's answers"] = tokens * _answers(models.teacher, data, schedule.precision)
         epoch = tokens * _prediction_step(models.student, data, schedule)
         seconds["stage b"] = schedule.epochs * (epoch + schedule.evaluations * _evaluation(models.student, data))
@@ -68,9 +68,11 @@ def _layer_step(
     """Give the seconds of a token in stage a."""
     assert models.projections is not None, "a teacher that gives its answers only has no layers to learn from"
     student, projections = deepcopy(models.student), deepcopy(models.projections)
-    objective = IntermediateObjective(student, models.teacher, projections, models.mapping, weights, relation_heads)
+    objective = IntermediateObjective(
+        student, models.layer_teacher, projections, models.mapping, weights, relation_heads
+    )
     device, mean = distributed_state().device, float(texts.lengths.mean())
-    with closing(objective), bf16_frozen_weights(models.teacher, schedule.precision, device, mean):
+    with closing(objective), bf16_frozen_weights(models.layer_teacher, schedule.precision, device, mean):
         return _seconds_a_token(objective, EncodedDataset(texts), schedule, student)
 
 

@@ -6,10 +6,9 @@ A teacher on one machine and a student on another need only this file between th
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from toolkit.bundle.format import Bundle, new_manifest
 from toolkit.bundle.manifest import ScoredSplit
@@ -19,14 +18,16 @@ from toolkit.config import DistillConfig
 from toolkit.console import echo
 from toolkit.data.truncation import say_truncation
 from toolkit.distillation.data import teacher_logits_dataset
-from toolkit.distillation.initialization.answers import start_from_answers
-from toolkit.distillation.initialization.released import is_released, rewrite_released
+from toolkit.distillation.initialization.encoder import open_encoder
+from toolkit.distillation.initialization.student import ModelPair, initialize_student, is_student
 from toolkit.distillation.report import PhaseTimer, write_run_report
 from toolkit.distillation.scored_data import ScoredData, load_scored
 from toolkit.distillation.stages import train_prediction
-from toolkit.models.families import student_type
+from toolkit.distillation.teaching import open_start
+from toolkit.models.families import depth, student_type
 from toolkit.models.loading import Source
-from toolkit.models.student import Shape, StudentPlan
+from toolkit.models.student import Shape, StudentPlan, layer_map
+from toolkit.models.trimming import trim_model
 from toolkit.reports.table import percent
 from toolkit.training.checkpoints import Checkpoints, weights_digest
 from toolkit.training.saving import write_model
@@ -39,12 +40,12 @@ class Learning:
     """A student and the answers that it learns from.
 
     Attributes:
-        student: a classifier in eval mode.
+        models: the student, a classifier in eval mode.
         scored: the rows and the answers.
         start_metrics: of the student by split, before training.
     """
 
-    student: Any
+    models: ModelPair
     scored: ScoredData
     start_metrics: dict[ScoredSplit, dict[str, float]]
 
@@ -62,7 +63,7 @@ def run_from_scores(config: DistillConfig) -> Bundle:
         learning = prepare(config, Path(workdir), phases)
         data, start = (
             learning.scored.data,
-            {} if config.init == "random" else {"init": weights_digest(learning.student)},
+            {} if config.init == "random" else {"init": weights_digest(learning.models.student)},
         )
         with Checkpoints(config.to_dict(), data.digests | start) as checkpoints:
             stages: dict[str, StageResult] = {}
@@ -73,7 +74,7 @@ def run_from_scores(config: DistillConfig) -> Bundle:
                 dataset = teacher_logits_dataset(data.texts, learning.scored.logits, data.train.labels[:0])
                 with phases("stage b, prediction"):
                     stages["prediction"] = train_prediction(
-                        learning.student, data, dataset, schedule, checkpoints, weights=config.weights,
+                        learning.models.student, data, dataset, schedule, checkpoints, weights=config.weights,
                         temperature=config.temperature, quantization_aware=config.quantization_aware,
                     )  # fmt: skip
             return finish(config, learning, stages, phases)
@@ -83,9 +84,7 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Learnin
     """Read the answers and the model to start from, and initialize the student."""
     with phases("reading models and data"):
         name = config.student_tokenizer or config.init
-        if is_released(Path(name)):
-            name = str(rewrite_released(Path(name), workdir / "released"))
-        source = Source(name, workdir)
+        source = open_start(name, workdir)
         student_type(config.student_family, source.config)
         scored = load_scored(config, source, workdir)
         data = scored.data
@@ -94,20 +93,33 @@ def prepare(config: DistillConfig, workdir: Path, phases: PhaseTimer) -> Learnin
     for split, truncation in data.truncation.items():
         say_truncation(split, truncation)
     with phases("starting the student"):
-        plan = StudentPlan(Shape.parse(config.student), (), config.init, config.student_family)
-        student = start_from_answers(
-            plan, None if config.init == "random" else source, scored.reader, data.texts, scored.logits, data.task,
-            dropout=config.dropout, seed=config.seed,
-        )  # fmt: skip
-        start_metrics = data.scorer.scores(student)
-    return Learning(student, scored, start_metrics)
+        models = start_student(config, source, scored)
+        start_metrics = data.scorer.scores(models.student)
+    return Learning(models, scored, start_metrics)
+
+
+def start_student(config: DistillConfig, source: Source, scored: ScoredData) -> ModelPair:
+    """Make the student: drawn, with the weights of one of its shape, or projected from an encoder."""
+    data, encoder = scored.data, None
+    plan = StudentPlan(Shape.parse(config.student), (), config.init, config.student_family)
+    named = None if config.init == "random" else source
+    if named is not None and not is_student(named, plan):
+        encoder = open_encoder(named, plan.shape, config.init)
+        plan = replace(plan, mapping=layer_map(config.layer_map, depth(encoder), plan.shape.layers))
+        if scored.trimmed is not None:
+            trim_model(scored.trimmed, encoder)
+    models = initialize_student(
+        plan, scored.reader, None, encoder, data.texts, data.task, start=named, answers=lambda: scored.logits,
+        dropout=config.dropout, precision=config.precision, seed=config.seed,
+    )  # fmt: skip
+    return replace(models, layer_teacher=None, projections=None, mapping=())
 
 
 def finish(config: DistillConfig, learning: Learning, stages: dict[str, StageResult], phases: PhaseTimer) -> Bundle:
     """Score the student on dev, say how often it agrees with the teacher, and write it as a bundle to `config.out`."""
     scored, data = learning.scored, learning.scored.data
     with phases("scoring the student"):
-        logits = data.scorer.logits(learning.student)
+        logits = data.scorer.logits(learning.models.student)
         agreement = scored.agreement(logits["dev"])
     manifest = new_manifest(
         "student", data.task.to_dict(), max_length=data.task.max_length, parent=None,
@@ -132,9 +144,9 @@ def finish(config: DistillConfig, learning: Learning, stages: dict[str, StageRes
         what = "correlates with the teacher by" if data.task.kind == "regression" else "gives the teacher's answer to"
         echo(f"the student {what} {percent(agreement)} of {len(scored.dev_rows):,} dev rows")
     report = partial(
-        write_run_report, manifest, phases, learning.student, None, data.scorer.encoded["dev"], data.encoder,
+        write_run_report, manifest, phases, learning.models, data.scorer.encoded["dev"], data.encoder,
         truncation=data.truncation,
     )  # fmt: skip
-    bundle = write_model(config.out, manifest, learning.student, scored.reader, report)
+    bundle = write_model(config.out, manifest, learning.models.student, scored.reader, report)
     echo(f"wrote {config.out}; how it went is in its report.html")
     return bundle

@@ -11,19 +11,22 @@ from pathlib import Path
 
 from toolkit.bundle.format import Bundle, new_manifest
 from toolkit.bundle.provenance import check_output
-from toolkit.config import DistillConfig
+from toolkit.config import COMPUTED, DistillConfig
 from toolkit.console import echo
 from toolkit.data.corpus import PackedCorpus, pack_corpus
 from toolkit.data.tokenization import TextEncoder
 from toolkit.distillation.initialization.student import (
     ModelPair,
     initialize_student,
+    is_student,
     provenance_of,
     save_projections,
 )
 from toolkit.distillation.recording_check import check_recording
 from toolkit.distillation.report import PhaseTimer, write_run_report
 from toolkit.distillation.stages import train_layers
+from toolkit.distillation.teaching import open_start
+from toolkit.errors import ToolkitError
 from toolkit.models.loading import Source
 from toolkit.models.student import plan_student
 from toolkit.tasks import Task
@@ -64,7 +67,7 @@ def run_general(config: DistillConfig) -> Bundle:
             def write_more(staging: Path) -> None:
                 if models.projections is not None:
                     save_projections(models.projections, staging)
-                write_run_report(manifest, phases, models.student, models.teacher, corpus, encoder, staging)
+                write_run_report(manifest, phases, models, corpus, encoder, staging)
 
             bundle = write_model(config.out, manifest, models.student, source, write_more)
     echo(f"wrote {config.out}. Next: toolkit distill --teacher DIR --task TASK --init {config.out} --out DIR")
@@ -83,6 +86,12 @@ def prepare(
             relation_heads=config.relation_heads, family=config.student_family,
         )  # fmt: skip
         check_recording(teacher, source.name)
+        start = None if plan.init in COMPUTED else open_start(plan.init, workdir)
+        if start is not None and not is_student(start, plan):
+            raise ToolkitError(
+                f"--general with --init {plan.init}, which is no student of {plan.shape}: it learns one model's layers",
+                expected="teacher, random, or a student to go on with", fix=f"--teacher {plan.init} without --init",
+            )  # fmt: skip
         encoder = source.encoder(Task("general", (), max_length=LENGTH), config.max_length)
     with phases("tokenizing the corpus"), distributed_state().main_process_first():
         corpus = pack_corpus(
@@ -91,8 +100,8 @@ def prepare(
         )  # fmt: skip
     with phases("starting the student"):
         models = initialize_student(
-            plan, source, teacher, corpus, None, dropout=config.dropout, shared_projection=config.shared_projection,
-            precision=config.precision, seed=config.seed,
+            plan, source, teacher, teacher, corpus, None, start=start, dropout=config.dropout,
+            shared_projection=config.shared_projection, precision=config.precision, seed=config.seed,
         )  # fmt: skip
     echo(f"general distillation: {len(corpus):,} rows of {corpus.length} tokens, layers {plan.mapping}")
     return source, models, corpus, encoder

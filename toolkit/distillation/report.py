@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict, cast
 
 from toolkit.bundle.manifest import Manifest, ScoredSplit, Scores, Selection
 from toolkit.data.tokenization import TextEncoder, TokenizedInputs
 from toolkit.data.truncation import Truncation
 from toolkit.distillation import plots
 from toolkit.distillation.attention_maps import AttentionMap, ModelSize, attention_maps, describe
+from toolkit.distillation.initialization.student import ModelPair
 from toolkit.files import canonical_json
 from toolkit.measurement.environment import tool_versions
 from toolkit.reports.html_page import Figure, Page, Section
@@ -57,6 +58,7 @@ class RunReport(TypedDict):
     stages: dict[str, StageRecord]
     student: ModelSize
     teacher: NotRequired[ModelSize]
+    encoder: NotRequired[ModelSize]
     agreement: NotRequired[float]
     attention: list[AttentionMap]
     truncation: dict[str, dict[str, int]]
@@ -79,27 +81,31 @@ class PhaseTimer:
 
 
 def write_run_report(
-    manifest: Manifest, phases: PhaseTimer, student: Any, teacher: Any | None, texts: TokenizedInputs,
-    encoder: TextEncoder, staging: Path, truncation: Mapping[str, Truncation] | None = None,
+    manifest: Manifest, phases: PhaseTimer, models: ModelPair, texts: TokenizedInputs, encoder: TextEncoder,
+    staging: Path, truncation: Mapping[str, Truncation] | None = None,
 ) -> None:  # fmt: skip
     """Write report.json and report.html beside the student's weights.
 
     Args:
         manifest: of the bundle that is being written.
         phases: seconds of each phase.
-        student, teacher: the models; the teacher is None where a file had its answers.
+        models: the student and those that it learnt from.
         texts: inputs, of which a few show attention.
         encoder: names their tokens.
         staging: the bundle's directory.
         truncation: shares that are cut, by split.
     """
+    teachers = {"teacher": models.teacher} | (
+        {"encoder": models.layer_teacher} if models.layer_teacher is not models.teacher else {}
+    )
     content = {
         "schema_version": SCHEMA_VERSION, "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "phases": {name: round(seconds, 2) for name, seconds in phases.seconds.items()}, "versions": tool_versions(),
         **{name: value for name, value in manifest.items() if name in FROM_MANIFEST},
-        "student": describe(student), **({} if teacher is None else {"teacher": describe(teacher)}),
-        "attention": [] if teacher is None or not manifest["layer_map"] else attention_maps(
-            student, teacher, manifest["layer_map"], texts, encoder.tokens
+        "student": describe(models.student),
+        **{name: describe(model) for name, model in teachers.items() if model is not None},
+        "attention": [] if models.layer_teacher is None else attention_maps(
+            models.student, models.layer_teacher, models.mapping, texts, encoder.tokens
         ),
         "truncation": {name: asdict(counts) for name, counts in (truncation or {}).items()},
     }  # fmt: skip
@@ -132,12 +138,18 @@ def page(content: RunReport) -> str:
 
 
 def _layer_figures(content: RunReport) -> Iterator[Figure]:
-    if "teacher" in content and content["layer_map"]:
-        layers = int(content["teacher"]["shape"].partition("/")[0])
+    if content["layer_map"]:
+        name = _layers_of(content)
+        layers = int(content[name]["shape"].partition("/")[0])
         yield Figure(
-            plots.layer_map(content["layer_map"], layers), "Which teacher layer each student layer learns from",
-            f"teacher layers {', '.join(map(str, content['layer_map']))}",
+            plots.layer_map(content["layer_map"], layers), f"Which {name} layer each student layer learns from",
+            f"{name} layers {', '.join(map(str, content['layer_map']))}",
         )  # fmt: skip
+
+
+def _layers_of(content: RunReport) -> Literal["teacher", "encoder"]:
+    """Name the model whose layers the student learnt."""
+    return "encoder" if "encoder" in content else "teacher"
 
 
 def _name(content: RunReport) -> str:
@@ -193,7 +205,8 @@ def _stage_figures(content: RunReport) -> Iterator[Figure]:
 
 def _attention(content: RunReport) -> Section:
     note = (
-        "Attention probabilities, the mean over heads: each row is a query, darker is more. The teacher's layers above."
+        "Attention probabilities, the mean over heads: each row is a query, darker is more. "
+        f"The {_layers_of(content)}'s layers above."
     )
     if not content["layer_map"]:
         note = "This teacher taught by its answers only: no layers are compared."
@@ -243,9 +256,8 @@ def _loss_table(content: RunReport) -> Table:
 
 
 def _model_table(content: RunReport) -> Table:
-    models = [("student", content["student"])]
-    if "teacher" in content:
-        models.insert(0, ("teacher", content["teacher"]))
+    sizes = {name: content.get(name) for name in ("teacher", "encoder", "student")}
+    models = [(name, cast(ModelSize, size)) for name, size in sizes.items() if size]
     rows = [[name, size["shape"], f"{size['parameters']:,}"] for name, size in models]
     return Table("Models", ["model", "layers/hidden/FFN/heads", "parameters"], rows)
 

@@ -29,7 +29,7 @@ def train_layers(
 
     Args:
         name: of the stage, for its progress bar and checkpoints.
-        models: the student is trained, the teacher is not.
+        models: the student is trained, the model whose layers it learns is not.
         texts: inputs; labels are not needed.
         schedule: of the stage.
         checkpoints: to resume from and to write.
@@ -38,10 +38,10 @@ def train_layers(
     """
     assert models.projections is not None, "a teacher that gives its answers only has no layers to learn from"
     objective = IntermediateObjective(
-        models.student, models.teacher, models.projections, models.mapping, weights, relation_heads
+        models.student, models.layer_teacher, models.projections, models.mapping, weights, relation_heads
     )
     device, tokens = distributed_state().device, float(texts.lengths.mean())
-    with closing(objective), bf16_frozen_weights(models.teacher, schedule.precision, device, tokens):
+    with closing(objective), bf16_frozen_weights(models.layer_teacher, schedule.precision, device, tokens):
         # no metric chooses here: the head is not being trained, so the last step is the one to keep
         return fit(
             objective, EncodedDataset(texts), schedule, name=name, model=models.student, evaluate=None,

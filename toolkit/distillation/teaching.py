@@ -1,7 +1,7 @@
-"""How a teacher teaches: by its layers too or by its answers only, and which word pieces its student reads.
+"""How a student learns: whose layers, beside its teacher's answers, and which word pieces it reads.
 
-Layers can be learnt from where they are recorded and both models read the same pieces. A student of other pieces, or of
-a family whose layers are not known, learns from the answers to whole texts.
+A student that is projected from another encoder learns this encoder's layers and reads its word pieces. Another one
+learns its teacher's layers, where they are recorded and both read the same pieces, else the answers to whole texts.
 """
 
 from __future__ import annotations
@@ -10,37 +10,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.config import DistillConfig, layer_options
+from toolkit.config import COMPUTED, DistillConfig, layer_options
 from toolkit.console import echo
 from toolkit.data.vocabulary import TrimmedVocabulary, select_pieces
 from toolkit.distillation.answer_cache import Inputs
+from toolkit.distillation.initialization.encoder import open_encoder
 from toolkit.distillation.initialization.released import is_released, rewrite_released
-from toolkit.distillation.initialization.student import COMPUTED
+from toolkit.distillation.initialization.student import is_student
 from toolkit.distillation.initialization.vocabulary import shares_pieces
 from toolkit.distillation.recording_check import recording_problem
 from toolkit.errors import ToolkitError
-from toolkit.models.families import family_name
+from toolkit.models.families import family_name, student_type
 from toolkit.models.loading import Source
+from toolkit.models.student import Shape, StudentPlan
 from toolkit.models.trimming import trimmed_source
 
 
 @dataclass(frozen=True)
 class Teaching:
-    """What a student can learn from its teacher.
+    """What a student learns from.
 
     Attributes:
         reader: the model whose word pieces the student reads.
-        start: the model that its first weights come from, where it learns from answers only and they are not random.
-        by_layers: whether the teacher's layers can be learnt from, beside its answers.
+        start: the model that `--init` names, where it names one.
+        layer_teacher: the model whose layers the student learns: the teacher, the encoder that it is projected from, or
+            None for the answers only.
+        max_length: tokens at which the student's texts are cut, unless the options say.
+        projected: whether the student starts as a projection.
     """
 
     reader: Source
     start: Source | None
-    by_layers: bool
+    layer_teacher: Any
+    max_length: int
+    projected: bool
 
 
 def plan_teaching(config: DistillConfig, source: Source, teacher: Any, workdir: Path) -> Teaching:
-    """Find out what a student can learn from its teacher, and say it where that is the answers only.
+    """Find out what a student learns from, and say it where that is not its teacher's layers and answers.
 
     Args:
         config: options.
@@ -48,20 +55,35 @@ def plan_teaching(config: DistillConfig, source: Source, teacher: Any, workdir: 
         workdir: gets the files of other models' tokenizers.
 
     Raises:
-        ToolkitError: options that need the layers of a teacher that gives its answers only.
+        ToolkitError: an encoder that the student cannot be projected from, or options that need the layers of a teacher
+            that gives its answers only.
     """
-    start = None if config.init in COMPUTED else open_start(config.init, workdir)
+    start, family = None if config.init in COMPUTED else open_start(config.init, workdir), config.student_family
+    if start is not None:
+        _check_family(config, source, start)
+        shape = Shape.parse(config.student)
+        if not is_student(start, StudentPlan(shape, (), config.init, family)):
+            encoder = open_encoder(start, shape, config.init)
+            echo(
+                f"the student learns the layers of {config.init}, which it is projected from, and the answers of "
+                f"{source.name}"
+            )
+            length = source.stated_length if shares_pieces(start, source) else start.stated_length
+            return Teaching(start, start, encoder, min(length, start.stated_length), projected=True)
     other = start if config.student_tokenizer is None else Source(config.student_tokenizer, workdir / "pieces")
     if other is not None and not shares_pieces(other, source):
         problem: str | None = f"the student reads the word pieces of {other.name}"
+    elif start is not None and student_type(family, source.config, start.config) != start.config.model_type:
+        problem = f"the student is of another family, {family_name(start.config)}"
     else:
         problem = recording_problem(teacher)
     if problem is None:
-        return Teaching(source, None, by_layers=True)
+        return Teaching(source, start, teacher, source.stated_length, projected=config.init == "teacher")
     sentence = f"{family_name(source.config)} teaches by its answers only: {problem}"
     _check_options(config, sentence)
     echo(sentence)
-    return Teaching(other or source, start, by_layers=False)
+    reader = other or source
+    return Teaching(reader, start, None, reader.stated_length, projected=False)
 
 
 def open_start(name: str, workdir: Path) -> Source:
@@ -69,6 +91,16 @@ def open_start(name: str, workdir: Path) -> Source:
     if is_released(Path(name)):
         name = str(rewrite_released(Path(name), workdir / "released"))
     return Source(name, workdir / "start")
+
+
+def _check_family(config: DistillConfig, source: Source, start: Source) -> None:
+    """Refuse to ask for the teacher's family where the first weights are of another."""
+    if config.student_family == "teacher" and start.config.model_type != source.config.model_type:
+        raise ToolkitError(
+            f"--student-family teacher with --init {config.init}: the teacher is {family_name(source.config)}, "
+            f"the start {family_name(start.config)}",
+            expected="a start of the teacher's family", fix="leave out --student-family, or --init teacher",
+        )  # fmt: skip
 
 
 def _check_options(config: DistillConfig, sentence: str) -> None:

@@ -64,6 +64,10 @@ def test_defaults_come_from_the_task_and_the_initialisation() -> None:
     assert (projected.intermediate_lr, projected.accumulation) == (2e-4, 1)
     drawn = DistillConfig("t", "cola", "o", init="random").resolved()
     assert (drawn.intermediate_epochs, drawn.intermediate_lr) == (50, 5e-5)
+    of_a_model = DistillConfig("t", "cola", "o", init="dir").resolved()
+    assert (of_a_model.intermediate_epochs, of_a_model.intermediate_lr) == (None, None)
+    started = [of_a_model.started(projected=projected) for projected in (True, False)]
+    assert [(config.intermediate_epochs, config.intermediate_lr) for config in started] == [(3, 2e-4), (50, 5e-5)]
     assert DistillConfig("t", "cola", "o", intermediate_epochs=0).resolved().intermediate_epochs == 0
     general = DistillConfig("t", None, "o", general=True, corpus=("c.txt",)).resolved()
     assert (general.intermediate_epochs, general.intermediate_lr) == (3, 5e-5)

@@ -140,6 +140,12 @@ def test_relations_teach_a_student_with_other_heads(encoder: Path, text: Path, t
     assert "--objective relations" in caught.value.fix
 
 
+def test_a_larger_encoder_to_start_from_is_refused(encoder: Path, text: Path, tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match="which is no student of 2/16/32/4: it learns one model's layers") as caught:
+        distill_general(encoder, text, tmp_path / "s", init=str(encoder))
+    assert caught.value.fix == f"--teacher {encoder} without --init"
+
+
 def test_the_last_checkpoint_is_gone_on_from(
     encoder: Path, text: Path, tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

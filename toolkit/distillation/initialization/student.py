@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +15,47 @@ from safetensors.torch import load_file, save_file
 
 from toolkit.bundle.manifest import Origin
 from toolkit.bundle.provenance import origin
+from toolkit.config import COMPUTED
 from toolkit.console import echo
 from toolkit.data.batching import sorted_batches
 from toolkit.data.tokenization import TokenizedInputs
-from toolkit.distillation.initialization.encoder import fit_to_teacher, open_encoder, project_from_encoder
+from toolkit.distillation.initialization.encoder import fit_head
 from toolkit.distillation.initialization.projection import project_from_teacher
-from toolkit.distillation.initialization.released import PROJECTIONS, is_released, rewrite_released
+from toolkit.distillation.initialization.released import PROJECTIONS
 from toolkit.distillation.initialization.vocabulary import shared_rows
 from toolkit.errors import ToolkitError, raise_problems, reason_of
-from toolkit.models.families import activation_name, hidden_width, model_class
-from toolkit.models.loading import Source
+from toolkit.models.families import activation_name, hidden_width, model_class, position_count
+from toolkit.models.loading import LONGEST, Source
 from toolkit.models.student import Projections, Shape, StudentPlan, student_config
 from toolkit.tasks import Task
 from toolkit.training.checkpoints import weights_digest
 from toolkit.training.precision import bf16_frozen_weights
 
-COMPUTED = ("teacher", "random")  # values of --init that name no model
 # Limits of the sample that --init teacher reads. With fewer rows the head fits noise: from a 12-layer teacher 512 rows
 # of Rotten Tomatoes start at 72 %, 2,048 at 76 %. 65,536 tokens of BERT-base's states are 4 GB.
 SAMPLE_ROWS, SAMPLE_TOKENS = 4096, 65_536
 SAME = ("model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "hidden_act")
 DRAWN = ("classifier.", "bert.pooler.")  # parameters that a general student lacks
-EXPECTED_INIT = "teacher, random, or a model of the student's shape or larger, with the teacher's vocabulary"
+EXPECTED_INIT = "teacher, random, or a model of the student's shape or larger"
 
 
 @dataclass(frozen=True)
 class ModelPair:
-    """A student with the teacher that it learns from.
+    """A student with the models that it learns from.
 
     Attributes:
         student: a classifier where there is a task, else a plain encoder; in eval mode.
-        teacher: in eval mode.
-        projections: W_e and W_h; None where the teacher gives its answers only.
+        teacher: in eval mode; None where a file has its answers.
+        layer_teacher: the model whose layers the student learns: the teacher, the encoder that it is projected from, or
+            None where it learns from answers only.
+        projections: W_e and W_h; None in the last case.
         mapping: g(1)..g(M); empty in the same case.
         init: "teacher", "random", or the model that the student's first weights come from.
     """
 
     student: Any
     teacher: Any
+    layer_teacher: Any
     projections: Projections | None
     mapping: tuple[int, ...]
     init: str
@@ -67,70 +67,75 @@ class ModelPair:
 
 
 def initialize_student(
-    plan: StudentPlan, source: Source, teacher: Any, texts: TokenizedInputs, task: Task | None, *,
-    dropout: float = 0.0, shared_projection: bool = False, precision: str = "auto", seed: int = 42,
+    plan: StudentPlan, reader: Source, teacher: Any, layer_teacher: Any, texts: TokenizedInputs, task: Task | None, *,
+    start: Source | None = None, answers: Callable[[], np.ndarray] | None = None, dropout: float = 0.0,
+    shared_projection: bool = False, precision: str = "auto", seed: int = 42,
 ) -> ModelPair:  # fmt: skip
     """Make the student, a classifier where there is a task, and its projections.
 
     Args:
         plan: shape, layer map, family and where the first weights come from.
-        source, teacher: the teacher as it was named, and its model.
-        texts: a projection reads a sample of them.
+        reader: the model whose word pieces it reads.
+        teacher, layer_teacher: as in `ModelPair`.
+        texts: n inputs; a projection reads a sample of them.
         task: gives the student its labels; None makes a plain encoder.
+        start: the model that `plan.init` names; None where it names none.
+        answers: gives the logits [n, C] of the texts, which the head of a student of another encoder is fitted to.
         dropout: of the student while it learns.
         shared_projection: one projection for all layers.
-        precision: of the teacher's matrix products.
+        precision: of the matrix products of the model that is projected.
         seed: of random weights and of the sample.
 
     Raises:
-        ToolkitError: a directory that neither holds this student nor an encoder that it can be projected from.
+        ToolkitError: a directory that does not hold this student.
     """
     torch.manual_seed(seed)
-    configured = partial(student_config, source.config, plan.shape, dropout=dropout, task=task, family=plan.family)
-    levels, width, head = plan.shape.layers + 1, plan.shape.hidden, task is not None
-    projections = Projections(levels, width, hidden_width(teacher), shared=shared_projection)
-    if plan.init not in COMPUTED:
-        student = _start_from_model(
-            plan, configured, source, teacher, texts, projections, head=head, precision=precision, seed=seed
-        )
-        return ModelPair(student, teacher, projections, plan.mapping, plan.init)
-    config = configured()
+    config, head = _configured(plan, reader, task, start, dropout), task is not None
+    projections = None
+    if layer_teacher is not None:
+        levels, width = plan.shape.layers + 1, plan.shape.hidden
+        projections = Projections(levels, width, hidden_width(layer_teacher), shared=shared_projection)
+    if start is not None and is_student(start, plan):
+        student = load_student(start, plan.init, config, reader, projections, head=head)
+        return ModelPair(student, teacher, layer_teacher, projections, plan.mapping, plan.init)
+    if task is not None and answers is not None:  # the positions of its teacher's layers are not needed
+        config.max_position_embeddings -= max(position_count(config) - max(task.max_length, LONGEST), 0)
     student = draw_student(config, head=head)
-    same_type = config.model_type == teacher.config.model_type
+    models = ModelPair(student, teacher, layer_teacher, projections, plan.mapping, plan.init)
+    same_type = config.model_type == reader.config.model_type
     if plan.init == "teacher" and same_type and plan.shape == Shape.from_config(teacher.config):
-        _copy_teacher(student, teacher, projections)
-    elif plan.init == "teacher":
-        with _frozen(teacher, precision, texts):
-            projections.start_from(project_from_teacher(student, teacher, plan.mapping, _sample(texts, seed)))
-    return ModelPair(student, teacher, projections, plan.mapping, plan.init)
+        _copy_teacher(models)
+    elif plan.init != "random":
+        _project(models, texts, answers, precision, seed)
+    return models
 
 
-def _start_from_model(
-    plan: StudentPlan, configured: Callable[..., Any], source: Source, teacher: Any, texts: TokenizedInputs,
-    projections: Projections, *, head: bool, precision: str, seed: int,
-) -> Any:  # fmt: skip
-    """Load the student from a model of its own shape, or project it from another encoder."""
-    with tempfile.TemporaryDirectory() as workdir:
-        directory, name = Path(plan.init), plan.init
-        if is_released(directory):
-            name = str(rewrite_released(directory, Path(workdir) / "released"))
-        start = Source(name, Path(workdir))  # verifies a bundle's hashes
-        config = configured(start=start.config)
-        if all(getattr(start.config, entry, None) == getattr(config, entry) for entry in SAME):
-            return load_student(start, plan.init, config, source, projections, head=head)
-        encoder = open_encoder(start, source, plan.shape, plan.init)
-    config.hidden_act = activation_name(encoder.config)
-    student, sample = draw_student(config, head=head), _sample(texts, seed)
-    with _frozen(encoder, precision, texts):
-        project_from_encoder(student, encoder, sample)
-    with _frozen(teacher, precision, texts):
-        projections.start_from(fit_to_teacher(student, teacher, plan.mapping, sample))
-    echo(f"the student starts as a projection of {plan.init}")
-    return student
+def _project(
+    models: ModelPair, texts: TokenizedInputs, answers: Callable[[], np.ndarray] | None, precision: str, seed: int
+) -> None:
+    """Project the model whose layers the student learns, and fit its head to answers, where they are given."""
+    assert models.projections is not None, "a projection is of a model whose layers are known"
+    sample, model, tokens = sample_rows(texts, seed), models.layer_teacher.cpu(), float(texts.lengths.mean())
+    batches = [_tensors(texts, rows) for rows in sample]
+    with bf16_frozen_weights(model, precision, torch.device("cpu"), tokens):
+        models.projections.start_from(project_from_teacher(models.student, model, models.mapping, batches))
+    if answers is not None:
+        fit_head(models.student, batches, torch.from_numpy(answers()[np.concatenate(sample)]).float())
 
 
-def _frozen(model: Any, precision: str, texts: TokenizedInputs) -> AbstractContextManager[Any]:
-    return bf16_frozen_weights(model.cpu(), precision, torch.device("cpu"), float(texts.lengths.mean()))
+def _configured(plan: StudentPlan, reader: Source, task: Task | None, start: Source | None, dropout: float) -> Any:
+    config = student_config(
+        reader.config, plan.shape, dropout=dropout, task=task, family=plan.family, start=start and start.config
+    )
+    if start is not None:
+        config.hidden_act = activation_name(start.config)
+    return config
+
+
+def is_student(start: Source, plan: StudentPlan) -> bool:
+    """Return whether a model has a student's shape and family: its weights are taken, those of others projected."""
+    config = student_config(start.config, plan.shape, dropout=0.0, family=plan.family)
+    return all(getattr(start.config, name, None) == getattr(config, name) for name in SAME)
 
 
 def draw_student(config: Any, *, head: bool) -> Any:
@@ -138,11 +143,12 @@ def draw_student(config: Any, *, head: bool) -> Any:
     return model_class(config, head=head)(config, **({} if head else {"add_pooling_layer": False})).eval()
 
 
-def _copy_teacher(student: Any, teacher: Any, projections: Projections) -> None:
+def _copy_teacher(models: ModelPair) -> None:
     """Give a student of its teacher's own architecture and shape the teacher's weights."""
-    weights, width = teacher.state_dict(), hidden_width(teacher)
-    student.load_state_dict({name: weights[name] for name in student.state_dict()})
-    projections.start_from([(torch.eye(width), torch.zeros(width))] * projections.levels)
+    assert models.projections is not None, "a copy is of a model whose layers are known"
+    weights, width = models.teacher.state_dict(), hidden_width(models.teacher)
+    models.student.load_state_dict({name: weights[name] for name in models.student.state_dict()})
+    models.projections.start_from([(torch.eye(width), torch.zeros(width))] * models.projections.levels)
 
 
 def provenance_of(source: Source, init: str) -> dict[str, Origin]:
@@ -163,13 +169,9 @@ def sample_rows(texts: TokenizedInputs, seed: int) -> list[np.ndarray]:
     return [chosen[rows] for rows in sorted_batches(texts.lengths[chosen], 64)]
 
 
-def tensors(texts: TokenizedInputs, rows: np.ndarray) -> dict[str, torch.Tensor]:
+def _tensors(texts: TokenizedInputs, rows: np.ndarray) -> dict[str, torch.Tensor]:
     """Give rows as a padded batch [B, L]."""
     return {name: torch.from_numpy(array) for name, array in texts.batch(rows).items()}
-
-
-def _sample(texts: TokenizedInputs, seed: int) -> list[dict[str, torch.Tensor]]:
-    return [tensors(texts, rows) for rows in sample_rows(texts, seed)]
 
 
 def load_student(
@@ -184,8 +186,8 @@ def load_student(
         start: the model as it was opened; projections in its directory are taken along.
         name: of that model, as on the command line.
         config: of the student.
-        source: the teacher.
-        projections: changed in place; None where there is no teacher to project to.
+        source: the model whose word pieces it reads.
+        projections: changed in place; None where no layers are learnt.
         head: whether the student is a classifier.
 
     Raises:

@@ -1,7 +1,8 @@
-"""Students that start from an encoder other than the teacher: nearer than chance, or refused with the reason."""
+"""Students that are projected from an encoder other than the teacher, and learn its layers; or the reason why not."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,39 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from tests.support.data import rows
-from toolkit.data.tokenization import TextEncoder
-from toolkit.distillation.initialization.encoder import fit_to_teacher
+from tests.support.distillation import distill
+from toolkit.data.tokenization import EncodedTexts
+from toolkit.data.vocabulary import TrimmedVocabulary, select_pieces
+from toolkit.distillation.initialization.encoder import fit_head, open_encoder
 from toolkit.distillation.initialization.student import ModelPair, initialize_student
 from toolkit.errors import ToolkitError
-from toolkit.inference.runtimes import TorchRuntime, batched_logits
+from toolkit.models.families import head_modules, model_inputs
 from toolkit.models.loading import Source
 from toolkit.models.student import Shape, StudentPlan
-from toolkit.tasks import get_task
+from toolkit.models.trimming import trim_model, trimmed_source
+from toolkit.tasks import Task
+from toolkit.training.distributed import model_logits
 
-TEXTS = [text for text, _ in rows(1024, seed=3)]
-UNREAD = [text for text, _ in rows(128, seed=4)]
+TASK = Task("auto", ("negative", "positive"))
+TEXTS, LABELS = zip(*rows(400, seed=2), strict=True)
+LOGITS = np.where(np.array(LABELS)[:, None] == np.arange(2), 2.0, -2.0).astype(np.float32)
+SMALL = Shape(2, 16, 32, 4)
 
 
-def start(teacher: Path, init: str, workdir: Path) -> ModelPair:
-    source, plan = Source(str(teacher), workdir), StudentPlan(Shape(2, 16, 32, 4), (1, 3), init)
-    texts = TextEncoder(teacher, 64).encode(TEXTS)
-    return initialize_student(plan, source, source.classifier(), texts, get_task("sst2"))
+def project(
+    path: Path, workdir: Path, texts: int = len(TEXTS), trimmed: TrimmedVocabulary | None = None
+) -> tuple[ModelPair, EncodedTexts]:
+    """Project an encoder, perhaps of a trimmed vocabulary, into a student of answers."""
+    source = reader = Source(str(path), workdir)
+    encoder, plan = open_encoder(source, SMALL, str(path)), StudentPlan(SMALL, (1, 3), str(path))
+    if trimmed is not None:
+        reader = trimmed_source(source, trimmed, workdir / "trimmed")
+        trim_model(trimmed, encoder)
+    encoded = reader.encoder(TASK, None).encode(TEXTS[:texts])
+    pair = initialize_student(
+        plan, reader, None, encoder, encoded, TASK, start=source, answers=lambda: LOGITS, precision="fp32", seed=1
+    )
+    return pair, encoded
 
 
 def family_of(name: str, tokenizer: Tokenizer, save_model: Callable[..., Path], path: Path, **changes: Any) -> Path:
@@ -44,48 +61,103 @@ def family_of(name: str, tokenizer: Tokenizer, save_model: Callable[..., Path], 
     return save_model(getattr(transformers, f"{name}Model")(config).eval(), path)
 
 
-def compare(pair: ModelPair, teacher: Path) -> tuple[float, float]:
-    """On unread texts: the fraction that student and teacher label alike, and the squared error of the logits."""
-    encoded = TextEncoder(teacher, 64).encode(UNREAD)
-    student, taught = (batched_logits(TorchRuntime(model), encoded) for model in (pair.student, pair.teacher))
-    return float((student.argmax(1) == taught.argmax(1)).mean()), float(((student - taught) ** 2).mean())
-
-
-def test_an_encoder_that_knows_the_words_starts_a_student_that_agrees_more_than_a_random_one(
-    tiny_teacher: Path, tmp_path: Path
-) -> None:
-    projected, _ = compare(start(tiny_teacher, str(tiny_teacher), tmp_path), tiny_teacher)
-    drawn, _ = compare(start(tiny_teacher, "random", tmp_path), tiny_teacher)
-    assert projected > drawn + 0.2
-
-
 @pytest.mark.parametrize("family", ["Bert", "DistilBert", "Electra", "MPNet"])
-def test_a_larger_encoder_of_any_family_starts_a_student_nearer_than_a_random_one(
-    family: str, tiny_teacher: Path, tokenizer: Tokenizer, save_model: Callable[..., Path], tmp_path: Path
+def test_a_larger_encoder_of_any_family_gives_its_layers_and_the_answers_the_head(
+    family: str, tokenizer: Tokenizer, save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    encoder = family_of(family, tokenizer, save_model, tmp_path / "encoder")
-    _, projected = compare(start(tiny_teacher, str(encoder), tmp_path), tiny_teacher)
-    _, drawn = compare(start(tiny_teacher, "random", tmp_path), tiny_teacher)
-    assert projected < drawn
+    pair, texts = project(family_of(family, tokenizer, save_model, tmp_path / "encoder"), tmp_path)
+    batch = {name: torch.from_numpy(array) for name, array in texts.batch(range(64)).items()}
+    mask = batch["attention_mask"].bool()
+    with torch.no_grad():
+        student, encoder = (
+            model(**model_inputs(model, batch), output_hidden_states=True).hidden_states
+            for model in (pair.student, pair.layer_teacher)
+        )
+        for level, g in enumerate((0, 1, 3)):
+            states = encoder[g][mask]
+            error = (pair.projections(student[level], level)[mask] - states).square().mean() / states.var()  # type: ignore[misc]
+            assert error < 0.5, f"level {level} is far from the encoder's"
+    fitted = float(np.mean((model_logits(pair.student, texts) - LOGITS) ** 2))
+    assert fitted < float(LOGITS.var(axis=0).mean()), "nearer to the answers than their mean is"
+    with torch.no_grad():
+        head_modules(pair.student)[1].weight += 0.1 * torch.randn(2, 16)
+    assert float(np.mean((model_logits(pair.student, texts) - LOGITS) ** 2)) > fitted, "the least squares are least"
 
 
-def test_an_encoder_of_the_students_shape_and_another_family_is_projected(
-    tiny_teacher: Path, tokenizer: Tokenizer, save_model: Callable[..., Path], tmp_path: Path
+def test_the_head_is_fitted_to_answers_and_nothing_else(tiny_bert: Any) -> None:
+    """A student that is its teacher gets back the head that it lost."""
+    teacher, student = tiny_bert(), tiny_bert()
+    with torch.no_grad():
+        student.classifier.weight.zero_()
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    ids = torch.randint(5, 60, (64, 12), generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    with torch.no_grad():
+        expected = teacher(**batch).logits
+    fit_head(student, [batch], expected)
+    changed = {name for name, tensor in student.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+    with torch.no_grad():
+        assert (student(**batch).logits - expected).square().mean() < 0.01 * expected.var()
+
+
+def test_a_trimmed_vocabulary_keeps_the_embeddings_of_its_pieces(
+    tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    sizes = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 32}
-    encoder = family_of("Electra", tokenizer, save_model, tmp_path / "encoder", embedding_size=16, **sizes)
-    pair = start(tiny_teacher, str(encoder), tmp_path)
-    assert pair.student.config.model_type == "bert"
-    states = [layer.output.dense.weight for layer in pair.student.bert.encoder.layer]
-    stored = load_file(encoder / "model.safetensors")["encoder.layer.1.output.dense.weight"]
-    assert torch.nn.functional.cosine_similarity(states[1].flatten(), stored.flatten(), dim=0) > 0.9
+    path = save_model(tiny_bert(), tmp_path / "encoder")
+    pieces = select_pieces(path, TEXTS[:6])
+    (of_all, _), (of_some, _) = project(path, tmp_path / "all", 6), project(path, tmp_path / "some", 6, pieces)
+    whole, trimmed = (pair.student.get_input_embeddings().weight for pair in (of_all, of_some))
+    assert len(trimmed) == len(pieces.ids) < len(whole)
+    torch.testing.assert_close(trimmed, whole[torch.from_numpy(pieces.ids)], atol=1e-3, rtol=1e-3)
 
 
-def test_an_encoder_with_fewer_positions_reads_cut_texts(
-    tiny_teacher: Path, tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path
+@pytest.fixture(scope="module")
+def other_teacher(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bert: Any, save_model: Callable[..., Path], data_dir: Path
+) -> Path:
+    """A teacher whose layers the student could not learn: it has one, of two heads."""
+    from toolkit.config import FinetuneConfig
+    from toolkit.training.finetune import run_finetune
+
+    folder = tmp_path_factory.mktemp("teachers")
+    plain = save_model(tiny_bert(num_hidden_layers=1, num_attention_heads=2, initializer_range=0.05), folder / "plain")
+    run_finetune(FinetuneConfig(str(plain), "auto", str(folder / "t"), data=str(data_dir), epochs=6, lr=5e-3))
+    return folder / "t"
+
+
+def test_a_student_learns_the_layers_of_its_encoder_and_the_answers_of_its_teacher(
+    other_teacher: Path, tiny_teacher: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("toolkit.distillation.duration.LEAST_STEPS", 1)
+    encoder, out = str(tiny_teacher), tmp_path / "s"
+    manifest = distill(other_teacher, data_dir, out, init=encoder, layer_map="top", intermediate_epochs=None)
+    output = capsys.readouterr().out.replace("\n", " ")
+    assert f"the student learns the layers of {encoder}, which it is projected from, and the answers of" in output
+    assert "for stage a" in output
+    assert "for the teacher's answers" not in output, "they are there before the student"
+    assert manifest["layer_map"] == [2, 3], "of the encoder's three"
+    assert manifest["config"]["intermediate_epochs"] == 3, "as of any projected student"
+    history = manifest["stages"]["intermediate"]["history"]
+    assert history[-1]["hidden"] < history[0]["hidden"]
+    assert manifest["metrics"]["accuracy"] > 0.9
+    assert manifest["made_from"]["start"]["name"] == encoder
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert [report[name]["shape"] for name in ("teacher", "encoder", "student")] == [
+        "1/24/48/2", "3/24/48/4", "2/16/32/4",
+    ]  # fmt: skip
+    assert report["attention"][0]["layers"][0]["teacher_layer"] == 2
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert "Which encoder layer each student layer learns from" in html
+
+
+def test_the_teachers_family_is_refused_for_a_start_of_another(
+    other_teacher: Path, tokenizer: Tokenizer, save_model: Callable[..., Path], data_dir: Path, tmp_path: Path
 ) -> None:
-    encoder = save_model(tiny_bert(7, max_position_embeddings=8, type_vocab_size=1), tmp_path / "encoder")
-    assert np.isfinite(compare(start(tiny_teacher, str(encoder), tmp_path), tiny_teacher)).all()
+    encoder = family_of("Electra", tokenizer, save_model, tmp_path / "encoder")
+    with pytest.raises(ToolkitError, match="the teacher is BERT, the start ELECTRA"):
+        distill(other_teacher, data_dir, tmp_path / "s", init=str(encoder), student_family="teacher")
 
 
 @pytest.mark.parametrize(
@@ -98,58 +170,27 @@ def test_an_encoder_with_fewer_positions_reads_cut_texts(
     ],
 )
 def test_an_encoder_smaller_than_the_student_is_refused_with_its_shape(
-    sizes: dict[str, int], shape: str, tiny_teacher: Path, tiny_bert: Any, save_model: Callable[..., Path],
-    tmp_path: Path,
-) -> None:  # fmt: skip
+    sizes: dict[str, int], shape: str, tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
     encoder = save_model(tiny_bert(1, **sizes), tmp_path / "encoder")
     with pytest.raises(ToolkitError, match=f"a student of 2/16/32/4 cannot start from --init .*, which is {shape}"):
-        start(tiny_teacher, str(encoder), tmp_path)
-
-
-def test_an_encoder_of_other_word_pieces_is_refused(tiny_teacher: Path, tiny_bert: Any, tmp_path: Path) -> None:
-    from tests.support.models import word_pieces
-
-    other = word_pieces([f"word{number}" for number in range(40)])
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=other, pad_token="[PAD]", unk_token="[UNK]")
-    fast.save_pretrained(tmp_path / "encoder")
-    tiny_bert(vocab_size=other.get_vocab_size()).save_pretrained(tmp_path / "encoder")
-    with pytest.raises(ToolkitError, match="has another vocabulary than"):
-        start(tiny_teacher, str(tmp_path / "encoder"), tmp_path)
+        project(encoder, tmp_path)
 
 
 def test_an_encoder_without_all_its_tensors_is_refused(
-    tiny_teacher: Path, tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path
+    tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     encoder = save_model(tiny_bert(1), tmp_path / "encoder")
     weights = load_file(encoder / "model.safetensors")
     del weights["bert.encoder.layer.1.output.dense.weight"]
     save_file(weights, encoder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ToolkitError, match=r"encoder\.layer\.1\.output\.dense\.weight is missing"):
-        start(tiny_teacher, str(encoder), tmp_path)
+        project(encoder, tmp_path)
 
 
 def test_an_encoder_whose_layers_are_not_known_is_refused(
-    tiny_teacher: Path, tokenizer: Tokenizer, save_model: Callable[..., Path], tmp_path: Path
+    tokenizer: Tokenizer, save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     encoder = family_of("RoFormer", tokenizer, save_model, tmp_path / "encoder", embedding_size=24)
     with pytest.raises(ToolkitError, match="cannot be projected: its layers have other parts than BERT's"):
-        start(tiny_teacher, str(encoder), tmp_path)
-
-
-def test_projections_and_classifier_are_fitted_and_nothing_else(tiny_bert: Any) -> None:
-    """A student that is its teacher: the projections are the identity, and the logits the teacher's."""
-    teacher, student = tiny_bert(), tiny_bert()
-    with torch.no_grad():
-        student.classifier.weight.zero_()
-    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    ids = torch.randint(5, 60, (64, 12), generator=torch.Generator().manual_seed(0))
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
-    fitted = fit_to_teacher(student, teacher, (1, 2, 3), [batch])
-    changed = {name for name, tensor in student.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert changed == {"classifier.weight", "classifier.bias"}
-    assert len(fitted) == 4
-    for weight, _ in fitted:
-        torch.testing.assert_close(weight, torch.eye(24), atol=0.1, rtol=0)
-    with torch.no_grad():
-        actual, expected = (model(**batch).logits for model in (student, teacher))
-    assert (actual - expected).square().mean() < 0.01 * expected.var()
+        project(encoder, tmp_path)

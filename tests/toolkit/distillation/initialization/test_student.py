@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,17 @@ from transformers import (
 from tests.support.data import rows
 from tests.support.models import keep_stored_types
 from toolkit.data.tokenization import TextEncoder
+from toolkit.data.vocabulary import select_pieces
 from toolkit.distillation.initialization.student import initialize_student
 from toolkit.errors import ToolkitError
 from toolkit.inference.runtimes import TorchRuntime, batched_logits
 from toolkit.models.loading import Source
 from toolkit.models.student import Shape, StudentPlan
-from toolkit.tasks import get_task
+from toolkit.models.trimming import trimmed_source
+from toolkit.tasks import Task, get_task
 
 RENAMED = {"[PAD]": "<pad>", "[UNK]": "<unk>", "[CLS]": "<s>", "[SEP]": "</s>", "[MASK]": "<mask>"}
+TASK = Task("auto", ("negative", "positive"))
 TEXTS = [text for text, _ in rows(40, seed=3)]
 
 
@@ -67,8 +71,9 @@ def other_teacher(tiny_bert: Any, tokenizer: Tokenizer, path: Path, **changes: A
 
 def start(teacher: Path, init: Path, workdir: Path) -> Any:
     source, plan = Source(str(teacher), workdir), StudentPlan(Shape(2, 16, 32, 4), (1, 3), str(init))
-    texts = TextEncoder(teacher, 64).encode(TEXTS)
-    return initialize_student(plan, source, source.classifier(), texts, get_task("sst2")).student
+    texts, model = TextEncoder(teacher, 64).encode(TEXTS), source.classifier()
+    first = Source(str(init), workdir / "start")
+    return initialize_student(plan, source, model, model, texts, get_task("sst2"), start=first).student
 
 
 def logits(model: Any, directory: Path) -> np.ndarray:
@@ -136,8 +141,8 @@ def test_a_student_of_the_teachers_own_family_and_shape_is_its_copy(
     path = tmp_path / "teacher"
     teacher = save_model(tiny_bert(), path) if family == "Bert" else mpnet_teacher(tokenizer, save_model, path)
     source, plan = Source(str(teacher), tmp_path), StudentPlan(Shape(3, 24, 48, 4), (1, 2, 3), "teacher", "teacher")
-    texts = TextEncoder(teacher, 64).encode(TEXTS)
-    pair = initialize_student(plan, source, source.classifier(), texts, get_task("sst2"))
+    texts, model = TextEncoder(teacher, 64).encode(TEXTS), source.classifier()
+    pair = initialize_student(plan, source, model, model, texts, get_task("sst2"))
     expected = logits(pair.teacher, teacher)
     np.testing.assert_allclose(logits(pair.student, teacher), expected, atol=1e-6)
     assert expected.std() > 0.01
@@ -151,7 +156,8 @@ def test_a_general_student_of_mpnets_family_has_no_pooler(
 ) -> None:
     teacher = mpnet_teacher(tokenizer, save_model, tmp_path / "teacher")
     source, plan = Source(str(teacher), tmp_path), StudentPlan(Shape(2, 16, 32, 4), (1, 3), "teacher", "teacher")
-    pair = initialize_student(plan, source, source.encoder_model(), TextEncoder(teacher, 64).encode(TEXTS), None)
+    model = source.encoder_model()
+    pair = initialize_student(plan, source, model, model, TextEncoder(teacher, 64).encode(TEXTS), None)
     assert type(pair.student).__name__ == "MPNetModel"
     assert pair.student.pooler is None
     bias = pair.student.encoder.relative_attention_bias.weight
@@ -198,3 +204,37 @@ def test_weights_in_a_bin_file_are_read_and_their_code_is_not_run(
     with pytest.raises(ToolkitError, match="does not hold this student"):
         start(teacher, old, tmp_path)
     assert not (tmp_path / "sprung").exists()
+
+
+def drawn(source: Source, seed: int, task: Task = TASK) -> Any:
+    """A student of answers, from random weights."""
+    plan, texts = StudentPlan(Shape(2, 16, 32, 4), (), "random"), source.encoder(task, None).encode(TEXTS)
+    answers = np.zeros((len(TEXTS), 2), dtype=np.float32)
+    pair = initialize_student(plan, source, None, None, texts, task, answers=lambda: answers, seed=seed)
+    assert (pair.projections, pair.layer_teacher) == (None, None)
+    return pair.student
+
+
+def test_a_random_student_of_answers_follows_its_seed_and_has_positions_for_its_texts(
+    tiny_bert: Any, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = save_model(tiny_bert(max_position_embeddings=3000), tmp_path / "long")
+    source = Source(str(path), tmp_path / "work")
+    first, again, other = (drawn(source, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(again[name], weight) for name, weight in first.items())
+    assert not torch.equal(other["classifier.weight"], first["classifier.weight"])
+    for length, positions in ((64, 512), (1000, 1000), (3000, 3000)):
+        student = drawn(source, 1, replace(TASK, max_length=length))
+        assert student.config.max_position_embeddings == positions
+
+
+def test_a_trimmed_vocabulary_keeps_the_rows_of_its_pieces(student: Path, tmp_path: Path) -> None:
+    source = Source(str(student), tmp_path / "work")
+    chosen = select_pieces(source.tokenizer_dir, ["a good film"])
+    reader = trimmed_source(source, chosen, tmp_path / "trimmed")
+    texts, plan = reader.encoder(TASK, None).encode(TEXTS), StudentPlan(Shape(2, 16, 32, 4), (), str(student))
+    started = initialize_student(plan, reader, None, None, texts, TASK, start=source).student
+    stored = BertForSequenceClassification.from_pretrained(student).get_input_embeddings().weight
+    table = started.get_input_embeddings().weight
+    assert len(table) == started.config.vocab_size == len(chosen.ids)
+    assert torch.equal(table, stored[torch.from_numpy(chosen.ids)])
