@@ -188,7 +188,11 @@ class Source:
                 expected=f"one of {', '.join(TOKENIZER_FILES)} beside config.json",
                 fix=f"AutoTokenizer.from_pretrained(NAME).save_pretrained({self.name!r}), NAME its first encoder",
             )
-        return self._open(open_tokenizer, "AutoTokenizer")
+        tokenizer = self._open(open_tokenizer, "AutoTokenizer")
+        # transformers 5 takes tokenizer.json where it has no class of that name, which may do more than that file says
+        if type(tokenizer).__name__ == "TokenizersBackend" and "auto_map" in tokenizer.init_kwargs:
+            raise self._own_code()
+        return tokenizer
 
     def _open(self, load: Callable[..., Any], kind: str, **options: Any) -> Any:
         try:
@@ -197,16 +201,19 @@ class Source:
             if self._local and not Path(self.name).exists():
                 raise not_on_disk(self.name) from None
             if "trust_remote_code" in str(error):
-                raise ToolkitError(
-                    f"{self.name} brings Python code of its own, which is never run",
-                    expected="an architecture of transformers itself, such as BERT, ModernBERT or DeBERTa",
-                ) from None
+                raise self._own_code() from None
             raise ToolkitError(
                 f"cannot open {self.name} with {kind}: {reason_of(error)}",
                 expected="a directory with config.json, tokenizer.json and model.safetensors, or a name on the hub",
             ) from error
         except Exception as error:  # tokenizers raises a bare Exception for a corrupt tokenizer.json
             raise ToolkitError(f"cannot open {self.name} with {kind}: {reason_of(error)}") from error
+
+    def _own_code(self) -> ToolkitError:
+        return ToolkitError(
+            f"{self.name} brings Python code of its own, which is never run",
+            expected="an architecture of transformers itself, such as BERT, ModernBERT or DeBERTa",
+        )
 
 
 def open_tokenizer(name: str | Path, **options: Any) -> Any:
