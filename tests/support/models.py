@@ -58,7 +58,9 @@ def last_linear(model: Any) -> Any:
     """The layer that gives a classifier's logits."""
     import torch
 
-    return [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    inside = f"{model.base_model_prefix}."  # some classifiers list their encoder behind their head
+    modules = (module for name, module in model.named_modules() if not name.startswith(inside))
+    return [module for module in modules if isinstance(module, torch.nn.Linear)][-1]
 
 
 def own_hooks(model: Any) -> list[Any]:
