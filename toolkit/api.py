@@ -22,12 +22,14 @@ from toolkit.inference.predictor import LabelScore, Predictor, open_predictor
 
 if TYPE_CHECKING:
     from toolkit.benchmarking.bench import BenchReport
+    from toolkit.benchmarking.report.cascade import CascadeReport
     from toolkit.distillation.seeds import SeedSummary
     from toolkit.inference.evaluate import Evaluation
 
 __all__ = [
     "Bundle", "Event", "GateError", "LabelScore", "Listener", "Predictor", "ToolkitError", "augment", "bench",
-    "calibrate", "distill", "distill_seeds", "evaluate", "export", "finetune", "listening", "load", "score", "serve",
+    "calibrate", "cascade", "distill", "distill_seeds", "evaluate", "export", "finetune", "listening", "load", "score",
+    "serve",
 ]  # fmt: skip
 
 
@@ -176,6 +178,21 @@ def bench(options: config.BenchConfig) -> BenchReport:
         options.check()
         return compare(*map(Path, options.bundles))
     return measure(options, export_fp32)
+
+
+@takes(config.CascadeConfig)
+def cascade(options: config.CascadeConfig) -> CascadeReport:
+    """Weigh a student with a teacher behind it: accuracy against mean cost (ms of one CPU a text) over all thresholds.
+
+    Returns:
+        The report, which `out` holds too: both models alone, every threshold, and those that hold a promise.
+
+    Raises:
+        ToolkitError: a bundle or data that cannot be used, or models of other labels; nothing is written.
+    """
+    from toolkit.benchmarking.cascade import measure_cascade
+
+    return measure_cascade(options)
 
 
 @takes(config.ScoreConfig)

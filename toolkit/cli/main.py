@@ -158,6 +158,18 @@ def bench(options: config.BenchConfig) -> None:
 
 
 @command()
+@from_config(config.CascadeConfig)
+def cascade(options: config.CascadeConfig) -> None:
+    """Weigh a student with its teacher behind it.
+
+    Accuracy against cost where the teacher answers what the student is unsure of: every threshold of the student's score is
+    a cascade, and the one that `toolkit calibrate` promised something about is marked. `toolkit serve STUDENT
+    --fallback TEACHER` runs it.
+    """
+    toolkit.cascade(**vars(options))
+
+
+@command()
 def predict(
     directory: Directory,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="text to classify; - reads one from each line of stdin")],

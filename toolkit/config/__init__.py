@@ -10,6 +10,7 @@ from toolkit.config.augment import AugmentConfig
 from toolkit.config.base import Config
 from toolkit.config.bench import BenchConfig
 from toolkit.config.calibrate import CalibrateConfig
+from toolkit.config.cascade import CascadeConfig
 from toolkit.config.demo import DemoConfig
 from toolkit.config.distill import COMPUTED, LAYER_MAPS, STUDENTS, DistillConfig
 from toolkit.config.evaluate import EvaluateConfig
@@ -22,6 +23,7 @@ from toolkit.config.sharing import PullConfig, PushConfig, SignConfig, VerifyCon
 
 __all__ = [
     "COMPUTED", "LAYER_LOSSES", "LAYER_MAPS", "PREDICTION_LOSSES", "STUDENTS", "AugmentConfig", "BenchConfig",
-    "CalibrateConfig", "Config", "DemoConfig", "DistillConfig", "EvaluateConfig", "ExportConfig", "FinetuneConfig",
+    "CalibrateConfig", "CascadeConfig", "Config", "DemoConfig", "DistillConfig", "EvaluateConfig", "ExportConfig",
+    "FinetuneConfig",
     "PullConfig", "PushConfig", "ScoreConfig", "ServeConfig", "SignConfig", "VerifyConfig", "layer_options",
 ]  # fmt: skip
