@@ -162,8 +162,8 @@ def bench(options: config.BenchConfig) -> None:
 def cascade(options: config.CascadeConfig) -> None:
     """Weigh a student with its teacher behind it.
 
-    Accuracy against cost where the teacher answers what the student is unsure of: every threshold of the student's score is
-    a cascade, and the one that `toolkit calibrate` promised something about is marked. `toolkit serve STUDENT
+    Accuracy against cost where the teacher answers what the student is unsure of: every threshold of the student's
+    score is a cascade, and the one that `toolkit calibrate` promised something about is marked. `toolkit serve STUDENT
     --fallback TEACHER` runs it.
     """
     toolkit.cascade(**vars(options))
