@@ -59,7 +59,7 @@ def _ready_message(predictors: Mapping[str, Predictor], listener: socket.socket,
         for name, predictor in predictors.items()
     )
     if fallback is not None:
-        models += f", what {next(iter(predictors))} is unsure of by {fallback}"
+        models += f", and {fallback} for what {next(iter(predictors))} is unsure of"
     return f"serving {models}: POST {url}/predict, try it at {url}/"
 
 
