@@ -51,8 +51,8 @@ class Plan:
                 str(builtin.minilm()), TASK, teacher, epochs=3 if config.quick else 2, max_rows=rows, seed=config.seed
             ),
             DistillConfig(
-                teacher, TASK, student, unlabelled=str(out / "unlabelled.txt"), intermediate_epochs=2,
-                max_rows=rows, seed=config.seed,
+                teacher, TASK, student, unlabelled=str(out / "unlabelled.txt"),
+                intermediate_epochs=2 if config.quick else 1, max_rows=rows, seed=config.seed,
             ),
             # after training on an eighth of the rows many scores are near 0.5; the full run keeps the default gate
             ExportConfig(student, int8, max_drop=3.0 if config.quick else ExportConfig.max_drop),
