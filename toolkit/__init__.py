@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         bench,
         calibrate,
         cascade,
+        compress,
         distill,
         distill_seeds,
         evaluate,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Bundle", "Event", "GateError", "LabelScore", "Listener", "Predictor", "ToolkitError", "augment", "bench",
-    "calibrate", "cascade", "distill", "distill_seeds", "evaluate", "export", "finetune", "listening", "load", "score",
-    "serve",
+    "calibrate", "cascade", "compress", "distill", "distill_seeds", "evaluate", "export", "finetune", "listening",
+    "load", "score", "serve",
 ]  # fmt: skip
 
 # On import, onnxruntime 1.32 looks up a telemetry host and writes a device id under $HOME. Python runs this file before

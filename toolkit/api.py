@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bundle", "Event", "GateError", "LabelScore", "Listener", "Predictor", "ToolkitError", "augment", "bench",
-    "calibrate", "cascade", "distill", "distill_seeds", "evaluate", "export", "finetune", "listening", "load", "score",
-    "serve",
+    "calibrate", "cascade", "compress", "distill", "distill_seeds", "evaluate", "export", "finetune", "listening",
+    "load", "score", "serve",
 ]  # fmt: skip
 
 
@@ -193,6 +193,25 @@ def cascade(options: config.CascadeConfig) -> CascadeReport:
     from toolkit.benchmarking.cascade import measure_cascade
 
     return measure_cascade(options)
+
+
+@takes(config.CompressConfig)
+def compress(options: config.CompressConfig) -> Bundle | None:
+    """Find the best student of a teacher within a budget of milliseconds, megabytes and points, and export it.
+
+    Called again after it was killed, it goes on where it was.
+
+    Returns:
+        The int8 bundle at `out`/int8, with `out`/frontier.html beside it; with `dry_run` None, and nothing is written.
+
+    Raises:
+        ToolkitError: options, data or a teacher that cannot be used.
+        GateError: nothing is within the budget; names the nearest student and what would have to give.
+    """
+    _require_training("compress", "jinja2", "matplotlib", "onnx", "onnxruntime", "optuna")
+    from toolkit.compression.compress import run_compress
+
+    return run_compress(options)
 
 
 @takes(config.ScoreConfig)

@@ -29,6 +29,7 @@ EXTRAS = {
     "jinja2": "distill",
     "model_signing": "sign",
     "cyclonedx": "bom",
+    "optuna": "compress",
 }
 
 

@@ -90,6 +90,8 @@ def quantize_graph(
     expected: LayerCount,
     calibration: Mapping[str, np.ndarray] | None = None,
     words: LowBitSettings | None = None,
+    *,
+    nearest: bool = False,
 ) -> tuple[onnx.ModelProto, QuantizationRecord]:
     """Rewrite a float32 classifier graph to int8.
 
@@ -98,11 +100,12 @@ def quantize_graph(
         expected: layers that the PyTorch model uses, the one that gives the logits included.
         calibration: values of the tensors of `linear_inputs`, or None for one scale a token and nearest rounding.
         words: for word embeddings in 4 or 2 bits; None for 8.
+        nearest: round each weight alone, whatever calibration says: quick, for graphs that are timed and never trusted.
 
     Raises:
         GateError: the graph has other layers than expected: the exporter changed, and a part would stay float32.
     """
-    quantizer = _Quantizer(tokens_first(prune_to_first_token(model)), calibration, words)
+    quantizer = _Quantizer(tokens_first(prune_to_first_token(model)), calibration, words, nearest=nearest)
     for node in quantizer.editor.source_nodes:
         quantizer.rewrite(node)
     record = quantizer.record
@@ -125,9 +128,11 @@ class _Quantizer:
         model: onnx.ModelProto,
         calibration: Mapping[str, np.ndarray] | None = None,
         words: LowBitSettings | None = None,
+        *,
+        nearest: bool = False,
     ) -> None:
         self.editor = GraphEditor(model)
-        self.words = words
+        self.words, self.nearest = words, nearest
         self.activations = Activations(self.editor, calibration)
         self.record = QuantizationRecord(calibrated=calibration is not None)
         self._hessians: dict[str, InverseHessian] = {}
@@ -247,6 +252,8 @@ class _Quantizer:
         if smoothing is None or exact is None or dequantized is None:
             return *quantize_channels(weight), bias
         folded = weight * smoothing.divisor[:, None]
+        if self.nearest:
+            return *quantize_channels(folded), np.asarray((0.0 if bias is None else bias) + smoothing.centre @ weight)
         if source not in self._hessians:
             # only the last one: layers that share an input follow each other
             self._hessians = {source: InverseHessian.of(dequantized)}

@@ -87,6 +87,16 @@ def distill(options: config.DistillConfig) -> None:
 
 
 @command()
+@from_config(config.CompressConfig)
+def compress(options: config.CompressConfig) -> None:
+    """Find the best student within a budget.
+
+    Milliseconds, megabytes, points of the metric: shapes are priced on this CPU, tried, finished and exported.
+    """
+    toolkit.compress(**vars(options))
+
+
+@command()
 @from_config(config.AugmentConfig)
 def augment(options: config.AugmentConfig) -> None:
     """Make more training rows by exchanging words.

@@ -11,6 +11,7 @@ from toolkit.config.base import Config
 from toolkit.config.bench import BenchConfig
 from toolkit.config.calibrate import CalibrateConfig
 from toolkit.config.cascade import CascadeConfig
+from toolkit.config.compress import CompressConfig
 from toolkit.config.demo import DemoConfig
 from toolkit.config.distill import COMPUTED, LAYER_MAPS, STUDENTS, DistillConfig
 from toolkit.config.evaluate import EvaluateConfig
@@ -23,7 +24,7 @@ from toolkit.config.sharing import PullConfig, PushConfig, SignConfig, VerifyCon
 
 __all__ = [
     "COMPUTED", "LAYER_LOSSES", "LAYER_MAPS", "PREDICTION_LOSSES", "STUDENTS", "AugmentConfig", "BenchConfig",
-    "CalibrateConfig", "CascadeConfig", "Config", "DemoConfig", "DistillConfig", "EvaluateConfig", "ExportConfig",
-    "FinetuneConfig",
-    "PullConfig", "PushConfig", "ScoreConfig", "ServeConfig", "SignConfig", "VerifyConfig", "layer_options",
+    "CalibrateConfig", "CascadeConfig", "CompressConfig", "Config", "DemoConfig", "DistillConfig", "EvaluateConfig",
+    "ExportConfig", "FinetuneConfig", "PullConfig", "PushConfig", "ScoreConfig", "ServeConfig", "SignConfig",
+    "VerifyConfig", "layer_options",
 ]  # fmt: skip

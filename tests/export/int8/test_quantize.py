@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from export.int8 import quantize
-from export.int8.quantize import quantize_graph
+from export.int8.calibration import collect_inputs
+from export.int8.quantize import linear_inputs, quantize_graph
 from export.onnx_export import LayerCount, check_graph, count_layers, export_fp32, load_classifier, save_graph
 from tests.support.exporting import export_loosely
 from tests.support.families import FAMILIES, neighbour_difference, padded_batch, save_family
+from toolkit.data.tokenization import EncodedTexts
 from toolkit.errors import GateError, ToolkitError
 from toolkit.inference.runtimes import OnnxRuntime
 
@@ -153,6 +155,22 @@ def test_int8_is_close_to_fp32_and_smaller(graphs: Path) -> None:
     fp32, ours = (OnnxRuntime(graphs / f"{name}.onnx", threads=1).run(batch) for name in ("fp32", "int8"))
     assert 0 < np.abs(ours - fp32).mean() < 0.1 * fp32.std(axis=0).mean()
     assert (graphs / "int8.onnx").stat().st_size < 0.75 * (graphs / "fp32.onnx").stat().st_size
+
+
+def test_nearest_rounding_gives_the_same_graph_with_other_numbers(graphs: Path, tiny_student: Path) -> None:
+    model, graph = load_classifier(tiny_student), onnx.load(graphs / "fp32.onnx")
+    ids = np.arange(5, 37)
+    text = EncodedTexts([ids], [np.zeros_like(ids)], np.zeros(1, dtype=bool), pad_id=0)
+    inputs = collect_inputs(graphs / "fp32.onnx", linear_inputs(graph), text, np.zeros(1, dtype=np.int64))
+    careful, quick = (
+        quantize_graph(graph, count_layers(model), inputs, nearest=nearest)[0].graph for nearest in (False, True)
+    )
+    assert [node.SerializeToString() for node in careful.node] == [node.SerializeToString() for node in quick.node]
+    shapes = [
+        [(tensor.name, tensor.dims, tensor.data_type) for tensor in each.initializer] for each in (careful, quick)
+    ]
+    assert shapes[0] == shapes[1]
+    assert any(a.raw_data != b.raw_data for a, b in zip(careful.initializer, quick.initializer, strict=True))
 
 
 def test_a_layer_left_out_trips_the_count(

@@ -20,7 +20,7 @@ FUNCTIONS = {
     "finetune": config.FinetuneConfig, "distill": config.DistillConfig, "distill_seeds": config.DistillConfig,
     "augment": config.AugmentConfig, "evaluate": config.EvaluateConfig, "export": config.ExportConfig,
     "calibrate": config.CalibrateConfig, "bench": config.BenchConfig, "score": config.ScoreConfig,
-    "serve": config.ServeConfig,
+    "serve": config.ServeConfig, "compress": config.CompressConfig,
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from toolkit.cli.main import app
 COMMANDS = {
     "demo": config.DemoConfig, "finetune": config.FinetuneConfig, "distill": config.DistillConfig,
     "augment": config.AugmentConfig, "export": config.ExportConfig, "bench": config.BenchConfig,
-    "serve": config.ServeConfig,
+    "serve": config.ServeConfig, "compress": config.CompressConfig,
 }  # fmt: skip
 
 
@@ -114,7 +114,7 @@ NEEDED = {
     "distill": ["--teacher", "t", "--task", "sst2", "--out", "o", "--loss", "label=0.5", "--seeds", "1,2"],
     "augment": ["--task", "sst2", "--out", "o.parquet", "--glove", 'a "quoted" \\ path\x7fé'],
     "export": ["student", "--out", "o", "--fp32"], "bench": ["a", "b", "--batch-sizes", "1", "--batch-sizes", "4"],
-    "serve": ["int8"],
+    "serve": ["int8"], "compress": ["t", "--task", "sst2", "--max-latency-ms", "0.5", "--out", "o"],
 }  # fmt: skip
 
 

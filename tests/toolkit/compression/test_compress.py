@@ -1,0 +1,117 @@
+"""A whole search by the real command, killed on its way, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.command_line import refused, toolkit
+from tests.support.data import rows, write_csv
+from toolkit.bundle.format import Bundle, open_bundle
+from toolkit.compression import search
+from toolkit.config import DistillConfig
+from toolkit.distillation.distill import run_distill
+
+BUDGET = ("--max-latency-ms", "50", "--max-size-mb", "0.035", "--max-drop", "20")
+
+
+class Run(NamedTuple):
+    """A search that was killed and went on."""
+
+    out: Path
+    killed_after: list[str]
+    trained: list[str]
+    result: CompletedProcess[str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tiny_teacher: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A search that dies when its second training begins, and the same command again."""
+    out, trained = tmp_path_factory.mktemp("compress") / "search", list[str]()
+    data = shutil.copytree(data_dir, out.with_name("data"))
+    write_csv(data / "test.csv", rows(96, seed=3))
+    command = ("compress", tiny_teacher, "--task", "auto", "--data", data, *BUDGET, "--out", out)
+
+    def training(config: DistillConfig, answers: Path) -> Bundle:
+        if len(trained) == 1 and not killed:
+            killed.extend(trained)
+            raise KeyboardInterrupt
+        trained.append(config.out)
+        return run_distill(config, answers)
+
+    killed: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "run_distill", training)
+        assert toolkit(*command).returncode == 130
+        result = toolkit(*command)
+    return Run(out, killed, trained, result)
+
+
+@pytest.mark.slow
+def test_the_answer_is_within_the_budget(run: Run, tiny_teacher: Path) -> None:
+    assert run.result.returncode == 0, run.result.stderr
+    bundle, teacher = open_bundle(run.out / "int8"), open_bundle(tiny_teacher)
+    assert (bundle.precision, bundle.task.labels) == ("int8", teacher.task.labels)
+    assert bundle.weight_bytes <= 0.035e6
+    assert bundle.metrics["accuracy"] >= teacher.metrics["accuracy"] - 0.2
+    assert f"int8: test accuracy {100 * bundle.metrics['accuracy']:.2f}, the teacher " in run.result.stdout
+    assert len(toolkit("predict", run.out / "int8", "a lovely film").stdout.split()) >= 2
+
+
+@pytest.mark.slow
+def test_a_killed_search_pays_for_nothing_twice(run: Run) -> None:
+    assert len(run.killed_after) == 1
+    assert len(run.trained) == 3, "two short trainings of the better start, and its whole one"
+    assert set(Counter(run.trained).values()) == {1}
+
+
+@pytest.mark.slow
+def test_the_frontier_has_all_that_was_tried_and_the_teacher(run: Run) -> None:
+    content = json.loads((run.out / "frontier.json").read_text())
+    points = {(point["name"], point["role"]): point for point in content["points"]}
+    (chosen,) = [point for point in content["points"] if point["role"] == "chosen"]
+    assert ("3/24/48/4", "teacher") in points
+    assert {name for name, role in points if role != "teacher"} == {"1/16/48/4", "1/24/48/4"}
+    assert chosen["size_mb"] == open_bundle(run.out / "int8").weight_bytes / 1e6
+    assert chosen["test"] == 100 * open_bundle(run.out / "int8").metrics["accuracy"]
+    assert points["3/24/48/4", "teacher"]["test"] > 90
+    assert chosen["latency_ms"] < points["3/24/48/4", "teacher"]["latency_ms"]
+    assert f"{chosen['name']} is the answer" in (run.out / "frontier.html").read_text()
+
+
+def test_a_dry_run_trains_and_writes_nothing(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:
+    command = ("compress", tiny_teacher, "--task", "auto", "--data", data_dir, "--max-latency-ms", "50")
+    result = toolkit(*command, "--out", tmp_path / "search", "--dry-run")
+    assert result.returncode == 0, result.stderr
+    assert "6 of 6 shapes to try" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_budget_that_cannot_be_met_is_known_before_any_training(
+    tiny_teacher: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    command = ("compress", tiny_teacher, "--task", "auto", "--data", data_dir, "--max-latency-ms", "0.000001")
+    result = toolkit(*command, "--out", tmp_path / "search")
+    assert result.returncode == 1
+    assert re.search(r"the nearest, 1/16/48/4, takes \S+ ms a text", result.stderr)
+    assert "expected: at least --max-latency-ms 0.0" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_refused(tiny_teacher: Path, data_dir: Path) -> None:
+    command = ("compress", tiny_teacher, "--task", "auto", "--data", data_dir, *BUDGET, "--out", data_dir)
+    assert "is not a search" in refused(toolkit(*command))

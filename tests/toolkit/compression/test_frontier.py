@@ -1,0 +1,66 @@
+"""The frontier as data and as a page."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from tests.toolkit.compression.test_search import plan
+from toolkit.cli.main import app
+from toolkit.compression.budget import Budget
+from toolkit.compression.frontier import HTML, JSON, Point, command_of, undominated, write_frontier
+from toolkit.config import DistillConfig, ExportConfig
+
+TEACHER = Point("6/384/1536/12", "teacher", "", 82.0, 9.0, 90.0, "", 81.0)
+POINTS = [
+    TEACHER,
+    Point("4/96/384/12", "chosen", "whole", 79.0, 0.4, 3.6, "toolkit distill a && toolkit export b", 78.5),
+    Point("2/144/576/12", "trial", "1 + 1 epochs", 76.0, 0.2, 5.1, "toolkit distill --out 'a <b>'"),
+    Point("3/96/384/12", "start", "0 + 0 epochs", 75.0, 0.3, 3.5, "toolkit distill --out c"),
+]
+
+
+def test_no_point_of_the_line_is_dominated() -> None:
+    assert [point.name[0] for point in undominated(POINTS, lambda point: point.latency_ms)] == ["2", "4", "6"]
+    assert [point.name[0] for point in undominated(POINTS, lambda point: point.size_mb)] == ["3", "4", "6"]
+    twins = [replace(TEACHER, dev=1.0), replace(TEACHER, dev=2.0)]
+    assert undominated(twins, lambda point: point.size_mb) == twins[1:]
+
+
+def test_a_command_makes_the_same_options_again() -> None:
+    config = DistillConfig(
+        "my teacher", "auto", "o", data="d", student="2/48/192/12", temperature=2.5, match_labels=True, overwrite=True,
+        intermediate_epochs=0,
+    )  # fmt: skip
+    words = shlex.split(command_of("distill", config))
+    printed = CliRunner().invoke(app, [*words[1:], "--print-config"])
+    assert printed.exit_code == 0, printed.output
+    lines = set(printed.output.splitlines())
+    for line in ('teacher = "my teacher"', "temperature = 2.5", "match-labels = true", "intermediate-epochs = 0"):
+        assert line in lines
+    assert command_of("export", ExportConfig("s", "o", max_drop=3.0)) == "toolkit export s --out o --max-drop 3"
+
+
+def test_a_frontier_has_every_point_and_marks_the_answer_on_a_page_that_stands_alone(tmp_path: Path) -> None:
+    write_frontier(tmp_path, POINTS, replace(plan(), budget=Budget(0.5, None, 3.0)), "accuracy", "toolkit compress t")
+    content, page = json.loads((tmp_path / JSON).read_text()), (tmp_path / HTML).read_text()
+    assert [point["role"] for point in content["points"]] == ["teacher", "chosen", "trial", "start"]
+    assert content["budget"] == {"latency_ms": 0.5, "size_mb": None, "drop": 3.0}
+    assert "<h1>4/96/384/12 is the answer</h1>" in page
+    for text in ("0.4 ms", "a text; the teacher 9 ms", "78.50", "on test; the teacher 81.00", "toolkit export b"):
+        assert text in page
+    assert "--out &#39;a &lt;b&gt;&#39;" in page, "commands are text"
+    fetched = r"""<(?:script|img|iframe|object)\b|\bsrc=|@import|href="(?!\#|data:)|url\((?!\#)"""
+    assert re.findall(fetched, page) == []
+    assert re.findall(fetched, '<img src="http://fetched.test/pixel.png">')
+    assert page.count("<svg") == 2
+
+
+def test_a_frontier_without_an_answer_says_so(tmp_path: Path) -> None:
+    write_frontier(tmp_path, [TEACHER, *POINTS[2:]], plan(), "accuracy", "toolkit compress t")
+    assert "<h1>Nothing is within the budget</h1>" in (tmp_path / HTML).read_text()

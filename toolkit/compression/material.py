@@ -1,0 +1,140 @@
+"""What a search starts from: the teacher's shape, the student that it can have, and the lengths of the data's texts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.compression.shapes import linear_weights
+from toolkit.compression.timing import typical_lengths
+from toolkit.config import STUDENTS, CompressConfig, DistillConfig
+from toolkit.data.columns import DataOptions
+from toolkit.distillation.data import TaskRows
+from toolkit.distillation.recording_check import recording_problem
+from toolkit.distillation.teaching import trim_reader
+from toolkit.errors import ToolkitError
+from toolkit.models.families import depth, family_name, hidden_width
+from toolkit.models.loading import Source, output_names
+from toolkit.models.student import Shape, ffn_width, student_config
+from toolkit.models.trial import check_classifier
+from toolkit.training.distributed import model_logits
+
+ASKED = 64  # texts that the teacher answers to, to tell its pace
+FORWARD_AND_BACKWARD = 3  # times the work of a forward pass
+
+
+@dataclass(frozen=True)
+class Material:
+    """A teacher and its data, as far as a search has to know them beforehand.
+
+    Attributes:
+        teacher: the teacher's shape.
+        config: of a student's `config.json`: vocabulary, positions, labels.
+        lengths: of the training texts in tokens, [n].
+        seconds_per_weight: of a forward pass in training, for each weight of the linear layers and each token.
+    """
+
+    teacher: Shape
+    config: dict[str, Any]
+    lengths: np.ndarray
+    seconds_per_weight: float
+
+    @property
+    def typical(self) -> list[int]:
+        """A few lengths that stand for those of the data."""
+        return typical_lengths(self.lengths)
+
+    @property
+    def references(self) -> list[Shape]:
+        """The shapes of the paper that can be projected from this teacher."""
+        return [shape for name in STUDENTS if self.can_teach(shape := Shape.parse(name))]
+
+    def can_teach(self, shape: Shape) -> bool:
+        """Tell whether a shape can be projected from the teacher."""
+        teacher = self.teacher
+        fits = (shape.layers <= teacher.layers, shape.hidden <= teacher.hidden, shape.ffn <= teacher.ffn)
+        return all(fits) and shape.heads == teacher.heads
+
+    def training_seconds(self, shape: Shape, epochs: tuple[int, int]) -> float:
+        """Estimate how long a student trains.
+
+        Args:
+            shape: of the student.
+            epochs: of the layer-by-layer stage, in which the teacher runs beside the student, and of the prediction
+                stage.
+        """
+        own = FORWARD_AND_BACKWARD * linear_weights(shape)
+        work = epochs[0] * (linear_weights(self.teacher) + own) + epochs[1] * own
+        return float(self.lengths.sum()) * self.seconds_per_weight * work
+
+
+def open_material(config: CompressConfig, workdir: Path) -> Material:
+    """Open the teacher and read the data.
+
+    Raises:
+        ToolkitError: options, data or a model that cannot be used, or a teacher whose layers cannot be projected.
+    """
+    options = training(config, "tinybert4", "", None)
+    source = Source(config.teacher, workdir)
+    teacher = source.classifier()
+    check_classifier(teacher, config.teacher)
+    if problem := recording_problem(teacher):
+        raise ToolkitError(
+            f"{family_name(source.config)} teaches by its answers only: {problem}",
+            expected="a teacher whose layers can be projected, such as BERT, RoBERTa, ELECTRA, DistilBERT or MPNet",
+            fix="toolkit distill --init with a small encoder, then toolkit export --int8",
+        )
+    rows = TaskRows.load(
+        output_names(source.config), config.task, config.data, augment=None, unlabelled=config.unlabelled,
+        selection_rows=None, max_rows=None, seed=config.seed, options=DataOptions.of(config), title=config.name,
+    )  # fmt: skip
+    reader, _ = trim_reader(source, rows.inputs, options.vocabulary_limit, workdir)
+    data = rows.read_by(reader, None)
+    shape = Shape(depth(teacher), hidden_width(teacher), ffn_width(teacher), int(teacher.config.num_attention_heads))
+    student = student_config(reader.config, shape, dropout=0.0, task=data.task).to_dict()
+    read = data if reader is source else rows.read_by(source, None)
+    some = read.texts.take(np.linspace(0, len(read.texts) - 1, min(ASKED, len(read.texts))).astype(int))
+    seconds = []
+    for _ in range(2):  # the first time memory is fetched from the system
+        start = time.monotonic()
+        model_logits(teacher, some, precision=options.precision)
+        seconds.append(time.monotonic() - start)
+    pace = min(seconds) / float(some.lengths.sum()) / linear_weights(shape)
+    return Material(shape, student, data.texts.lengths, pace)
+
+
+def training(config: CompressConfig, shape: str, out: str, epochs: tuple[int, int] | None) -> DistillConfig:
+    """Give the options of `toolkit distill` that train a student of this shape.
+
+    Args:
+        config: of the search.
+        shape: a preset or LAYERS/HIDDEN/FFN/HEADS.
+        out: the student's directory.
+        epochs: of both stages; None for a whole training.
+    """
+    own, names = ({field.name for field in fields(options)} for options in (CompressConfig, DistillConfig))
+    shared = {name: getattr(config, name) for name in own & names - {"out"}}
+    intermediate, prediction = epochs or (None, None)
+    return DistillConfig(
+        **shared, out=out, student=shape,
+        intermediate_epochs=intermediate, prediction_epochs=prediction,
+    )  # fmt: skip
+
+
+def whole_epochs(config: CompressConfig) -> tuple[int, int]:
+    """Return the epochs of both stages of a whole training."""
+    resolved = training(config, "tinybert4", "", None).resolved()
+    assert resolved.intermediate_epochs is not None
+    assert resolved.prediction_epochs is not None
+    return resolved.intermediate_epochs, resolved.prediction_epochs
+
+
+def rungs(config: CompressConfig) -> list[tuple[int, int]]:
+    """Return the epochs of the short trainings that decide who goes on: one of each stage, then two."""
+    whole = whole_epochs(config)
+    short = [(min(epochs, whole[0]), min(epochs, whole[1])) for epochs in (1, 2)]
+    return [epochs for epochs in dict.fromkeys(short) if epochs != whole] or [whole]

@@ -1,0 +1,136 @@
+"""The candidates of a search: the shapes that the price list lets into the budget, and what trying them takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from toolkit.compression.budget import Budget, Cost
+from toolkit.compression.material import Material, rungs, whole_epochs
+from toolkit.compression.prices import PriceList, measured_price_list, number_bytes
+from toolkit.compression.shapes import largest, shape_grid
+from toolkit.compression.timing import time_shapes
+from toolkit.config import CompressConfig
+from toolkit.console import echo, show_table
+from toolkit.errors import GateError
+from toolkit.models.student import Shape
+from toolkit.reports.table import duration, percent
+
+CANDIDATES = 16
+HALVING = 2  # of the candidates that go on, one in so many
+ROUNDS = 3  # of measuring candidates, which makes prices near the limit better, and choosing them again
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The shapes to try and what they cost.
+
+    Attributes:
+        budget: the limits.
+        prices: of shapes on this machine.
+        grid: all shapes that can be projected from the teacher, the paper's among them.
+        candidates: those to try.
+        lengths: of texts, as many as stand for the data's.
+    """
+
+    budget: Budget
+    prices: PriceList
+    grid: tuple[Shape, ...]
+    candidates: tuple[Shape, ...]
+    lengths: tuple[int, ...]
+
+    def cost(self, shape: Shape) -> Cost:
+        """Give a shape's cost: its latency as it was measured, else as predicted."""
+        measured = next((timed for timed in self.prices.timed if timed.shape == shape), None)
+        known = measured is not None and set(self.lengths) <= measured.ms.keys()
+        if measured is not None and known:
+            latency = sum(measured.ms[length] for length in self.lengths) / len(self.lengths)
+        else:
+            latency = self.prices.latency_ms(shape, self.lengths)
+        return Cost(latency, self.prices.size_bytes(shape) / 1e6)
+
+    def is_measured(self, shape: Shape) -> bool:
+        """Tell whether a shape's latency was measured at all lengths."""
+        return any(timed.shape == shape and set(self.lengths) <= timed.ms.keys() for timed in self.prices.timed)
+
+
+def make_plan(config: CompressConfig, material: Material) -> Plan:
+    """Choose the candidates by the price list.
+
+    Raises:
+        GateError: no shape is within the budget; names the nearest.
+    """
+    budget = Budget.of(config)
+    grid = [*material.references, *shape_grid(material.teacher)]
+    least = min(number_bytes(material.config, shape) for shape in grid) / 1e6
+    if budget.size_mb is not None and least > budget.size_mb:  # known before anything is measured
+        raise _nothing_fits(budget, min(grid, key=lambda shape: number_bytes(material.config, shape)), Cost(0.0, least))
+    prices = measured_price_list(material.config, grid, material.lengths, config.threads)
+    plan = Plan(budget, prices, tuple(dict.fromkeys(grid)), (), tuple(material.typical))
+    return replace(plan, candidates=tuple(_choose(plan, material.references)))
+
+
+def measure_candidates(plan: Plan, references: Sequence[Shape], threads: int) -> Plan:
+    """Time every candidate, and the paper's shapes, and choose again by what was measured.
+
+    Raises:
+        GateError: none is within the budget.
+    """
+    lengths = sorted(set(plan.lengths))
+    for _ in range(ROUNDS):
+        new = [shape for shape in dict.fromkeys([*plan.candidates, *references]) if not plan.is_measured(shape)]
+        if not new:
+            break
+        timed = time_shapes(plan.prices.config, new, lengths, threads)
+        kept = tuple(old for old in plan.prices.timed if old.shape not in new)
+        plan = replace(plan, prices=replace(plan.prices, timed=(*kept, *timed)))
+        plan = replace(plan, candidates=tuple(_choose(plan, references)))
+    measured = tuple(shape for shape in plan.candidates if plan.is_measured(shape))
+    if not measured:
+        nearest = min(filter(plan.is_measured, plan.grid), key=lambda shape: plan.budget.excess(plan.cost(shape)))
+        raise _nothing_fits(plan.budget, nearest, plan.cost(nearest))
+    return replace(plan, candidates=measured)
+
+
+def _choose(plan: Plan, references: Sequence[Shape]) -> list[Shape]:
+    costs = {shape: plan.cost(shape) for shape in plan.grid}
+    within = [shape for shape in plan.grid if plan.budget.holds(costs[shape])]
+    if not within:
+        nearest = min(plan.grid, key=lambda shape: plan.budget.excess(costs[shape]))
+        raise _nothing_fits(plan.budget, nearest, costs[nearest])
+    papers = [shape for shape in references if shape in within]
+    return list(dict.fromkeys([*papers, *largest(within, CANDIDATES)]))[:CANDIDATES]
+
+
+def _nothing_fits(budget: Budget, shape: Shape, cost: Cost) -> GateError:
+    latency = f"{cost.latency_ms:.3g} ms a text, " if cost.latency_ms else ""
+    return GateError(
+        f"no student of this teacher is within the budget ({budget}): the nearest, {shape}, takes {latency}"
+        f"{cost.size_mb:.3g} MB",
+        expected=f"at least {budget.gives(cost)}",
+    )
+
+
+def say_plan(config: CompressConfig, material: Material, plan: Plan) -> None:
+    """Say what would be tried, what the price list says of it, and how long it takes."""
+    errors, whole, short = plan.prices.errors, whole_epochs(config), rungs(config)
+    echo(
+        f"price list: {len(plan.prices.timed)} shapes; each predicted by the others: median error "
+        f"{percent(errors.median)}, largest {percent(errors.largest)}"
+    )
+    rows = []
+    for shape in plan.candidates:
+        cost = plan.cost(shape)
+        seconds = [material.training_seconds(shape, epochs) for epochs in (short[0], whole)]
+        rows.append((str(shape), f"{cost.latency_ms:.3f}", f"{cost.size_mb:.2f}", *map(duration, seconds)))
+    columns = ("layers/hidden/FFN/heads", "ms a text", "MB", "a short training", "a whole one")
+    show_table(f"{len(rows)} of {len(plan.grid)} shapes to try, {plan.budget}", columns, rows)
+    trials, first = 0.0, -(-len(plan.candidates) // HALVING)
+    for rung, epochs in enumerate(short):
+        seconds = [material.training_seconds(shape, epochs) for shape in plan.candidates]
+        trials += sum(seconds) / len(seconds) * first / HALVING**rung
+    last = max(material.training_seconds(shape, whole) for shape in plan.candidates)
+    echo(
+        f"about {duration(trials)} of short trainings and {duration(last)} for the whole one, beside the starts; "
+        f"--hours {config.hours:g} bounds it"
+    )
