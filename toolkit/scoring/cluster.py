@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,8 +25,7 @@ from toolkit.scoring.columns import Source
 from toolkit.scoring.inputs import Survey
 from toolkit.scoring.models import Scorer, open_scorer
 
-if TYPE_CHECKING:
-    import pandas as pd
+AHEAD_BYTES = 64 * 2**20  # for each actor: blocks that wait for it, or for this process
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Actor:
             )
         return scorer
 
-    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
+    def __call__(self, batch: pa.Table) -> pa.Table:
         """Score the one block of a batch."""
-        (block,) = batch["block"]
-        return _frame(block.number, scored_table(block, self.work.inputs.types, self.scorer, raw=self.work.raw))
+        number, block = _unpacked(batch)
+        return _packed(number, scored_table(block, self.work.inputs.types, self.scorer, raw=self.work.raw))
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def cluster(address: str, workers: int | None) -> Iterator[int]:
     Raises:
         ToolkitError: Ray is not installed, or no cluster answers.
     """
-    require_packages("ray", "pandas", purpose="--ray", extra="ray")
+    require_packages("ray", purpose="--ray", extra="ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers unless it is told not to
     import ray
 
@@ -101,7 +101,7 @@ def cluster(address: str, workers: int | None) -> Iterator[int]:
 def scored_blocks(work: Work, done: Collection[int], actors: int) -> Iterator[tuple[int, pa.Table]]:
     """Yield the number and the rows of each block that is not done, as soon as it is scored.
 
-    Ray Data holds the reading back while blocks wait for an actor, or for this process.
+    Ray Data holds the reading back while as many blocks wait as AHEAD_BYTES hold.
 
     Raises:
         ToolkitError: of an actor or the reader, or the cluster fails.
@@ -120,15 +120,17 @@ def scored_blocks(work: Work, done: Collection[int], actors: int) -> Iterator[tu
     )
     options: dict[str, Any] = {"num_gpus": 1} if work.device == "cuda" else {"num_cpus": 1}
     answers = blocks.map_batches(
-        Actor, fn_constructor_args=(work,), batch_size=1, batch_format="pandas", concurrency=(1, actors), **options
+        Actor, fn_constructor_args=(work,), batch_size=1, batch_format="pyarrow", concurrency=(1, actors), **options
     )
     context = answers.context
     context.target_max_block_size = 1  # bytes: a block of ours is one of Ray Data's
     context.raise_original_map_exception = True
+    bound = ray.data.ExecutionResources.for_limits(object_store_memory=actors * AHEAD_BYTES)
+    context.execution_options.resource_limits = bound
     context.enable_progress_bars = context.print_on_execution_start = False
     try:
-        for batch in answers.iter_batches(batch_size=1, batch_format="pandas", prefetch_batches=1):
-            yield int(batch["number"][0]), batch["block"][0]
+        for batch in answers.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=1):
+            yield _unpacked(batch)
     except ray.exceptions.RayError as error:
         raise _error(error) from None
 
@@ -156,16 +158,19 @@ def _source(inputs: Survey, done: frozenset[int]) -> Any:
     return Source()  # type: ignore[no-untyped-call]
 
 
-def _read(inputs: Survey, done: frozenset[int]) -> Iterator[pd.DataFrame]:
+def _read(inputs: Survey, done: frozenset[int]) -> Iterator[pa.Table]:
     for block in inputs.blocks():
         if block.number not in done:
-            yield _frame(block.number, block)
+            yield _packed(block.number, block)
 
 
-def _frame(number: int, block: object) -> pd.DataFrame:
-    import pandas as pd
+def _packed(number: int, content: object) -> pa.Table:
+    """Make a row of a block or its answers; as bytes, whose size Ray Data knows, which holds the reading back by it."""
+    return pa.table({"number": [number], "content": pa.array([pickle.dumps(content)], pa.large_binary())})
 
-    return pd.DataFrame({"number": [number], "block": pd.Series([block], dtype=object)})
+
+def _unpacked(row: pa.Table) -> tuple[int, Any]:
+    return row["number"][0].as_py(), pickle.loads(row["content"][0].as_py())  # noqa: S301 - of this command's processes
 
 
 def _error(error: Exception) -> ToolkitError:

@@ -12,7 +12,7 @@ from toolkit.config import ScoreConfig
 from toolkit.errors import ToolkitError
 from toolkit.scoring import inputs as scoring_inputs
 from toolkit.scoring.answers import scored_table
-from toolkit.scoring.cluster import Actor, Work, _error, _frame, _read, cluster, scored_blocks
+from toolkit.scoring.cluster import Actor, Work, _error, _packed, _read, _unpacked, cluster, scored_blocks
 from toolkit.scoring.inputs import survey
 from toolkit.scoring.models import open_scorer
 from toolkit.scoring.parts import Parts
@@ -36,18 +36,17 @@ def work(tiny_onnx: Path, table: Path) -> Work:
 
 def test_actors_answer_the_blocks_that_are_read_and_not_done(work: Work) -> None:
     scorer, actor = open_scorer(work.model, "cpu"), Actor(work)
-    frames = list(_read(work.inputs, frozenset({0, 3})))
-    assert [frame["number"][0] for frame in frames] == [1, 2, 4, 5, 6, 7]
-    answer = actor(frames[1])
-    block = list(work.inputs.blocks())[2]
-    assert (answer["number"][0], len(answer)) == (2, 1)
-    assert answer["block"][0].equals(scored_table(block, work.inputs.types, scorer, raw=False))
+    packed = list(_read(work.inputs, frozenset({0, 3})))
+    assert [_unpacked(row)[0] for row in packed] == [1, 2, 4, 5, 6, 7]
+    number, answers = _unpacked(actor(packed[1]))
+    assert number == 2
+    assert answers.equals(scored_table(list(work.inputs.blocks())[2], work.inputs.types, scorer, raw=False))
 
 
 def test_another_model_at_the_same_place_is_refused(work: Work) -> None:
     actor = Actor(replace(work, digest="other"))
     with pytest.raises(ToolkitError, match="is another model than here"):
-        actor(_frame(0, next(work.inputs.blocks())))
+        actor(_packed(0, next(work.inputs.blocks())))
 
 
 def test_an_error_of_the_cluster_is_ours_or_the_last_line_of_ray_s() -> None:
