@@ -38,7 +38,7 @@ def test_help_gives_each_command_one_whole_line() -> None:
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
     lines = text.partition("Commands:\n")[2].splitlines()
     assert [line.split()[0] for line in lines] == [
-        "demo", "finetune", "distill", "augment", "evaluate", "inspect", "export", "calibrate", "bench",
+        "demo", "finetune", "distill", "compress", "augment", "evaluate", "inspect", "export", "calibrate", "bench",
         "cascade", "predict", "score", "serve", "push", "pull", "sign", "verify",
     ]  # fmt: skip
     assert all(line.endswith(".") and not line.endswith("...") and len(line) <= 78 for line in lines)
