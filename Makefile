@@ -33,7 +33,7 @@ test-slow: $(DEV) browser ## the long end-to-end tests
 
 test-transformers5: ## what depends on transformers, in a .venv5 that has version 5 and no optimum
 	$(MAKE) test VENV=.venv5 CONSTRAINTS=constraints-transformers5.txt EXPORTER= \
-		ARGS="$(or $(ARGS),tests/export tests/serve $(addprefix tests/toolkit/,distillation inference models training))"
+		ARGS="$(or $(ARGS),tests/export tests/serve $(addprefix tests/toolkit/,compression distillation inference models scoring training))"
 
 bench: $(DEMO) ## measure what `make demo` left in runs/demo against BERT-base
 	$(BIN)/toolkit bench runs/demo/int8 --out runs/demo/bench $(ARGS)
