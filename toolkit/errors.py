@@ -30,6 +30,7 @@ EXTRAS = {
     "model_signing": "sign",
     "cyclonedx": "bom",
     "optuna": "compress",
+    "ray": "ray",
 }
 
 

@@ -100,7 +100,7 @@ def test_a_model_whose_logits_depend_on_the_batch_stays_in_float32(monkeypatch: 
 def test_auto_is_what_the_cpu_multiplies_in(
     flags: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("toolkit.training.precision.environment", lambda: {"cpu_flags": flags})
+    monkeypatch.setattr("toolkit.training.precision.cpu_flags", lambda: flags)
     monkeypatch.setattr("toolkit.augmentation.masked_lm.is_batch_invariant", lambda _: True)
     assert restrict_to_words(built(), WORDS, "auto", CPU)[1] == expected
 

@@ -190,7 +190,7 @@ def test_a_student_finished_under_rounding_is_better_in_int8(teacher: Path, data
     run_distill(DistillConfig(str(teacher), "auto", str(first), intermediate_epochs=4, prediction_epochs=1, **common))
     start = shutil.copytree(first, tmp_path / "start")
     (start / "bundle.json").unlink()
-    add_outliers(start, 30.0)
+    add_outliers(start, 100.0)
     texts, missed = [text for text, _ in rows(256, seed=11)], {}  # of neither split
     for aware in (False, True):
         out = tmp_path / f"aware-{aware}"
