@@ -98,8 +98,9 @@ def _load(data: str, split: str | None) -> Any:
     except Exception as error:  # datasets, huggingface_hub and the network each raise their own
         raise ToolkitError(
             f"cannot read the data set {match['name']}: {reason_of(error) if answers else UNREACHABLE}",
-            expected=f"{HUB}NAME or {HUB}NAME:CONFIG, as the hub has it", fix="files on this machine, such as --data DIR",
-        ) from error  # fmt: skip
+            expected=f"{HUB}NAME or {HUB}NAME:CONFIG, as the hub has it",
+            fix="files on this machine, such as --data DIR",
+        ) from error
 
 
 def _rows(loaded: Any) -> Iterator[Row]:
