@@ -3,6 +3,7 @@
 python -m benchmarks.publish collect runs/demo    writes the metrics of a finished demo to benchmarks/results/demo.json
 python -m benchmarks.publish students DIR...      writes those of students of a large teacher to .../results/scale.json
 python -m benchmarks.publish gpu FILE             writes what a GPU measured (benchmarks.gpu) to .../results/gpu.json
+python -m benchmarks.publish logs DEMO TESTS      writes what make demo and make test printed to README.md, shortened
 python -m benchmarks.publish render               redraws docs/gain.svg, rewrites the sections of README.md and docs/
 """
 
@@ -34,6 +35,7 @@ from benchmarks.paths import (
     THRESHOLDS,
 )
 from benchmarks.starts import starts
+from benchmarks.transcript import transcript
 from toolkit.bundle.format import open_bundle
 from toolkit.bundle.scores import split_of
 from toolkit.data.datasets import load_split
@@ -129,6 +131,10 @@ def main() -> None:
             _store(SCALE, [student_metrics(Path(run)) for run in runs])
         case ["gpu", report]:
             _store(GPU, gpu_table.without_samples(json.loads(Path(report).read_text(encoding="utf-8"))))
+        case ["logs", demo, tests]:
+            text = transcript(*(Path(log).read_text(encoding="utf-8") for log in (demo, tests)))
+            readme = ROOT / "README.md"
+            readme.write_text(fill(readme.read_text(encoding="utf-8"), {"demo": text}), encoding="utf-8")
         case ["render"]:
             PICTURE.write_text(picture.gain(json.loads(DEMO.read_text(encoding="utf-8"))), encoding="utf-8")
             for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
