@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socketserver
@@ -9,6 +10,8 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -36,6 +39,39 @@ def run_browser(browser: str, profile: Path, *arguments: str, timeout: float = 6
     """Run it to its end, with a profile of its own."""
     command = [browser, *FLAGS, f"--user-data-dir={profile}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of a page of charts and tables, in pixels: its width, its charts' smallest text, what its tables hide."""
+
+    page_width: float
+    text_height: float
+    table_overflow: float
+    chart_width: float
+
+
+def phone_and_desk(browser: str, folder: Path, page: str) -> list[Layout]:
+    """Lay a page out in frames of 390 and 1,280 pixels and measure it there."""
+    frames = "".join(f'<iframe width="{width}" height="900" srcdoc="{escape(page)}"></iframe>' for width in (390, 1280))
+    script = """<script>
+    const measure = page => {
+      const texts = [...page.querySelectorAll("svg text")], tables = [...page.querySelectorAll(".scroll")];
+      const size = (text, svg) =>
+        parseFloat(getComputedStyle(text).fontSize) * svg.clientWidth / svg.viewBox.baseVal.width;
+      return [
+        page.documentElement.scrollWidth, Math.min(...texts.map(text => size(text, text.ownerSVGElement))),
+        Math.max(...tables.map(table => table.scrollWidth - table.clientWidth)),
+        page.querySelector("figure svg").clientWidth,
+      ];
+    };
+    onload = () => {
+      const frames = [...document.querySelectorAll("iframe")];
+      document.title = JSON.stringify(frames.map(frame => measure(frame.contentDocument)));
+    };</script>"""
+    (folder / "frames.html").write_text(f"<meta charset=utf-8>{frames}{script}", encoding="utf-8")
+    dom = run_browser(browser, folder / "profile", "--dump-dom", (folder / "frames.html").as_uri()).stdout
+    return [Layout(*sizes) for sizes in json.loads(unescape(dom.partition("<title>")[2].partition("</title>")[0]))]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from toolkit.config import Config
 from toolkit.files import atomic_file, canonical_json
 from toolkit.measurement.environment import environment, tool_versions
 from toolkit.reports.html_page import Figure, Page, Section
-from toolkit.reports.svg import MARKERS, MUTED, legend, series, svg
+from toolkit.reports.svg import MARKERS, MUTED, legend, plain_log, series, svg
 from toolkit.reports.table import Table, percent
 
 SCHEMA_VERSION = 1
@@ -173,8 +173,9 @@ def _plot(
         if limit is not None:
             axes.axvline(limit, color=MUTED, linestyle="--")
         axes.set_xscale("log")
+        plain_log(axes.xaxis)
         axes.set_xlabel(unit)
         axes.set_ylabel(f"dev {metric}, %")
-        legend(axes, fontsize=9, ncols=2)
+        legend(axes, ncols=2, columnspacing=1, handlelength=1)
 
     return svg(f"frontier-{name}", draw, height=4.2)

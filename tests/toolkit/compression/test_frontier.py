@@ -10,6 +10,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from tests.support.browser import BROWSERS_OWN, phone_and_desk, recording_proxy, run_browser
 from tests.toolkit.compression.test_search import plan
 from toolkit.cli.main import app
 from toolkit.compression.budget import Budget
@@ -59,6 +60,20 @@ def test_a_frontier_has_every_point_and_marks_the_answer_on_a_page_that_stands_a
     assert re.findall(fetched, page) == []
     assert re.findall(fetched, '<img src="http://fetched.test/pixel.png">')
     assert page.count("<svg") == 2
+
+
+def test_the_browser_draws_it_for_phone_and_desk_and_fetches_nothing(tmp_path: Path, browser: str) -> None:
+    write_frontier(tmp_path, POINTS, replace(plan(), budget=Budget(0.5, 6.0, 3.0)), "accuracy", "toolkit compress t")
+    page = (tmp_path / HTML).read_text()
+    phone, desk = phone_and_desk(browser, tmp_path, page)
+    assert (phone.page_width, desk.page_width) == (390, 1280)
+    assert min(phone.text_height, desk.text_height) >= 9
+    with recording_proxy() as (port, asked):
+        shot = f"--screenshot={tmp_path / 'shot.png'}"
+        run_browser(
+            browser, tmp_path / "a", f"--proxy-server=http://127.0.0.1:{port}", shot, (tmp_path / HTML).as_uri()
+        )
+        assert [line for line in asked if not any(host in line for host in BROWSERS_OWN)] == []
 
 
 def test_a_frontier_without_an_answer_says_so(tmp_path: Path) -> None:

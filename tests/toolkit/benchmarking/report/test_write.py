@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
-from html import escape, unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.browser import BROWSERS_OWN, SCREENSHOTS, Outline, recording_proxy, run_browser
+from tests.support.browser import BROWSERS_OWN, SCREENSHOTS, Outline, phone_and_desk, recording_proxy, run_browser
 from toolkit.benchmarking.report.read import read_report
 from toolkit.benchmarking.report.write import markdown, page, report_json, write_report
 from toolkit.benchmarking.results import Kind, Report
@@ -131,28 +129,8 @@ def test_the_page_fetches_nothing(tmp_path: Path, content: Report, browser: str)
 
 def test_the_page_fits_a_phone_and_its_charts_can_be_read_there(tmp_path: Path, content: Report, browser: str) -> None:
     """Measured in frames of both widths: nothing is cut, charts fill what is there, and their text is 9 pixels high."""
-    frames = "".join(
-        f'<iframe width="{width}" height="900" srcdoc="{escape(page(content))}"></iframe>' for width in (390, 1280)
-    )
-    script = """<script>
-    const measure = page => {
-      const texts = [...page.querySelectorAll("svg text")], tables = [...page.querySelectorAll(".scroll")];
-      const size = (text, svg) =>
-        parseFloat(getComputedStyle(text).fontSize) * svg.clientWidth / svg.viewBox.baseVal.width;
-      return [
-        page.documentElement.scrollWidth, Math.min(...texts.map(text => size(text, text.ownerSVGElement))),
-        Math.max(...tables.map(table => table.scrollWidth - table.clientWidth)),
-        page.querySelector("figure svg").clientWidth,
-      ];
-    };
-    onload = () => {
-      const frames = [...document.querySelectorAll("iframe")];
-      document.title = JSON.stringify(frames.map(frame => measure(frame.contentDocument)));
-    };</script>"""
-    (tmp_path / "frames.html").write_text(f"<meta charset=utf-8>{frames}{script}", encoding="utf-8")
-    dom = run_browser(browser, tmp_path / "p", "--dump-dom", (tmp_path / "frames.html").as_uri()).stdout
-    phone, desk = json.loads(unescape(dom.partition("<title>")[2].partition("</title>")[0]))
-    assert (phone[0], desk[0]) == (390, 1280)
-    assert min(phone[1], desk[1]) >= 9
-    assert (phone[2], desk[2]) == (0, 0)
-    assert phone[3] >= 350
+    phone, desk = phone_and_desk(browser, tmp_path, page(content))
+    assert (phone.page_width, desk.page_width) == (390, 1280)
+    assert min(phone.text_height, desk.text_height) >= 9
+    assert (phone.table_overflow, desk.table_overflow) == (0, 0)
+    assert phone.chart_width >= 350
