@@ -103,10 +103,11 @@ class CascadeResult(EngineResult):
         merged[self.rows] = self.second.logits if raw else self.second.scores
         return merged
 
-    def unsure(self, unsure: np.ndarray) -> np.ndarray:
-        """Take from the answers that the first model is unsure of, bool [n], those that the fallback is sure of."""
-        if self.second is not None:
-            unsure[self.rows] = self.second.unsure
+    @property
+    def unsure(self) -> np.ndarray:
+        """Whether each answer is unsure, bool [n]: of the first model's unsure ones those that the fallback leaves."""
+        unsure = np.zeros(len(self.logits), dtype=bool)
+        unsure[self.rows] = True if self.second is None else self.second.unsure
         return unsure
 
     def answered_by(self, name: str, digest: str) -> list[tuple[bytes, bytes]]:

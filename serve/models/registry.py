@@ -75,10 +75,9 @@ class Model:
 
     def unsure(self, result: EngineResult) -> np.ndarray | None:
         """Tell for each input of a result whether its answer is unsure, bool [n]; None where nothing tells."""
-        if self.thresholds is None:
-            return None
-        doubts = self._doubts(self.thresholds, result)
-        return result.unsure(doubts) if isinstance(result, CascadeResult) else doubts
+        if isinstance(result, CascadeResult):
+            return result.unsure
+        return None if self.thresholds is None else self._doubts(self.thresholds, result)
 
     def _doubts(self, thresholds: np.ndarray, result: EngineResult) -> np.ndarray:
         """Tell for each input whether the model itself is unsure, bool [n]."""
