@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from toolkit.compression.timing import typical_lengths
 from toolkit.config import STUDENTS, CompressConfig, DistillConfig
 from toolkit.data.columns import DataOptions
 from toolkit.distillation.data import TaskRows
+from toolkit.distillation.duration import answer_seconds
 from toolkit.distillation.recording_check import recording_problem
 from toolkit.distillation.teaching import trim_reader
 from toolkit.errors import ToolkitError
@@ -21,9 +21,7 @@ from toolkit.models.families import depth, family_name, hidden_width
 from toolkit.models.loading import Source, output_names
 from toolkit.models.student import Shape, ffn_width, student_config
 from toolkit.models.trial import check_classifier
-from toolkit.training.distributed import model_logits
 
-ASKED = 64  # texts that the teacher answers to, to tell its pace
 FORWARD_AND_BACKWARD = 3  # times the work of a forward pass
 
 
@@ -97,13 +95,7 @@ def open_material(config: CompressConfig, workdir: Path) -> Material:
     shape = Shape(depth(teacher), hidden_width(teacher), ffn_width(teacher), int(teacher.config.num_attention_heads))
     student = student_config(reader.config, shape, dropout=0.0, task=data.task).to_dict()
     read = data if reader is source else rows.read_by(source, None)
-    some = read.texts.take(np.linspace(0, len(read.texts) - 1, min(ASKED, len(read.texts))).astype(int))
-    seconds = []
-    for _ in range(2):  # the first time memory is fetched from the system
-        start = time.monotonic()
-        model_logits(teacher, some, precision=options.precision)
-        seconds.append(time.monotonic() - start)
-    pace = min(seconds) / float(some.lengths.sum()) / linear_weights(shape)
+    pace = answer_seconds(teacher, read.texts, options.precision) / linear_weights(shape)
     return Material(shape, student, data.texts.lengths, pace)
 
 

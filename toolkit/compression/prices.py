@@ -189,5 +189,5 @@ def _cache_file(config: Mapping[str, Any], shapes: Sequence[Shape], lengths: Seq
         "shapes": list(map(str, shapes)), "lengths": list(lengths), **architecture,
         "labels": len(config.get("id2label") or ()), "types": config.get("type_vocab_size"),
     }  # fmt: skip
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    key = hashlib.sha256(canonical_json(parts)).hexdigest()[:16]
     return cache_directory() / f"prices-{key}.json"

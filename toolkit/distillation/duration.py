@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from toolkit.console import echo
-from toolkit.data.tokenization import TokenizedInputs
+from toolkit.data.tokenization import EncodedTexts, TokenizedInputs
 from toolkit.distillation.data import DistillationData, teacher_logits_dataset
 from toolkit.distillation.initialization.student import ModelPair
 from toolkit.distillation.objectives import IntermediateObjective, PredictionObjective
@@ -54,7 +54,7 @@ def say_duration(
         )
     if schedule := stages.get("prediction"):
         if models.layer_teacher is models.teacher:  # else it has answered before its student was started
-            seconds["the teacher's answers"] = tokens * _answers(models.teacher, data, schedule.precision)
+            seconds["the teacher's answers"] = tokens * answer_seconds(models.teacher, data.texts, schedule.precision)
         epoch = tokens * _prediction_step(models.student, data, schedule)
         seconds["stage b"] = schedule.epochs * (epoch + schedule.evaluations * _evaluation(models.student, data))
     parts = ", ".join(f"{duration(value)} for {name}" for name, value in seconds.items())
@@ -92,9 +92,9 @@ def _evaluation(student: Any, data: DistillationData) -> float:
     return time.monotonic() - start
 
 
-def _answers(teacher: Any, data: DistillationData, precision: str) -> float:
-    """Give the seconds of a token in the teacher's forward pass."""
-    some = data.texts.take(np.linspace(0, len(data.texts) - 1, ASKED).astype(int))
+def answer_seconds(teacher: Any, texts: EncodedTexts, precision: str) -> float:
+    """Give the seconds of a token in a teacher's forward pass, measured on at most ASKED of the texts that it reads."""
+    some = texts.take(np.linspace(0, len(texts) - 1, min(ASKED, len(texts))).astype(int))
     seconds = []
     for _ in range(2):  # the first time memory is fetched from the system
         start = time.monotonic()
