@@ -58,6 +58,11 @@ class ScoreConfig(Config):
         None, "requests after which the command stops, to be gone on with [default: no bound]", "Endpoint"
     )
 
+    @property
+    def remote(self) -> bool:
+        """Whether the model is named by a URL."""
+        return self.model.startswith(("http://", "https://"))
+
     def problems(self) -> Iterator[str]:
         """List each problem in words."""
         if not self.input:
@@ -68,9 +73,8 @@ class ScoreConfig(Config):
             yield f"--device {self.device}: expected one of {', '.join(DEVICES)}"
         yield from at_least(1, workers=self.workers, max_requests=self.max_requests)
         names = ("labels", "served_model", "prompt", "max_requests")
-        remote = self.model.startswith(("http://", "https://"))
-        if self.ray is not None and (remote or "://" in self.ray):
+        if self.ray is not None and (self.remote or "://" in self.ray):
             yield f"--ray {self.ray}: expected HOST:PORT, auto or {LOCAL}, and a bundle or classifier as MODEL"
         given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
-        if given and not remote:
+        if given and not self.remote:
             yield f"{', '.join(given)}: expected the URL of an endpoint as MODEL"

@@ -15,11 +15,6 @@ Parts = tuple[str, str | None]  # a text and, for a pair, the second one
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 
 
-def is_endpoint(model: str) -> bool:
-    """Tell whether a model is named by a URL."""
-    return model.startswith(("http://", "https://"))
-
-
 def key_header(key: str | None) -> dict[str, str]:
     """Give the header that brings a key; nothing without one."""
     return {"Authorization": f"Bearer {key}"} if key else {}

@@ -66,8 +66,9 @@ class Actor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Score the one block of a batch."""
-        number, block = _unpacked(batch)
-        return _packed(number, scored_table(block, self.work.inputs.types, self.scorer, raw=self.work.raw))
+        number, content = _unpacked(batch)
+        block = pickle.loads(content)  # noqa: S301 - from the command that has sent this object too
+        return _packed(number, _to_arrow(scored_table(block, self.work.inputs.types, self.scorer, raw=self.work.raw)))
 
 
 @contextmanager
@@ -130,7 +131,8 @@ def scored_blocks(work: Work, done: Collection[int], actors: int) -> Iterator[tu
     context.enable_progress_bars = context.print_on_execution_start = False
     try:
         for batch in answers.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=1):
-            yield _unpacked(batch)
+            number, content = _unpacked(batch)
+            yield number, pa.ipc.open_stream(content).read_all()
     except ray.exceptions.RayError as error:
         raise _error(error) from None
 
@@ -161,16 +163,24 @@ def _source(inputs: Survey, done: frozenset[int]) -> Any:
 def _read(inputs: Survey, done: frozenset[int]) -> Iterator[pa.Table]:
     for block in inputs.blocks():
         if block.number not in done:
-            yield _packed(block.number, block)
+            yield _packed(block.number, pickle.dumps(block))
 
 
-def _packed(number: int, content: object) -> pa.Table:
+def _packed(number: int, content: bytes) -> pa.Table:
     """Make a row of a block or its answers; as bytes, whose size Ray Data knows, which holds the reading back by it."""
-    return pa.table({"number": [number], "content": pa.array([pickle.dumps(content)], pa.large_binary())})
+    return pa.table({"number": [number], "content": pa.array([content], pa.large_binary())})
 
 
-def _unpacked(row: pa.Table) -> tuple[int, Any]:
-    return row["number"][0].as_py(), pickle.loads(row["content"][0].as_py())  # noqa: S301 - of this command's processes
+def _unpacked(row: pa.Table) -> tuple[int, bytes]:
+    return row["number"][0].as_py(), row["content"][0].as_py()
+
+
+def _to_arrow(table: pa.Table) -> bytes:
+    """Encode a table so that reading it runs nothing, whichever machine of the cluster sends it."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
 
 
 def _error(error: Exception) -> ToolkitError:

@@ -18,7 +18,6 @@ from pathlib import Path
 from toolkit.config import ScoreConfig
 from toolkit.console import echo, progress
 from toolkit.errors import ToolkitError
-from toolkit.inference.endpoint_answers import is_endpoint
 from toolkit.measurement.environment import cpu_quota, tool_versions
 from toolkit.scoring.answers import scored_table
 from toolkit.scoring.cluster import Work, cluster, scored_blocks
@@ -44,11 +43,10 @@ def run_score(config: ScoreConfig) -> Path:
     out = Path(config.out)
     _check_out(out, overwrite=config.overwrite)
     sources = find_sources(config.input, out)
-    remote = is_endpoint(config.model)
-    scorer: Scorer | Endpoint = open_endpoint(config) if remote else open_scorer(config.model, config.device)
+    scorer: Scorer | Endpoint = open_endpoint(config) if config.remote else open_scorer(config.model, config.device)
     inputs = survey(
         sources, scorer.task if scorer.says_pairs else None, text=config.text_column, pair=config.pair_column,
-        skip_bad=config.skip_bad_rows, block_rows=REQUEST_ROWS if remote else None,
+        skip_bad=config.skip_bad_rows, block_rows=REQUEST_ROWS if config.remote else None,
     )  # fmt: skip
     with Parts(out, _command(config, scorer, inputs)) as parts:
         _score_all(config, scorer, inputs, parts)

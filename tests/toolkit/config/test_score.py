@@ -25,3 +25,8 @@ def test_a_cluster_scores_by_models_of_its_own_and_has_a_plain_address(model: st
     with pytest.raises(ToolkitError, match=f"--ray {address}: expected HOST:PORT, auto or local, and a bundle"):
         ScoreConfig(model, "a.csv", input=("a.txt",), ray=address).check()
     ScoreConfig("m", "a.csv", input=("a.txt",), ray="10.0.0.1:6379").check()
+
+
+def test_a_model_is_remote_where_it_is_named_by_a_url() -> None:
+    models = ("http://a/predict", "https://a", "runs/http")
+    assert [ScoreConfig(model, "a.csv").remote for model in models] == [True, True, False]

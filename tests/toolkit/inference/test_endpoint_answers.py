@@ -12,7 +12,6 @@ from toolkit.inference.endpoint_answers import (
     MALFORMED,
     classified_probabilities,
     classify_body,
-    is_endpoint,
     key_header,
     logs,
     predict_body,
@@ -29,7 +28,6 @@ def test_bodies() -> None:
     assert classify_body(INPUTS, "m") == {"model": "m", "input": ["a", "a\nb"]}
     assert classify_body(INPUTS[:1], "") == {"input": ["a"]}
     assert (key_header("k"), key_header(None), key_header("")) == ({"Authorization": "Bearer k"}, {}, {})
-    assert [is_endpoint(name) for name in ("http://a/predict", "https://a", "runs/http")] == [True, True, False]
 
 
 def test_scores_stand_in_the_order_of_the_labels() -> None:
