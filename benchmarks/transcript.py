@@ -38,8 +38,9 @@ def _starting_with(lines: Sequence[str], starts: Sequence[str]) -> Iterator[str]
 
 
 def _table(lines: Sequence[str]) -> Iterator[str]:
-    first = next(i for i, line in enumerate(lines) if line.startswith(TABLE))
-    for line in lines[first:]:
+    (title,) = _starting_with(lines, [TABLE])
+    yield title
+    for line in lines[[line.rstrip() for line in lines].index(title) + 1 :]:
         yield line.rstrip()
         if line.startswith(TABLE_END):
             return

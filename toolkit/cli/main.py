@@ -190,7 +190,7 @@ def predict(
     ] = None,
 ) -> None:
     """Classify a text, a pair of texts, or lines."""
-    from toolkit.inference.predict import STANDARD_INPUT, is_doubtful, predict_lines
+    from toolkit.inference.predict import STANDARD_INPUT, is_unsure_answer, predict_lines
     from toolkit.inference.predictor import check_input
 
     predictor = toolkit.load(directory)
@@ -202,7 +202,7 @@ def predict(
     (answer,) = predictor.classify([text], None if pair is None else [pair])
     best = answer[: top_k or 5]
     show_table("", ("label", "score"), [(label, f"{score:.4f}") for label, score in best])
-    if is_doubtful(predictor, answer):
+    if is_unsure_answer(predictor, answer):
         echo("unsure: the best score is below the bundle's threshold")
     if (more := len(answer) - len(best)) and top_k is None:
         echo(f"and {more} more (--top-k {len(answer)})")

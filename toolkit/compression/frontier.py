@@ -161,6 +161,7 @@ def _plot(
     """Plot dev over a price, a colour and a marker for each role, and the line of what is not dominated."""
 
     def draw(axes: Any) -> None:
+        """Draw the points of each role, the steps of the frontier and the limit, over a logarithmic price."""
         for i, (role, words) in enumerate(ROLES.items()):
             own = [point for point in points if point.role == role]
             if own:

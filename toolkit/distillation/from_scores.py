@@ -61,10 +61,8 @@ def run_from_scores(config: DistillConfig) -> Bundle:
     config, phases = config.resolved(), PhaseTimer()
     with tempfile.TemporaryDirectory() as workdir:
         learning = prepare(config, Path(workdir), phases)
-        data, start = (
-            learning.scored.data,
-            {} if config.init == "random" else {"init": weights_digest(learning.models.student)},
-        )
+        data = learning.scored.data
+        start = {} if config.init == "random" else {"init": weights_digest(learning.models.student)}
         with Checkpoints(config.to_dict(), data.digests | start) as checkpoints:
             stages: dict[str, StageResult] = {}
             if config.prediction_epochs:

@@ -29,10 +29,10 @@ def predict_lines(predictor: Predictor, lines: Iterable[str], top_k: int) -> Ite
         seconds = [second or "" for _, second in inputs] if pairs else None
         answers = predictor.classify([first for first, _ in inputs], seconds, top_k=top_k)
         for (_, line), answer in zip(group, answers, strict=True):
-            yield f"{_words(answer)}{' (unsure)' * is_doubtful(predictor, answer)}\t{line}"
+            yield f"{_words(answer)}{' (unsure)' * is_unsure_answer(predictor, answer)}\t{line}"
 
 
-def is_doubtful(predictor: Predictor, answer: Sequence[LabelScore]) -> bool:
+def is_unsure_answer(predictor: Predictor, answer: Sequence[LabelScore]) -> bool:
     """Tell whether the best score of a ranked answer is below its label's threshold, where the bundle has any."""
     label, score = answer[0]
     thresholds = predictor.thresholds

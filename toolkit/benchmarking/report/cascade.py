@@ -144,6 +144,7 @@ def plot(curve: Sequence[Point], guaranteed: Point | None, teacher: Point) -> st
     """Plot accuracy in percent over mean cost in ms: the curve, both models alone, and the guaranteed point."""
 
     def draw(axes: Any) -> None:
+        """Draw the curve, the straight line of chance between its ends, and a mark for each named point."""
         axes.plot(
             [point.cost_ms for point in curve], [100 * point.accuracy for point in curve], color=series(1),
             linewidth=2, label="cascade, every threshold",
