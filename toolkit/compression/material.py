@@ -83,7 +83,7 @@ def open_material(config: CompressConfig, workdir: Path) -> Material:
     if problem := recording_problem(teacher):
         raise ToolkitError(
             f"{family_name(source.config)} teaches by its answers only: {problem}",
-            expected="a teacher whose layers can be projected, such as BERT, RoBERTa, ELECTRA, DistilBERT or MPNet",
+            expected="a teacher whose layers can be projected, such as BERT, RoBERTa, ELECTRA, ALBERT or MPNet",
             fix="toolkit distill --init with a small encoder, then toolkit export --int8",
         )
     rows = TaskRows.load(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +109,11 @@ MPNET_LAYER = LayerPaths(
     "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o",
     "attention.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm",
 )  # fmt: skip
+ALBERT_LAYER = LayerPaths(
+    "albert_layers.0.attention.query", "albert_layers.0.attention.key", "albert_layers.0.attention.value",
+    "albert_layers.0.attention.dense", "albert_layers.0.attention.LayerNorm", "albert_layers.0.ffn",
+    "albert_layers.0.ffn_output", "albert_layers.0.full_layer_layer_norm",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,7 @@ FAMILIES = {
     "xmod": Family(BERT_LAYER, None, adapters=True),
     "distilbert": Family(DISTILBERT_LAYER),
     "mpnet": Family(MPNET_LAYER, 2),
+    "albert": Family(ALBERT_LAYER),
     **dict.fromkeys(("roformer", "nezha", "convbert"), Family(None)),
     **dict.fromkeys(
         ("longformer", "roberta-prelayernorm", "xlm-roberta-xl", "ibert", "luke", "esm"), Family(None, None)
@@ -163,18 +169,14 @@ def position_count(config: Any) -> int:
 
 
 def encoder_layers(model: Any) -> nn.ModuleList:
-    """Return the stack of encoder layers of a Hugging Face model.
+    """Return the stack of encoder layers of a Hugging Face model, an ALBERT's after `unroll`.
 
     Raises:
         ToolkitError: an unsupported family; the message names the supported ones.
     """
-    base = model.base_model
-    for path in ("encoder.layer", "transformer.layer"):
-        try:
-            layers = base.get_submodule(path)
-        except AttributeError:
-            continue
-        if isinstance(layers, nn.ModuleList):
+    for path in ("encoder.layer", "transformer.layer", "encoder.albert_layer_groups"):
+        layers = _get(model.base_model, path)
+        if isinstance(layers, nn.ModuleList) and len(layers) == depth(model):
             return layers
     raise _unsupported(model)
 
@@ -218,6 +220,14 @@ def layer_modules(model: Any) -> list[LayerModules]:
     ]
 
 
+def embedding_projection(model: Any) -> nn.Linear | None:
+    """Return the layer [D, E] behind embeddings of their own width E (ELECTRA, ALBERT); None where there is none."""
+    for path in ("embeddings_project", "encoder.embedding_hidden_mapping_in"):
+        if (linear := _get(model.base_model, path)) is not None:
+            return cast(nn.Linear, linear)
+    return None
+
+
 def position_bias_table(model: Any) -> Any | None:
     """Return MPNet's table of relative positions [buckets, A], which all layers share; None for other families."""
     return getattr(getattr(model.base_model, "encoder", None), "relative_attention_bias", None)
@@ -246,7 +256,7 @@ def head_modules(model: Any) -> tuple[nn.Linear, nn.Linear]:
         ToolkitError: a head that is not known.
     """
     pairs = (("base_model.pooler.dense", "classifier"), ("classifier.dense", "classifier.out_proj"),
-             ("pre_classifier", "classifier"))  # fmt: skip
+             ("pre_classifier", "classifier"), ("base_model.pooler", "classifier"))  # fmt: skip
     for first, second in pairs:
         modules = (_get(model, first), _get(model, second))
         if all(isinstance(module, nn.Linear) for module in modules):
@@ -263,6 +273,6 @@ def _get(model: Any, path: str) -> Any:
 def _unsupported(model: Any) -> ToolkitError:
     return ToolkitError(
         f"the layers of {type(model).__name__} cannot be learnt from: their scores and states are not known",
-        expected="BERT, RoBERTa, XLM-R, CamemBERT, X-MOD, data2vec-text, ELECTRA, DistilBERT or MPNet",
+        expected="BERT, RoBERTa, XLM-R, CamemBERT, X-MOD, data2vec-text, ELECTRA, ALBERT, DistilBERT or MPNet",
         fix="a teacher of one of these families; toolkit distill of a task takes any, by its answers",
     )

@@ -110,12 +110,14 @@ class Source:
         return TextEncoder(self.tokenizer_dir, length)
 
     def classifier(self, task: Task | None = None) -> Any:
-        """Load the classifier; a task puts on a head for its labels, a new one where the source's does not fit.
+        """Load the classifier, to learn from; a task puts on a head for its labels, to train, a new one where need be.
 
         Raises:
             ToolkitError: without a task, a model that lacks some of its weights, such as an encoder without a head.
         """
         from transformers import AutoModelForSequenceClassification
+
+        from toolkit.models.unrolling import unroll
 
         if task is None:
             model, info = self._model(AutoModelForSequenceClassification)
@@ -125,7 +127,7 @@ class Source:
                     expected="a model that was fine-tuned with its classification head",
                     fix=f"toolkit finetune --model {self.name} --task TASK --out DIR",
                 )
-            return model.eval()
+            return unroll(model).eval()
         return self._model(
             AutoModelForSequenceClassification,
             ignore_mismatched_sizes=True,
@@ -135,12 +137,14 @@ class Source:
         )[0]
 
     def encoder_model(self) -> Any:
-        """Load the encoder alone, without any head, in eval mode.
+        """Load the encoder alone, without any head, in eval mode, to learn from.
 
         Raises:
             ToolkitError: a tensor is missing; drawn anew it would compute noise. A pooler, which nothing reads, may be.
         """
         from transformers import AutoModel
+
+        from toolkit.models.unrolling import unroll
 
         model, info = self._model(AutoModel)
         missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
@@ -148,7 +152,7 @@ class Source:
             (f"{name} is missing" for name in missing), subject=f"{self.name} does not hold all weights",
             fix="a directory or name on the hub of a whole encoder",
         )  # fmt: skip
-        return model.eval()
+        return unroll(model).eval()
 
     def masked_lm(self) -> Any:
         """Load the encoder with its masked-language-model head, in eval mode.

@@ -77,9 +77,11 @@ def bf16_frozen_weights(model: nn.Module, precision: str, device: torch.device, 
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if device.type != "cpu" or resolve_precision(precision, device, tokens) != "bf16":
         layers = []
+    parameters = {parameter for layer in layers for parameter in (layer.weight, layer.bias) if parameter is not None}
+    rounded = {parameter: parameter.detach().bfloat16() for parameter in parameters}  # layers may share them
     for layer in layers:
-        weight, bias = layer.weight.detach().bfloat16(), None if layer.bias is None else layer.bias.detach().bfloat16()
-        layer.forward = partial(_rounded, weight, bias)  # type: ignore[method-assign]
+        bias = None if layer.bias is None else rounded[layer.bias]
+        layer.forward = partial(_rounded, rounded[layer.weight], bias)  # type: ignore[method-assign]
     try:
         yield
     finally:

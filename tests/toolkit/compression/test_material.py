@@ -60,16 +60,16 @@ def test_short_trainings_grow_and_are_shorter_than_whole_ones() -> None:
 def test_a_teacher_by_answers_only_is_refused(
     data_dir: Path, tmp_path: Path, save_model: object, tokenizer: object
 ) -> None:
-    from transformers import AlbertConfig, AlbertForSequenceClassification
+    from transformers import RoFormerConfig, RoFormerForSequenceClassification
 
-    config = AlbertConfig(
+    config = RoFormerConfig(
         vocab_size=tokenizer.get_vocab_size(), embedding_size=16, hidden_size=24, num_hidden_layers=2,  # type: ignore[attr-defined]
         num_attention_heads=4, intermediate_size=48, max_position_embeddings=64,
         id2label={0: "negative", 1: "positive"}, label2id={"negative": 0, "positive": 1},
     )  # fmt: skip
-    folder = save_model(AlbertForSequenceClassification(config), tmp_path / "albert")  # type: ignore[operator]
+    folder = save_model(RoFormerForSequenceClassification(config), tmp_path / "roformer")  # type: ignore[operator]
     message = refused(
         toolkit("compress", folder, "--task", "auto", "--data", data_dir, "--max-size-mb", "1", "--out", tmp_path / "o")
     )
-    assert "ALBERT teaches by its answers only" in message
+    assert "RoFormer teaches by its answers only" in message
     assert not (tmp_path / "o").exists()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
 import transformers
-from transformers import PreTrainedModel
 
 from toolkit.distillation.activations import ActivationRecorder
+from toolkit.models.unrolling import unroll
 
 SIZES = {"vocab_size": 90, "num_hidden_layers": 4, "hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 3}
 FAMILIES = {
@@ -22,17 +23,18 @@ FAMILIES = {
     "electra": lambda: transformers.ElectraConfig(embedding_size=16, **SIZES),
     "distilbert": lambda: transformers.DistilBertConfig(vocab_size=90, n_layers=4, dim=24, hidden_dim=40, n_heads=3),
     "mpnet": lambda: transformers.MPNetConfig(**SIZES),
+    "albert": lambda: transformers.AlbertConfig(embedding_size=16, **SIZES),
 }
 
 
-def build(family: str, attention: str | None = None) -> PreTrainedModel:
+def build(family: str, attention: str | None = None) -> Any:
     torch.manual_seed(3)
     kind = transformers.AutoModelForSequenceClassification
     model = kind.from_config(FAMILIES[family](), attn_implementation=attention)
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)  # far from uniform attention
-    return model.eval()
+    return unroll(model).eval()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

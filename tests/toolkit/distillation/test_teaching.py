@@ -73,7 +73,7 @@ CASES = [
     Case("Electra", word_pieces, BERT, {"embedding_size": 16}, slow=True),
     Case("DistilBert", word_pieces, BERT, slow=True),
     Case("MPNet", word_pieces, BERT, slow=True),
-    Case("Albert", sentences(ALBERT), ALBERT, {"embedding_size": 16}, f"ALBERT{OTHER_PARTS}", RANDOM),
+    Case("Albert", sentences(ALBERT), ALBERT, {"embedding_size": 16}),
     Case("ModernBert", lambda words: byte_pairs(words, MODERNBERT), MODERNBERT,
          {"global_attn_every_n_layers": 2, "local_attention": 8}, f"ModernBERT{OTHER_PARTS}", RANDOM),
     Case("DebertaV2", sentences(DEBERTA), DEBERTA, DISENTANGLED, f"DeBERTa-v2{OTHER_PARTS}", RANDOM, slow=True),

@@ -24,6 +24,7 @@ from toolkit.models.families import (
     position_count,
     position_offset,
 )
+from toolkit.models.unrolling import unroll
 
 SIZES = {"vocab_size": 90, "num_hidden_layers": 4, "hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 3}
 FAMILIES = {
@@ -36,12 +37,13 @@ FAMILIES = {
     "electra": lambda: transformers.ElectraConfig(embedding_size=16, **SIZES),
     "distilbert": lambda: transformers.DistilBertConfig(vocab_size=90, n_layers=4, dim=24, hidden_dim=40, n_heads=3),
     "mpnet": lambda: transformers.MPNetConfig(**SIZES),
+    "albert": lambda: transformers.AlbertConfig(embedding_size=16, **SIZES),
 }
 
 
 def build(family: str) -> Any:
     torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_config(FAMILIES[family]()).eval()
+    return unroll(AutoModelForSequenceClassification.from_config(FAMILIES[family]())).eval()
 
 
 def test_unknown_family_is_named() -> None:
@@ -94,7 +96,7 @@ def test_positions_begin_behind_the_offset(family: str) -> None:
     model, ids = build(family), torch.tensor([[7]])
     config, table = model.config, model.base_model.embeddings.position_embeddings.weight
     offset = position_offset(config.model_type, config.pad_token_id)
-    assert offset == (0 if family in ("bert", "electra", "distilbert") else 2)
+    assert offset == (0 if family in ("bert", "electra", "distilbert", "albert") else 2)
     with torch.no_grad():
         before = model.base_model.embeddings(input_ids=ids)
         changes = []
@@ -127,8 +129,8 @@ def test_layers_that_compute_something_else_under_the_same_names_are_refused(fam
 def test_a_family_beyond_the_table_is_known_by_its_modules() -> None:
     model = transformers.ErnieForSequenceClassification(transformers.ErnieConfig(**SIZES))
     assert layer_paths(model).query == "attention.self.query"
-    with pytest.raises(ToolkitError, match="AlbertForSequenceClassification"):
-        layer_paths(transformers.AlbertForSequenceClassification(transformers.AlbertConfig(**SIZES)))
+    with pytest.raises(ToolkitError, match="DebertaV2ForSequenceClassification"):
+        layer_paths(transformers.DebertaV2ForSequenceClassification(transformers.DebertaV2Config(**SIZES)))
 
 
 def test_positions_are_those_behind_the_offset_or_as_many_as_one_likes() -> None:

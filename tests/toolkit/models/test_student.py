@@ -9,14 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import (
-    AlbertConfig,
-    AlbertForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     DebertaConfig,
     DistilBertConfig,
     MPNetConfig,
     RobertaConfig,
+    RoFormerConfig,
+    RoFormerForSequenceClassification,
 )
 
 from toolkit.config.losses import LOSSES
@@ -125,12 +125,12 @@ def test_a_wider_student_cannot_be_projected_and_is_told_which_can(tiny_bert: An
 
 def test_a_family_that_gives_its_answers_alone_is_planned_for_them_only() -> None:
     sizes = {"vocab_size": 90, "num_hidden_layers": 3, "hidden_size": 24, "intermediate_size": 40}
-    teacher = AlbertForSequenceClassification(AlbertConfig(num_attention_heads=3, embedding_size=8, **sizes))
+    teacher = RoFormerForSequenceClassification(RoFormerConfig(num_attention_heads=3, embedding_size=8, **sizes))
     options: dict[str, Any] = {"shape": "2/16/32/4", "layers": "uniform", "relation_heads": None}
     answers = dict.fromkeys(LOSSES, 0.0) | {"prediction": 1.0}
     assert plan_student(teacher, weights=answers, init="random", **options).mapping == (2, 3)
     for weights, init in ((answers, "teacher"), (answers | {"hidden": 1.0}, "random")):
-        with pytest.raises(ToolkitError, match="the layers of AlbertForSequenceClassification") as caught:
+        with pytest.raises(ToolkitError, match="the layers of RoFormerForSequenceClassification") as caught:
             plan_student(teacher, weights=weights, init=init, **options)
         assert "by its answers" in caught.value.fix
 

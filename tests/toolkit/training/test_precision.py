@@ -120,6 +120,15 @@ def test_a_frozen_teacher_multiplies_by_weights_rounded_once(tiny_bert: Callable
     assert all(torch.equal(value, weights[name]) for name, value in teacher.state_dict().items())
 
 
+def test_weights_that_layers_share_are_rounded_once() -> None:
+    layers = nn.ModuleList(nn.Linear(3, 4) for _ in range(2))
+    layers[1].weight = layers[0].weight
+    with bf16_frozen_weights(layers, "bf16", CPU):
+        (weight, bias), (shared, other) = (vars(layer)["forward"].args for layer in layers)
+    assert weight is shared
+    assert bias is not other
+
+
 def test_a_teacher_in_float32_is_left_alone(tiny_bert: Callable[..., Any]) -> None:
     teacher = tiny_bert()
     with bf16_frozen_weights(teacher, "fp32", CPU), bf16_frozen_weights(teacher, "bf16", torch.device("cuda")):

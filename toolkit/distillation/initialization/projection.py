@@ -38,6 +38,7 @@ from toolkit.distillation.initialization.statistics import LayerStatistics, coll
 from toolkit.models.families import (
     LayerModules,
     TorchBatch,
+    embedding_projection,
     encoder_layers,
     head_modules,
     layer_modules,
@@ -86,11 +87,11 @@ def project_from_teacher(
 
 
 def _set_embeddings(student: Any, teacher: Any, basis: Tensor) -> None:
-    """Project the tables, scaled by the teacher's layer norm (with ELECTRA's projection), to the student's width."""
+    """Project the tables to the student's width, through the teacher's layer norm and projection, if any."""
     source, target = teacher.base_model.embeddings, student.base_model.embeddings
     through = torch.diag(source.LayerNorm.weight)
-    if hasattr(teacher.base_model, "embeddings_project"):
-        through = through @ teacher.base_model.embeddings_project.weight.T
+    if (widening := embedding_projection(teacher)) is not None:
+        through = through @ widening.weight.T
 
     def project(table: Tensor) -> Tensor:
         return (table - table.mean(dim=1, keepdim=True)) @ through @ basis
