@@ -179,8 +179,9 @@ class DistillConfig(Config):
         "Teacher and student",
     )  # fmt: skip
     patience: int | None = option(
-        None, "end stage b after this many evaluations without a new best, 4 an epoch [default: never]", "Training"
-    )
+        None, "end stage b after this many evaluations without a new best, 4 an epoch [default: half of them for "
+        "auto, but never of --init random]", "Training",
+    )  # fmt: skip
     accumulation: int | None = option(
         None, "batches whose gradients are summed for one step [default: 1; 8 with --general]", "Training"
     )

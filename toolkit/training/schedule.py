@@ -51,12 +51,19 @@ class TrainingSchedule:
     def from_config(
         cls, config: FinetuneConfig | DistillConfig, epochs: int, lr: float | None, evaluations: int = 1
     ) -> TrainingSchedule:
-        """Schedule a stage of a command whose options are resolved."""
+        """Schedule a stage of a command whose options are resolved.
+
+        A student of one's own task without --patience ends where half of its evaluations brought no new best; one that
+        is drawn has none for epochs, and then many.
+        """
         assert lr is not None
         assert config.accumulation is not None
+        patience = config.patience
+        if patience is None and isinstance(config, DistillConfig) and config.task == "auto" and config.init != "random":
+            patience = max(epochs * evaluations // 2, evaluations)
         return cls(
             epochs, lr, config.batch_size, config.warmup, config.weight_decay, config.seed, evaluations,
-            patience=config.patience, accumulation=config.accumulation, precision=config.precision,
+            patience=patience, accumulation=config.accumulation, precision=config.precision,
         )  # fmt: skip
 
 

@@ -100,6 +100,7 @@ def fit(
                 shown["selection"] = trainer.record_metric(evaluate())
             bar.advance(1, **shown)
             if trainer.should_stop_early():
+                trainer.say_early_end(total)
                 break
             trainer.save_checkpoint()
     trainer.finish()
@@ -202,6 +203,15 @@ class StageTrainer:
         if patience is None or result.best_step is None:
             return False
         return sum("selection" in row and row["step"] > result.best_step for row in result.history) >= patience
+
+    def say_early_end(self, total: int) -> None:
+        """Say that the stage ends before its `total` steps, why, and which step is kept."""
+        result = self.result
+        assert result.best_metric is not None
+        echo(
+            f"{self.name} ends at step {result.steps} of {total}, by --patience {self.schedule.patience}: the best, "
+            f"{100 * result.best_metric:.2f}, is of step {result.best_step}"
+        )
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint where one is due; after the last step, `finish` writes it."""

@@ -241,7 +241,9 @@ def test_a_full_tmpfs(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", full], check=True)  # the error still holds a file open
 
 
-def test_patience_ends_a_stage_early(tiny_bert: Callable[..., Any], tmp_path: Path) -> None:
+def test_patience_ends_a_stage_early(
+    tiny_bert: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, whole, _ = train(tiny_bert, None)
     devs = [row for row in whole.history if "selection" in row]
     assert len(devs) == 6
@@ -254,6 +256,8 @@ def test_patience_ends_a_stage_early(tiny_bert: Callable[..., Any], tmp_path: Pa
         best = row["selection"]
     assert (result.steps, result.best_metric) == (ends, best)
     assert ends < whole.steps
+    says = f"stage ends at step {ends} of {whole.steps}, by --patience 1: the best, {100 * best:.2f}, is of step"
+    assert capsys.readouterr().out.count(says) == 1
     with pytest.raises(Killed), store(tmp_path) as checkpoints:
         train(tiny_bert, checkpoints, ends - 1, patience=1)
     resumed, again, _ = train(tiny_bert, store(tmp_path), patience=1)

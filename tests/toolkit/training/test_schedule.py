@@ -78,5 +78,15 @@ def test_the_schedule_of_a_command_is_its_options() -> None:
     distill = DistillConfig("t", "sst2", "o", **options).resolved()
     actual = TrainingSchedule.from_config(distill, 7, 1e-4, evaluations=4)
     assert actual == replace(expected, epochs=7, lr=1e-4, evaluations=4, accumulation=1)
+    assert TrainingSchedule.from_config(replace(distill, patience=None), 7, 1e-4, evaluations=4).patience is None
     with pytest.raises(AssertionError):  # options of distill that are not resolved leave the rate open
         TrainingSchedule.from_config(distill, 7, None)
+
+
+def test_a_student_of_one_s_own_task_ends_where_half_of_its_evaluations_bring_nothing() -> None:
+    own = DistillConfig("t", "auto", "o", data="d").resolved()
+    assert own.patience is None  # so that rows too few to choose by are no error
+    patience = {n: TrainingSchedule.from_config(own, n, 5e-5, evaluations=4).patience for n in (1, 3, 10)}
+    assert patience == {1: 4, 3: 6, 10: 20}
+    for change, expected in (({"patience": 9}, 9), ({"init": "random"}, None), ({"task": "sst2"}, None)):
+        assert TrainingSchedule.from_config(replace(own, **change), 3, 5e-5, evaluations=4).patience == expected
