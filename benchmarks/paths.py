@@ -1,4 +1,4 @@
-"""Paths of the stored results of the benchmarks, and of the picture that is drawn from them."""
+"""Paths of the stored results of the benchmarks, and of the pictures of README."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PICTURE = ROOT / "docs" / "gain.svg"
+PICTURE, TERMINAL = ROOT / "docs" / "gain.svg", ROOT / "docs" / "demo.svg"
 SERVE = ("overload", "chaos", "flat", "scores")
 DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP, LOAD, GPU, THRESHOLDS, PAPER_SIZE = (
     RESULTS / f"{name}.json" for name in (

@@ -3,7 +3,7 @@
 python -m benchmarks.publish collect runs/demo    writes the metrics of a finished demo to benchmarks/results/demo.json
 python -m benchmarks.publish students DIR...      writes those of students of a large teacher to .../results/scale.json
 python -m benchmarks.publish gpu FILE             writes what a GPU measured (benchmarks.gpu) to .../results/gpu.json
-python -m benchmarks.publish logs DEMO TESTS      writes what make demo and make test printed to README.md, shortened
+python -m benchmarks.publish logs DEMO TESTS      draws docs/demo.svg from what make demo printed; README.md shows it
 python -m benchmarks.publish render               redraws docs/gain.svg, rewrites the sections of README.md and docs/
 """
 
@@ -32,10 +32,12 @@ from benchmarks.paths import (
     SIZES,
     SPEED,
     STEP,
+    TERMINAL,
     THRESHOLDS,
 )
 from benchmarks.starts import starts
-from benchmarks.transcript import transcript
+from benchmarks.terminal import terminal
+from benchmarks.transcript import demo_lines, transcript
 from toolkit.bundle.format import open_bundle
 from toolkit.bundle.scores import split_of
 from toolkit.data.datasets import load_split
@@ -132,7 +134,9 @@ def main() -> None:
         case ["gpu", report]:
             _store(GPU, gpu_table.without_samples(json.loads(Path(report).read_text(encoding="utf-8"))))
         case ["logs", demo, tests]:
-            text = transcript(*(Path(log).read_text(encoding="utf-8") for log in (demo, tests)))
+            lines = demo_lines(Path(demo).read_text(encoding="utf-8"))
+            TERMINAL.write_text(terminal(lines), encoding="utf-8")
+            text = transcript(str(TERMINAL.relative_to(ROOT)), lines, Path(tests).read_text(encoding="utf-8"))
             readme = ROOT / "README.md"
             readme.write_text(fill(readme.read_text(encoding="utf-8"), {"demo": text}), encoding="utf-8")
         case ["render"]:

@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-LINES = ("== 1/5", "teacher: test", "== 2/5", "test accuracy: teacher", "the student keeps")
-TABLE, TABLE_END = "rotten-tomatoes, ", "└"
-END = ("done in ", "  toolkit predict ")
+from benchmarks.terminal import alternative
+
+LINES = (
+    "== 1/5", "teacher: test", "== 2/5", "about ", "test accuracy: teacher", "the student keeps", "== 3/5",
+    "runs/demo/int8: ", "== 4/5", "total, ", "== 5/5", "POST ", "  [", "done in ", "  toolkit predict ",
+)  # fmt: skip
 SUMMARY = re.compile(r"^=* ?(\d+ passed.*? in [\d.]+s(?: \([\d:]+\))?)", re.MULTILINE)
 
 
-def transcript(demo: str, tests: str) -> str:
-    """Shorten two logs to a block of Markdown; three dots stand for what is left out.
-
-    Args:
-        demo: output of `make demo`.
-        tests: output of `make test`.
+def demo_lines(demo: str) -> list[str]:
+    """Choose the lines of the output of `make demo` that tell what happens, the command first.
 
     Raises:
         ValueError: a log of a run that did not come to its end.
     """
-    summary = SUMMARY.search(tests)
-    if summary is None or " failed" in tests:
-        raise ValueError("the tests' log has no line that says how many passed, or one that says that some failed")
     lines = demo.splitlines()
-    shown = ["$ make demo", *_starting_with(lines, LINES), "...", *_table(lines), "...", *_starting_with(lines, END)]
-    return "\n".join(["```", *shown, "", "$ make test", summary[1], "```"]) + "\n"
+    return ["$ make demo", *(_first(lines, start) for start in LINES)]
 
 
-def _starting_with(lines: Sequence[str], starts: Sequence[str]) -> Iterator[str]:
-    for start in starts:
-        line = next((line for line in lines if line.startswith(start)), None)
-        if line is None:
-            raise ValueError(f"the demo's log has no line that starts with {start!r}")
-        yield line.rstrip()
+def summary(tests: str) -> str:
+    """Give the line of the output of `make test` that says how many passed.
+
+    Raises:
+        ValueError: a log that has no such line, or one that says that some failed.
+    """
+    passed = SUMMARY.search(tests)
+    if passed is None or " failed" in tests:
+        raise ValueError("the tests' log has no line that says how many passed, or one that says that some failed")
+    return passed[1]
 
 
-def _table(lines: Sequence[str]) -> Iterator[str]:
-    (title,) = _starting_with(lines, [TABLE])
-    yield title
-    for line in lines[[line.rstrip() for line in lines].index(title) + 1 :]:
-        yield line.rstrip()
-        if line.startswith(TABLE_END):
-            return
+def transcript(picture: str, lines: Sequence[str], tests: str) -> str:
+    """Write the block in Markdown: the picture of the demo's lines, and what the tests say at their end.
+
+    Args:
+        picture: path of the picture, from README.md.
+        lines: of `demo_lines`.
+        tests: output of `make test`.
+    """
+    return f"![{alternative(lines)}]({picture})\n\n```\n$ make test\n{summary(tests)}\n```\n"
+
+
+def _first(lines: Sequence[str], start: str) -> str:
+    line = next((line for line in lines if line.startswith(start)), None)
+    if line is None:
+        raise ValueError(f"the demo's log has no line that starts with {start!r}")
+    return line.rstrip()

@@ -1,4 +1,4 @@
-"""README's block of what the two commands print, from logs of real runs and of broken ones."""
+"""README's block of what the two commands print, from logs of whole runs and of broken ones."""
 
 from __future__ import annotations
 
@@ -6,30 +6,36 @@ import re
 
 import pytest
 
-from benchmarks.transcript import transcript
+from benchmarks.transcript import LINES, demo_lines, summary, transcript
 from tests.support.paths import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+NOISE = "student: 1/2  elapsed 1s left 1s"
+LOG = "\n".join(line for start in LINES for line in (NOISE, f"{start}of the run  ", f"{start}once more"))
+TESTS = "collected\n....\n===== 12 passed, 3 skipped in 1.50s =====\n"
 
 
 def test_the_lines_that_matter_are_kept_and_all_else_is_left_out() -> None:
-    """What README shows is a transcript of itself, with noise where it has three dots."""
-    match = re.search(r"<!-- demo -->\n(.*?)<!-- /demo -->", README, re.DOTALL)
-    assert match is not None
-    demo, tests = match[1].split("$ make test\n")
-    noise = "student: 1/2  elapsed 1s left 1s\nwrote runs/demo/student"
-    log = "\n".join(noise if line == "..." else f"{line}  " for line in demo.splitlines()[2:])
-    assert transcript(log, f"collected\n....\n===== {tests.splitlines()[0]} =====\n") == match[1]
+    assert demo_lines(LOG) == ["$ make demo", *(f"{start}of the run" for start in LINES)]
+    assert transcript("docs/demo.svg", demo_lines(LOG), TESTS) == (
+        "![make demo in a terminal: done in of the run](docs/demo.svg)\n\n"
+        "```\n$ make test\n12 passed, 3 skipped in 1.50s\n```\n"
+    )
 
 
-@pytest.mark.parametrize(
-    ("demo", "tests", "words"),
-    [
-        ("== 1/5 teacher\n", "3 passed in 1.00s", "starts with 'teacher: test'"),
-        ("", "1 failed, 3 passed in 1.00s", "some failed"),
-        ("", "interrupted", "how many passed"),
-    ],
-)
-def test_a_run_without_its_end_is_refused(demo: str, tests: str, words: str) -> None:
+def test_readme_shows_the_lines_of_its_picture() -> None:
+    page, picture = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/demo.svg"))
+    shown = re.search(r"<!-- demo -->\n!\[(.*)\]\(docs/demo\.svg\)", page)
+    assert shown is not None
+    assert f'<title id="title">{shown[1]}</title>' in picture
+
+
+@pytest.mark.parametrize("start", LINES)
+def test_a_demo_without_one_of_its_lines_is_refused(start: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"starts with {start!r}")):
+        demo_lines("\n".join(line for line in LOG.splitlines() if not line.startswith(start)))
+
+
+@pytest.mark.parametrize(("log", "words"), [("1 failed, 3 passed in 1.00s", "some failed"), ("", "how many passed")])
+def test_tests_that_failed_or_did_not_end_are_refused(log: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        transcript(demo, tests)
+        summary(log)
