@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -159,8 +160,13 @@ class Progress:
             return
         self._printed, elapsed = now, now - self._start
         left = elapsed / max(self.done - self._first, 1) * (self.total - self.done)
-        line = f"{self.name}: {self.done}/{self.total} {text} elapsed {elapsed:.0f}s left {left:.0f}s"
+        line = f"{self.name}: {self.done}/{self.total} {text} elapsed {_clock(elapsed)} left {_clock(left)}"
         _say(Event(_printable_lines(line), self.name, self.done, self.total, figures))
+
+
+def _clock(seconds: float) -> str:
+    """Write a time as the bar on a terminal does: 0:02:05."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 @contextmanager

@@ -34,7 +34,7 @@ with progress('stage a', 3) as steps:
 
 def test_a_pipe_gets_plain_lines_without_control_characters() -> None:
     done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
-    assert done.stdout == "stage a: 3/3 loss 0.5 elapsed 0s left 0s\n"
+    assert done.stdout == "stage a: 3/3 loss 0.5 elapsed 0:00:00 left 0:00:00\n"
     assert done.stderr == ""
 
 
@@ -61,7 +61,7 @@ def test_plain_lines_come_at_intervals_and_at_the_end(
     lines = capsys.readouterr().out.splitlines()
     assert 3 <= len(lines) <= 5
     assert lines[-1].startswith("rows: 40/40")
-    assert re.search(r"left 0s$", lines[-1])
+    assert re.search(r"left 0:00:00$", lines[-1])
 
 
 def test_time_left_follows_from_time_spent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,7 @@ def test_time_left_follows_from_time_spent(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     with progress("rows", 100) as steps:
         steps.advance(25)
-    assert capsys.readouterr().out.strip() == "rows: 25/100  elapsed 30s left 90s"
+    assert capsys.readouterr().out.strip() == "rows: 25/100  elapsed 0:00:30 left 0:01:30"
 
 
 def test_brackets_are_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +100,7 @@ def test_time_left_counts_only_the_steps_of_this_run(
     with progress("rows", 100, done=70) as steps:  # one second a step
         for _ in range(20):
             steps.advance()
-    assert "rows: 80/100  elapsed 10s left 20s" in capsys.readouterr().out
+    assert "rows: 80/100  elapsed 0:00:10 left 0:00:20" in capsys.readouterr().out
 
 
 def test_libraries_are_quiet_inside_and_heard_outside(
@@ -154,7 +154,7 @@ def test_a_callback_gets_every_event_and_nothing_is_printed(capsys: pytest.Captu
     assert message == Event("reading")
     assert (first.name, first.done, first.total, dict(first.figures)) == ("stage a", 2, 3, {"loss": 0.5})
     assert (second.done, dict(second.figures)) == (3, {"speed": "9 rows/s"})
-    assert str(second).startswith("stage a: 3/3 9 rows/s elapsed 0s")
+    assert str(second).startswith("stage a: 3/3 9 rows/s elapsed 0:00:00")
     assert table.text.splitlines()[-2].replace("│", " ").split() == ["[a]", "1"]
     say_everything()
     assert "reading" in capsys.readouterr().out, "after the callback has gone"

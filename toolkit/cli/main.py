@@ -17,7 +17,7 @@ from toolkit.console import echo, printable, show_error, show_table, show_tree, 
 from toolkit.errors import GateError, ToolkitError, resource_error
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Distil a fine-tuned BERT into a TinyBERT student, export it to int8 ONNX, prove it, serve it.",
 )  # fmt: skip

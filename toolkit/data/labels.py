@@ -51,9 +51,11 @@ def infer_task(rows: Iterable[Row], label: Column, table: str) -> Task:
     problems.settle('several classes of a row as JSON, in CSV as "[""food"", ""sport""]"; or another name for a class')
     names = sorted(values.lines, key=_natural)
     if len(names) < 2:
+        problem = f"all labels in column {label!r} are {names[0]!r}" if names else f"no label in column {label!r}"
         raise ToolkitError(
-            f"{table}: {len(names)} distinct label(s) in column {label!r}", expected="at least two classes"
-        )
+            f"{table}: {problem}",
+            expected="at least two classes", fix="--label-column NAME, where another column holds them",
+        )  # fmt: skip
     return Task("auto", tuple(names), metrics=("accuracy", "f1"))
 
 

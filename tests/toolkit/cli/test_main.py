@@ -58,6 +58,17 @@ def test_h_is_help_and_predict_shows_the_best_labels(tmp_path: Path, tokenizer: 
     assert lines[0].startswith("label-29 0.6321, label-28 0.2325\t")  # softmax of 0 to 29: (1 - 1/e) / e^k
 
 
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(words: str) -> list[str]:
+        environment = {"_TOOLKIT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        return CliRunner().invoke(app, [], prog_name="toolkit", env=environment).output.split()
+
+    assert completed("toolkit ex") == ["export"]
+    assert completed("toolkit export --max") == ["--max-drop", "--max-pieces"]
+    script = CliRunner().invoke(app, ["--show-completion", "bash"], prog_name="toolkit").output
+    assert "_TOOLKIT_COMPLETE=complete_bash" in script
+
+
 def test_unknown_task() -> None:
     message = refused(toolkit("finetune", "--model", "m", "--task", "sst3", "--out", "o", "--epochs", "0"))
     assert "--task sst3: expected one of cola, sst2" in message

@@ -355,8 +355,10 @@ def test_bad_parquet_is_named(tmp_path: Path) -> None:
 
 
 def test_one_class_is_no_task(tmp_path: Path) -> None:
-    with pytest.raises(ToolkitError, match="1 distinct label"):
-        auto(write(tmp_path, "train.csv", "text,label\na,x\nb,x\n"))
+    with pytest.raises(ToolkitError, match="all labels in column 'label' are 'x'"):
+        auto(write(tmp_path, "train.csv", "text,label\na,x\nb,x\nc,\n"))
+    with pytest.raises(ToolkitError, match="no label in column 'label'"):
+        auto(write(tmp_path, "train.csv", "text,label\na,\nb,\n"))
 
 
 def test_missing_folders_and_files_say_what_is_there(tmp_path: Path) -> None:
