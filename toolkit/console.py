@@ -61,6 +61,7 @@ class Event:
 
 
 Listener = Callable[[Event], None]
+"""A function that takes each `Event` of a running command, for `listening`; what it raises ends the command."""
 
 
 def _print(event: Event) -> None:

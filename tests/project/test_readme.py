@@ -119,7 +119,9 @@ def lost(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+    "page",
+    [*ROOT.glob("*.md"), ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
     assert lost(page) == []

@@ -42,7 +42,11 @@ def test_every_command_calls_the_function_of_its_name() -> None:
     for node in commands:
         calls = {ast.unparse(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)}
         assert node.name in own or f"toolkit.{node.name}" in calls
-    assert {node.name for node in commands} - own == set(toolkit.__all__) & {node.name for node in commands} - own
+    shared = {node.name for node in commands} - own
+    assert shared == set(toolkit.__all__) & shared
+    for name in (*shared, "distill_seeds", "load"):
+        words = {"Args:", "Raises:"} | ({"Returns:"} if name != "serve" else set())
+        assert words <= set((inspect.getdoc(getattr(toolkit, name)) or "").split()), name
 
 
 def test_a_student_in_python_without_a_word(
