@@ -8,9 +8,9 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURE, TERMINAL = ROOT / "docs" / "gain.svg", ROOT / "docs" / "demo.svg"
 SERVE = ("overload", "chaos", "flat", "scores")
-DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP, LOAD, GPU, THRESHOLDS, PAPER_SIZE = (
+DEMO, GLUE, SCALE, SIZES, SPEED, ABLATIONS, AUGMENT, STEP, LOAD, GPU, THRESHOLDS, PAPER_SIZE, SCORE = (
     RESULTS / f"{name}.json" for name in (
         "demo", "glue", "scale", "export_quality", "export_speed", "ablations", "augment_speed", "distill_step",
-        "serve_load", "gpu", "thresholds", "paper_size",
+        "serve_load", "gpu", "thresholds", "paper_size", "score",
     )
 )  # fmt: skip

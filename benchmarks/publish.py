@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks import picture, tables
 from benchmarks.gpu import table as gpu_table
+from benchmarks.inference import tables as inference_tables
 from benchmarks.paths import (
     ABLATIONS,
     AUGMENT,
@@ -28,6 +29,7 @@ from benchmarks.paths import (
     RESULTS,
     ROOT,
     SCALE,
+    SCORE,
     SERVE,
     SIZES,
     SPEED,
@@ -101,13 +103,14 @@ def sections() -> dict[str, str]:
     demo, glue, scale, ablations = load(DEMO), load(GLUE), load(SCALE), load(ABLATIONS)
     base_mb = next(model["size_bytes"] for model in demo["measured"] if model["baseline"]) / 1e6
     gpu = {"gpu": gpu_table.all_parts(load(GPU)), "gpu-claim": gpu_table.claims(load(GPU))} if GPU.exists() else {}
-    return gpu | {
+    score = {"scoring": inference_tables.scoring(load(SCORE))} if SCORE.exists() else {}
+    return gpu | score | {
         "results": tables.front(demo), "glue": tables.glue(glue), "scale": tables.scale(scale),
         "starts": starts(glue, ablations, scale, demo),
         "sizes": tables.sizes(load(SIZES), base_mb), "runtimes": tables.runtimes(load(SPEED)),
         "ablations": tables.ablations(ablations), "augmentation": tables.augmentation(load(AUGMENT)),
         "step": tables.step_speed(load(STEP)), "serving": tables.serving(load(LOAD)),
-        "thresholds": tables.thresholds(load(THRESHOLDS)),
+        "thresholds": inference_tables.thresholds(load(THRESHOLDS)),
         "promises": tables.promises(*(load(RESULTS / f"serve_{name}.json") for name in SERVE)),
     }  # fmt: skip
 

@@ -271,22 +271,3 @@ def promises(overload: dict[str, Any], chaos: dict[str, Any], flat: dict[str, An
         f"- Scores over {', '.join(str(row['connections']) for row in rows)} connections: {identical:,} "
         f"of {asked:,} are those of `toolkit predict` to the bit.",
     ]) + "\n"  # fmt: skip
-
-
-def thresholds(report: dict[str, Any]) -> str:
-    """Write how often thresholds break their promise, a row for each share and number of calibration rows."""
-    lines = [
-        "| asked | rows | broken, guaranteed | broken, off the curve | none holds | answered, guaranteed |",
-        "|--:|--:|--:|--:|--:|--:|",
-    ]
-    found = {(run["share"], run["rows"], run["threshold"]): run for run in report["runs"]}
-    for share, rows in dict.fromkeys((run["share"], run["rows"]) for run in report["runs"]):
-        kept, curve = (found[share, rows, name] for name in ("guaranteed", "off the curve"))
-        cells = (kept["broken"], curve["broken"], kept["none"], kept["coverage"])
-        lines.append(f"| {100 * share:g} % | {rows:,} | {' | '.join(f'{100 * cell:.1f} %' for cell in cells)} |")
-    note = (
-        f"{report['draws']} draws of rows from {report['sentences']:,} IMDb sentences that neither model learnt from; "
-        f"the demo's int8 student gives its teacher's label to {100 * report['agreement']:.1f} % of all. A guarantee "
-        f"of {100 * report['certainty']:g} % may break in {100 - 100 * report['certainty']:g} % of draws."
-    )
-    return "\n".join([*lines, "", note]) + "\n"

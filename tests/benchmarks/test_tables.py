@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from benchmarks.paths import RESULTS
-from benchmarks.tables import ablations, augmentation, glue, promises, serving, thresholds
+from benchmarks.tables import ablations, augmentation, glue, promises, serving
 
 
 def test_what_a_part_is_worth_is_told_against_the_whole() -> None:
@@ -103,13 +103,3 @@ def test_a_promise_that_was_broken_is_told() -> None:
     assert " 5 faults," in text
     assert "memory +25.0 %" in text
     assert "2,999 of 3,000" in text
-
-
-def test_thresholds_stand_beside_their_control() -> None:
-    run = {"share": 0.98, "rows": 1000, "none": 0.25, "coverage": 0.5}
-    runs = [run | {"threshold": "guaranteed", "broken": 0.01}, run | {"threshold": "off the curve", "broken": 0.3}]
-    text = thresholds({
-        "sentences": 6000, "agreement": 0.9278, "certainty": 0.95, "draws": 200, "runs": runs,
-    })  # fmt: skip
-    assert "| 98 % | 1,000 | 1.0 % | 30.0 % | 25.0 % | 50.0 % |" in text
-    assert "to 92.8 % of all. A guarantee of 95 % may break in 5 % of draws" in text
