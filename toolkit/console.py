@@ -47,7 +47,7 @@ class Event:
         text: the words that the command line prints; a table has several lines.
         name: of the part whose steps are counted, such as "intermediate"; empty for messages and tables.
         done, total: steps of that part so far, and all of them; both 0 for messages and tables.
-        figures: of the last step, by name, such as loss (a number) or speed (words).
+        figures: of the last step, by name, such as loss, selection (the metric in %) or speed (words).
     """
 
     text: str

@@ -97,7 +97,7 @@ def fit(
             if result.steps % RECORD_EVERY == 0 or result.steps == total:
                 shown |= trainer.record_losses(losses)
             if result.steps in evaluations and evaluate is not None:
-                shown["selection"] = trainer.record_metric(evaluate())
+                shown["selection"] = 100 * trainer.record_metric(evaluate())  # in %, as all that is shown
             bar.advance(1, **shown)
             if trainer.should_stop_early():
                 trainer.say_early_end(total)

@@ -257,7 +257,9 @@ def test_patience_ends_a_stage_early(
     assert (result.steps, result.best_metric) == (ends, best)
     assert ends < whole.steps
     says = f"stage ends at step {ends} of {whole.steps}, by --patience 1: the best, {100 * best:.2f}, is of step"
-    assert capsys.readouterr().out.count(says) == 1
+    said = capsys.readouterr().out
+    assert said.count(says) == 1
+    assert f"selection {100 * devs[-1]['selection']:.4g} elapsed" in said
     with pytest.raises(Killed), store(tmp_path) as checkpoints:
         train(tiny_bert, checkpoints, ends - 1, patience=1)
     resumed, again, _ = train(tiny_bert, store(tmp_path), patience=1)
