@@ -18,10 +18,10 @@ def unroll(model: Any) -> Any:
     Returns:
         The model. One of another family, or with several layers inside its shared module, is as it was.
     """
-    if model.config.model_type != "albert" or model.config.inner_group_num > 1:
+    encoder: Any = getattr(model.base_model, "encoder", None)
+    groups, layers = getattr(encoder, "albert_layer_groups", None), depth(model)
+    if groups is None or model.config.inner_group_num > 1:
         return model
-    encoder, layers = model.base_model.encoder, depth(model)
-    groups = encoder.albert_layer_groups
     shared = {id(part): part for part in (model.config, *groups.parameters())}
     encoder.albert_layer_groups = nn.ModuleList(
         copy.deepcopy(groups[int(layer / (layers / len(groups)))], dict(shared)) for layer in range(layers)
