@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import onnx
 
+from export.baseline import dev_baseline
 from export.calibration_data import SEED, calibration_text, is_quantization_aware, vocabulary_text
 from export.confidence_rows import confidence_rows
 from export.int8.calibration import choose_rows, collect_inputs
@@ -29,6 +30,7 @@ from export.triton import write_triton
 from export.tuning import fastest, run_trials
 from export.tuning_candidates import TuningInputs, all_candidates, heads_and_hidden
 from export.verify import GraphVerifier, gates_json, require_gates
+from toolkit.bundle.baseline import write_baseline
 from toolkit.bundle.calibration import write_calibration
 from toolkit.bundle.format import Bundle, new_manifest, open_bundle, write_bundle
 from toolkit.bundle.manifest import Gates, Manifest, Quantization
@@ -119,7 +121,7 @@ def _check_source(source: Bundle) -> None:
 
 
 def _export(job: ExportJob, dev: Split, test: Split | None, rows: CalibrationRows | None) -> None:
-    """Write the graph, verify it against PyTorch on dev, score it on test, and calibrate its scores by `rows`."""
+    """Write the graph, verify it against PyTorch on dev, score it on test; add a baseline, and calibrate by `rows`."""
     echo(f"exporting {job.source.path} to ONNX")
     reference = TorchRuntime(load_classifier(job.source.path))
     model = _trim(job) if job.config.trim_vocabulary else reference.model
@@ -130,6 +132,8 @@ def _export(job: ExportJob, dev: Split, test: Split | None, rows: CalibrationRow
     _write_model(job, verifier, model)
     runtime = OnnxRuntime(job.staging / MODEL)
     _verify(job, verifier, runtime, test)
+    if (baseline := dev_baseline(verifier, runtime)) is not None:
+        write_baseline(job.staging, baseline)
     if rows is not None:
         fitted, reported = (verifier.logits(runtime, split) for split in (rows.fitted, rows.reported))
         write_calibration(job.staging, calibrate(job.source.task, rows, fitted, reported))

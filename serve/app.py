@@ -27,6 +27,7 @@ from serve.http.json_route import Turns
 from serve.http.security_headers import SecurityHeadersMiddleware
 from serve.lifecycle import drain_on_sigterm
 from serve.metrics import Metrics
+from serve.models.audit import Audit
 from serve.models.fallback import FallbackSource, make_cascade, open_fallback
 from serve.models.loading import load_predictor, parse_model_names
 from serve.models.registry import Models
@@ -119,8 +120,13 @@ async def _load_models(
     metrics: Metrics = app.state.metrics
     labels = next(iter(predictors.values())).task.labels
     cascade = None if fallback is None else make_cascade(fallback, labels, limits, metrics, config)
-    remember = bool(app.state.admin_keys)
-    return Models(predictors, limits, metrics, remember=remember, threshold=config.threshold, cascade=cascade)
+    audit = None
+    if cascade is not None and config.audit_share:
+        audit = Audit(cascade, config.audit_share, metrics.audits(next(iter(predictors))))
+    return Models(
+        predictors, limits, metrics, remember=bool(app.state.admin_keys), threshold=config.threshold, cascade=cascade,
+        audit=audit,
+    )  # fmt: skip
 
 
 async def _loaded(source: Source, signer: str | None) -> Predictor:

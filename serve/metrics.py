@@ -18,7 +18,8 @@ from serve.exceptions import ErrorType
 SECONDS = [0.00001 * 1.5**power for power in range(1, 36)]  # 15 microseconds to 15 seconds
 SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own: the directory in which processes add up
 COUNTER = re.compile(
-    rb"^((?:# (?:HELP|TYPE) )?te_(?:request|predict|fallback)_(?:count|success|failure|unsure|inputs))_total\b",
+    rb"^((?:# (?:HELP|TYPE) )?te_(?:request|predict|fallback|audit)"
+    rb"_(?:count|success|failure|unsure|inputs|label))_total\b",
     re.MULTILINE,
 )
 DURATION = re.compile(rb"^.*\bte_request_(?:\w+_)?duration.*\n", re.MULTILINE)
@@ -30,6 +31,10 @@ FAILURES: dict[ErrorType, str] = {
 # of what the first model is unsure of: the fallback answered, took too long, failed, was left alone after failures
 # (open), was asked its share already, or was busy
 Outcome = Literal["answered", "timeout", "error", "open", "share", "busy"]
+# of what the first model is sure of: both models gave the same label, or not; or the fallback failed, or was not asked:
+# left alone after failures, its share used up, busy, too much waiting (full), or the server ends (drain)
+Audited = Literal["agreed", "disagreed", "timeout", "error", "open", "share", "busy", "full", "drain"]
+CONFIDENCES = [*(tenth / 10 for tenth in range(1, 10)), 0.95, 0.98, 0.99, 0.999, 1.0]
 Value = TypeVar("Value", bound=str)
 
 
@@ -52,6 +57,8 @@ class Metrics:
         self.unsure = Counter(
             "te_predict_unsure", "Inputs answered with a best score below the threshold", ["model"], registry=registry
         )
+        self.labels = Counter("te_predict_label", "Inputs answered with a label", ["model", "label"], registry=registry)
+        self.confidence = self._by_model("te_predict_confidence", "Best scores of answered inputs", CONFIDENCES)
         self.failures = self._counters("te_request_failure", "Requests not answered", "err", reasons)
         self.duration = self._seconds("te_request_duration", "From the parsed request to its answer")
         self.tokenization = self._seconds("te_request_tokenization_duration", "Tokenization")
@@ -79,6 +86,28 @@ class Metrics:
             self._gauge("te_fallback_in_flight", "Requests that the fallback has not answered yet"),
             self._gauge("te_fallback_open", "1 while the fallback is left alone after failures"),
         )
+
+    @cached_property
+    def drift(self) -> DriftMetrics:
+        """The metrics of drift, which a server of models without baselines does not have."""
+        return DriftMetrics(
+            Gauge(
+                "te_drift_stability_index", "Population stability index of recent inputs against the model's baseline",
+                ["model", "of"], registry=self.registry, multiprocess_mode="livemax",
+            ),
+            Gauge(
+                "te_drift_inputs", "Recent inputs that are compared with the model's baseline", ["model"],
+                registry=self.registry, multiprocess_mode="livesum",
+            ),
+        )  # fmt: skip
+
+    def audits(self, model: str) -> dict[Audited, Counter]:
+        """Return the counters of a model's audit by outcome; a server without an audit does not have them."""
+        counter = Counter(
+            "te_audit_count", "Inputs that the model is sure of and the fallback classified too, by whether it agreed",
+            ["model", "outcome"], registry=self.registry,
+        )  # fmt: skip
+        return {outcome: counter.labels(model, outcome) for outcome in get_args(Audited)}
 
     def durations(self, model: str) -> list[Histogram]:
         """Return a model's histograms: in total, tokenization, queue, inference."""
@@ -119,6 +148,19 @@ class Metrics:
 
     def _by_model(self, name: str, description: str, buckets: list[float]) -> Histogram:
         return Histogram(name, description, ["model"], buckets=buckets, registry=self.registry)
+
+
+@dataclass(frozen=True)
+class DriftMetrics:
+    """The metrics of drift.
+
+    Attributes:
+        index: population stability index by model and by what it is of; 0 until there are enough inputs.
+        inputs: by model, how many it is of.
+    """
+
+    index: Gauge
+    inputs: Gauge
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,14 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> P
 
 
 @pytest.fixture(scope="session")
+def watched(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Path:
+    """`tiny_onnx`, sealed with the baseline of 1,000 rows."""
+    from tests.support.watching import save_with_baseline
+
+    return save_with_baseline(tiny_onnx, tmp_path_factory.mktemp("bundles") / "watched", rows(1000, seed=31))
+
+
+@pytest.fixture(scope="session")
 def overconfident(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Path:
     """`tiny_onnx`, sealed with the calibration that its scores need if its logits are 2.5 times too large."""
     import shutil

@@ -12,13 +12,16 @@ import griffe
 from pydantic import TypeAdapter
 
 from toolkit.bundle import manifest
+from toolkit.bundle.baseline import Baseline
 from toolkit.bundle.calibration import Calibration
-from toolkit.bundle.manifest import CALIBRATION, MANIFEST, SEALED, Manifest
+from toolkit.bundle.manifest import BASELINE, CALIBRATION, MANIFEST, SEALED, Manifest
 
 ROOT = Path(__file__).parent.parent
-MODULES = ("toolkit.bundle.manifest", "toolkit.bundle.calibration", "toolkit.tasks", "toolkit.files")
+MODULES = (
+    "toolkit.bundle.manifest", "toolkit.bundle.calibration", "toolkit.bundle.baseline", "toolkit.tasks", "toolkit.files"
+)  # fmt: skip
 LARGE = 2**31 - 1  # a bound that only keeps numbers of others finite
-SCHEMA_NAMES = {Manifest: "bundle.schema.json", Calibration: "calibration.schema.json"}
+FILES = {Manifest: MANIFEST, Calibration: CALIBRATION, Baseline: BASELINE}
 WORDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
 
@@ -28,8 +31,9 @@ A bundle is a directory. `{MANIFEST}` names what it is and lists every other fil
 Hugging Face's classes open the rest. This is version {manifest.FORMAT_VERSION} (`format_version`). A newer
 toolkit opens older bundles; an older one refuses newer bundles.
 
-[bundle.schema.json](../bundle.schema.json) and [calibration.schema.json](../calibration.schema.json) are JSON Schemas
-(draft 2020-12) of the two files below, made like this page from the types that the toolkit checks bundles by.
+[bundle.schema.json](../bundle.schema.json), [calibration.schema.json](../calibration.schema.json) and
+[baseline.schema.json](../baseline.schema.json) are JSON Schemas (draft 2020-12) of the three files below, made like
+this page from the types that the toolkit checks bundles by.
 
 ## Files
 
@@ -40,6 +44,7 @@ toolkit opens older bundles; an older one refuses newer bundles.
 | `{manifest.TOKENIZER}` | Hugging Face's tokenizer; at most {manifest.MAX_TOKENIZER_BYTES:,} bytes |
 | {" or ".join(f"`{name}`" for name in manifest.WEIGHTS)} | the weights; in `1/` where Triton reads the bundle |
 | `{CALIBRATION}` | the temperature of the scores, below; optional |
+| `{BASELINE}` | what the model answers to dev rows, below, for `toolkit serve` to see drift by; optional |
 | `{manifest.CARD}` | the card, for people and the Hugging Face hub; bundles of older toolkits have none |
 | `{manifest.SIGNATURE}` | a signature of all other files, by `toolkit sign`; optional |
 
@@ -56,7 +61,7 @@ toolkit opens older bundles; an older one refuses newer bundles.
 
 
 def schema(shape: Any) -> dict[str, Any]:
-    """Return the JSON Schema of `Manifest` or `Calibration`, with a description of every entry."""
+    """Return the JSON Schema of a shape in FILES, with a description of every entry."""
     made = TypeAdapter(shape).json_schema()
     documented = _descriptions()
     for name, part in [(made["title"], made), *made.get("$defs", {}).items()]:
@@ -70,7 +75,7 @@ def schema(shape: Any) -> dict[str, Any]:
 def format_page() -> str:
     """Write the specification in Markdown, a table for each object."""
     lines = [INTRODUCTION]
-    for shape, file in ((Manifest, MANIFEST), (Calibration, CALIBRATION)):
+    for shape, file in FILES.items():
         made = schema(shape)
         lines += _object(file, made)
         for name, part in made.get("$defs", {}).items():
@@ -80,7 +85,10 @@ def format_page() -> str:
 
 def schema_files() -> Mapping[str, str]:
     """Return the text of each schema file, by its name."""
-    return {name: json.dumps(schema(shape), indent=2) + "\n" for shape, name in SCHEMA_NAMES.items()}
+    return {
+        file.replace(".json", ".schema.json"): json.dumps(schema(shape), indent=2) + "\n"
+        for shape, file in FILES.items()
+    }
 
 
 def _object(name: str, part: Mapping[str, Any]) -> Iterator[str]:

@@ -88,6 +88,9 @@ async def classify(
         histogram.observe(seconds)
     response = body if isinstance(body, Response) else Response(to_json(body), media_type="application/json")
     response.raw_headers += usage_headers(inputs, result, total)
+    model.watch.add(result)
+    if model.audit is not None:
+        response.background = model.audit.draw(inputs.texts, result, direction)
     return response
 
 

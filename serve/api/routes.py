@@ -131,6 +131,8 @@ async def live() -> Response:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(http: Request) -> Response:
     """Counts and durations for Prometheus."""
+    if http.app.state.models is not None:
+        http.app.state.models.catch_up()
     return Response(http.app.state.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -35,12 +35,14 @@ class EngineResult:
 
     Attributes:
         logits: [n, C] float32 of its n inputs, in their order.
-        tokens: of all inputs together, special ones included.
+        ids: n arrays of tokens [L_i], special ones included.
+        tokens: of all inputs together.
         truncated: an input was cut.
         tokenization_s, queue_s, inference_s: seconds of the slowest input.
     """
 
     logits: np.ndarray
+    ids: Sequence[np.ndarray]
     tokens: int
     truncated: bool
     tokenization_s: float
@@ -134,7 +136,8 @@ class Engine:
             async with asyncio.timeout(allowed / 1000) as limit:
                 encoded = await self._tokenization.encode(texts, truncate, direction)
                 now = self.workers.clock()
-                lengths = [len(tokens.ids) for tokens in encoded]
+                ids = [tokens.ids for tokens in encoded]
+                lengths = [*map(len, ids)]
                 for length in lengths:
                     self._input_length.observe(length)
                 if self.workers.in_flight > len(texts):
@@ -152,7 +155,7 @@ class Engine:
             self._release(request, len(texts))
         logits = np.array([row for row in request.logits if row is not None])
         truncated = any(tokens.cut for tokens in encoded)
-        return EngineResult(logits, sum(lengths), truncated, now - started, request.queue_s, request.inference_s)
+        return EngineResult(logits, ids, sum(lengths), truncated, now - started, request.queue_s, request.inference_s)
 
     async def close(self) -> None:
         """Refuse new requests, finish the accepted ones, and leave the worker pool."""

@@ -161,13 +161,19 @@ class Cascade:
 
     Attributes:
         breaker: leaves it alone after failures in a row.
+        fallback, timeout_s, share: as they were given.
     """
 
     def __init__(
         self, fallback: Fallback, *, timeout_s: float, concurrency: int, share: Share, metrics: FallbackMetrics
     ) -> None:
-        self.fallback, self.breaker, self._timeout_s, self._concurrency = fallback, Breaker(), timeout_s, concurrency
-        self._share, self._metrics, self._in_flight = share, metrics, 0
+        self.fallback, self.breaker, self.timeout_s, self._concurrency = fallback, Breaker(), timeout_s, concurrency
+        self.share, self._metrics, self._in_flight = share, metrics, 0
+
+    @property
+    def busy(self) -> bool:
+        """It answers as many requests as it may at once."""
+        return self._in_flight >= self._concurrency
 
     async def predict(
         self, engine: Engine, doubts: Callable[[EngineResult], np.ndarray], texts: Sequence[Text], *, truncate: bool,
@@ -185,11 +191,11 @@ class Cascade:
         """
         deadline = time.perf_counter() + (timeout_ms or engine.limits.timeout_ms) / 1000
         result = await engine.predict(texts, truncate=truncate, direction=direction, timeout_ms=timeout_ms)
-        self._share.add(len(texts))
+        self.share.add(len(texts))
         rows = np.flatnonzero(doubts(result))
         if not len(rows):
             return result
-        timeout_s = min(self._timeout_s, deadline - ANSWER_S - time.perf_counter())
+        timeout_s = min(self.timeout_s, deadline - ANSWER_S - time.perf_counter())
         outcome, second = await self._answer([texts[row] for row in rows.tolist()], direction, timeout_s)
         self._metrics.requests[outcome].inc()
         self._metrics.inputs[outcome].inc(len(rows))
@@ -198,11 +204,11 @@ class Cascade:
     async def _answer(
         self, texts: Sequence[Text], direction: Direction, timeout_s: float
     ) -> tuple[Outcome, SecondAnswer | None]:
-        if self._in_flight >= self._concurrency:
+        if self.busy:
             return "busy", None
         if not self.breaker.admits():
             return "open", None
-        if not self._share.take(len(texts)):
+        if not self.share.take(len(texts)):
             return "share", None
         return await self._ask(texts, direction, timeout_s)
 
@@ -220,7 +226,7 @@ class Cascade:
             return "answered", second
         except TimeoutError:
             # a client that gives less time than the fallback has must not keep it from all others
-            succeeded = None if timeout_s < self._timeout_s else False
+            succeeded = None if timeout_s < self.timeout_s else False
             problem = f"no answer within {1000 * timeout_s:.0f} ms"
             return "timeout", None
         except NoAnswer as error:

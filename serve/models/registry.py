@@ -16,8 +16,10 @@ from serve.engine.tokenization import Text
 from serve.engine.workers import WorkerPool
 from serve.exceptions import ServeError
 from serve.metrics import Metrics
+from serve.models.audit import Audit
 from serve.models.cascade import Cascade, CascadeResult
 from serve.models.replay import RecentInputs
+from serve.models.watch import Watch
 from toolkit.bundle.calibration import is_unsure
 from toolkit.data.tokenization import Direction
 from toolkit.errors import ToolkitError
@@ -34,13 +36,17 @@ class Model:
     Attributes:
         thresholds: of each label, [C]; an answer with a lower score is unsure; None where nothing tells.
         cascade: whom the texts of unsure answers go to; None where the model is alone.
+        audit: compares sure answers with the fallback's; None where there is none.
+        watch: counts the answers.
     """
 
     name: str
     predictor: Predictor
     engine: Engine
+    watch: Watch
     thresholds: np.ndarray | None = None
     cascade: Cascade | None = None
+    audit: Audit | None = None
 
     @property
     def threshold(self) -> float | None:
@@ -109,16 +115,16 @@ class Models:
         metrics: the counters of batches and durations.
         remember: keep recent inputs, on which a swap compares the old and the new model.
         threshold: of the scores of every model that gives one label; 0 for the bundles' own.
-        cascade: of the first name, whichever model has it.
+        cascade, audit: of the first name, whichever model has it.
     """
 
     def __init__(
         self, predictors: Mapping[str, Predictor], limits: Limits, metrics: Metrics, *, remember: bool = False,
-        threshold: float = 0.0, cascade: Cascade | None = None,
+        threshold: float = 0.0, cascade: Cascade | None = None, audit: Audit | None = None,
     ) -> None:  # fmt: skip
         check_threshold(predictors, threshold)
         self.limits, self._metrics, self._threshold = limits, metrics, threshold
-        self._first, self._cascade = next(iter(predictors), None), cascade
+        self._first, self._cascade, self._audit = next(iter(predictors), None), cascade, audit
         self.workers = WorkerPool(limits.workers, metrics.queue_size)
         self.changing: set[str] = set()  # names whose new model is being loaded and compared
         self.draining = False  # load balancers should send requests elsewhere
@@ -173,6 +179,11 @@ class Models:
         self._retire(current)
         return self._current[name]
 
+    def catch_up(self) -> None:
+        """Count the answers that wait to be counted."""
+        for model in self.all():
+            model.watch.catch_up()
+
     async def healthy(self) -> bool:
         """Return whether requests are answered; a model whose latest batch failed runs again on a probe."""
         if self.draining:
@@ -188,16 +199,22 @@ class Models:
     async def close(self) -> None:
         """Refuse new requests, finish the accepted ones, stop the threads."""
         self.draining = True
-        engines = [model.engine for model in (*self._current.values(), *self._previous.values())]
-        await asyncio.gather(*(engine.close() for engine in engines), *self._retiring)
+        if self._audit is not None:
+            await self._audit.close()
+        models = [*self._current.values(), *self._previous.values()]
+        await asyncio.gather(*(model.engine.close() for model in models), *self._retiring)
+        for model in models:
+            model.watch.catch_up()
         if self._cascade is not None:
             await self._cascade.close()
         await self.workers.close()
 
     def _model(self, name: str, predictor: Predictor) -> Model:
         engine = Engine(predictor, self.limits, self._metrics, self.workers, name)
-        cascade = self._cascade if name == self._first else None
-        return Model(name, predictor, engine, thresholds_of(predictor, self._threshold), cascade)
+        thresholds, watch = thresholds_of(predictor, self._threshold), Watch(name, predictor, self._metrics)
+        cascade, audit = (self._cascade, self._audit) if name == self._first else (None, None)
+        audit = None if thresholds is None else audit  # of such a model nothing is sure
+        return Model(name, predictor, engine, watch, thresholds, cascade, audit)
 
     def _retire(self, model: Model) -> None:
         """Close a model in a task of its own; a request that has just taken the model starts before and is accepted."""

@@ -44,7 +44,10 @@ SERVE_ROWS = {
 SERVE_ROW_OF = {part: row for row, parts in SERVE_ROWS.items() for part in parts.split()}
 INIT_MAY_USE = {"toolkit": {"toolkit.api"}}  # at the first use of a name: a test sees that importing it stays light
 # and rows 1 to 3
-SERVE_MAY_USE = ("toolkit.inference.endpoint_answers", "toolkit.inference.runtimes", "toolkit.inference.predictor")
+SERVE_MAY_USE = (
+    "toolkit.inference.drift", "toolkit.inference.endpoint_answers", "toolkit.inference.predictor",
+    "toolkit.inference.runtimes",
+)  # fmt: skip
 
 HEAVY = {
     "torch", "transformers", "onnx", "onnxruntime", "datasets", "sklearn", "scipy", "matplotlib", "optimum",
@@ -54,7 +57,7 @@ HEAVY = {
 LIGHT_ROOMS = {room for row in (1, 2, 3, 8, 9) for room in ROWS[row].split()}
 LIGHT_MODULES = {
     "toolkit", "toolkit.inference.metrics", "toolkit.inference.runtimes", "toolkit.inference.predictor",
-    "toolkit.inference.endpoint_answers", "toolkit.benchmarking.bench",
+    "toolkit.inference.endpoint_answers", "toolkit.inference.drift", "toolkit.benchmarking.bench",
 }  # fmt: skip
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 300, 50

@@ -11,9 +11,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.toolkit.bundle.test_manifest import EVERYTHING
-from toolkit.bundle.calibration import Calibration
 from toolkit.bundle.manifest import Manifest
-from website.bundle_format import format_page, schema, schema_files
+from website.bundle_format import FILES, format_page, schema, schema_files
 
 VALIDATOR = Draft202012Validator(schema(Manifest))
 SEALED = {"format_version": 1, "versions": {}, "files": {}, "digest": "0" * 64}
@@ -24,12 +23,12 @@ def test_the_schemas_are_schemas() -> None:
         Draft202012Validator.check_schema(json.loads(text))
 
 
-@pytest.mark.parametrize("name", ["tiny_teacher", "tiny_student", "tiny_onnx", "overconfident"])
+@pytest.mark.parametrize("name", ["tiny_teacher", "tiny_student", "tiny_onnx", "overconfident", "watched"])
 def test_real_bundles_fit_the_schema(name: str, request: pytest.FixtureRequest) -> None:
     bundle = request.getfixturevalue(name)
-    VALIDATOR.validate(json.loads((bundle / "bundle.json").read_text(encoding="utf-8")))
-    if (calibration := bundle / "calibration.json").exists():
-        Draft202012Validator(schema(Calibration)).validate(json.loads(calibration.read_text(encoding="utf-8")))
+    for shape, file in FILES.items():
+        if (bundle / file).exists():
+            Draft202012Validator(schema(shape)).validate(json.loads((bundle / file).read_text(encoding="utf-8")))
 
 
 def without(name: str) -> Callable[[dict[str, Any]], object]:
@@ -56,7 +55,7 @@ def test_what_the_toolkit_refuses_does_not_fit(change: Callable[[dict[str, Any]]
     assert (list(error.absolute_path)[: len(place)], others) == (place, [])
 
 
-@pytest.mark.parametrize(("shape", "file"), [(Manifest, "bundle.json"), (Calibration, "calibration.json")])
+@pytest.mark.parametrize(("shape", "file"), FILES.items())
 def test_every_entry_is_described_on_the_page(shape: Any, file: str) -> None:
     sections = dict(part.split("\n", 1) for part in format_page().split("\n## ")[1:])
     made = schema(shape)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
+from toolkit.bundle.baseline import Baseline, parse_baseline
 from toolkit.bundle.calibration import Calibration, calibration_of
 from toolkit.bundle.format import Bundle
-from toolkit.bundle.manifest import CALIBRATION, MANIFEST, WEIGHTS
+from toolkit.bundle.manifest import BASELINE, CALIBRATION, MANIFEST, WEIGHTS
 from toolkit.errors import ToolkitError
 from toolkit.files import read_regular
 
@@ -50,3 +51,17 @@ def read_calibration(bundle: Bundle) -> Calibration | None:
         raise ToolkitError(
             f"{bundle.path / CALIBRATION} is damaged: {error}", fix=f"toolkit calibrate {bundle.path} --data FILE"
         ) from None
+
+
+def read_baseline(bundle: Bundle) -> Baseline | None:
+    """Read the baseline of an opened bundle; None where it has none.
+
+    Raises:
+        ToolkitError: the file differs from the manifest, or its entries have other types or make no sense.
+    """
+    if BASELINE not in bundle.manifest["files"]:
+        return None
+    try:
+        return parse_baseline(read_file(bundle, BASELINE), bundle.manifest["task"])
+    except ValueError as error:
+        raise ToolkitError(f"{bundle.path / BASELINE} is damaged: {error}", fix=f"export {bundle.path} again") from None

@@ -20,12 +20,13 @@ from toolkit.tasks import MAX_LENGTH, ClassScore, TaskRecord
 
 FORMAT_VERSION = 1
 MANIFEST, CONFIG, TOKENIZER, CALIBRATION = "bundle.json", "config.json", "tokenizer.json", "calibration.json"
+BASELINE = "baseline.json"
 CARD = "README.md"
 SIGNATURE = "model.sig"  # of all other files, this manifest among them, which therefore does not list it
 WEIGHTS = ("model.onnx", "1/model.onnx", "model.safetensors")  # in 1/ where the bundle is laid out for Triton
 REQUIRED = (CONFIG, TOKENIZER)
 MAX_MANIFEST_BYTES = 32 * 2**20  # the history of a training of a million steps fits
-MAX_TOKENIZER_BYTES, MAX_CALIBRATION_BYTES = 64 * 2**20, 4 * 2**20
+MAX_TOKENIZER_BYTES, MAX_CALIBRATION_BYTES, MAX_BASELINE_BYTES = 64 * 2**20, 4 * 2**20, 4 * 2**20
 MAX_SIGNATURE_BYTES = 4 * 2**20
 MAX_BUNDLE_BYTES = 32 * 2**30  # a model of 8 billion numbers in float32
 MAX_DEPTH = 64  # of nested objects and lists: some thirty generations of `made_from`
@@ -281,7 +282,10 @@ def _file_problems(sizes: dict[str, int]) -> Iterator[str]:
     if not any(name in sizes for name in WEIGHTS):
         yield f"files: no weights, {' or '.join(WEIGHTS)}"
     yield from (f"files: {name} is not listed" for name in REQUIRED if name not in sizes)
-    bounds = {CONFIG: MAX_CONFIG_BYTES, TOKENIZER: MAX_TOKENIZER_BYTES, CALIBRATION: MAX_CALIBRATION_BYTES}
+    bounds = {
+        CONFIG: MAX_CONFIG_BYTES, TOKENIZER: MAX_TOKENIZER_BYTES, CALIBRATION: MAX_CALIBRATION_BYTES,
+        BASELINE: MAX_BASELINE_BYTES,
+    }  # fmt: skip
     for name in sizes.keys() & bounds.keys():
         if sizes[name] > bounds[name]:
             yield f"files: {name} has {sizes[name]:,} bytes, at most {bounds[name]:,} are read"

@@ -48,6 +48,10 @@ class ServeConfig(Config):
     )
     fallback_concurrency: int = option(16, "requests to the fallback at once", "Fallback")
     max_fallback_share: float = option(1.0, "largest share of all inputs that the fallback gets", "Fallback", "SHARE")
+    audit_share: float = option(
+        0.0, "share of the inputs that the first model is sure of that the fallback classifies too, after the answer: "
+        "/metrics counts how often both agree", "Fallback", "SHARE",
+    )  # fmt: skip
     workers: int = option(0, "threads of a process that run the model; 0 takes one for each CPU", "Processes")
     processes: int = option(
         1, "processes that share the port and the CPUs; the limits above hold for each", "Processes"
@@ -101,7 +105,9 @@ class ServeConfig(Config):
         )
         if not 0 < self.max_fallback_share <= 1:
             yield f"--max-fallback-share {self.max_fallback_share:g}: expected more than 0, at most 1"
-        names = ("fallback_model", "fallback_timeout_ms", "fallback_concurrency", "max_fallback_share")
+        if not 0 <= self.audit_share <= 1:
+            yield f"--audit-share {self.audit_share:g}: expected 0 to 1"
+        names = ("fallback_model", "fallback_timeout_ms", "fallback_concurrency", "max_fallback_share", "audit_share")
         given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) != getattr(ServeConfig, name)]
         if given and self.fallback is None:
             yield f"{', '.join(given)} without --fallback: expected the model that they are about"

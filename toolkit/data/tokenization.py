@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -136,6 +137,13 @@ class TextEncoder:
     def vocabulary_size(self) -> int:
         """Number of word pieces; ids are below it."""
         return int(self._tokenizers["right"].get_vocab_size())
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The id of pieces that the vocabulary lacks; None where it lacks none, as one of bytes does."""
+        tokenizer = self._tokenizers["right"]
+        names = (getattr(tokenizer.model, "unk_token", None), "[UNK]", "<unk>")
+        return next((id_ for name in names if name and (id_ := tokenizer.token_to_id(name)) is not None), None)
 
     def _pad_id(self, files: Mapping[str, bytes] | None) -> int:
         path = self.directory / "config.json"

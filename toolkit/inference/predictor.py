@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from toolkit.bundle.calibration import label_thresholds, logit_scale
-from toolkit.bundle.contents import read_calibration, read_file, read_weights
+from toolkit.bundle.contents import read_baseline, read_calibration, read_file, read_weights
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.bundle.manifest import REQUIRED, TOKENIZER
 from toolkit.data.readers import is_text
@@ -36,7 +36,7 @@ class LabelScore(NamedTuple):
 
 
 class Predictor:
-    """A bundle in memory: its tokenizer, its runtime, its task, the calibration of its scores.
+    """A bundle in memory: its tokenizer, its runtime, its task, the calibration of its scores, its baseline.
 
     Attributes:
         bundle: the bundle.
@@ -53,6 +53,7 @@ class Predictor:
         self.encoder = TextEncoder(bundle.path, bundle.max_length, files)
         self.calibration = read_calibration(bundle)
         self.scale = logit_scale(self.calibration)
+        self.baseline = read_baseline(bundle)
 
     @property
     def thresholds(self) -> np.ndarray | None:
