@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
-from prometheus_client import Counter, Histogram
 
 from serve.engine.engine import EngineResult
 from serve.metrics import Metrics
@@ -35,26 +34,25 @@ class Answered:
     def __init__(self, predictor: Predictor, metrics: Metrics, name: str) -> None:
         self._kind, labels, baseline = predictor.task.kind, predictor.task.labels, predictor.baseline
         frequency = np.array(baseline["labels"]) if baseline and baseline["labels"] else np.zeros(len(labels))
-        shown = np.argsort(-frequency, kind="stable")[:MOST_LABELS].tolist()
-        names = [OTHER] * len(labels) + [NONE]
-        for label in shown:
-            names[label] = labels[label]
-        used = [*dict.fromkeys(name for name in names if name != NONE or self._kind == "multi_label")]
-        self._counters: list[Counter] = []
-        self._confidence: Histogram | None = None
+        shown = set(np.argsort(-frequency, kind="stable")[:MOST_LABELS].tolist())
+        names = [label if number in shown else OTHER for number, label in enumerate(labels)]
+        if self._kind == "multi_label":
+            names.append(NONE)
+        used = [*dict.fromkeys(names)]
+        self._counter_of = np.array([used.index(label) for label in names])
         if self._kind != "regression":
             self._counters = [metrics.labels.labels(name, label) for label in used]
             self._confidence = metrics.confidence.labels(name)
-        self._counter_of = np.array([used.index(name) if name in used else 0 for name in names])
 
     def count(self, scores: np.ndarray) -> None:
         """Count inputs by their scores [n, C]."""
-        if self._confidence is None:
+        if self._kind == "regression":
             return
-        labels = np.bincount(self._counter_of, weights=count_labels(scores, self._kind))
-        for counter, inputs in zip(self._counters, labels.tolist(), strict=True):
-            if inputs:
-                counter.inc(inputs)
+        labels = count_labels(scores, self._kind)[: len(self._counter_of)]
+        inputs = np.bincount(self._counter_of, weights=labels)
+        for counter, number in zip(self._counters, inputs.tolist(), strict=True):
+            if number:
+                counter.inc(number)
         for score in scores.max(axis=1).tolist():
             self._confidence.observe(score)
 

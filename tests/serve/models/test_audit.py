@@ -180,14 +180,13 @@ def test_a_server_counts_how_often_both_agree(
         assert "te_audit" not in client.get("/metrics").text
 
 
-def test_a_second_model_that_hangs_holds_up_no_answer(
-    config: ServeConfig, big: Path, overconfident: Path, scores: np.ndarray
-) -> None:
+def test_a_second_model_that_hangs_holds_up_no_answer(config: ServeConfig, big: Path, scores: np.ndarray) -> None:
     loaded = load_predictor(big)
     gate = Gate(loaded.runtime)
     source = FallbackSource("big", Predictor(loaded.bundle, gate))
     sure = TEXTS[int(np.argmax(scores))]
-    with TestClient(create_app(config=config, limits=ONE, fallback=source)) as client:
+    patient = replace(config, fallback_timeout_ms=60_000)
+    with TestClient(create_app(config=patient, limits=ONE, fallback=source)) as client:
         for _ in range(MOST_WAITING + 10):
             response = client.post("/predict", json={"inputs": sure})
             assert (response.status_code, response.headers["x-model"]) == (200, "films")
