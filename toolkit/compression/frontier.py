@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -11,8 +12,11 @@ from typing import Any, Literal
 
 from toolkit.compression.plan import Plan
 from toolkit.config import Config
+from toolkit.console import echo, show_table
+from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file, canonical_json
 from toolkit.measurement.environment import environment, tool_versions
+from toolkit.models.student import Shape
 from toolkit.reports.html_page import Figure, Page, Section
 from toolkit.reports.svg import MARKERS, MUTED, legend, plain_log, series, svg
 from toolkit.reports.table import Table, percent
@@ -21,8 +25,8 @@ SCHEMA_VERSION = 1
 JSON, HTML = "frontier.json", "frontier.html"
 Role = Literal["teacher", "start", "trial", "finished", "chosen"]
 ROLES: dict[Role, str] = {
-    "teacher": "the teacher, fp32 in PyTorch", "start": "projected, not trained", "trial": "trained a little",
-    "finished": "finished, int8", "chosen": "the answer, int8",
+    "teacher": "the teacher, fp32 in PyTorch", "start": "projected, not trained", "trial": "trained, not exported",
+    "finished": "exported, int8", "chosen": "the answer, int8",
 }  # fmt: skip
 
 
@@ -35,7 +39,7 @@ class Point:
         role: how far it came.
         training: its epochs, in words.
         dev: the metric on dev, in percent.
-        latency_ms, size_mb: of its int8 graph, of the teacher as it is.
+        latency_ms, size_mb: of its int8 graph as measured, else by the price list; of the teacher as it is.
         command: makes it again, in the folder of the search; empty for the teacher.
         test: the metric on test, in percent, of the answer where there is a test split.
     """
@@ -74,17 +78,58 @@ def undominated(points: Sequence[Point], price: Callable[[Point], float]) -> lis
     return kept
 
 
+def read_frontier(out: Path) -> tuple[str, list[Point]]:
+    """Read the metric and the points of a search, one that was stopped too.
+
+    Raises:
+        ToolkitError: there is none yet.
+    """
+    try:
+        content = json.loads((out / JSON).read_bytes())
+    except OSError:
+        raise ToolkitError(
+            f"{out} has no {JSON}", expected="a search that has trained a student", fix="the same command without it"
+        ) from None
+    return content["metric"], [Point(**point) for point in content["points"]]
+
+
+def say_frontier(out: Path) -> None:
+    """Show the points of a search as a table, each with its number.
+
+    Raises:
+        ToolkitError: there is none yet.
+    """
+    metric, points = read_frontier(out)
+    table = _table(points, metric)
+    show_table(f"{table.title}: {out / HTML}", table.columns, table.rows)
+    echo("+: no faster model is as good. --pick N finishes the student of that number and makes it the answer")
+
+
+def picked(out: Path, number: int) -> Shape:
+    """Return the shape of the point with this number.
+
+    Raises:
+        ToolkitError: there is no such student.
+    """
+    _, points = read_frontier(out)
+    if number > len(points) or points[number - 1].role == "teacher":
+        raise ToolkitError(
+            f"--pick {number}: there is no such student", expected="a number that --list shows, not the teacher's"
+        )
+    return Shape.parse(points[number - 1].name)
+
+
 def write_frontier(out: Path, points: Sequence[Point], plan: Plan, metric: str, command: str) -> None:
     """Write frontier.json and frontier.html.
 
     Args:
         out: folder of the search.
-        points: all that was tried, and the teacher.
+        points: all that was tried, and the teacher; they are numbered by rising latency.
         plan: the budget and the price list.
         metric: the task's.
         command: of the search.
     """
-    errors = plan.prices.errors
+    errors, points = plan.prices.errors, sorted(points, key=lambda point: point.latency_ms)
     content = {
         "schema_version": SCHEMA_VERSION, "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": environment()["cpu"], "versions": tool_versions(), "command": command, "metric": metric,
@@ -112,8 +157,9 @@ def _page(content: dict[str, Any], points: Sequence[Point], plan: Plan) -> str:
         headlines=_headlines(points, chosen),
         sections=[
             Section("Frontier", [
-                "A point is a model; along the line no cheaper model is as good. The dashed line is the limit. Trials "
-                "were trained for few epochs and scored in PyTorch: a whole training usually gives more.",
+                "A point is a model; along the line no cheaper model is as good. The dashed line is the limit. What "
+                "was exported is measured and scored as int8; the others are scored in PyTorch, and their costs are "
+                "those of the price list. A whole training usually gives more than few epochs.",
             ], figures, _table(points, metric)),
             Section("Commands", ["Each makes its model again."], table=_commands(points), folded=True),
             Section("Price list", [
@@ -141,12 +187,13 @@ def _headlines(points: Sequence[Point], chosen: Point | None) -> list[tuple[str,
 
 
 def _table(points: Sequence[Point], metric: str) -> Table:
+    best = undominated(points, lambda point: point.latency_ms)
     rows = [
-        [point.name, ROLES[point.role], point.training, f"{point.dev:.2f}",
+        [f"{number}{' +' if point in best else ''}", point.name, ROLES[point.role], point.training, f"{point.dev:.2f}",
          "-" if point.test is None else f"{point.test:.2f}", f"{point.latency_ms:.3f}", f"{point.size_mb:.2f}"]
-        for point in sorted(points, key=lambda point: point.latency_ms)
+        for number, point in enumerate(points, start=1)
     ]  # fmt: skip
-    columns = ["layers/hidden/FFN/heads", "what", "training", f"dev {metric}, %", "test", "ms a text", "MB"]
+    columns = ["", "layers/hidden/FFN/heads", "what", "training", f"dev {metric}, %", "test", "ms a text", "MB"]
     return Table("All that was tried", columns, rows)
 
 

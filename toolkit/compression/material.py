@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,12 @@ def training(config: CompressConfig, shape: str, out: str, epochs: tuple[int, in
     )  # fmt: skip
 
 
+def training_from(start: Path, options: DistillConfig) -> DistillConfig:
+    """Let a training go on from a projection that is kept, as long and at the rates of one that begins with it."""
+    options = options.resolved()
+    return replace(options, init=str(start))
+
+
 def whole_epochs(config: CompressConfig) -> tuple[int, int]:
     """Return the epochs of both stages of a whole training."""
     resolved = training(config, "tinybert4", "", None).resolved()
@@ -126,7 +132,6 @@ def whole_epochs(config: CompressConfig) -> tuple[int, int]:
 
 
 def rungs(config: CompressConfig) -> list[tuple[int, int]]:
-    """Return the epochs of the short trainings that decide who goes on: one of each stage, then two."""
+    """Return the epochs of both stages on each rung: a short training that decides who goes on, and a whole one."""
     whole = whole_epochs(config)
-    short = [(min(epochs, whole[0]), min(epochs, whole[1])) for epochs in (1, 2)]
-    return [epochs for epochs in dict.fromkeys(short) if epochs != whole] or [whole]
+    return list(dict.fromkeys([(min(1, whole[0]), min(1, whole[1])), whole]))

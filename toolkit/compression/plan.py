@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from toolkit.compression.budget import Budget, Cost
-from toolkit.compression.material import Material, rungs, whole_epochs
-from toolkit.compression.prices import PriceList, measured_price_list, number_bytes
+from toolkit.compression.material import Material, rungs
+from toolkit.compression.prices import PriceList, measured_price_list, number_bytes, possible_bits
 from toolkit.compression.shapes import largest, shape_grid
 from toolkit.compression.timing import time_shapes
 from toolkit.config import CompressConfig
+from toolkit.config.export import EMBEDDING_BITS
 from toolkit.console import echo, show_table
 from toolkit.errors import GateError
 from toolkit.models.student import Shape
 from toolkit.reports.table import duration, percent
 
 CANDIDATES = 16
-HALVING = 2  # of the candidates that go on, one in so many
+STARTED = 2  # of the starts, one in so many is trained
+REDUCTION = 3  # of the short trainings, one in so many goes on to a whole one, which takes about as many times as long
 ROUNDS = 3  # of measuring candidates, which makes prices near the limit better, and choosing them again
 
 
@@ -47,7 +49,16 @@ class Plan:
             latency = sum(measured.ms[length] for length in self.lengths) / len(self.lengths)
         else:
             latency = self.prices.latency_ms(shape, self.lengths)
-        return Cost(latency, self.prices.size_bytes(shape) / 1e6)
+        return Cost(latency, self.prices.size_bytes(shape, self.bits(shape)) / 1e6)
+
+    def bits(self, shape: Shape) -> int:
+        """Give the bits of a shape's word embeddings: the most with which it is within the limit of the size."""
+        if self.budget.size_mb is None:
+            return EMBEDDING_BITS[0]
+        sizes = {bits: self.prices.size_bytes(shape, bits) / 1e6 for bits in possible_bits(shape)}
+        return next(
+            (bits for bits, size in sizes.items() if size <= self.budget.size_mb), min(sizes, key=sizes.__getitem__)
+        )
 
     def is_measured(self, shape: Shape) -> bool:
         """Tell whether a shape's latency was measured at all lengths."""
@@ -62,9 +73,12 @@ def make_plan(config: CompressConfig, material: Material) -> Plan:
     """
     budget = Budget.of(config)
     grid = [*material.references, *shape_grid(material.teacher)]
-    least = min(number_bytes(material.config, shape) for shape in grid) / 1e6
-    if budget.size_mb is not None and least > budget.size_mb:  # known before anything is measured
-        raise _nothing_fits(budget, min(grid, key=lambda shape: number_bytes(material.config, shape)), Cost(0.0, least))
+    least = {
+        shape: min(number_bytes(material.config, shape, bits) for bits in possible_bits(shape)) / 1e6 for shape in grid
+    }
+    smallest = min(grid, key=least.__getitem__)
+    if budget.size_mb is not None and least[smallest] > budget.size_mb:  # known before anything is measured
+        raise _nothing_fits(budget, smallest, Cost(0.0, least[smallest]))
     prices = measured_price_list(material.config, grid, material.lengths, config.threads)
     plan = Plan(budget, prices, tuple(dict.fromkeys(grid)), (), tuple(material.typical))
     return replace(plan, candidates=tuple(_choose(plan, material.references)))
@@ -113,7 +127,7 @@ def _nothing_fits(budget: Budget, shape: Shape, cost: Cost) -> GateError:
 
 def say_plan(config: CompressConfig, material: Material, plan: Plan) -> None:
     """Say what would be tried, what the price list says of it, and how long it takes."""
-    errors, whole, short = plan.prices.errors, whole_epochs(config), rungs(config)
+    errors, steps = plan.prices.errors, rungs(config)
     echo(
         f"price list: {len(plan.prices.timed)} shapes; each predicted by the others: median error "
         f"{percent(errors.median)}, largest {percent(errors.largest)}"
@@ -121,16 +135,15 @@ def say_plan(config: CompressConfig, material: Material, plan: Plan) -> None:
     rows = []
     for shape in plan.candidates:
         cost = plan.cost(shape)
-        seconds = [material.training_seconds(shape, epochs) for epochs in (short[0], whole)]
-        rows.append((str(shape), f"{cost.latency_ms:.3f}", f"{cost.size_mb:.2f}", *map(duration, seconds)))
-    columns = ("layers/hidden/FFN/heads", "ms a text", "MB", "a short training", "a whole one")
+        seconds = [material.training_seconds(shape, epochs) for epochs in (steps[0], steps[-1])]
+        figures = f"{cost.latency_ms:.3f}", f"{cost.size_mb:.2f}", str(plan.bits(shape))
+        rows.append((str(shape), *figures, *map(duration, seconds)))
+    columns = ("layers/hidden/FFN/heads", "ms a text", "MB", "embedding bits", "a short training", "a whole one")
     show_table(f"{len(rows)} of {len(plan.grid)} shapes to try, {plan.budget}", columns, rows)
-    trials, first = 0.0, -(-len(plan.candidates) // HALVING)
-    for rung, epochs in enumerate(short):
-        seconds = [material.training_seconds(shape, epochs) for shape in plan.candidates]
-        trials += sum(seconds) / len(seconds) * first / HALVING**rung
-    last = max(material.training_seconds(shape, whole) for shape in plan.candidates)
-    echo(
-        f"about {duration(trials)} of short trainings and {duration(last)} for the whole one, beside the starts; "
-        f"--hours {config.hours:g} bounds it"
-    )
+    first = -(-len(plan.candidates) // STARTED)
+    trials = sum(
+        sum(material.training_seconds(shape, epochs) for shape in plan.candidates) / len(plan.candidates)
+        * max(1, first // REDUCTION**rung)
+        for rung, epochs in enumerate(steps)
+    )  # fmt: skip
+    echo(f"about {duration(trials)} of trainings, beside starts and exports; --hours {config.hours:g} bounds it")

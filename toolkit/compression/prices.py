@@ -30,10 +30,12 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.stats import qmc
 
+from export.int8.embeddings import COMMON_ROWS, FINE_ROWS
 from toolkit import __version__
 from toolkit.benchmarking.random_models import cache_directory
 from toolkit.compression.shapes import GRAIN, linear_weights
 from toolkit.compression.timing import VOCABULARY, Timed, time_shapes
+from toolkit.config.export import EMBEDDING_BITS
 from toolkit.console import echo
 from toolkit.files import atomic_file, canonical_json
 from toolkit.measurement.environment import environment, tool_versions
@@ -84,9 +86,9 @@ class PriceList:
         """Predict the mean time of a text in ms, over texts of these lengths."""
         return float(np.mean([terms(shape, length) @ self.prices for length in lengths]))
 
-    def size_bytes(self, shape: Shape) -> int:
-        """Predict the bytes of the int8 graph."""
-        counted = number_bytes(self.config, shape)
+    def size_bytes(self, shape: Shape, bits: int = 8) -> int:
+        """Predict the bytes of the int8 graph, its word embeddings of so many bits a number."""
+        counted = number_bytes(self.config, shape, bits)
         return counted + round(float(np.array(_node_terms(shape)) @ self._node_bytes))
 
     @cached_property
@@ -119,16 +121,28 @@ def terms(shape: Shape, length: int) -> np.ndarray:
     )
 
 
-def number_bytes(config: Mapping[str, Any], shape: Shape) -> int:
+def number_bytes(config: Mapping[str, Any], shape: Shape, bits: int = 8) -> int:
     """Count the bytes of the numbers of an int8 graph, but for its layer norms.
 
     One byte for each weight of the layers, the pooler and the tables; two for the scale of a table's row; four for the
-    scale and the bias of each output of a layer, and for each weight of the classifier.
+    scale and the bias of each output of a layer, and for each weight of the classifier. Word embeddings of few bits
+    have rows of more bits for frequent pieces beside them, and a number for each piece that says which.
     """
     d, outputs = shape.hidden, shape.layers * (5 * shape.hidden + shape.ffn) + shape.hidden
-    rows = config["vocab_size"] + config["max_position_embeddings"] + (config.get("type_vocab_size") or 0)
+    words, rest = config["vocab_size"], config["max_position_embeddings"] + (config.get("type_vocab_size") or 0)
+    tables = rest * (d + 2) + words * (d * bits // 8 + 2)
+    if bits < 8:
+        tables += words + (min(words, FINE_ROWS) + 1) * (d + 2)
+    if bits == 2:
+        common = min(words, COMMON_ROWS) - min(words, FINE_ROWS)
+        tables += 2 * words + (common + 1) * (d // 4 + 2)
     labels = len(config.get("id2label") or (0, 1))
-    return int(rows * (d + 2) + linear_weights(shape) + d * d + 8 * outputs + 4 * d * labels)
+    return int(tables + linear_weights(shape) + d * d + 8 * outputs + 4 * d * labels)
+
+
+def possible_bits(shape: Shape) -> list[int]:
+    """List the bits that the word embeddings of a shape can have: their rows fill whole bytes."""
+    return [bits for bits in EMBEDDING_BITS if shape.hidden * bits % 8 == 0]
 
 
 def measured_price_list(

@@ -1,16 +1,17 @@
-"""The search: candidates start as projections of their teacher, and by successive halving the better half trains on.
+"""The search: candidates start as projections of their teacher, the better half trains a little, the best of it more.
 
-Optuna keeps every result in the search's folder and decides who goes on: each short training is a rung of its
-asynchronous successive halving (arXiv 1810.05934). A killed search finds there what it has paid for, and half a
-training in the checkpoints of `toolkit distill`.
+Optuna keeps every result in the search's folder and decides who goes on: a short and a whole training are the rungs of
+its asynchronous successive halving (arXiv 1810.05934). A projection is kept too, and all trainings of its shape begin
+with it. A killed search finds there what it has paid for, and half a training in the checkpoints of `toolkit distill`.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,25 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from toolkit.bundle.format import Bundle, is_bundle, open_bundle
-from toolkit.bundle.manifest import Manifest
+from toolkit.bundle.format import Bundle, is_bundle, new_manifest, open_bundle
+from toolkit.bundle.manifest import Manifest, Metrics, ScoredSplit
 from toolkit.bundle.provenance import run_or_reuse
-from toolkit.bundle.scores import split_of
-from toolkit.compression.material import Material, rungs, training, whole_epochs
-from toolkit.compression.plan import HALVING, Plan
+from toolkit.bundle.scores import ScoresBySplit, by_split, put_scores, split_of
+from toolkit.compression.material import Material, rungs, training, training_from, whole_epochs
+from toolkit.compression.plan import REDUCTION, STARTED, Plan
 from toolkit.config import CompressConfig, DistillConfig
 from toolkit.console import echo
-from toolkit.distillation.distill import prepare, run_distill
-from toolkit.distillation.initialization.student import initialize_student
+from toolkit.distillation.distill import Distillation, prepare, run_distill
+from toolkit.distillation.initialization.student import ModelPair, initialize_student, save_projections
 from toolkit.distillation.report import PhaseTimer
 from toolkit.errors import ToolkitError
 from toolkit.models.student import Shape, plan_student
+from toolkit.training.saving import write_model
 
 STORE, ANSWERS, NAME = "search.log", "teacher-scores.parquet", "compress"
 STARTS = 1 / 3  # of the time, for scoring starts
-NOT_COMPARED = ("hours", "dry_run", "out")  # a search goes on with other values of these
+NOT_COMPARED = ("hours", "dry_run", "out", "list", "pick")  # a search goes on with other values of these
+Epochs = tuple[int, int]  # of the layer-by-layer stage and of the prediction stage
 
 
 class Search:
@@ -55,7 +58,7 @@ class Search:
         self.study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(self.out / STORE))), study_name=NAME, load_if_exists=True,
             direction="maximize", sampler=optuna.samplers.RandomSampler(config.seed),
-            pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=HALVING),
+            pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
         )  # fmt: skip
         self._parent = open_bundle(config.teacher) if is_bundle(Path(config.teacher)) else None
         options = {name: value for name, value in asdict(config).items() if name not in NOT_COMPARED}
@@ -115,7 +118,7 @@ class Search:
         metric, teacher = prepared.data.task.metric, prepared.models.teacher
         self.remember("metric", metric)
         self.remember("teacher", 100 * prepared.teacher_metrics["dev"][metric])
-        yield shapes[0], 100 * prepared.start_metrics["dev"][metric]
+        yield shapes[0], self._kept_start(prepared, shapes[0], prepared.models, prepared.start_metrics)
         for shape in shapes[1:]:
             plan = plan_student(
                 teacher, shape=str(shape), layers=options.layer_map, init=options.init, weights=options.weights,
@@ -125,19 +128,45 @@ class Search:
                 plan, prepared.reader, teacher, teacher, prepared.data.texts, prepared.data.task,
                 precision=options.precision, seed=options.seed,
             )  # fmt: skip
-            yield shape, 100 * prepared.data.scorer.scores(pair.student)["dev"][metric]
+            yield shape, self._kept_start(prepared, shape, pair, prepared.data.scorer.scores(pair.student))
 
-    def train_candidates(self, plan: Plan) -> None:
-        """Train the half of the candidates that starts best, the best first, rung by rung, while there is time."""
+    def _kept_start(
+        self, prepared: Distillation, shape: Shape, pair: ModelPair, metrics: Mapping[ScoredSplit, Metrics]
+    ) -> float:
+        """Keep a projected student for its trainings and return its metric on dev, in percent."""
+        data = prepared.data
+        folder = student_folder(self.out, shape, (0, 0))
+        # a student of a trimmed vocabulary reads other word pieces than its teacher: its trainings start anew
+        if prepared.trimmed is None and not is_bundle(folder):
+            assert pair.projections is not None
+            manifest = new_manifest(
+                "student", data.task.to_dict(), max_length=data.task.max_length, parent=prepared.source.digest,
+                made_from=prepared.made_from, config=self.training_of(shape, (0, 0)).to_dict(), seed=self.config.seed,
+                data=data.digests,
+            )  # fmt: skip
+            own: ScoresBySplit = {split: {"metrics": of_split} for split, of_split in metrics.items()}
+            put_scores(manifest, by_split(own, metrics, prepared.teacher_metrics))
+            write_model(
+                str(folder), manifest, pair.student, prepared.reader, partial(save_projections, pair.projections)
+            )
+        return 100 * metrics["dev"][data.task.metric]
+
+    def train_candidates(self, plan: Plan, trained: Callable[[Shape, Epochs], None]) -> None:
+        """Train the half of the candidates that starts best, the best first, rung by rung, while there is time.
+
+        Args:
+            plan: the candidates.
+            trained: is told every training that has ended.
+        """
         starts = self.starts
         ranked = sorted((shape for shape in plan.candidates if shape in starts), key=lambda shape: -starts[shape])
-        promising = self.recall("promising", [str(shape) for shape in ranked[: -(-len(ranked) // HALVING)]])
+        promising = self.recall("promising", [str(shape) for shape in ranked[: -(-len(ranked) // STARTED)]])
         self.remember("promising", promising)
         for name in promising:
             self.study.enqueue_trial({"shape": name}, skip_if_exists=True)
         for trial in self._trials():
             shape = Shape.parse(trial.suggest_categorical("shape", promising))
-            if not self._train_on(trial, shape):
+            if not self._train_on(trial, shape, trained):
                 echo(f"--hours {self.config.hours:g} leaves time for the last training alone")
                 return
 
@@ -148,58 +177,67 @@ class Search:
         while self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
             yield self.study.ask()
 
-    def _train_on(self, trial: optuna.Trial, shape: Shape) -> bool:
+    def _train_on(self, trial: optuna.Trial, shape: Shape, trained: Callable[[Shape, Epochs], None]) -> bool:
         """Take a trial from rung to rung until it is pruned or at the top; return False where time is up before."""
-        short = rungs(self.config)
+        lengths, whole = rungs(self.config), whole_epochs(self.config)
         reported = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        for rung, epochs in enumerate(short):
-            step = HALVING**rung
+        for rung, epochs in enumerate(lengths):
+            step = REDUCTION**rung
             if step not in reported:
-                if not self.has_time(shape, epochs, whole_epochs(self.config)):
+                if not self.has_time(shape, *dict.fromkeys((epochs, whole))):
                     return False
-                trial.report(dev_score(self.train(shape, epochs).manifest), step)
-            if rung + 1 < len(short) and trial.should_prune():
+                score = dev_score(self.train(shape, epochs).manifest)
+                trained(shape, epochs)
+                trial.report(score, step)
+            if rung + 1 < len(lengths) and trial.should_prune():
                 self.study.tell(trial, state=TrialState.PRUNED)
                 return True
         self.study.tell(trial, self.score_of(shape)[0])
         return True
 
-    def train_references(self, shapes: Sequence[Shape]) -> None:
-        """Train shapes that are no candidates as long as the last rung does, where time is left, to compare with."""
-        longest = rungs(self.config)[-1]
+    def train_references(self, shapes: Sequence[Shape], trained: Callable[[Shape, Epochs], None]) -> None:
+        """Train shapes that are no candidates as long as the first rung does, where time is left, to compare with."""
+        short = rungs(self.config)[0]
         for shape in shapes:
-            if self.has_time(shape, longest):
-                score = dev_score(self.train(shape, longest).manifest)
+            if self.has_time(shape, short):
+                score = dev_score(self.train(shape, short).manifest)
+                trained(shape, short)
                 self.remember("references", {**self.recall("references", {}), str(shape): score})
 
-    def train(self, shape: Shape, epochs: tuple[int, int] | None) -> Bundle:
-        """Train a student, or find it trained; None trains it at full length."""
+    def train(self, shape: Shape, epochs: Epochs) -> Bundle:
+        """Train a student, or find it trained."""
+        return self.train_on(f"{shape}, {said(epochs)}", self.training_of(shape, epochs), shape, epochs)
+
+    def train_on(self, title: str, options: DistillConfig, shape: Shape, epochs: Epochs) -> Bundle:
+        """Train a student by these options, or find it trained; its pace says how long the next ones take."""
 
         def run(options: DistillConfig) -> Bundle:
             start = time.monotonic()
             bundle = run_distill(options, answers=self.out / ANSWERS)
             self._worked += time.monotonic() - start
-            self._work += self.material.training_seconds(shape, epochs or whole_epochs(self.config))
+            self._work += self.material.training_seconds(shape, epochs)
             return bundle
 
-        bundle = run_or_reuse(f"{shape}, {_said(epochs)}", self.training_of(shape, epochs), run, self._parent)
+        bundle = run_or_reuse(title, options, run, self._parent)
         self.study.set_user_attr("seconds", self.seconds)
-        echo(f"{shape}, {_said(epochs)}: dev {dev_score(bundle.manifest):.2f}")
+        echo(f"{title}: dev {dev_score(bundle.manifest):.2f}")
         return bundle
 
-    def training_of(self, shape: Shape, epochs: tuple[int, int] | None) -> DistillConfig:
-        """Give the options of a training in this folder."""
-        return training(self.config, str(shape), str(student_folder(self.out, shape, epochs)), epochs)
+    def training_of(self, shape: Shape, epochs: Epochs) -> DistillConfig:
+        """Give the options of a training in this folder; it begins with the projection that is kept there."""
+        options = training(self.config, str(shape), str(student_folder(self.out, shape, epochs)), epochs)
+        start = student_folder(self.out, shape, (0, 0))
+        return training_from(start, options) if any(epochs) and is_bundle(start) else options
 
-    def score_of(self, shape: Shape) -> tuple[float, tuple[int, int]]:
+    def score_of(self, shape: Shape) -> tuple[float, Epochs]:
         """Give the metric of a shape after the longest training that it had, in percent, and the epochs of that."""
         if (score := self.recall("references", {}).get(str(shape))) is not None:
-            return score, rungs(self.config)[-1]
+            return score, rungs(self.config)[0]
         best = self.starts.get(shape, 0.0), (0, 0)
         for trial in self.study.get_trials(deepcopy=False):
             if trial.params.get("shape") == str(shape) and trial.intermediate_values:
                 step = max(trial.intermediate_values)
-                best = trial.intermediate_values[step], rungs(self.config)[step.bit_length() - 1]
+                best = trial.intermediate_values[step], rungs(self.config)[0 if step == 1 else 1]
         return best
 
     def ranking(self, shapes: Sequence[Shape]) -> list[Shape]:
@@ -207,9 +245,9 @@ class Search:
         return sorted(shapes, key=lambda shape: (self.score_of(shape)[1], self.score_of(shape)[0]), reverse=True)
 
 
-def student_folder(out: Path, shape: Shape, epochs: tuple[int, int] | None) -> Path:
-    """Return the folder of a student in that of a search."""
-    return out / str(shape).replace("/", "-") / ("student" if epochs is None else f"epochs-{epochs[0]}-{epochs[1]}")
+def student_folder(out: Path, shape: Shape, epochs: Epochs) -> Path:
+    """Return the folder of a student in that of a search; no epochs are a start."""
+    return out / str(shape).replace("/", "-") / f"epochs-{epochs[0]}-{epochs[1]}"
 
 
 def dev_score(manifest: Manifest) -> float:
@@ -220,5 +258,6 @@ def dev_score(manifest: Manifest) -> float:
     return 100 * scores["metrics"][task["metrics"][0]]
 
 
-def _said(epochs: tuple[int, int] | None) -> str:
-    return "whole training" if epochs is None else f"{epochs[0]} + {epochs[1]} epochs"
+def said(epochs: Epochs) -> str:
+    """Write the epochs of both stages in words."""
+    return f"{epochs[0]} + {epochs[1]} epochs"

@@ -53,6 +53,10 @@ class CompressConfig(Config):
     )
     match_labels: bool = option(False, "read the teacher's outputs in the order that fits the labels", "Teacher")
     seed: int = option(42, "seed of every random draw", "Output")
+    list: bool = option(False, "show what a search in --out has tried, finished or stopped", "Output")
+    pick: int | None = option(
+        None, "finish the student that --list shows with this number, and make it the bundle", "Output", "N"
+    )
     dry_run: bool = option(False, "say what would be tried and how long it takes, and train nothing", "Output")
 
     def problems(self) -> Iterator[str]:
@@ -62,7 +66,9 @@ class CompressConfig(Config):
         yield from positive(max_latency_ms=self.max_latency_ms, max_size_mb=self.max_size_mb, hours=self.hours)
         if self.max_drop is not None and not self.max_drop >= 0:
             yield f"--max-drop {self.max_drop}: expected 0 or more points"
-        yield from at_least(1, threads=self.threads)
+        yield from at_least(1, threads=self.threads, pick=self.pick)
+        if sum((self.list, self.dry_run, self.pick is not None)) > 1:
+            yield "--list, --pick and --dry-run go alone"
         yield from at_least(0, seed=self.seed)
         yield from task_problems(self.task, self.data, "train and dev files")
         yield from data_problems(self)

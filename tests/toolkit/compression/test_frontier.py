@@ -50,7 +50,7 @@ def test_a_command_makes_the_same_options_again() -> None:
 def test_a_frontier_has_every_point_and_marks_the_answer_on_a_page_that_stands_alone(tmp_path: Path) -> None:
     write_frontier(tmp_path, POINTS, replace(plan(), budget=Budget(0.5, None, 3.0)), "accuracy", "toolkit compress t")
     content, page = json.loads((tmp_path / JSON).read_text()), (tmp_path / HTML).read_text()
-    assert [point["role"] for point in content["points"]] == ["teacher", "chosen", "trial", "start"]
+    assert [point["role"] for point in content["points"]] == ["trial", "start", "chosen", "teacher"]
     assert content["budget"] == {"latency_ms": 0.5, "size_mb": None, "drop": 3.0}
     assert "<h1>4/96/384/12 is the answer</h1>" in page
     for text in ("0.4 ms", "a text; the teacher 9 ms", "78.50", "on test; the teacher 81.00", "toolkit export b"):

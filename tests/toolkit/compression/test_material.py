@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.command_line import refused, toolkit
-from toolkit.compression.material import Material, open_material, rungs, training, whole_epochs
+from toolkit.compression.material import Material, open_material, rungs, training, training_from, whole_epochs
 from toolkit.config import CompressConfig
 from toolkit.models.student import Shape
 
@@ -51,10 +51,17 @@ def test_a_training_has_the_options_of_the_search() -> None:
     assert (config.intermediate_epochs, config.prediction_epochs) == (1, 2)
 
 
-def test_short_trainings_grow_and_are_shorter_than_whole_ones() -> None:
-    assert (whole_epochs(CONFIG), rungs(CONFIG)) == ((3, 1), [(1, 1), (2, 1)])
+def test_a_short_training_decides_and_a_whole_one_follows() -> None:
+    assert (whole_epochs(CONFIG), rungs(CONFIG)) == ((3, 1), [(1, 1), (3, 1)])
     own = replace(CONFIG, task="auto", data="reviews")
-    assert (whole_epochs(own), rungs(own)) == ((3, 3), [(1, 1), (2, 2)])
+    assert (whole_epochs(own), rungs(own)) == ((3, 3), [(1, 1), (3, 3)])
+
+
+def test_a_training_that_goes_on_from_a_projection_has_its_epochs_and_rates() -> None:
+    own = training(CONFIG, "2/48/192/12", "o", None)
+    going_on = training_from(Path("start"), own).resolved()
+    assert going_on == replace(own.resolved(), init="start")
+    assert (going_on.intermediate_epochs, going_on.intermediate_lr) == (3, 2e-4), "not those of a foreign start"
 
 
 def test_a_teacher_by_answers_only_is_refused(

@@ -12,6 +12,7 @@ import pytest
 from tests.toolkit.compression.test_prices import CONFIG as STUDENT
 from tests.toolkit.compression.test_prices import GRID, KNOWN, known_list
 from toolkit.compression import plan as planning
+from toolkit.compression.budget import Budget
 from toolkit.compression.material import Material
 from toolkit.compression.plan import CANDIDATES, Plan, make_plan, measure_candidates, say_plan
 from toolkit.compression.prices import design, terms
@@ -103,3 +104,15 @@ def test_a_plan_is_said() -> None:
     assert f"{CANDIDATES} of {len(plan.grid)} shapes to try, at most 0.5 ms a text, at most 1 points lost" in text
     assert all(str(shape) in text for shape in plan.candidates)
     assert "--hours 3 bounds it" in text
+
+
+def test_embeddings_have_fewer_bits_only_where_the_size_needs_them() -> None:
+    plan = plan_for(max_latency_ms=1.0)
+    plan = replace(plan, prices=replace(plan.prices, config={**STUDENT, "vocab_size": 30_522}))
+    assert {plan.bits(shape) for shape in plan.grid} == {8}
+    sizes = {bits: plan.prices.size_bytes(TINYBERT4, bits) / 1e6 for bits in (8, 4, 2)}
+    assert sizes[8] > sizes[4] > sizes[2]
+    for limit, bits in ((sizes[8], 8), (sizes[8] - 0.01, 4), (sizes[4], 4), (sizes[4] - 0.01, 2), (0.5, 2)):
+        limited = replace(plan, budget=Budget(None, limit, None))
+        assert limited.bits(TINYBERT4) == bits
+        assert limited.cost(TINYBERT4).size_mb == sizes[bits]

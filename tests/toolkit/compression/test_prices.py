@@ -12,7 +12,15 @@ import pytest
 from tests.support.exporting import export_loosely
 from toolkit.bundle.format import open_bundle
 from toolkit.compression import prices
-from toolkit.compression.prices import PriceList, design, marked_lengths, measured_price_list, number_bytes, terms
+from toolkit.compression.prices import (
+    PriceList,
+    design,
+    marked_lengths,
+    measured_price_list,
+    number_bytes,
+    possible_bits,
+    terms,
+)
 from toolkit.compression.shapes import linear_weights, shape_grid
 from toolkit.compression.timing import VOCABULARY, Timed, time_shapes
 from toolkit.models.student import Shape
@@ -60,6 +68,16 @@ def test_the_numbers_of_a_graph() -> None:
     # 122 rows of 16 numbers and a scale, 4 d d + 2 d F, the pooler, scale and bias of 4 d + F + d and the pooler's d
     # outputs, and two rows of the classifier in float32
     assert number_bytes(CONFIG, Shape(1, 16, 48, 4)) == 122 * 18 + (1024 + 1536) + 256 + 8 * 144 + 2 * 16 * 4
+
+
+def test_few_bits_of_the_words_are_counted_with_what_stands_beside_them() -> None:
+    config, shape = {**CONFIG, "vocab_size": 30_522}, Shape(4, 312, 1200, 12)
+    eight, four, two = (number_bytes(config, shape, bits) for bits in (8, 4, 2))
+    # half of the words; a number of one byte for each, and 255 rows of 8 bits and a row of zeros
+    assert eight - four == 30_522 * 156 - 30_522 - 256 * 314
+    # a half again; numbers of two bytes, and lower bits for 2,817 pieces and a row of zeros
+    assert four - two == 30_522 * 78 - 2 * 30_522 - 2818 * 80
+    assert possible_bits(Shape(1, 18, 48, 3)) == [8, 4]
 
 
 def test_the_size_is_that_of_the_real_file(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+"""The bundles of a search: every trained student is exported, held to the gates of that, and timed; none twice."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from export.pipeline import run_export
+from toolkit.bundle.format import Bundle, is_bundle, open_bundle
+from toolkit.bundle.provenance import run_or_reuse
+from toolkit.compression.budget import Cost
+from toolkit.compression.plan import Plan
+from toolkit.compression.search import Epochs, Search, dev_score, said
+from toolkit.compression.timing import latency_ms
+from toolkit.config import CompressConfig, DistillConfig, ExportConfig
+from toolkit.console import echo
+from toolkit.errors import GateError
+from toolkit.inference.runtimes import OnnxRuntime
+from toolkit.models.student import Shape
+
+ROUNDED = (0, 1)  # epochs of a training in the arithmetic of int8
+LOST = 0.5  # points that rounding may cost a whole training before it is finished under its rounding
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A student that was trained and exported.
+
+    Attributes:
+        shape: of the student.
+        epochs: of its training.
+        bundle: its int8 graph.
+        dev: the metric of that on dev, in percent.
+        cost: latency as measured, size, and points lost on dev.
+        trainings: options of what trained it, in their order.
+    """
+
+    shape: Shape
+    epochs: Epochs
+    bundle: Bundle
+    dev: float
+    cost: Cost
+    trainings: tuple[DistillConfig, ...]
+
+
+class Bundles:
+    """Every student of a search that was exported.
+
+    Args:
+        search: trains the students, and remembers what was made.
+        plan: the budget, and how each shape's embeddings are stored.
+    """
+
+    def __init__(self, search: Search, plan: Plan) -> None:
+        self.search, self.plan = search, plan
+        self.finished: dict[tuple[Shape, Epochs], Finished] = {}
+        self.missed: list[str] = []
+        for name, *epochs in search.recall("bundles", []):
+            self.add(Shape.parse(name), (epochs[0], epochs[1]))
+
+    @property
+    def within(self) -> list[Finished]:
+        """Those within the budget: the best on dev first, of equal ones what trained longest, then the fastest."""
+        held = [student for student in self.finished.values() if self.plan.budget.holds(student.cost)]
+        return sorted(held, key=lambda student: (-student.dev, -sum(student.epochs), student.cost.latency_ms))
+
+    def of(self, shape: Shape) -> list[Finished]:
+        """List the bundles of a shape."""
+        return [student for (own, _), student in self.finished.items() if own == shape]
+
+    def add(self, shape: Shape, epochs: Epochs) -> None:
+        """Train a student, or find it trained, and export it; what keeps it from being exported is written down."""
+        if (shape, epochs) in self.finished:
+            return
+        options, made = self.search.training_of(shape, epochs), self.search.recall("bundles", [])
+        if not is_bundle(Path(options.out)):
+            self.search.train(shape, epochs)
+        if (entry := [str(shape), *epochs]) not in made:
+            self.search.remember("bundles", [*made, entry])
+        student = self._exported(shape, epochs, options)
+        if student is not None:
+            self.finished[shape, epochs] = student
+
+    def finish(self, shape: Shape, epochs: Epochs) -> None:
+        """Add a student; where rounding costs it much, train it on in the arithmetic of int8; the better one stays."""
+        self.add(shape, epochs)
+        plain, options = self.finished.get((shape, epochs)), self.search.training_of(shape, epochs)
+        kept = -math.inf if plain is None else plain.dev
+        if dev_score(open_bundle(options.out).manifest) - kept <= LOST or not self.search.has_time(shape, ROUNDED):
+            return
+        echo(f"rounding costs {shape} much: it trains on in the arithmetic of int8")
+        rounded = under_rounding(options)
+        self.search.train_on(f"{shape}, under int8 rounding", rounded, shape, ROUNDED)
+        student = self._exported(shape, epochs, options, rounded)
+        if student is not None and student.dev > kept:
+            self.finished[shape, epochs] = student
+
+    def _exported(self, shape: Shape, epochs: Epochs, *trainings: DistillConfig) -> Finished | None:
+        search, student = self.search, open_bundle(trainings[-1].out)
+        failures, name = search.recall("not exported", {}), f"{shape}, {said(epochs)}"
+        if problem := failures.get(trainings[-1].out):
+            self.missed.append(problem)
+            return None
+        try:
+            options = export_of(search.config, trainings[-1].out, self.plan.bits(shape))
+            bundle = run_or_reuse(f"{name}, int8", options, run_export, student)
+        except GateError as error:
+            self.missed.append(f"{name}: {error.problem}")
+            search.remember("not exported", {**failures, trainings[-1].out: self.missed[-1]})
+            echo(self.missed[-1])
+            return None
+        dev = dev_score(bundle.manifest)
+        drop = round(search.teacher_score - dev, 6)
+        cost = Cost(self._latency_ms(shape, bundle, len(trainings)), bundle.weight_bytes / 1e6, drop)
+        echo(f"{name}, int8: {cost.latency_ms:.3f} ms a text, {cost.size_mb:.2f} MB, {drop:.2f} points lost on dev")
+        return Finished(shape, epochs, bundle, dev, cost, trainings)
+
+    def _latency_ms(self, shape: Shape, bundle: Bundle, trainings: int) -> float:
+        """Time a bundle once: others of the same graph take as long, and an answer stays within its budget."""
+        measured, threads = self.search.recall("latencies", {}), self.search.config.threads
+        graph = f"{shape}, {trainings}"  # a second training is under rounding, whose scales are other nodes
+        if graph not in measured:
+            runtime = OnnxRuntime(bundle.weights, threads=threads, spinning="running")
+            measured = {**measured, graph: latency_ms(runtime, self.plan.lengths, threads)}
+            self.search.remember("latencies", measured)
+        return float(measured[graph])
+
+
+def under_rounding(options: DistillConfig) -> DistillConfig:
+    """Give the options that train a student on in the arithmetic of int8, after its training by `options`."""
+    intermediate, prediction = ROUNDED
+    return replace(
+        options, init=options.out, out=f"{options.out}-rounded", intermediate_epochs=intermediate,
+        prediction_epochs=prediction, quantization_aware=True,
+    )  # fmt: skip
+
+
+def export_of(config: CompressConfig, student: str, bits: int) -> ExportConfig:
+    """Give the options of `toolkit export` that export a student in the folder of the search, beside it."""
+    own, names = ({field.name for field in fields(options)} for options in (CompressConfig, ExportConfig))
+    shared = {name: getattr(config, name) for name in own & names - {"out", "max_drop"}}
+    export = ExportConfig(student, f"{student}-int8", embedding_bits=bits, **shared)
+    # the budget bounds what the student and its rounding lose together; where it allows more, rounding may take it
+    return export if config.max_drop is None else replace(export, max_drop=max(config.max_drop, export.max_drop))
