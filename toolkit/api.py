@@ -67,8 +67,6 @@ def distill(options: config.DistillConfig) -> Bundle:
         raise ToolkitError(f"seeds={options.seeds!r}: distill makes one student", fix="distill_seeds")
     if options.general:
         from toolkit.distillation.general import run_general as run
-    elif options.scores_alone:
-        from toolkit.distillation.from_scores import run_from_scores as run
     else:
         from toolkit.distillation.distill import run_distill as run
     return run(options)

@@ -12,10 +12,10 @@ from toolkit.compression.shapes import linear_weights
 from toolkit.compression.timing import typical_lengths
 from toolkit.config import STUDENTS, CompressConfig, DistillConfig
 from toolkit.data.columns import DataOptions
-from toolkit.distillation.data import TaskRows
+from toolkit.distillation.data import DistillationData, student_data
 from toolkit.distillation.duration import answer_seconds
 from toolkit.distillation.recording_check import recording_problem
-from toolkit.distillation.teaching import trim_reader
+from toolkit.distillation.rows import TaskRows
 from toolkit.errors import ToolkitError
 from toolkit.models.families import depth, family_name, hidden_width
 from toolkit.models.loading import Source, output_names
@@ -90,11 +90,10 @@ def open_material(config: CompressConfig, workdir: Path) -> Material:
         output_names(source.config), config.task, config.data, augment=None, unlabelled=config.unlabelled,
         selection_rows=None, max_rows=None, seed=config.seed, options=DataOptions.of(config), title=config.name,
     )  # fmt: skip
-    reader, _ = trim_reader(source, rows.inputs, options.vocabulary_limit, workdir)
-    data = rows.read_by(reader, None)
+    data = student_data(rows, source, source.stated_length, options.vocabulary_limit, workdir)
     shape = Shape(depth(teacher), hidden_width(teacher), ffn_width(teacher), int(teacher.config.num_attention_heads))
-    student = student_config(reader.config, shape, dropout=0.0, task=data.task).to_dict()
-    read = data if reader is source else rows.read_by(source, None)
+    student = student_config(data.reader.config, shape, dropout=0.0, task=data.task).to_dict()
+    read = data if data.reader is source else DistillationData.read(rows, source, None)
     pace = answer_seconds(teacher, read.texts, options.precision) / linear_weights(shape)
     return Material(shape, student, data.texts.lengths, pace)
 

@@ -117,7 +117,7 @@ class Search:
         prepared = prepare(options, workdir, PhaseTimer(), self.out / ANSWERS)
         metric, teacher = prepared.data.task.metric, prepared.models.teacher
         self.remember("metric", metric)
-        self.remember("teacher", 100 * prepared.teacher_metrics["dev"][metric])
+        self.remember("teacher", 100 * prepared.teacher.metrics["dev"][metric])
         yield shapes[0], self._kept_start(prepared, shapes[0], prepared.models, prepared.start_metrics)
         for shape in shapes[1:]:
             plan = plan_student(
@@ -125,7 +125,7 @@ class Search:
                 relation_heads=None, family=options.student_family,
             )  # fmt: skip
             pair = initialize_student(
-                plan, prepared.reader, teacher, teacher, prepared.data.texts, prepared.data.task,
+                plan, prepared.data.reader, teacher, teacher, prepared.data.texts, prepared.data.task,
                 precision=options.precision, seed=options.seed,
             )  # fmt: skip
             yield shape, self._kept_start(prepared, shape, pair, prepared.data.scorer.scores(pair.student))
@@ -137,17 +137,17 @@ class Search:
         data = prepared.data
         folder = student_folder(self.out, shape, (0, 0))
         # a student of a trimmed vocabulary reads other word pieces than its teacher: its trainings start anew
-        if prepared.trimmed is None and not is_bundle(folder):
+        if data.trimmed is None and not is_bundle(folder):
             assert pair.projections is not None
             manifest = new_manifest(
-                "student", data.task.to_dict(), max_length=data.task.max_length, parent=prepared.source.digest,
+                "student", data.task.to_dict(), max_length=data.task.max_length, parent=prepared.parent,
                 made_from=prepared.made_from, config=self.training_of(shape, (0, 0)).to_dict(), seed=self.config.seed,
                 data=data.digests,
             )  # fmt: skip
             own: ScoresBySplit = {split: {"metrics": of_split} for split, of_split in metrics.items()}
-            put_scores(manifest, by_split(own, metrics, prepared.teacher_metrics))
+            put_scores(manifest, by_split(own, metrics, prepared.teacher.metrics))
             write_model(
-                str(folder), manifest, pair.student, prepared.reader, partial(save_projections, pair.projections)
+                str(folder), manifest, pair.student, data.reader, partial(save_projections, pair.projections)
             )
         return 100 * metrics["dev"][data.task.metric]
 

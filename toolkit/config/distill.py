@@ -23,7 +23,7 @@ from toolkit.config.base import (
     skip_option,
     training_problems,
 )
-from toolkit.config.losses import LAYER_LOSSES, LOSSES, OBJECTIVES, PREDICTION_LOSSES, loss_problems, parse_weights
+from toolkit.config.losses import LOSSES, OBJECTIVES, PREDICTION_LOSSES, loss_problems, parse_weights
 from toolkit.config.teacher_scores import teacher_problems
 from toolkit.tasks import TASKS, Task
 
@@ -80,7 +80,7 @@ class DistillConfig(Config):
     )
     teacher_scores: str | None = option(
         None,
-        "answers of a teacher, as toolkit score writes them: alone they are all that the student learns from; beside "
+        "answers of a teacher, as toolkit score writes them: alone they are what the student learns from; beside "
         "--teacher the teacher's answers to the training texts, kept here for the next run",
         "Teacher and student",
         "FILE",
@@ -202,8 +202,6 @@ class DistillConfig(Config):
         weights |= dict.fromkeys(OBJECTIVES[self.objective], 1.0)
         if self.general:
             weights |= dict.fromkeys(PREDICTION_LOSSES, 0.0)
-        if self.scores_alone:
-            weights |= dict.fromkeys(LAYER_LOSSES, 0.0)
         return weights | parse_weights(self.loss or "")
 
     @property
@@ -273,12 +271,11 @@ class DistillConfig(Config):
             config, prediction_epochs=_or_default(self.prediction_epochs, self._task.prediction_epochs),
             prediction_lr=_or_default(self.prediction_lr, PREDICTION_LR),
         )  # fmt: skip
-        known = self.init in COMPUTED or self.scores_alone
-        return config.started(projected=self.init == "teacher") if known else config
+        return config.started(projected=self.init == "teacher") if self.init in COMPUTED else config
 
     def started(self, *, projected: bool) -> DistillConfig:
         """Fill in epochs and rate of stage a: those of a student that is projected, or of one that is not."""
-        epochs = 0 if self.scores_alone else PROJECTED_EPOCHS if projected else self._task.intermediate_epochs
+        epochs = PROJECTED_EPOCHS if projected else self._task.intermediate_epochs
         return replace(
             self, intermediate_epochs=_or_default(self.intermediate_epochs, epochs),
             intermediate_lr=_or_default(self.intermediate_lr, PROJECTED_LR if projected else FRESH_LR),

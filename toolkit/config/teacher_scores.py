@@ -21,11 +21,11 @@ def teacher_problems(config: Any) -> Iterator[str]:
 
 
 def _problems_alone(config: Any) -> Iterator[str]:
-    """List the options that need a teacher's layers, labels or other texts."""
+    """List the options that need a teacher's layers, labels or other texts; an encoder has layers."""
     weights = {} if any(weight_problems(config.loss or "")) else parse_weights(config.loss or "")
-    layers = layer_options(config)
+    layers = layer_options(config) if config.init in ("teacher", "random") else []
     if layers:
-        yield f"{', '.join(layers)}: a file of answers has no layers to learn from; expected --teacher DIR"
+        yield f"{', '.join(layers)}: a file of answers has no layers to learn; expected --teacher DIR or --init ENCODER"
     if config.init == "teacher":
         yield "--teacher-scores alone: expected --init ENCODER, or --init random with --student-tokenizer DIR"
     if config.init == "random" and config.student_tokenizer is None:

@@ -1,4 +1,4 @@
-"""The data of a task distillation: its splits, unlabelled texts, and the teacher's logits."""
+"""The rows of a distillation as its models read them, and a teacher's logits beside them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.data.augmented import load_augmented
-from toolkit.data.columns import DEFAULTS, DataOptions
-from toolkit.data.datasets import Split, load_texts, resolve_task
-from toolkit.data.splits import TaskSplits, load_splits
+from toolkit.console import echo
+from toolkit.data.datasets import Split
+from toolkit.data.splits import TaskSplits
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
-from toolkit.data.truncation import Truncation, measure_truncation
+from toolkit.data.truncation import Truncation, measure_truncation, say_truncation
+from toolkit.data.vocabulary import TrimmedVocabulary, select_pieces
 from toolkit.distillation.answer_cache import AnswerCache, Inputs
-from toolkit.distillation.labels import in_teacher_order
-from toolkit.files import file_record
+from toolkit.distillation.rows import TaskRows
+from toolkit.errors import ToolkitError
 from toolkit.models.loading import Source
+from toolkit.models.trimming import trimmed_source
 from toolkit.tasks import Task
 from toolkit.training.dataset import EncodedDataset
 from toolkit.training.distributed import model_logits
@@ -28,90 +29,15 @@ TEACHER_LOGITS = "the teacher's answers"  # name of the phase, and of its progre
 
 
 @dataclass(frozen=True)
-class TaskRows:
-    """Labelled and unlabelled rows of a task, as text.
-
-    Attributes:
-        task: with its own length.
-        splits: rows that are learnt from, that choose, and that are reported.
-        train: the labelled rows that are learnt from. With --augment the augmented ones, whose labels are not read.
-        inputs: the training texts, then the unlabelled ones, and for pairs the second texts.
-        digests: SHA-256 of the rows of all splits and of the files of --augment and --unlabelled, by name.
-    """
-
-    task: Task
-    splits: TaskSplits
-    train: Split
-    inputs: Inputs
-    digests: dict[str, str]
-
-    @classmethod
-    def load(
-        cls, outputs: Sequence[str], task_name: str, folder: str | None, *, augment: str | None, unlabelled: str | None,
-        selection_rows: int | None, max_rows: int | None, seed: int, options: DataOptions = DEFAULTS,
-        title: str | None = None,
-    ) -> TaskRows:  # fmt: skip
-        """Read all splits and the unlabelled texts.
-
-        Args:
-            outputs: names of the teacher's outputs, whose order the labels of one's own task take.
-            task_name, folder: the task, and where its rows are or None.
-            augment: a file whose rows replace the training rows.
-            unlabelled: a file of more texts.
-            selection_rows: rows of train that choose the step to keep, see `load_splits`.
-            max_rows: size of the random subset of training rows; None takes all.
-            seed: of the rows that choose and of the subset.
-            title: name of a task of one's own; None for that of its data.
-            options: columns, the share that is dev, what happens with bad rows.
-
-        Raises:
-            ToolkitError: data that cannot be read.
-        """
-        task = resolve_task(task_name, folder, options, title=title)
-        if task_name == "auto":
-            task = in_teacher_order(task, outputs)
-        splits = load_splits(
-            task, folder, options, selection_rows=selection_rows, max_rows=max_rows, seed=seed
-        )  # fmt: skip
-        train = splits.learnt
-        if augment:
-            train = load_augmented(task, augment, splits, options)
-            train = train.subsample(max_rows or len(train), seed)
-        texts, pairs = train.texts, train.pairs
-        if unlabelled:
-            more = load_texts(task, unlabelled, options).without(splits.drawn_inputs)
-            texts, pairs = texts + more.texts, None if pairs is None or more.pairs is None else pairs + more.pairs
-        files = {"augment": augment, "unlabelled": unlabelled}
-        digests = {name: file_record(Path(path))["sha256"] for name, path in files.items() if path}
-        return cls(task, splits, train, (texts, pairs), splits.digests | digests)
-
-    def read_by(self, source: Source, max_length: int | None) -> DistillationData:
-        """Encode all rows by a model's tokenizer.
-
-        Args:
-            source: the model.
-            max_length: tokens at which texts are truncated; None takes the model's `stated_length`.
-
-        Raises:
-            ToolkitError: a length without positions in the model.
-        """
-        encoder = source.encoder(self.task, max_length or source.stated_length)
-        task = replace(self.task, max_length=encoder.max_length)
-        encoded, scorer = encoder.encode(*self.inputs), SplitScorer(task, self.splits, encoder)
-        truncation = {"train": measure_truncation(encoder, encoded, *self.inputs), **scorer.truncation}
-        return DistillationData(
-            task, self.splits, self.train, encoder, self.inputs, encoded, scorer, self.digests, truncation
-        )
-
-
-@dataclass(frozen=True)
 class DistillationData:
     """The rows of a task, encoded for one model: for the student, or for a teacher that reads other word pieces.
 
     Attributes:
         task: with the length at which texts are truncated.
         splits, train, inputs, digests: as in `TaskRows`.
-        encoder: the model's tokenizer.
+        reader: the model whose word pieces these are.
+        trimmed: what is left of its vocabulary; None for all.
+        encoder: its tokenizer.
         texts: `inputs`, encoded.
         scorer: the rows that choose and that are reported, encoded.
         truncation: shares that are cut, of "train" (with the unlabelled texts) and of each split that is scored.
@@ -120,12 +46,44 @@ class DistillationData:
     task: Task
     splits: TaskSplits
     train: Split
-    encoder: TextEncoder
     inputs: Inputs
+    digests: dict[str, str]
+    reader: Source
+    trimmed: TrimmedVocabulary | None
+    encoder: TextEncoder
     texts: EncodedTexts
     scorer: SplitScorer
-    digests: dict[str, str]
     truncation: dict[str, Truncation]
+
+    @classmethod
+    def read(
+        cls, rows: TaskRows, reader: Source, max_length: int | None, trimmed: TrimmedVocabulary | None = None
+    ) -> DistillationData:
+        """Encode rows by a model's tokenizer.
+
+        Args:
+            rows: of a task.
+            reader: the model; its vocabulary may be `trimmed`.
+            max_length: tokens at which texts are truncated; None takes the model's `stated_length`.
+
+        Raises:
+            ToolkitError: a length without positions in the model.
+        """
+        encoder = reader.encoder(rows.task, max_length or reader.stated_length)
+        task = replace(rows.task, max_length=encoder.max_length)
+        encoded, scorer = encoder.encode(*rows.inputs), SplitScorer(task, rows.splits, encoder)
+        truncation = {"train": measure_truncation(encoder, encoded, *rows.inputs), **scorer.truncation}
+        return cls(
+            task, rows.splits, rows.train, rows.inputs, rows.digests, reader, trimmed, encoder, encoded, scorer,
+            truncation,
+        )  # fmt: skip
+
+    def announce(self, mapping: Sequence[int]) -> None:
+        """Print the task, its numbers of rows, the layers that are learnt, and what the length cuts."""
+        layers = f"; layers {tuple(mapping)}" if mapping else ""
+        echo(f"distilling {self.task.name}: {len(self.texts):,} texts, {self.splits.describe()}{layers}")
+        for split, truncation in self.truncation.items():
+            say_truncation(split, truncation)
 
     def answers(self, teacher: Any, precision: str, cache: AnswerCache | None = None) -> np.ndarray:
         """Run the teacher on all training texts once, with its matrix products in `precision`; return logits [n, C].
@@ -140,6 +98,53 @@ class DistillationData:
             return model_logits(teacher, self.texts.take(rows), TEACHER_LOGITS, precision)
 
         return ask(np.arange(len(self.texts))) if cache is None else cache.logits(self.inputs, ask)
+
+
+def student_data(rows: TaskRows, reader: Source, max_length: int | None, limit: int, workdir: Path) -> DistillationData:
+    """Encode rows for a student; a vocabulary of more than `limit` pieces is cut to those of the texts, and it is said.
+
+    Args:
+        rows: of a task.
+        reader: the model whose word pieces the student reads.
+        max_length: tokens at which texts are truncated; None takes the model's `stated_length`.
+        limit: pieces.
+        workdir: gets the files of a trimmed tokenizer.
+
+    Raises:
+        ToolkitError: a length without positions in the model.
+    """
+    reader, trimmed = trim_reader(reader, rows.inputs, limit, workdir)
+    return DistillationData.read(rows, reader, max_length, trimmed)
+
+
+def trim_reader(reader: Source, inputs: Inputs, limit: int, workdir: Path) -> tuple[Source, TrimmedVocabulary | None]:
+    """Cut a vocabulary of more than `limit` pieces to those of the texts, and say so; a smaller one stays whole.
+
+    Args:
+        reader: the model whose word pieces the student reads.
+        inputs: the texts that the student learns from, and for pairs second texts.
+        limit: pieces.
+        workdir: gets the tokenizer's files.
+
+    Returns:
+        The model with the tokenizer that is left, and what is left of the vocabulary, None for all.
+    """
+    size = int(reader.config.vocab_size)
+    if size <= limit:
+        return reader, None
+    what = f"the vocabulary of {reader.name}, {size:,} word pieces, more than {limit:,} (--vocabulary-limit)"
+    texts, pairs = inputs
+    try:
+        trimmed = select_pieces(reader.tokenizer_dir, texts, pairs or [])
+    except ToolkitError as error:
+        echo(f"{what}, stays whole: {error.problem}")
+        return reader, None
+    padding = reader.config.pad_token_id or 0
+    if trimmed.renumbered.get(padding) != padding:
+        echo(f"{what}, stays whole: its padding stands behind other pieces")
+        return reader, None
+    echo(f"{what}, is cut to the {len(trimmed.ids):,} that the texts need, and single characters")
+    return trimmed_source(reader, trimmed, workdir / "trimmed"), trimmed
 
 
 def teacher_logits_dataset(texts: EncodedTexts, logits: np.ndarray, labels: np.ndarray) -> EncodedDataset:

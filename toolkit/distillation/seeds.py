@@ -17,7 +17,6 @@ from toolkit.bundle.scores import split_of
 from toolkit.config import DistillConfig
 from toolkit.console import echo, show_table
 from toolkit.distillation.distill import run_distill
-from toolkit.distillation.from_scores import run_from_scores
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file, canonical_json
 from toolkit.training.distributed import distributed_state
@@ -56,7 +55,7 @@ def run_seeds(config: DistillConfig) -> SeedSummary:
         if stored_bundle(config, parent) is None:
             check_output(config, config.sources)
     # one set of the teacher's answers for all seeds
-    run = run_from_scores if config.scores_alone else functools.partial(run_distill, answers=out / ANSWERS)
+    run = functools.partial(run_distill, answers=out / ANSWERS)
     bundles = [run_or_reuse(f"seed {config.seed}", config, run, parent) for config in configs]
     if len({_data_of(bundle) for bundle in bundles}) > 1:
         raise ToolkitError(f"the seeds in {out} learnt from different data", fix=f"remove {out} and run again")

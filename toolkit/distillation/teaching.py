@@ -12,8 +12,6 @@ from typing import Any
 
 from toolkit.config import COMPUTED, DistillConfig, layer_options
 from toolkit.console import echo
-from toolkit.data.vocabulary import TrimmedVocabulary, select_pieces
-from toolkit.distillation.answer_cache import Inputs
 from toolkit.distillation.initialization.encoder import open_encoder
 from toolkit.distillation.initialization.released import is_released, rewrite_released
 from toolkit.distillation.initialization.student import is_student
@@ -21,9 +19,9 @@ from toolkit.distillation.initialization.vocabulary import shares_pieces
 from toolkit.distillation.recording_check import recording_problem
 from toolkit.errors import ToolkitError
 from toolkit.models.families import family_name, student_type
-from toolkit.models.loading import Source
-from toolkit.models.student import Shape, StudentPlan
-from toolkit.models.trimming import trimmed_source
+from toolkit.models.loading import Source, output_names
+from toolkit.models.student import Shape, StudentPlan, plan_student
+from toolkit.models.trial import check_classifier
 
 
 @dataclass(frozen=True)
@@ -31,59 +29,113 @@ class Teaching:
     """What a student learns from.
 
     Attributes:
+        source: the teacher as it was named; None where a file has its answers.
+        teacher: its model, in eval mode; None likewise.
         reader: the model whose word pieces the student reads.
         start: the model that `--init` names, where it names one.
         layer_teacher: the model whose layers the student learns: the teacher, the encoder that it is projected from, or
             None for the answers only.
         max_length: tokens at which the student's texts are cut, unless the options say.
+        plan: of the student; without a layer map where it learns no layers.
         projected: whether the student starts as a projection.
     """
 
+    source: Source | None
+    teacher: Any
     reader: Source
     start: Source | None
     layer_teacher: Any
     max_length: int
+    plan: StudentPlan
     projected: bool
 
+    @property
+    def by_answers(self) -> bool:
+        """Whether the student learns no layer of its teacher: it starts when the teacher has answered."""
+        return self.teacher is None or self.layer_teacher is not self.teacher
 
-def plan_teaching(config: DistillConfig, source: Source, teacher: Any, workdir: Path) -> Teaching:
-    """Find out what a student learns from, and say it where that is not its teacher's layers and answers.
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the teacher's outputs."""
+        return () if self.source is None else output_names(self.source.config)
+
+
+def plan_teaching(config: DistillConfig, workdir: Path) -> Teaching:
+    """Open the models, find out what a student learns from, and say it where that is not its teacher's layers.
 
     Args:
         config: options.
-        source, teacher: the teacher as it was named, and its model.
-        workdir: gets the files of other models' tokenizers.
+        workdir: gets the files of the models' tokenizers.
 
     Raises:
-        ToolkitError: an encoder that the student cannot be projected from, or options that need the layers of a teacher
-            that gives its answers only.
+        ToolkitError: models that cannot be used, an encoder that the student cannot be projected from, or options that
+            need layers where there are answers only.
     """
-    start, family = None if config.init in COMPUTED else open_start(config.init, workdir), config.student_family
-    if start is not None:
+    source = None if config.teacher is None else Source(config.teacher, workdir)
+    teacher = None if source is None else source.classifier()
+    if source is not None:
+        check_classifier(teacher, source.name)
+    start = None if config.init in COMPUTED else open_start(config.init, workdir)
+    if start is not None and source is not None:
         _check_family(config, source, start)
-        shape = Shape.parse(config.student)
-        if not is_student(start, StudentPlan(shape, (), config.init, family)):
-            encoder = open_encoder(start, shape, config.init)
-            echo(
-                f"the student learns the layers of {config.init}, which it is projected from, and the answers of "
-                f"{source.name}"
-            )
-            length = source.stated_length if shares_pieces(start, source) else start.stated_length
-            return Teaching(start, start, encoder, min(length, start.stated_length), projected=True)
+    plan = StudentPlan(Shape.parse(config.student), (), config.init, config.student_family)
+    if start is not None and not is_student(start, plan):
+        encoder = open_encoder(start, plan.shape, config.init)
+        echo(
+            f"the student learns the layers of {config.init}, which it is projected from, and the answers of "
+            f"{config.teacher or config.teacher_scores}"
+        )
+        return Teaching(
+            source, teacher, start, start, encoder, _shared_length(start, source), _plan(config, encoder),
+            projected=True,
+        )  # fmt: skip
     other = start if config.student_tokenizer is None else Source(config.student_tokenizer, workdir / "pieces")
+    problem = _layer_problem(config, source, teacher, start, other)
+    if problem is None:
+        assert source is not None, "layers are those of a teacher at hand"
+        return Teaching(
+            source, teacher, source, start, teacher, source.stated_length, _plan(config, teacher),
+            projected=config.init == "teacher",
+        )  # fmt: skip
+    _check_options(config, problem)
+    reader = other or source
+    assert reader is not None, "a file of answers comes with a model whose word pieces the student reads"
+    if source is not None:
+        echo(problem)
+    else:
+        student_type(config.student_family, reader.config)
+    return Teaching(source, teacher, reader, start, None, reader.stated_length, plan, projected=False)
+
+
+def _plan(config: DistillConfig, layer_teacher: Any) -> StudentPlan:
+    return plan_student(
+        layer_teacher, shape=config.student, layers=config.layer_map, init=config.init, weights=config.weights,
+        relation_heads=config.relation_heads, family=config.student_family,
+    )  # fmt: skip
+
+
+def _shared_length(start: Source, source: Source | None) -> int:
+    """Return the tokens that a student of a start reads: no more than its teacher, where both read the same pieces."""
+    if source is None or not shares_pieces(start, source):
+        return start.stated_length
+    return min(source.stated_length, start.stated_length)
+
+
+def _layer_problem(
+    config: DistillConfig, source: Source | None, teacher: Any, start: Source | None, other: Source | None
+) -> str | None:
+    """Say why the student cannot learn its teacher's layers; None where it can."""
+    if source is None:
+        return f"{config.teacher_scores} teaches by its answers only: a file has no layers"
     if other is not None and not shares_pieces(other, source):
         problem: str | None = f"the student reads the word pieces of {other.name}"
-    elif start is not None and student_type(family, source.config, start.config) != start.config.model_type:
+    elif start is not None and student_type(config.student_family, source.config, start.config) != (
+        start.config.model_type
+    ):
         problem = f"the student is of another family, {family_name(start.config)}"
     else:
         problem = recording_problem(teacher)
-    if problem is None:
-        return Teaching(source, start, teacher, source.stated_length, projected=config.init == "teacher")
-    sentence = f"{family_name(source.config)} teaches by its answers only: {problem}"
-    _check_options(config, sentence)
-    echo(sentence)
-    reader = other or source
-    return Teaching(reader, start, None, reader.stated_length, projected=False)
+    return problem and f"{family_name(source.config)} teaches by its answers only: {problem}"
 
 
 def open_start(name: str, workdir: Path) -> Source:
@@ -112,39 +164,10 @@ def _check_options(config: DistillConfig, sentence: str) -> None:
             fix="--init with a small encoder in the language of the texts: random weights need far more text",
         )
     own = config.without_derived()
-    options = layer_options(own) + ["--student-family teacher"] * (config.student_family == "teacher")
+    family = config.student_family == "teacher" and config.teacher is not None
+    options = layer_options(own) + ["--student-family teacher"] * family
     if options:
         raise ToolkitError(
             f"{sentence}; {', '.join(options)} cannot be", expected="options of the prediction stage alone",
             fix=f"leave out {', '.join(options)}",
         )  # fmt: skip
-
-
-def trim_reader(reader: Source, inputs: Inputs, limit: int, workdir: Path) -> tuple[Source, TrimmedVocabulary | None]:
-    """Cut a vocabulary of more than `limit` pieces to those of the texts, and say so; a smaller one stays whole.
-
-    Args:
-        reader: the model whose word pieces the student reads.
-        inputs: the texts that the student learns from, and for pairs second texts.
-        limit: pieces.
-        workdir: gets the tokenizer's files.
-
-    Returns:
-        The model with the tokenizer that is left, and what is left of the vocabulary, None for all.
-    """
-    size = int(reader.config.vocab_size)
-    if size <= limit:
-        return reader, None
-    what = f"the vocabulary of {reader.name}, {size:,} word pieces, more than {limit:,} (--vocabulary-limit)"
-    texts, pairs = inputs
-    try:
-        trimmed = select_pieces(reader.tokenizer_dir, texts, pairs or [])
-    except ToolkitError as error:
-        echo(f"{what}, stays whole: {error.problem}")
-        return reader, None
-    padding = reader.config.pad_token_id or 0
-    if trimmed.renumbered.get(padding) != padding:
-        echo(f"{what}, stays whole: its padding stands behind other pieces")
-        return reader, None
-    echo(f"{what}, is cut to the {len(trimmed.ids):,} that the texts need, and single characters")
-    return trimmed_source(reader, trimmed, workdir / "trimmed"), trimmed

@@ -1,4 +1,4 @@
-"""The rows that a student learns from: unlabelled text, labels where there are any, digests."""
+"""Rows are encoded as each model reads them; large vocabularies are cut; a teacher's logits stand beside the texts."""
 
 from __future__ import annotations
 
@@ -9,31 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from tests.support.data import rows
-from tests.support.distillation import distill
 from toolkit.bundle.format import open_bundle
-from toolkit.data.columns import DataOptions
 from toolkit.data.tokenization import EncodedTexts
-from toolkit.distillation.data import DistillationData, TaskRows, teacher_logits_dataset
-from toolkit.errors import ToolkitError
+from toolkit.distillation.data import DistillationData, teacher_logits_dataset
+from toolkit.distillation.rows import TaskRows
 from toolkit.models.loading import Source, output_names
-
-
-def test_unlabelled_text_is_learnt_from_too(teacher: Path, data_dir: Path, tmp_path: Path) -> None:
-    more = tmp_path / "more.txt"
-    more.write_text("".join(f"{text}\n" for text, _ in rows(100, seed=9)))
-    plain = distill(teacher, data_dir, tmp_path / "a", intermediate_epochs=1, prediction_epochs=1)
-    fuller = distill(
-        teacher, data_dir, tmp_path / "b", intermediate_epochs=1, prediction_epochs=1, unlabelled=str(more)
-    )
-    steps = [[m["stages"][name]["steps"] for name in ("intermediate", "prediction")] for m in (plain, fuller)]
-    assert steps == [[8, 8], [12, 12]]  # 256 rows, then 356, 32 a step
-    assert set(fuller["data"]) == {"train", "selection", "dev", "unlabelled"}
-    more.write_text("  \n")
-    with pytest.raises(ToolkitError, match="no such file"):
-        distill(teacher, data_dir, tmp_path / "c", unlabelled=str(tmp_path / "gone.txt"))
 
 
 def load(teacher: Path, folder: Path, workdir: Path, **changes: Any) -> DistillationData:
@@ -41,8 +22,8 @@ def load(teacher: Path, folder: Path, workdir: Path, **changes: Any) -> Distilla
         "augment": None, "unlabelled": None, "selection_rows": None, "max_rows": None, "seed": 3,
     }  # fmt: skip
     max_length, source = changes.pop("max_length", None), Source(str(teacher), workdir)
-    read = TaskRows.load(output_names(source.config), "auto", str(folder), **{**options, **changes})
-    return read.read_by(source, max_length)
+    rows = TaskRows.load(output_names(source.config), "auto", str(folder), **{**options, **changes})
+    return DistillationData.read(rows, source, max_length)
 
 
 def test_rows_are_read_cut_and_named_by_their_digests(teacher: Path, data_dir: Path, tmp_path: Path) -> None:
@@ -75,18 +56,6 @@ def test_a_plain_teacher_s_own_length_is_taken_and_what_it_cuts_is_counted(
     assert data.truncation["dev"].texts == len(data.splits.dev)
     assert data.truncation["train"].cut_texts == int(data.texts.truncated.sum()) > 0
     assert data.truncation["train"].max_length == 4
-
-
-def test_bad_rows_of_every_file_are_left_out_where_the_user_says_so(teacher: Path, tmp_path: Path) -> None:
-    for name in ("train.csv", "dev.csv", "more.csv"):
-        (tmp_path / name).write_text('text,label\n"a warm film",positive\n"",negative\n"a dull plot",negative\n')
-    for unlabelled in (None, str(tmp_path / "more.csv")):
-        with pytest.raises(ToolkitError, match="line 3, column 'text'"):
-            load(teacher, tmp_path, tmp_path, unlabelled=unlabelled)
-    data = load(
-        teacher, tmp_path, tmp_path, unlabelled=str(tmp_path / "more.csv"), options=DataOptions(skip_bad_rows=True)
-    )
-    assert (len(data.train), len(data.splits.dev), len(data.texts)) == (2, 2, 4)
 
 
 def test_a_row_behind_the_labels_has_none() -> None:

@@ -25,8 +25,8 @@ from tests.support.paths import ROOT
 from tests.support.tokenizers import ALBERT, DEBERTA, MODERNBERT, XLMR, byte_pairs, sentence_pieces
 from toolkit.bundle.format import open_bundle
 from toolkit.config import DistillConfig, FinetuneConfig
+from toolkit.distillation.data import trim_reader
 from toolkit.distillation.distill import run_distill
-from toolkit.distillation.teaching import trim_reader
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import open_predictor
 from toolkit.models.families import family_name

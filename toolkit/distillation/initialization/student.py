@@ -62,8 +62,8 @@ class ModelPair:
 
     def digests(self) -> dict[str, str]:
         """Hash the weights that the options name: a run resumes only from checkpoints of the same."""
-        models = {"teacher": self.teacher} | ({} if self.init in COMPUTED else {"init": self.student})
-        return {name: weights_digest(model) for name, model in models.items()}
+        models = {"teacher": self.teacher, "init": None if self.init in COMPUTED else self.student}
+        return {name: weights_digest(model) for name, model in models.items() if model is not None}
 
 
 def initialize_student(
@@ -151,10 +151,10 @@ def _copy_teacher(models: ModelPair) -> None:
     models.projections.start_from([(torch.eye(width), torch.zeros(width))] * models.projections.levels)
 
 
-def provenance_of(source: Source, init: str) -> dict[str, Origin]:
+def provenance_of(source: Source | None, init: str) -> dict[str, Origin]:
     """Return, for the manifest, the origins of the teacher and of the directory that training starts from, if any."""
-    start = {} if init in COMPUTED else {"start": origin(init)}
-    return {"teacher": source.origin, **start}
+    teacher = {} if source is None else {"teacher": source.origin}
+    return teacher if init in COMPUTED else teacher | {"start": origin(init)}
 
 
 def save_projections(projections: Projections, staging: Path) -> None:

@@ -1,8 +1,11 @@
-"""The data of a distillation from a file of answers: its rows to learn from, to choose by and to report."""
+"""The rows of a file of answers, whatever made it: those to learn from, to choose by and to report.
+
+A teacher on one machine and a student on another need only this file between them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,64 +16,22 @@ from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split, load_test, resolve_task
 from toolkit.data.labels import encode_label
 from toolkit.data.sources import data_name, is_dev
-from toolkit.data.splits import TaskSplits, divide
+from toolkit.data.splits import divide
 from toolkit.data.train_rows import TrainRows, fingerprint
-from toolkit.data.vocabulary import TrimmedVocabulary
 from toolkit.distillation.answers import Answers, read_answers
-from toolkit.distillation.data import DistillationData, TaskRows
-from toolkit.distillation.teaching import trim_reader
+from toolkit.distillation.rows import FileAnswers, TaskRows
 from toolkit.errors import ToolkitError
 from toolkit.files import file_record
-from toolkit.inference.metrics import evaluate, predictions
-from toolkit.models.loading import Source
+from toolkit.inference.metrics import predictions
 from toolkit.tasks import Task
 
 DEV_SHARE, MAX_DEV = 0.1, 2000  # of the rows that are dev, and of a large file about so many
 
 
-@dataclass(frozen=True)
-class ScoredData:
-    """Rows with a teacher's answers.
-
-    Attributes:
-        data: the rows to learn from and to choose by, whose labels are the teacher's, and the splits that are scored.
-        reader: the model whose word pieces the student reads, its vocabulary perhaps trimmed.
-        trimmed: that vocabulary, or None.
-        logits: the answers to `data.texts`, [n, C].
-        dev_rows: numbers of the dev rows that have an answer, [k].
-        dev_logits: those answers, [k, C].
-    """
-
-    data: DistillationData
-    reader: Source
-    trimmed: TrimmedVocabulary | None
-    logits: np.ndarray
-    dev_rows: np.ndarray
-    dev_logits: np.ndarray
-
-    def agreement(self, logits: np.ndarray) -> float | None:
-        """Compare a student's dev logits [n, C] with the teacher's answers: the fraction of equal answers.
-
-        For regression it is Spearman's correlation. None where no dev row has an answer.
-        """
-        if not len(self.dev_rows):
-            return None
-        metric = "spearman" if self.data.task.kind == "regression" else "accuracy"
-        task = replace(self.data.task, metrics=(metric,))
-        return evaluate(task, logits[self.dev_rows], predictions(self.dev_logits, task.kind))[metric]
-
-    def teacher_metrics(self) -> dict[str, float]:
-        """Compute the teacher's own dev metrics; empty where it did not answer all dev rows."""
-        if len(self.dev_rows) < len(self.data.splits.dev):
-            return {}
-        return evaluate(self.data.task, self.dev_logits, self.data.splits.dev.labels)
-
-
-def load_scored(config: DistillConfig, source: Source, workdir: Path) -> ScoredData:
+def load_scored(config: DistillConfig) -> TaskRows:
     """Read the file of answers and the dev split: that of the task's data, else rows of the file itself.
 
-    Rows of the file that are dev are not learnt from. `source` is the model whose word pieces the student reads;
-    `workdir` gets a trimmed tokenizer's files.
+    Rows of the file that are dev or test are not learnt from.
 
     Raises:
         ToolkitError: answers or data that cannot be used.
@@ -92,12 +53,16 @@ def load_scored(config: DistillConfig, source: Source, workdir: Path) -> ScoredD
     if not len(rows):
         raise ToolkitError(f"{path} has no rows to learn from beside those of dev", expected="answers to other texts")
     dev_rows = np.array([row for row, key in enumerate(keys) if key in places], dtype=np.int64)
-    known = answers.take([places[keys[row]] for row in dev_rows])
-    rows_known = _train_rows(answers.take(rows), task, path)
+    dev_logits = answers.take([places[keys[row]] for row in dev_rows]).logits
     splits = divide(
-        rows_known, dev, test, selection_rows=config.selection_rows, max_rows=config.max_rows, seed=config.seed
-    )
-    return _encode(config, source, task, answers.take(rows[splits.numbers]), splits, dev_rows, known, workdir)
+        _train_rows(answers.take(rows), task, path), dev, test, selection_rows=config.selection_rows,
+        max_rows=config.max_rows, seed=config.seed,
+    )  # fmt: skip
+    learnt = answers.take(rows[splits.numbers])
+    train = Split(learnt.texts, learnt.pairs, np.zeros(len(learnt), dtype=np.int64), str(path))
+    digests = splits.digests | {"teacher scores": file_record(path)["sha256"]}
+    known = FileAnswers(learnt.logits, dev_rows, dev_logits)
+    return TaskRows(task, splits, train, (train.texts, train.pairs), digests, known)
 
 
 def _train_rows(answers: Answers, task: Task, path: Path) -> TrainRows:
@@ -106,18 +71,6 @@ def _train_rows(answers: Answers, task: Task, path: Path) -> TrainRows:
     return TrainRows(
         np.array([fingerprint(*own) for own in rows.inputs], dtype=np.uint64), rows.digest, str(path), rows.take
     )
-
-
-def _encode(
-    config: DistillConfig, source: Source, task: Task, train: Answers, splits: TaskSplits, dev_rows: np.ndarray,
-    known: Answers, workdir: Path,
-) -> ScoredData:  # fmt: skip
-    path = str(config.teacher_scores)
-    split = Split(train.texts, train.pairs, np.zeros(len(train), dtype=np.int64), path)
-    digests = splits.digests | {"teacher scores": file_record(Path(path))["sha256"]}
-    rows = TaskRows(task, splits, split, (train.texts, train.pairs), digests)
-    reader, trimmed = trim_reader(source, rows.inputs, config.vocabulary_limit, workdir)
-    return ScoredData(rows.read_by(reader, config.max_length), reader, trimmed, train.logits, dev_rows, known.logits)
 
 
 def _with_pairs(answers: Answers, path: Path, labelled: bool) -> Task:
