@@ -146,9 +146,7 @@ class Search:
             )  # fmt: skip
             own: ScoresBySplit = {split: {"metrics": of_split} for split, of_split in metrics.items()}
             put_scores(manifest, by_split(own, metrics, prepared.teacher.metrics))
-            write_model(
-                str(folder), manifest, pair.student, data.reader, partial(save_projections, pair.projections)
-            )
+            write_model(str(folder), manifest, pair.student, data.reader, partial(save_projections, pair.projections))
         return 100 * metrics["dev"][data.task.metric]
 
     def train_candidates(self, plan: Plan, trained: Callable[[Shape, Epochs], None]) -> None:
