@@ -9,9 +9,9 @@ directory that one writes is the source of the next.
 from __future__ import annotations
 
 import threading
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from toolkit import config
 from toolkit.bundle.format import Bundle
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from toolkit.benchmarking.report.cascade import CascadeReport
     from toolkit.distillation.seeds import SeedSummary
     from toolkit.inference.evaluate import Evaluation
+    from toolkit.scoring.cascade import Cascade
 
 __all__ = [
     "Bundle", "Event", "GateError", "LabelScore", "Listener", "Predictor", "ToolkitError", "augment", "bench",
@@ -217,7 +218,8 @@ def score(options: config.ScoreConfig) -> Path:
     """Classify files of texts of any size on all CPUs. Called again after it was killed, it goes on where it was.
 
     Returns:
-        The file at `out`: the input's rows and columns, with label, score, and a probability for each label.
+        The file at `out`: the input's rows and columns, with label, score, and a probability for each label. With
+        `fallback` also who answered each.
 
     Raises:
         ToolkitError: options, files, rows or a model that cannot be used, or scores that are not finite.
@@ -247,21 +249,41 @@ def serve(options: config.ServeConfig) -> None:
     run(options)
 
 
-def load(bundle: str | PathLike[str], *, threads: int = 0, device: str = "cpu") -> Predictor:
+@overload
+def load(bundle: str | PathLike[str], *, threads: int = 0, device: str = "cpu") -> Predictor: ...
+@overload
+def load(
+    bundle: str | PathLike[str], *, fallback: str | PathLike[str], threshold: float = 0.0, threads: int = 0,
+    device: str = "cpu",
+) -> Cascade: ...  # fmt: skip
+def load(
+    bundle: str | PathLike[str], *, fallback: str | PathLike[str] | None = None, threshold: float = 0.0,
+    threads: int = 0, device: str = "cpu",
+) -> Predictor | Cascade:  # fmt: skip
     """Load a bundle to classify texts: by onnxruntime if it was exported, else by PyTorch.
 
     Args:
         bundle: its directory, or what a command returned.
+        fallback: who answers what the bundle is unsure of, as `score` takes it: another bundle, the directory of a
+            Hugging Face classifier, or the URL of an endpoint.
+        threshold: score below which the bundle is unsure; 0 takes its own, of `calibrate`.
         threads: of the model; 0 takes all cores.
         device: "cpu" or "cuda".
 
     Returns:
-        A predictor: `classify` ranks the labels of texts, `predict` gives all scores [n, C].
+        A predictor: `classify` ranks the labels of texts, `predict` gives all scores [n, C]. With `fallback` a cascade,
+        which has both, and `answers`: label, score, unsure and model of each text.
 
     Raises:
-        ToolkitError: the bundle is damaged, or the packages to run it are missing.
+        ToolkitError: the bundle is damaged, or the packages to run it are missing; or a fallback that cannot be used.
     """
-    return open_predictor(bundle, threads=threads, device=device)
+    if fallback is None and threshold:
+        raise ToolkitError(f"threshold={threshold:g} without fallback", expected="the model that it is for")
+    if fallback is None:
+        return open_predictor(bundle, threads=threads, device=device)
+    from toolkit.scoring.cascade import load_cascade
+
+    return load_cascade(fspath(bundle), fspath(fallback), threshold=threshold, threads=threads, device=device)
 
 
 def _require_training(purpose: str, *more: str) -> None:

@@ -21,7 +21,7 @@ from serve.engine.workers import WorkerPool
 from serve.exceptions import ServeError
 from serve.metrics import Metrics
 from toolkit.data.tokenization import Direction, EncodedTexts
-from toolkit.inference.predictor import Predictor
+from toolkit.inference.predictor import Classifier
 
 # of a batch, so that what comes next waits no longer for a worker; more where its fixed costs would be a larger share
 BATCH_SECONDS, FIXED_SHARE = 0.008, 1 / 4
@@ -98,9 +98,9 @@ class Engine:
     """
 
     def __init__(
-        self, predictor: Predictor, limits: Limits, metrics: Metrics, workers: WorkerPool, name: str = "model"
+        self, predictor: Classifier, limits: Limits, metrics: Metrics, workers: WorkerPool, name: str = "model"
     ) -> None:
-        limits.check(predictor.bundle.max_length)
+        limits.check(predictor.encoder.max_length)
         self.predictor, self.limits, self.workers = predictor, limits, workers
         self.failing = False  # the model itself failed in the latest batch
         self.in_flight = 0

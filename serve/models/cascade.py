@@ -20,23 +20,9 @@ from serve.log_format import server_log
 from serve.metrics import FallbackMetrics, Outcome
 from serve.models.breaker import Breaker
 from toolkit.data.tokenization import Direction
+from toolkit.inference.cascade import SecondAnswer, merged
 
 ANSWER_S = 0.01  # of a request's time, kept for its answer
-
-
-@dataclass(frozen=True)
-class SecondAnswer:
-    """A fallback's answer to n inputs, in the order of the first model's labels.
-
-    Attributes:
-        logits: [n, C] as they are, or logs of probabilities.
-        scores: [n, C] calibrated probabilities.
-        unsure: bool [n]; the best score is below the fallback's own threshold, if it has one.
-    """
-
-    logits: np.ndarray
-    scores: np.ndarray
-    unsure: np.ndarray
 
 
 class NoAnswer(Exception):  # noqa: N818
@@ -97,11 +83,8 @@ class CascadeResult(EngineResult):
 
     def merged(self, scores: np.ndarray, *, raw: bool) -> np.ndarray:
         """Put the fallback's scores, or its logits, into the first model's [n, C]."""
-        if self.second is None:
-            return scores
-        merged = scores.copy()
-        merged[self.rows] = self.second.logits if raw else self.second.scores
-        return merged
+        second = self.second
+        return merged(scores, self.rows, None if second is None else second.logits if raw else second.scores)
 
     @property
     def unsure(self) -> np.ndarray:

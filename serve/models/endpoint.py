@@ -12,9 +12,10 @@ from pydantic_core import from_json, to_json
 
 from serve.engine.tokenization import Text
 from serve.log_format import server_log
-from serve.models.cascade import NoAnswer, SecondAnswer
+from serve.models.cascade import NoAnswer
 from toolkit.data.tokenization import Direction
 from toolkit.errors import ToolkitError, require_packages, some
+from toolkit.inference.cascade import SecondAnswer
 from toolkit.inference.endpoint_answers import (
     CLASSIFY,
     KEY,

@@ -23,6 +23,7 @@ from serve.models.watch import Watch
 from toolkit.bundle.calibration import is_unsure
 from toolkit.data.tokenization import Direction
 from toolkit.errors import ToolkitError
+from toolkit.inference.cascade import thresholds_of
 from toolkit.inference.predictor import Predictor
 from toolkit.tasks import Task
 
@@ -233,13 +234,3 @@ def check_threshold(predictors: Mapping[str, Predictor], given: float) -> None:
     if given and "classification" not in kinds.values():
         listed = ", ".join(f"{name} is a {kind} model" for name, kind in kinds.items())
         raise ToolkitError(f"--threshold {given:g}: {listed}", expected="a model that gives one label of several")
-
-
-def thresholds_of(predictor: Predictor, given: float) -> np.ndarray | None:
-    """Return the threshold of each label, [C]: the given one where it is not 0, else the bundle's, else none.
-
-    Only the best score of a classification, one label of several, is a confidence.
-    """
-    if given and predictor.task.kind == "classification":
-        return np.full(len(predictor.task.labels), given)
-    return predictor.thresholds

@@ -23,7 +23,8 @@ from toolkit.console import echo, show_table
 from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split
 from toolkit.data.sources import WHOLE
-from toolkit.errors import ToolkitError, require_packages, some
+from toolkit.errors import require_packages
+from toolkit.inference.cascade import label_order, require_labels
 from toolkit.inference.predictor import Predictor, open_predictor
 from toolkit.measurement.environment import environment
 from toolkit.measurement.timing import measure_in_turn
@@ -101,20 +102,14 @@ def check_labels(student: Predictor, teacher: Predictor) -> None:
         ToolkitError: they do not.
     """
     for predictor in (student, teacher):
-        if predictor.task.kind != "classification":
-            raise ToolkitError(
-                f"{predictor.bundle.path} is a {predictor.task.kind} model", expected="one label of several a text"
-            )
-    if sorted(student.task.labels) != sorted(teacher.task.labels):
-        raise ToolkitError(
-            f"{teacher.bundle.path} answers {some(teacher.task.labels)}", expected=f"{some(student.task.labels)}"
-        )
+        require_labels(predictor.task.kind, str(predictor.bundle.path))
+    label_order(student.task.labels, teacher.task.labels, str(teacher.bundle.path))
 
 
 def answers_of(student: Predictor, teacher: Predictor, rows: Split) -> Answers:
     """Let both models answer all rows."""
     scores = student.scores(student.logits(student.encoder.encode(rows.texts, rows.pairs)))
-    order = [teacher.task.labels.index(label) for label in student.task.labels]
+    order = label_order(student.task.labels, teacher.task.labels, str(teacher.bundle.path))
     second = teacher.logits(teacher.encoder.encode(rows.texts, rows.pairs))[:, order]
     return Answers(scores, second.argmax(axis=1), np.asarray(rows.labels))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.config.base import Config, argument, at_least, option, overwrite_option, required, skip_option
+from toolkit.config.model_names import URL
 
 OUTPUTS = (".parquet", ".csv", ".jsonl", "")  # "" for a folder of Parquet files
 DEVICES = ("auto", "cpu", "cuda")
@@ -33,6 +34,16 @@ class ScoreConfig(Config):
         None, "column of the second text, for pairs [default: guessed, and said]", "Input", "COLUMN"
     )
     skip_bad_rows: bool = skip_option("Input")
+    threshold: float = option(
+        0.0, "score below which an answer counts as unsure; 0 takes the bundle's own, of toolkit calibrate", "Scores"
+    )
+    fallback: str | None = option(
+        None, "who answers what MODEL is unsure of: a larger bundle, a Hugging Face classifier, or the URL of an "
+        "endpoint as MODEL's, or NAME= one of them", "Scores", "DIR_OR_URL",
+    )  # fmt: skip
+    max_fallback_share: float = option(
+        1.0, "largest share of the rows that the fallback gets: the least sure ones", "Scores", "SHARE"
+    )
     raw: bool = option(False, "write logits instead of probabilities", "Output")
     overwrite: bool = overwrite_option("file")
     device: str = option(
@@ -63,6 +74,14 @@ class ScoreConfig(Config):
         """Whether the model is named by a URL."""
         return self.model.startswith(("http://", "https://"))
 
+    @property
+    def url(self) -> str | None:
+        """The URL that is asked, of the model or of its fallback; None where there is none."""
+        if self.remote:
+            return self.model.rstrip("/")
+        match = None if self.fallback is None else URL.fullmatch(self.fallback)
+        return None if match is None else match["url"].rstrip("/")
+
     def problems(self) -> Iterator[str]:
         """List each problem in words."""
         if not self.input:
@@ -76,5 +95,19 @@ class ScoreConfig(Config):
         if self.ray is not None and (self.remote or "://" in self.ray):
             yield f"--ray {self.ray}: expected HOST:PORT, auto or {LOCAL}, and a bundle or classifier as MODEL"
         given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
-        if given and not self.remote:
-            yield f"{', '.join(given)}: expected the URL of an endpoint as MODEL"
+        if given and self.url is None:
+            yield f"{', '.join(given)}: expected the URL of an endpoint as MODEL or --fallback"
+        yield from self.fallback_problems()
+
+    def fallback_problems(self) -> Iterator[str]:
+        """List each problem of the options that are about unsure answers."""
+        if not 0 <= self.threshold <= 1:
+            yield f"--threshold {self.threshold:g}: expected 0 to 1"
+        if not 0 < self.max_fallback_share <= 1:
+            yield f"--max-fallback-share {self.max_fallback_share:g}: expected more than 0, at most 1"
+        if self.fallback is None and self.max_fallback_share != 1:
+            yield "--max-fallback-share without --fallback: expected the model that it is about"
+        if self.fallback is not None and self.remote:
+            yield f"--fallback {self.fallback}: expected a bundle or classifier as MODEL"
+        elif self.fallback is not None and self.ray is not None and self.url is not None:
+            yield f"--ray {self.ray}: expected a bundle or classifier as --fallback"

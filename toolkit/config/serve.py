@@ -39,8 +39,9 @@ class ServeConfig(Config):
         0.0, "score below which an answer counts as unsure; 0 takes each bundle's own, of toolkit calibrate", "Scores"
     )
     fallback: str | None = option(
-        None, "who answers what the first model is unsure of: a larger bundle, or a URL that ends in /predict "
-        "(text-embeddings-inference, this server) or /classify (vLLM), or NAME= one of them", "Fallback", "DIR_OR_URL",
+        None, "who answers what the first model is unsure of: a larger bundle, exported or in PyTorch, a Hugging Face "
+        "classifier's directory, or a URL that ends in /predict (text-embeddings-inference, this server) or /classify "
+        "(vLLM), or NAME= one of them", "Fallback", "DIR_OR_URL",
     )  # fmt: skip
     fallback_model: str = option("", "name of the model at a URL that ends in /classify", "Fallback")
     fallback_timeout_ms: int = option(

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from toolkit.bundle.calibration import label_thresholds, logit_scale
+from toolkit.bundle.calibration import Calibration, label_thresholds, logit_scale
 from toolkit.bundle.contents import read_baseline, read_calibration, read_file, read_weights
 from toolkit.bundle.format import Bundle, open_bundle
-from toolkit.bundle.manifest import REQUIRED, TOKENIZER
+from toolkit.bundle.manifest import CONFIG, REQUIRED, TOKENIZER
 from toolkit.data.readers import is_text
 from toolkit.data.tokenization import EncodedTexts, TextEncoder
 from toolkit.data.tokenizer_bounds import check_tokenizer
@@ -35,25 +35,21 @@ class LabelScore(NamedTuple):
     score: float
 
 
-class Predictor:
-    """A bundle in memory: its tokenizer, its runtime, its task, the calibration of its scores, its baseline.
+class Classifier:
+    """A classifier in memory: its tokenizer, its runtime, its task, the calibration of its scores.
 
     Attributes:
-        bundle: the bundle.
         task: its name, its labels in the order of the scores, and its kind.
-
-    Raises:
-        ToolkitError: the tokenizer or the model cannot be loaded.
+        encoder, runtime: its tokenizer and its model; several threads may use both at once.
+        digest: tells it from other models.
     """
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
-        self.bundle, self.runtime, self.task = bundle, runtime, bundle.task
-        files = {name: read_file(bundle, name) for name in REQUIRED}
-        check_tokenizer(files[TOKENIZER], bundle.path / TOKENIZER)
-        self.encoder = TextEncoder(bundle.path, bundle.max_length, files)
-        self.calibration = read_calibration(bundle)
-        self.scale = logit_scale(self.calibration)
-        self.baseline = read_baseline(bundle)
+    def __init__(
+        self, task: Task, encoder: TextEncoder, runtime: Runtime, *, digest: str, calibration: Calibration | None = None
+    ) -> None:
+        self.task, self.encoder, self.runtime, self.digest = task, encoder, runtime, digest
+        self.calibration = calibration
+        self.scale = logit_scale(calibration)
 
     @property
     def thresholds(self) -> np.ndarray | None:
@@ -99,6 +95,26 @@ class Predictor:
         return [best_labels(self.task, row, top_k) for row in self.predict(texts, pairs)]
 
 
+class Predictor(Classifier):
+    """A bundle in memory.
+
+    Attributes:
+        bundle: the bundle.
+        baseline: what its answers to dev rows were like; None where it holds none.
+
+    Raises:
+        ToolkitError: the tokenizer or the model cannot be loaded.
+    """
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle = bundle
+        files = {name: read_file(bundle, name) for name in REQUIRED}
+        check_tokenizer(files[TOKENIZER], bundle.path / TOKENIZER)
+        encoder = TextEncoder(bundle.path, bundle.max_length, files)
+        super().__init__(bundle.task, encoder, runtime, digest=bundle.digest, calibration=read_calibration(bundle))
+        self.baseline = read_baseline(bundle)
+
+
 def best_labels(task: Task, scores: np.ndarray, top_k: int | None = None) -> list[LabelScore]:
     """Rank the labels of an input by its scores [C], best first, and give the first `top_k`."""
     order = np.argsort(-scores, kind="stable")[:top_k]
@@ -121,7 +137,7 @@ def open_predictor(
     """
     bundle = open_bundle(path)
     if bundle.weights.suffix != ".onnx":
-        return Predictor(bundle, TorchRuntime.load(bundle.path, device, threads))
+        return Predictor(bundle, TorchRuntime.load(bundle.path, device, threads, _model_files(bundle)))
     with contextlib.nullcontext() if device == "cuda" else memory_limit(memory_of(bundle)):
         predictor = Predictor(
             bundle,
@@ -132,6 +148,12 @@ def open_predictor(
         )  # fmt: skip
         check_batch_invariance(predictor)
     return predictor
+
+
+def _model_files(bundle: Bundle) -> dict[str, bytes] | None:
+    """Read what PyTorch makes a model of, verified; None where it takes more files than two."""
+    weights = read_weights(bundle)
+    return None if weights is None else {CONFIG: read_file(bundle, CONFIG), bundle.weights.name: weights}
 
 
 def check_input(task: Task, text: str, pair: str | None = None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -87,8 +88,13 @@ class OnnxRuntime:
         return np.asarray(self.session.run(["logits"], feed)[0], dtype=np.float32)
 
 
-def load_classifier(path: Path, **options: Any) -> Any:
+def load_classifier(path: Path, files: Mapping[str, bytes] | None = None, **options: Any) -> Any:
     """Load a Hugging Face classifier from a directory's safetensors in float32, without network.
+
+    Args:
+        path: the directory.
+        files: contents of config.json and model.safetensors, where they were read before; it is then not opened.
+        options: of `from_pretrained`.
 
     Raises:
         ToolkitError: the files cannot be read, or do not fit each other.
@@ -97,12 +103,26 @@ def load_classifier(path: Path, **options: Any) -> Any:
 
     logging.disable_progress_bar()
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            path, use_safetensors=True, local_files_only=True, trust_remote_code=False, **options
-        )
+        if files is not None:
+            model = _classifier_of(files)
+        else:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                path, use_safetensors=True, local_files_only=True, trust_remote_code=False, **options
+            )
     except Exception as error:  # safetensors' own exception, and whatever a config.json without sense leads to
         raise ToolkitError(f"PyTorch cannot load {path}: {error}", fix="make the bundle again") from error
     return model.float()  # transformers 5 keeps the type of stored weights
+
+
+def _classifier_of(files: Mapping[str, bytes]) -> Any:
+    """Make a classifier of the contents of its files; code of its own that config.json names is never looked for."""
+    from safetensors.torch import load
+    from transformers import CONFIG_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    entries = json.loads(files["config.json"])
+    config = CONFIG_MAPPING[entries["model_type"]].from_dict(entries)
+    kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    return kind.from_pretrained(None, config=config, state_dict=load(files["model.safetensors"]))
 
 
 @contextmanager
@@ -152,8 +172,10 @@ class TorchRuntime:
         self.inputs = set(inspect.signature(model.forward).parameters)
 
     @classmethod
-    def load(cls, path: Path, device: str = "cpu", threads: int = 0) -> TorchRuntime:
-        """Open a directory by `AutoModelForSequenceClassification`, from safetensors only, in float32.
+    def load(
+        cls, path: Path, device: str = "cpu", threads: int = 0, files: Mapping[str, bytes] | None = None
+    ) -> TorchRuntime:
+        """Open a directory, or `files` of it that were read before, as `load_classifier` does.
 
         PyTorch has one number of threads for the whole process; 0 leaves it as it is.
         """
@@ -164,7 +186,7 @@ class TorchRuntime:
             raise ToolkitError("PyTorch here finds no CUDA device", fix="--device cpu")
         if threads:
             torch.set_num_threads(threads)
-        return cls(load_classifier(path), device)
+        return cls(load_classifier(path, files), device)
 
     def run(self, batch: Batch) -> np.ndarray:
         """Compute logits [B, C] float32 from int64 arrays [B, L] by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -234,6 +235,15 @@ def open_tokenizer(name: str | Path, **options: Any) -> Any:
         if "TokenizersBackend" not in str(error) and not isinstance(error, AttributeError):
             raise
         return PreTrainedTokenizerFast.from_pretrained(name, extra_special_tokens={}, **options)
+
+
+def weights_digest(model: Any) -> str:
+    """Return SHA-256 over a model's parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def output_names(config: Any) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""The columns that `toolkit score` adds: label, score, and a probability or a logit for each label."""
+"""The columns that `toolkit score` adds: label, score, who answered, and a probability or a logit for each label."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,59 @@ import pyarrow as pa
 from toolkit.bundle.calibration import is_unsure
 from toolkit.data.columns import LOGIT, OURS, PROBABILITY
 from toolkit.errors import ToolkitError
-from toolkit.inference.metrics import scores
+from toolkit.scoring.cascade import Cascade
 from toolkit.scoring.columns import Types
 from toolkit.scoring.endpoints import Endpoint
 from toolkit.scoring.inputs import Block
 from toolkit.scoring.models import Scorer
 from toolkit.tasks import Task
 
+Model = Scorer | Endpoint | Cascade
 
-def scored_table(block: Block, types: Types, scorer: Scorer | Endpoint, *, raw: bool) -> pa.Table:
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to n rows.
+
+    Attributes:
+        logits: [n, C], finite.
+        scores: [n, C] calibrated probabilities, or for regression the number itself.
+        unsure: bool [n]; None where nothing tells a sure answer.
+        models: n names of whoever answered; None where there is one model.
+    """
+
+    logits: np.ndarray
+    scores: np.ndarray
+    unsure: np.ndarray | None = None
+    models: list[str] | None = None
+
+
+def scored_table(block: Block, types: Types, model: Model, *, raw: bool) -> pa.Table:
     """Give a block's rows with all columns of the input, by type, and the model's answers.
 
     Raises:
         ToolkitError: logits that are not finite.
     """
-    logits = scorer.answer(*block.texts())
+    answers = _answers(block, model)
+    table: pa.Table = block.table(types)
+    for name, column in answer_columns(model.task, answers, raw=raw, taken=types.keys()).items():
+        table = table.append_column(name, column)
+    return table
+
+
+def _answers(block: Block, model: Model) -> Answers:
+    texts, pairs = block.texts()
+    if isinstance(model, Cascade):
+        result = model.answer(texts, pairs, model.most(block.start, block.start + len(texts)))
+        _check_finite(block, result.logits)
+        return Answers(result.logits, result.scores, result.unsure, result.models)
+    logits = model.answer(texts, pairs)
+    _check_finite(block, logits)
+    scores, thresholds = model.scores(logits), model.thresholds
+    return Answers(logits, scores, None if thresholds is None else is_unsure(scores, thresholds))
+
+
+def _check_finite(block: Block, logits: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(bad):
         place = f"{block.origin.source} line {block.rows[bad[0]].line}"
@@ -33,36 +72,23 @@ def scored_table(block: Block, types: Types, scorer: Scorer | Endpoint, *, raw: 
             f"{place}: the model's scores are not finite (NaN or infinity)",
             fix="export or train the model again",
         )
-    table: pa.Table = block.table(types)
-    columns = answer_columns(
-        scorer.task, logits, raw=raw, scale=scorer.scale, thresholds=scorer.thresholds, taken=types.keys()
-    )
-    for name, column in columns.items():
-        table = table.append_column(name, column)
-    return table
 
 
-def answer_columns(
-    task: Task, logits: np.ndarray, *, raw: bool, scale: np.ndarray | float = 1.0,
-    thresholds: np.ndarray | None = None, taken: Collection[str] = (),
-) -> dict[str, pa.Array]:  # fmt: skip
-    """Turn logits [n, C] into columns.
+def answer_columns(task: Task, answers: Answers, *, raw: bool, taken: Collection[str] = ()) -> dict[str, pa.Array]:
+    """Turn answers into columns.
 
     Classification: `label`, the most probable one; `score`, its probability; `probability_NAME` of each label.
     Multi-label: `label`, a list of those above 0.5; `score`, the highest probability. Regression: `score`, the number.
-    With thresholds, `unsure`: whether that probability is below its label's.
+    Where something tells, `unsure`; of two models, `model`, the name of the one that answered.
     With `raw`, logits stand in place of probabilities, in `score` and `logit_NAME`.
 
     Args:
         task: names the labels and the kind of output.
-        logits: finite.
+        answers: to all rows.
         raw: write logits.
-        scale: factors of the logits, [1] or [C], that make the probabilities calibrated; above 0, they change no label.
-        thresholds: of a classification, [C]; None where nothing tells a sure answer.
         taken: names of the input's columns; a column of ours with such a name gets OURS before it.
     """
-    probabilities = scores(logits * scale, task.kind)
-    values = logits if raw else probabilities
+    logits, values = answers.logits, answers.logits if raw else answers.scores
     columns: dict[str, Any] = {}
     if task.kind == "classification":
         columns["label"] = pa.array([task.labels[c] for c in logits.argmax(axis=1)], pa.string())
@@ -70,8 +96,10 @@ def answer_columns(
         names = [[name for name, above in zip(task.labels, row > 0, strict=True) if above] for row in logits]
         columns["label"] = pa.array(names, pa.list_(pa.string()))
     columns["score"] = pa.array(values.max(axis=1))
-    if thresholds is not None:
-        columns["unsure"] = pa.array(is_unsure(probabilities, thresholds))
+    if answers.unsure is not None:
+        columns["unsure"] = pa.array(answers.unsure)
+    if answers.models is not None:
+        columns["model"] = pa.array(answers.models, pa.string())
     if task.kind != "regression":
         prefix = LOGIT if raw else PROBABILITY
         columns |= {f"{prefix}{name}": pa.array(values[:, c]) for c, name in enumerate(task.labels)}

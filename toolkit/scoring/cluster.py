@@ -18,12 +18,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from toolkit.config import ScoreConfig
+from toolkit.config.model_names import NamedModel
 from toolkit.config.score import LOCAL
 from toolkit.errors import ToolkitError, require_packages
-from toolkit.scoring.answers import scored_table
+from toolkit.scoring.answers import Model, scored_table
+from toolkit.scoring.cascade import open_model
 from toolkit.scoring.columns import Source
 from toolkit.scoring.inputs import Survey
-from toolkit.scoring.models import Scorer, open_scorer
 
 AHEAD_BYTES = 64 * 2**20  # for each actor: blocks that wait for it, or for this process
 
@@ -33,18 +35,14 @@ class Work:
     """What each actor is told.
 
     Attributes:
-        model: the bundle or classifier, at the same place on every machine.
-        device: "cpu" or "cuda".
+        config: the options; its models are at the same places on every machine, its device is "cpu" or "cuda".
         digest: of the model that this machine opens.
         inputs: what only this machine reads.
-        raw: write logits.
     """
 
-    model: str
-    device: str
+    config: ScoreConfig
     digest: str
     inputs: Survey
-    raw: bool
 
 
 class Actor:
@@ -54,21 +52,22 @@ class Actor:
         self.work = work
 
     @cached_property
-    def scorer(self) -> Scorer:
+    def model(self) -> Model:
         """The model, opened for the first block: an error of a constructor would not reach the user."""
-        scorer = open_scorer(self.work.model, self.work.device)
-        if scorer.digest != self.work.digest:
+        model = open_model(self.work.config)
+        if model.digest != self.work.digest:
             raise ToolkitError(
-                f"{self.work.model} on {os.uname().nodename} is another model than here",
+                f"{self.work.config.model} on {os.uname().nodename} is another model than here",
                 expected="the same at this place on every machine of the cluster",
             )
-        return scorer
+        return model
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Score the one block of a batch."""
         number, content = _unpacked(batch)
         block = pickle.loads(content)  # noqa: S301 - from the command that has sent this object too
-        return _packed(number, _to_arrow(scored_table(block, self.work.inputs.types, self.scorer, raw=self.work.raw)))
+        work = self.work
+        return _packed(number, _to_arrow(scored_table(block, work.inputs.types, self.model, raw=work.config.raw)))
 
 
 @contextmanager
@@ -113,13 +112,12 @@ def scored_blocks(work: Work, done: Collection[int], actors: int) -> Iterator[tu
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is raised
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     tables = [replace(table, source=_absolute(table.source)) for table in work.inputs.tables]
-    model = str(Path(work.model).absolute()) if Path(work.model).exists() else work.model
-    work = replace(work, inputs=replace(work.inputs, tables=tables), model=model)
+    work = replace(work, inputs=replace(work.inputs, tables=tables), config=_with_absolute_paths(work.config))
     # a CPU for the reader would be one that the actors wait for, on a cluster that they fill
     blocks = ray.data.read_datasource(
         _source(work.inputs, frozenset(done)), num_cpus=0, label_selector=here, override_num_blocks=1
     )
-    options: dict[str, Any] = {"num_gpus": 1} if work.device == "cuda" else {"num_cpus": 1}
+    options: dict[str, Any] = {"num_gpus": 1} if work.config.device == "cuda" else {"num_cpus": 1}
     answers = blocks.map_batches(
         Actor, fn_constructor_args=(work,), batch_size=1, batch_format="pyarrow", concurrency=(1, actors), **options
     )
@@ -140,6 +138,14 @@ def scored_blocks(work: Work, done: Collection[int], actors: int) -> Iterator[tu
 def _absolute(source: Source) -> Source:
     """Give the same file to Ray's processes, which run in another folder."""
     return source.absolute() if isinstance(source, Path) else source
+
+
+def _with_absolute_paths(config: ScoreConfig) -> ScoreConfig:
+    model = str(Path(config.model).absolute()) if Path(config.model).exists() else config.model
+    if config.fallback is None:
+        return replace(config, model=model)
+    second = NamedModel.parse(config.fallback)
+    return replace(config, model=model, fallback=f"{second.name}={Path(second.place).absolute()}")
 
 
 def _source(inputs: Survey, done: frozenset[int]) -> Any:

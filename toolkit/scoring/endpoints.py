@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ import numpy as np
 from toolkit.config import ScoreConfig
 from toolkit.errors import ToolkitError
 from toolkit.files import read_regular
+from toolkit.inference.cascade import SecondAnswer
 from toolkit.inference.endpoint_answers import (
     CLASSIFY,
     KEY,
@@ -39,6 +40,7 @@ from toolkit.inference.endpoint_answers import (
     predicted_labels,
     predicted_scores,
 )
+from toolkit.inference.metrics import softmax
 from toolkit.tasks import Task
 
 CHAT = "/chat/completions"
@@ -132,17 +134,19 @@ class Endpoint:
         task: its labels.
         model: its name there, for CLASSIFY and CHAT.
         prompt: of CHAT, with {text} and perhaps {text_pair}, and {labels}.
+        thresholds: score of each label [C] below which its answers are unsure; None where nothing tells.
+        raw: ask PREDICT for logits, not for the probabilities that it may have calibrated.
     """
 
     client: Client
     task: Task
     model: str = ""
     prompt: str = ""
+    thresholds: np.ndarray | None = None
+    raw: bool = True
     says_pairs: ClassVar[bool] = False
     device: ClassVar[str] = "endpoint"
     max_length: ClassVar[int] = 0  # it cuts texts by itself
-    scale: ClassVar[float] = 1.0  # its probabilities are what it says
-    thresholds: ClassVar[None] = None
 
     @property
     def digest(self) -> str:
@@ -159,7 +163,8 @@ class Endpoint:
         inputs = [(text, None if pairs is None else pairs[i]) for i, text in enumerate(texts)]
         try:
             if url.endswith(PREDICT):
-                logits = predicted_scores(self.client.ask(predict_body(inputs, raw=True)), self.task.labels)
+                answers = predicted_scores(self.client.ask(predict_body(inputs, raw=self.raw)), self.task.labels)
+                logits = answers if self.raw else logs(answers)
             elif url.endswith(CLASSIFY):
                 logits = logs(classified_probabilities(self.client.ask(classify_body(inputs, self.model)))[0])
             else:
@@ -171,6 +176,15 @@ class Endpoint:
         if logits.shape != (len(texts), len(self.task.labels)):
             raise ToolkitError(f"{url} gives {logits.shape} answers to {len(texts)} texts", expected="one to each")
         return logits
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Turn logits [n, C] into the probabilities [n, C] that it says."""
+        return softmax(logits)
+
+    def second_answer(self, logits: np.ndarray, order: Sequence[int]) -> SecondAnswer:
+        """Make a second model's answer of its logits [n, C], its outputs taken in an order."""
+        logits = logits[:, order]
+        return SecondAnswer(logits, self.scores(logits), np.zeros(len(logits), dtype=bool))
 
     def _chat(self, parts: Parts) -> list[float]:
         text, pair = parts
@@ -188,18 +202,24 @@ class Endpoint:
         return label_logits({str(top["token"]): float(top["logprob"]) for top in tops}, self.task.labels)
 
 
-def open_endpoint(config: ScoreConfig) -> Endpoint:
+def open_endpoint(config: ScoreConfig, own: Sequence[str] = ()) -> Endpoint:
     """Make the endpoint that the options name. Without --labels text-embeddings-inference is asked for its own.
+
+    Args:
+        config: the options, with a URL among them.
+        own: labels that CHAT is asked for where --labels names none.
 
     Raises:
         ToolkitError: a URL of another form, or options that it needs and that are not given.
     """
-    url, labels = config.model.rstrip("/"), tuple(filter(None, (config.labels or "").split(",")))
+    url, labels = str(config.url), tuple(filter(None, (config.labels or "").split(",")))
     if not url.endswith((PREDICT, CLASSIFY, CHAT)):
         raise ToolkitError(f"{url} is no endpoint that is known", expected=FORMS)
     client = Client(url, Budget(config.max_requests))
     if not labels and url.endswith(PREDICT):
         labels = tuple(sorted(predicted_labels(client.ask(predict_body([("text", None)], raw=True)))))
+    if not labels and url.endswith(CHAT):
+        labels = tuple(own)
     if not labels:
         raise ToolkitError(f"no --labels: {url} does not name its own", expected="--labels A,B in their order")
     if config.served_model is None and not url.endswith(PREDICT):
@@ -210,7 +230,13 @@ def open_endpoint(config: ScoreConfig) -> Endpoint:
         raise ToolkitError(f"--prompt {config.prompt}: cannot be read: {error}", expected="text in UTF-8") from None
     if "{text}" not in prompt:
         raise ToolkitError(f"{config.prompt} has no {{text}}", expected="{text}, and perhaps {text_pair} and {labels}")
-    return Endpoint(client, Task("auto", labels), config.served_model or "", prompt)
+    thresholds = np.full(len(labels), config.threshold) if config.threshold else None
+    return Endpoint(client, Task("auto", labels), config.served_model or "", prompt, thresholds)
+
+
+def open_second_endpoint(config: ScoreConfig, own: Sequence[str]) -> Endpoint:
+    """Make the endpoint behind a model of some labels, asked for its probabilities, as a server's fallback is."""
+    return replace(open_endpoint(config, own), thresholds=None, raw=False)
 
 
 def label_logits(tokens: Mapping[str, float], labels: Sequence[str]) -> list[float]:

@@ -39,11 +39,13 @@ class Block:
 
     Attributes:
         number: of the block, over all files, from 0.
+        start: number of its first row, likewise.
         origin: that the rows come from.
         rows: at most BLOCK_ROWS rows without problems.
     """
 
     number: int
+    start: int
     origin: TextTable
     rows: list[Row]
 
@@ -108,12 +110,13 @@ class Survey:
 
     def blocks(self) -> Iterator[Block]:
         """Read all files again, in the same blocks every time."""
-        numbers = itertools.count()
+        numbers, start = itertools.count(), 0
         for table in self.tables:
             for rows in table.blocks():
                 kept = [row for row in rows if not any(row.problems(table.columns.names))] if self.skip_bad else rows
                 if kept:
-                    yield Block(next(numbers), table, kept)
+                    yield Block(next(numbers), start, table, kept)
+                    start += len(kept)
 
     def check_unchanged(self, fix: str) -> None:
         """Refuse files that were written to while they were scored.

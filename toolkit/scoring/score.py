@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +20,10 @@ from toolkit.config import ScoreConfig
 from toolkit.console import echo, progress
 from toolkit.errors import ToolkitError
 from toolkit.measurement.environment import cpu_quota, tool_versions
-from toolkit.scoring.answers import scored_table
+from toolkit.scoring.answers import Model, scored_table
+from toolkit.scoring.cascade import open_model
 from toolkit.scoring.cluster import Work, cluster, scored_blocks
-from toolkit.scoring.endpoints import Endpoint, open_endpoint
 from toolkit.scoring.inputs import Block, Survey, find_sources, survey
-from toolkit.scoring.models import Scorer, open_scorer
 from toolkit.scoring.parts import PART, Parts
 
 REQUEST_ROWS, REQUESTS = 32, 8  # texts of a block that an endpoint answers, and blocks at once
@@ -43,33 +43,33 @@ def run_score(config: ScoreConfig) -> Path:
     out = Path(config.out)
     _check_out(out, overwrite=config.overwrite)
     sources = find_sources(config.input, out)
-    scorer: Scorer | Endpoint = open_endpoint(config) if config.remote else open_scorer(config.model, config.device)
+    model = open_model(config)
     inputs = survey(
-        sources, scorer.task if scorer.says_pairs else None, text=config.text_column, pair=config.pair_column,
-        skip_bad=config.skip_bad_rows, block_rows=REQUEST_ROWS if config.remote else None,
+        sources, model.task if model.says_pairs else None, text=config.text_column, pair=config.pair_column,
+        skip_bad=config.skip_bad_rows, block_rows=REQUEST_ROWS if config.url is not None else None,
     )  # fmt: skip
-    with Parts(out, _command(config, scorer, inputs)) as parts:
-        _score_all(config, scorer, inputs, parts)
+    with Parts(out, _command(config, model, inputs)) as parts:
+        _score_all(config, model, inputs, parts)
         inputs.check_unchanged(f"start over: rm -r {parts.folder}")
         parts.join(inputs.block_count)
     echo(f"wrote {out}")
     return out
 
 
-def _score_all(config: ScoreConfig, scorer: Scorer | Endpoint, inputs: Survey, parts: Parts) -> None:
+def _score_all(config: ScoreConfig, model: Model, inputs: Survey, parts: Parts) -> None:
     """Score all blocks that have no part yet, on the threads of this machine or on a cluster."""
     count, before = len(inputs.tables), parts.rows()
     what = f"scoring {inputs.rows:,} rows of {inputs.tables[0].source if count == 1 else f'{count} inputs'} on"
     if config.ray is not None:
         with cluster(config.ray, config.workers) as actors:
             echo(f"{what} the cluster {config.ray}, up to {actors} actors")
-            work = Work(config.model, scorer.device, scorer.digest, inputs, config.raw)
+            work = Work(replace(config, device=model.device), model.digest, inputs)
             _show_progress(inputs.rows, before, _score_on_cluster(work, parts, actors=actors))
         return
-    standard = REQUESTS if isinstance(scorer, Endpoint) else cpu_quota()
-    workers = 1 if scorer.device == "cuda" else config.workers or standard
-    echo(f"{what} {_place(scorer, workers)}")
-    scored = _score_on_threads(inputs, scorer, parts, workers=workers, raw=config.raw)
+    standard = cpu_quota() if config.url is None else REQUESTS
+    workers = 1 if model.device == "cuda" else config.workers or standard
+    echo(f"{what} {_place(config, model, workers)}")
+    scored = _score_on_threads(inputs, model, parts, workers=workers, raw=config.raw)
     _show_progress(inputs.rows, before, scored)
 
 
@@ -83,11 +83,11 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         raise ToolkitError(f"--out {out} is there already", fix="--overwrite, or another --out")
 
 
-def _command(config: ScoreConfig, scorer: Scorer | Endpoint, inputs: Survey) -> dict[str, object]:
+def _command(config: ScoreConfig, model: Model, inputs: Survey) -> dict[str, object]:
     """Name what decides the scores: parts of another command are not gone on with."""
     return {
-        "model": scorer.digest, "device": scorer.device, "max length": scorer.max_length,
-        "labels": list(scorer.task.labels),
+        "model": model.digest, "device": model.device, "max length": model.max_length,
+        "labels": list(model.task.labels), "--threshold": config.threshold,
         "--raw": config.raw, "--text-column": config.text_column, "--pair-column": config.pair_column,
         "--skip-bad-rows": config.skip_bad_rows, "versions": tool_versions(),
         **{f"{i}. {table.source}": digest
@@ -95,18 +95,19 @@ def _command(config: ScoreConfig, scorer: Scorer | Endpoint, inputs: Survey) -> 
     }  # fmt: skip
 
 
-def _place(scorer: Scorer | Endpoint, workers: int) -> str:
-    if isinstance(scorer, Endpoint):
-        return f"{scorer.client.url}, {workers} requests at once"
-    return "the GPU" if scorer.device == "cuda" else f"{workers} CPU{'s' * (workers > 1)}"
+def _place(config: ScoreConfig, model: Model, workers: int) -> str:
+    if config.remote:
+        return f"{config.url}, {workers} requests at once"
+    place = (
+        "the GPU" if model.device == "cuda" else f"{workers} {'thread' if config.url else 'CPU'}{'s' * (workers > 1)}"
+    )
+    return place if config.fallback is None else f"{place}, unsure ones by {config.fallback}"
 
 
-def _score_on_threads(
-    inputs: Survey, scorer: Scorer | Endpoint, parts: Parts, *, workers: int, raw: bool
-) -> Iterator[int]:
+def _score_on_threads(inputs: Survey, model: Model, parts: Parts, *, workers: int, raw: bool) -> Iterator[int]:
     """Score all blocks that have no part yet; yield the number of rows of each."""
     done, running = parts.done(), deque[Future[int]]()
-    work = partial(_score_block, inputs=inputs, scorer=scorer, parts=parts, raw=raw)
+    work = partial(_score_block, inputs=inputs, model=model, parts=parts, raw=raw)
     left = (block for block in inputs.blocks() if block.number not in done)
     with ThreadPoolExecutor(workers, "score") as pool:
         try:
@@ -121,9 +122,9 @@ def _score_on_threads(
             raise
 
 
-def _score_block(block: Block, *, inputs: Survey, scorer: Scorer | Endpoint, parts: Parts, raw: bool) -> int:
+def _score_block(block: Block, *, inputs: Survey, model: Model, parts: Parts, raw: bool) -> int:
     """Score a block and write its part; return the number of its rows."""
-    parts.write(block.number, scored_table(block, inputs.types, scorer, raw=raw))
+    parts.write(block.number, scored_table(block, inputs.types, model, raw=raw))
     return len(block.rows)
 
 

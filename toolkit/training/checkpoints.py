@@ -7,7 +7,6 @@ stage keeps its weights only. OUT.partial is removed once the bundle is written.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -18,10 +17,10 @@ from types import TracebackType
 from typing import Any
 
 from safetensors import SafetensorError
-from torch import nn
 
 from toolkit.errors import ToolkitError, reason_of
 from toolkit.files import COMMAND, atomic_file, canonical_json, check_same_command, flush_directory, sole_writer
+from toolkit.models.loading import weights_digest as weights_digest
 from toolkit.training.distributed import distributed_state
 
 PROGRESS = "progress.json"
@@ -142,15 +141,6 @@ class Checkpoints:
             expected=f"room for more than {size / 1e6:.1f} MB; {free / 1e6:.1f} MB are free",
             fix=f"make room there, then give the same command again: it {outcome}",
         ) from error
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Return SHA-256 over a model's parameters and buffers, by name."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _step(path: Path) -> int:

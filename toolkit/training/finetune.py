@@ -17,9 +17,9 @@ from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import resolve_task
 from toolkit.data.splits import load_splits
 from toolkit.data.truncation import measure_truncation, say_truncation
-from toolkit.models.loading import Source
+from toolkit.models.loading import Source, weights_digest
 from toolkit.models.trial import check_classifier
-from toolkit.training.checkpoints import Checkpoints, weights_digest
+from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.dataset import EncodedDataset
 from toolkit.training.defaults import with_length
 from toolkit.training.reference import yardsticks

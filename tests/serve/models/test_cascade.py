@@ -17,8 +17,9 @@ from serve.engine.tokenization import Text
 from serve.engine.workers import WorkerPool
 from serve.metrics import Metrics, Outcome
 from serve.models.breaker import Breaker
-from serve.models.cascade import Cascade, CascadeResult, NoAnswer, SecondAnswer, Share
+from serve.models.cascade import Cascade, CascadeResult, NoAnswer, Share
 from toolkit.data.tokenization import Direction
+from toolkit.inference.cascade import SecondAnswer
 from toolkit.inference.predictor import Predictor, open_predictor
 
 TEXTS: list[Text] = [("a good film", None), ("a dull plot", None)]

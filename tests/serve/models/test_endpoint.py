@@ -187,7 +187,7 @@ def test_what_an_endpoint_has_to_be_is_checked_before_anything_listens(overconfi
         with pytest.raises(ToolkitError, match="an answer of another form"):
             labels_of(Endpoint(f"{url}/predict"), LABELS)
         server.answer_of = lambda path, body: [[{"label": "good", "score": 1.0}]]
-        with pytest.raises(ToolkitError, match="its labels are good; those of films are negative, positive"):
+        with pytest.raises(ToolkitError, match="its labels are good; those of the first model are negative, positive"):
             build_app(ServeConfig(config.bundles, threshold=0.9, fallback=f"{url}/predict"))
     with pytest.raises(ToolkitError, match="http://"):
         labels_of(Endpoint("http://[::1/predict"), LABELS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from fastapi.testclient import TestClient
 from serve.app import create_app
 from serve.engine.limits import Limits
 from serve.models.fallback import FallbackSource, open_fallback
-from serve.models.loading import load_predictor
+from serve.models.loading import load_predictor, load_second
 from tests.serve.models.conftest import TEXTS
 from tests.support.gate import Gate
 from tests.support.responses import sample
 from tests.support.server import exit_of
-from toolkit.bundle.format import open_bundle
+from toolkit.bundle.format import new_manifest, open_bundle, write_bundle
 from toolkit.config import ServeConfig
 from toolkit.errors import ToolkitError
+from toolkit.inference.hugging_face import open_hugging_face
 from toolkit.inference.predictor import Predictor
+from toolkit.tasks import Task
 
 ONE = Limits(workers=1)
 BATCH = [[text] for text in TEXTS]
@@ -111,6 +114,41 @@ def test_a_second_model_that_hangs_leaves_the_first_one_s_answer(
     assert len(gate.batches) == 1, "what waited when its time was over never ran"
 
 
+def test_a_teacher_in_pytorch_answers_as_its_files_were_when_it_was_opened(
+    config: ServeConfig, scores: np.ndarray, tmp_path: Path, tiny_bert: Callable[..., object],
+    save_model: Callable[..., Path],
+) -> None:  # fmt: skip
+    """A bundle and a plain directory, whose files are exchanged for others before the first request."""
+    names = {"id2label": {0: "positive", 1: "negative"}, "label2id": {"positive": 0, "negative": 1}}
+    plain = save_model(tiny_bert(3, **names), tmp_path / "plain")
+    other = save_model(tiny_bert(4, **names), tmp_path / "other")
+    manifest = new_manifest(
+        "teacher", Task("auto", ("positive", "negative")).to_dict(), max_length=64, parent=None, made_from={},
+        config={}, seed=0, data={},
+    )  # fmt: skip
+    with write_bundle(tmp_path / "sealed", manifest) as staging:
+        shutil.copytree(plain, staging, dirs_exist_ok=True)
+    text, patient = TEXTS[int(np.argmin(scores))], replace(config, fallback_timeout_ms=20_000)
+    expected = open_hugging_face(str(plain), threads=0).predict([text])[0].tolist()
+    for folder in (plain, tmp_path / "sealed"):
+        first = {"films": load_predictor(config.bundles[0].removeprefix("films="))}
+        source = open_fallback(replace(config, fallback=f"big={folder}"), first, ONE)
+        shutil.copy(other / "model.safetensors", folder / "model.safetensors")
+        with TestClient(create_app(config=patient, limits=ONE, fallback=source)) as client:
+            response = client.post("/predict", json={"inputs": text})
+            assert response.headers["x-fallback"] == "answered"
+            assert {entry["label"]: entry["score"] for entry in response.json()} == pytest.approx(
+                dict(zip(("positive", "negative"), expected, strict=True)), abs=1e-5
+            )
+            assert response.headers["x-model"] == "big"
+            assert len(response.headers["x-model-digest"]) == 12
+            assert sample(client, "te_fallback_in_flight") == sample(client, "te_fallback_queue_size") == 0
+    with pytest.raises(ToolkitError, match=r"sealed/model\.safetensors is damaged"):
+        load_second(str(tmp_path / "sealed"))
+    with pytest.raises(ToolkitError, match="is no bundle, which alone can be signed"):
+        load_second(str(plain), "key.pem")
+
+
 def test_an_exchanged_model_keeps_its_fallback(config: ServeConfig, tiny_onnx: Path, alone: TestClient) -> None:
     app = create_app(config=config, limits=ONE)
     with TestClient(app) as client:
@@ -134,7 +172,7 @@ def test_a_text_may_be_unsure_to_both(config: ServeConfig, big: Path, scores: np
 
 
 def test_starts_that_cannot_work_are_refused(
-    config: ServeConfig, overconfident: Path, tiny_onnx: Path, tiny_student: Path, arithmetic: dict[str, Path],
+    config: ServeConfig, overconfident: Path, tiny_onnx: Path, arithmetic: dict[str, Path],
     capsys: pytest.CaptureFixture[str], tmp_path: Path,
 ) -> None:  # fmt: skip
     films, port = f"films={overconfident}", ("--port", "0")
@@ -142,7 +180,6 @@ def test_starts_that_cannot_work_are_refused(
         (films, str(tiny_onnx), (), "nothing tells what films is unsure of"),
         (str(arithmetic["sum"]), str(tiny_onnx), (), "nothing tells what sum is unsure of"),
         (films, str(arithmetic["sum"]), ("--threshold", "0.9"), "is a regression model"),
-        (films, str(tiny_student), ("--threshold", "0.9"), "export it"),
         (films, str(tmp_path / "none"), ("--threshold", "0.9"), "no such"),
         (films, f"films={tiny_onnx}", ("--threshold", "0.9"), "would be films, as a model that is served"),
         (films, "http://127.0.0.1:1/embed", ("--threshold", "0.9"), "is no endpoint that is known"),
@@ -152,5 +189,7 @@ def test_starts_that_cannot_work_are_refused(
         assert shown in " ".join(said.split())
     first = load_predictor(overconfident)
     first.task = replace(first.task, labels=("negative", "neutral"))
-    with pytest.raises(ToolkitError, match=r"its labels are negative, positive; those of films are negative, neutral"):
+    with pytest.raises(
+        ToolkitError, match=r"its labels are negative, positive; those of the first model are negative, neutral"
+    ):
         open_fallback(config, {"films": first}, ONE)

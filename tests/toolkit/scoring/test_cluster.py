@@ -33,11 +33,12 @@ def table(tmp_path: Path) -> Path:
 def work(tiny_onnx: Path, table: Path) -> Work:
     scorer = open_scorer(str(tiny_onnx), "cpu")
     inputs = survey([table], scorer.task, text=None, pair=None, skip_bad=False, block_rows=8)
-    return Work(str(tiny_onnx), "cpu", scorer.digest, inputs, raw=False)
+    config = ScoreConfig(str(tiny_onnx), "out.parquet", input=(str(table),), device="cpu")
+    return Work(config, scorer.digest, inputs)
 
 
 def test_actors_answer_the_blocks_that_are_read_and_not_done(work: Work) -> None:
-    scorer, actor = open_scorer(work.model, "cpu"), Actor(work)
+    scorer, actor = open_scorer(work.config.model, "cpu"), Actor(work)
     packed = list(_read(work.inputs, frozenset({0, 3})))
     assert [_unpacked(row)[0] for row in packed] == [1, 2, 4, 5, 6, 7]
     number, answers = _unpacked(actor(packed[1]))
@@ -68,7 +69,7 @@ def test_a_cluster_writes_the_bytes_of_one_machine_and_goes_on_from_its_parts(
     work: Work, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring_inputs, "BLOCK_ROWS", 8)
-    config = ScoreConfig(work.model, str(tmp_path / "one.parquet"), input=(str(table),), workers=2)
+    config = ScoreConfig(work.config.model, str(tmp_path / "one.parquet"), input=(str(table),), workers=2)
     run_score(config)
     whole = tmp_path / "cluster.parquet"
     entered = Parts.__enter__
@@ -76,7 +77,10 @@ def test_a_cluster_writes_the_bytes_of_one_machine_and_goes_on_from_its_parts(
     def with_a_part(parts: Parts) -> Parts:
         entered(parts)
         parts.write(
-            5, scored_table(list(work.inputs.blocks())[5], work.inputs.types, open_scorer(work.model, "cpu"), raw=False)
+            5,
+            scored_table(
+                list(work.inputs.blocks())[5], work.inputs.types, open_scorer(work.config.model, "cpu"), raw=False
+            ),
         )
         return parts
 

@@ -40,26 +40,10 @@ def test_a_bundle_and_the_same_model_as_a_plain_directory_agree(
         assert (scorer.task.labels, scorer.task.kind, scorer.says_pairs) == (
             ("negative", "positive"), "classification", says_pairs,
         )  # fmt: skip
-        np.testing.assert_allclose(scorer.logits(scorer.encoder.encode(TEXTS)), expected, atol=1e-4)
+        np.testing.assert_allclose(scorer.answer(TEXTS, None), expected, atol=1e-4)
     assert open_scorer(str(plain), "cpu").digest == open_scorer(str(plain), "cpu").digest
     other = save_model(tiny_bert(1), tmp_path / "other")
     assert open_scorer(str(other), "cpu").digest != open_scorer(str(plain), "cpu").digest
-
-
-@pytest.mark.parametrize(
-    ("problem_type", "labels", "kind"),
-    [
-        (None, 2, "classification"), (None, 1, "regression"), ("regression", 1, "regression"),
-        ("multi_label_classification", 3, "multi_label"), ("single_label_classification", 3, "classification"),
-    ],
-)  # fmt: skip
-def test_the_kind_is_as_transformers_reads_it(problem_type: str | None, labels: int, kind: str) -> None:
-    assert models._kind(problem_type, labels) == kind
-
-
-def test_several_numbers_are_no_answer() -> None:
-    with pytest.raises(ToolkitError, match="gives 2 numbers"):
-        models._kind("regression", 2)
 
 
 def test_an_encoder_without_a_head_is_no_classifier(
@@ -72,9 +56,10 @@ def test_an_encoder_without_a_head_is_no_classifier(
 
 def test_batches_hold_so_many_tokens(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer, shapes = open_scorer(str(tiny_student), "cpu"), []
-    run = scorer.runtime.run
-    monkeypatch.setattr(scorer.runtime, "run", lambda batch: shapes.append(batch["input_ids"].shape) or run(batch))
+    runtime = scorer.classifier.runtime
+    run = runtime.run
+    monkeypatch.setattr(runtime, "run", lambda batch: shapes.append(batch["input_ids"].shape) or run(batch))
     monkeypatch.setitem(models.BATCH_TOKENS, "cpu", 64)
-    scorer.logits(scorer.encoder.encode(TEXTS))
+    scorer.answer(TEXTS, None)
     assert sum(rows for rows, _ in shapes) == 40
     assert all(rows * length <= 64 for rows, length in shapes)

@@ -25,6 +25,7 @@ from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import open_predictor
 from toolkit.scoring import inputs
 from toolkit.scoring import score as scoring
+from toolkit.scoring.models import open_scorer
 from toolkit.scoring.score import run_score
 
 TEXTS = [text for text, _ in rows(100, seed=7)]
@@ -188,15 +189,14 @@ def test_a_file_that_grows_meanwhile_is_not_written_out(
 def test_scores_that_are_not_finite_are_named_by_line(
     tiny_onnx: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_scorer = scoring.open_scorer
-
-    def broken(name: str, device: str) -> object:
-        scorer = open_scorer(name, device)
-        run = scorer.runtime.run
-        monkeypatch.setattr(scorer.runtime, "run", lambda batch: np.full_like(run(batch), np.nan))
+    def broken(config: ScoreConfig) -> object:
+        scorer = open_scorer(config.model, config.device)
+        runtime = scorer.classifier.runtime
+        run = runtime.run
+        monkeypatch.setattr(runtime, "run", lambda batch: np.full_like(run(batch), np.nan))
         return scorer
 
-    monkeypatch.setattr(scoring, "open_scorer", broken)
+    monkeypatch.setattr(scoring, "open_model", broken)
     with pytest.raises(ToolkitError, match=r"in\.csv line 2: the model's scores are not finite"):
         score(tiny_onnx, tmp_path / "out.parquet", table, workers=1)
 

@@ -25,10 +25,9 @@ from toolkit.distillation.initialization.released import PROJECTIONS
 from toolkit.distillation.initialization.vocabulary import shared_rows
 from toolkit.errors import ToolkitError, raise_problems, reason_of
 from toolkit.models.families import activation_name, hidden_width, model_class, position_count
-from toolkit.models.loading import LONGEST, Source
+from toolkit.models.loading import LONGEST, Source, weights_digest
 from toolkit.models.student import Projections, Shape, StudentPlan, student_config
 from toolkit.tasks import Task
-from toolkit.training.checkpoints import weights_digest
 from toolkit.training.precision import bf16_frozen_weights
 
 # Limits of the sample that --init teacher reads. With fewer rows the head fits noise: from a 12-layer teacher 512 rows
