@@ -12,9 +12,10 @@ from benchmarks.inference.scoring import command_run, engine_rate, killed_runs, 
 def test_the_command_and_the_engine_are_measured(tiny_onnx: Path, tmp_path: Path) -> None:
     file, out = write_rows(tmp_path / "a.txt", ["a good film", "a dull plot"], 50), tmp_path / "out.csv"
     assert file.read_text().splitlines() == ["a good film", "a dull plot"] * 25
+    own = bytearray(2**29)
     seconds, peak = command_run(str(tiny_onnx), file, out)
     assert seconds > 0.1
-    assert 20e6 < peak < 4e9, "bytes"
+    assert 20e6 < peak < len(own), "bytes of the command alone"
     assert len(out.read_text().splitlines()) == 51
     assert engine_rate(str(tiny_onnx), ["a good film"] * 20) > 10
     kills = [{"seconds": 0.1, "parts": 0}]
