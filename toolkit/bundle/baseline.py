@@ -71,10 +71,13 @@ def parse_baseline(content: bytes, task: TaskRecord | None) -> Baseline:
     labels = len(task["labels"]) if task and task["kind"] != "regression" else 0
     if len(baseline["labels"]) != labels:
         raise ValueError(f"labels: {len(baseline['labels'])} numbers, expected {labels}")
+    most, rows = max([*baseline["labels"], baseline["unlabelled"]]), baseline["rows"]
+    if labels and not 0 < most <= rows:
+        raise ValueError(f"labels: the most frequent has {most} rows, expected 1 to {rows}")
     for name in ("confidence", "length", "unknown"):
         edges, counts = baseline[name]["edges"], baseline[name]["counts"]
         if len(counts) != len(edges) + 1 or any(low >= high for low, high in pairwise(edges)):
             raise ValueError(f"{name}: expected rising edges, and one count more")
-        if sum(counts) != baseline["rows"] or not baseline["rows"]:
-            raise ValueError(f"{name}: {sum(counts)} rows are counted, expected {baseline['rows']} and at least 1")
+        if sum(counts) != rows or not rows:
+            raise ValueError(f"{name}: {sum(counts)} rows are counted, expected {rows} and at least 1")
     return cast(Baseline, baseline)

@@ -36,6 +36,8 @@ def test_what_makes_no_sense_is_said() -> None:
     assert parse_baseline(canonical_json(BASELINE), TASK) == BASELINE
     for path, value, said in (
         (("labels",), [1, 2, 1], "labels: 3 numbers, expected 2"),
+        (("labels",), [0, 0], "the most frequent has 0 rows, expected 1 to 4"),
+        (("unlabelled",), 5, "the most frequent has 5 rows, expected 1 to 4"),
         (("confidence", "edges"), [0.9, 0.6], "confidence: expected rising edges"),
         (("length", "counts"), [4], "length: expected rising edges, and one count more"),
         (("unknown", "counts"), [3], "unknown: 3 rows are counted, expected 4"),
