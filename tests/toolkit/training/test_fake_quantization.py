@@ -122,7 +122,7 @@ def classifier(linear: nn.Linear, table: nn.Embedding | None = None) -> Any:
     """As much of a BertForSequenceClassification as `fake_quantized` looks at, around given layers."""
     model = nn.Module()
     model.linear, model.table, model.classifier = linear, table, nn.Linear(2, 2)
-    model.base_model, model.config = nn.Module(), type("Config", (), {"hidden_act": "gelu"})
+    model.base_model, model.config = nn.Module(), type("Config", (), {"hidden_act": "gelu", "num_hidden_layers": 0})
     model.base_model.encoder, model.base_model.pooler = nn.Module(), nn.Module()
     model.base_model.encoder.layer, model.base_model.pooler.dense = nn.ModuleList(), nn.Linear(2, 2)
     return model
