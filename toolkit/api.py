@@ -201,7 +201,8 @@ def compress(options: config.CompressConfig) -> Bundle | None:
     Called again after it was killed, it goes on where it was.
 
     Returns:
-        The int8 bundle at `out`/int8, with `out`/frontier.html beside it; with `dry_run` None, and nothing is written.
+        The int8 bundle at `out`/int8, with `out`/frontier.html beside it; with
+        `dry_run` or `list` None, and nothing is written.
 
     Raises:
         ToolkitError: options, data or a teacher that cannot be used.

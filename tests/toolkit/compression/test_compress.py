@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, NamedTuple
@@ -62,6 +67,10 @@ def run(tiny_teacher: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFac
     return Run(out, killed, trained, result, command)
 
 
+def weights_digest(bundle: Bundle) -> str:
+    return bundle.manifest["files"][bundle.weights.name]["sha256"]
+
+
 def frontier(out: Path) -> list[dict[str, Any]]:
     points: list[dict[str, Any]] = json.loads((out / "frontier.json").read_text())["points"]
     return points
@@ -83,6 +92,15 @@ def test_a_killed_search_pays_for_nothing_twice(run: Run) -> None:
     assert len(run.killed_after) == 1
     assert len(run.trained) == 2, "a short and a whole training of the better start"
     assert set(Counter(run.trained).values()) == {1}
+
+
+@pytest.mark.slow
+def test_a_training_from_the_kept_projection_is_the_one_that_distill_makes(run: Run, tiny_teacher: Path) -> None:
+    out, data = run.out.with_name("alone"), run.out.with_name("data")
+    command = ("distill", "--teacher", tiny_teacher, "--task", "auto", "--data", data, "--student", "1/24/48/4")
+    assert toolkit(*command, "--out", out).returncode == 0
+    alone, kept = open_bundle(out), open_bundle(run.out / "1-24-48-4" / "epochs-3-3")
+    assert weights_digest(alone) == weights_digest(kept)
 
 
 @pytest.mark.slow
@@ -129,6 +147,51 @@ def test_the_list_is_shown_and_another_point_is_picked_without_paying_again(run:
     assert "has no frontier.json" in refused(toolkit(*run.command[:-1], run.out / "other", "--list"))
 
 
+def lines_until(command: Sequence[str | Path], last: int | None = None) -> tuple[list[str], int]:
+    """Run a command in a process of its own, kill it after so many lines, and return its lines and exit code."""
+    words = [sys.executable, "-u", "-m", "toolkit", *map(str, command)]
+    lines = list[str]()
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if len(lines) == last:
+                process.kill()
+                break
+    return lines, process.returncode
+
+
+def results(out: Path) -> dict[str, tuple[float, str]]:
+    """Give the score and the weights of every student of a search, by its folder."""
+    bundles = {str(path.parent.relative_to(out)): open_bundle(path.parent) for path in out.glob("*/*/bundle.json")}
+    return {name: (search.dev_score(bundle.manifest), weights_digest(bundle)) for name, bundle in bundles.items()}
+
+
+@pytest.mark.slow
+def test_killed_at_three_random_moments_it_ends_with_the_same_students_each_trained_once(
+    tiny_teacher: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    command = ("compress", tiny_teacher, "--task", "auto", "--data", data_dir, "--max-latency-ms", "50", "--out")
+    whole, code = lines_until([*command, tmp_path / "whole"])
+    assert code == 0
+    seen = list[str]()
+    for moment in random.Random(5).sample(range(len(whole) // 8, len(whole) // 2), 3):
+        lines, code = lines_until([*command, tmp_path / "killed"], moment)
+        assert code == -signal.SIGKILL
+        seen += lines
+    lines, code = lines_until([*command, tmp_path / "killed"])
+    assert code == 0
+    trained = Counter(line.split()[1].split(";")[0] for line in [*seen, *lines] if line.startswith("wrote "))
+    assert len(trained) >= 4
+    assert set(trained.values()) == {1}
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+    first, second = (
+        [point["dev"] for point in frontier(tmp_path / name) if point["role"] == "chosen"]
+        for name in ("whole", "killed")
+    )
+    assert first == second
+
+
 def test_a_dry_run_trains_and_writes_nothing(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:
     command = ("compress", tiny_teacher, "--task", "auto", "--data", data_dir, "--max-latency-ms", "50")
     result = toolkit(*command, "--out", tmp_path / "search", "--dry-run")
@@ -137,14 +200,17 @@ def test_a_dry_run_trains_and_writes_nothing(tiny_teacher: Path, data_dir: Path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "cost"), [("--max-latency-ms", r"\S+ ms a text, \S+ MB"), ("--max-size-mb", r"\S+ MB")]
+)
 def test_a_budget_that_cannot_be_met_is_known_before_any_training(
-    tiny_teacher: Path, data_dir: Path, tmp_path: Path
+    tiny_teacher: Path, data_dir: Path, tmp_path: Path, option: str, cost: str
 ) -> None:
-    command = ("compress", tiny_teacher, "--task", "auto", "--data", data_dir, "--max-latency-ms", "0.000001")
+    command = ("compress", tiny_teacher, "--task", "auto", "--data", data_dir, option, "0.000001")
     result = toolkit(*command, "--out", tmp_path / "search")
     assert result.returncode == 1
-    assert re.search(r"the nearest, 1/16/48/4, takes \S+ ms a text", result.stderr)
-    assert "expected: at least --max-latency-ms 0.0" in result.stderr
+    assert re.search(rf"the nearest, 1/16/48/4, takes {cost}\n", result.stderr)
+    assert f"expected: at least {option} 0.0" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
