@@ -253,12 +253,16 @@ def serving(load: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note]) + "\n"
 
 
-def promises(overload: dict[str, Any], chaos: dict[str, Any], flat: dict[str, Any], same: dict[str, Any]) -> str:
-    """Write the server's answers under overload, faults and long load, and its scores at any concurrency."""
+def promises(
+    overload: dict[str, Any], chaos: dict[str, Any], flat: dict[str, Any], same: dict[str, Any],
+    fallback: dict[str, Any],
+) -> str:  # fmt: skip
+    """Write the server's answers under overload, faults and long load, its scores, and a broken second model."""
     answered, rejected = (overload["statuses"].get(status, 0) for status in ("200", "429"))
     failed = sum(overload["statuses"].values()) - answered - rejected
     idle, ended, rows = overload["idle_first_answer_ms"], chaos["sigterm"], same["rows"]
     identical, asked = (sum(row[key] for row in rows) for key in ("identical", "texts"))
+    phases = fallback["phases"].values()
     return "\n".join([
         f"- {overload['times']} times what it takes, for {overload['seconds']:.0f} s: {answered:,} requests answered, "
         f"{rejected:,} refused by 429, {failed} others; p99 of the answers {overload['answered_p99_ms']:.0f} ms at a "
@@ -270,4 +274,8 @@ def promises(overload: dict[str, Any], chaos: dict[str, Any], flat: dict[str, An
         f"- {flat['requests']:,} requests: memory {100 * flat['growth']:+.1f} %.",
         f"- Scores over {', '.join(str(row['connections']) for row in rows)} connections: {identical:,} "
         f"of {asked:,} are those of `toolkit predict` to the bit.",
+        "- A second model that is killed, hangs, answers garbage or 429, and comes back: "
+        f"{sum(phase['answered'] for phase in phases):,} of "
+        f"{sum(phase['requests'] for phase in phases):,} requests answered, the slowest after "
+        f"{max(phase['slowest_ms'] for phase in phases):.0f} ms; {len(fallback['faults'])} faults.",
     ]) + "\n"  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.paths import RESULTS
+from benchmarks.paths import RESULTS, SERVE
 from benchmarks.tables import ablations, augmentation, glue, promises, serving
 
 
@@ -91,15 +91,18 @@ def test_servers_are_told_from_the_fastest_to_the_slowest() -> None:
 
 
 def test_a_promise_that_was_broken_is_told() -> None:
-    overload, chaos, flat, scores = (
-        json.loads((RESULTS / f"serve_{name}.json").read_text(encoding="utf-8"))
-        for name in ("overload", "chaos", "flat", "scores")
+    overload, chaos, flat, scores, fallback = (
+        json.loads((RESULTS / f"serve_{name}.json").read_text(encoding="utf-8")) for name in SERVE
     )
     overload["statuses"] |= {"500": 3, "0": 4}
     chaos["fault_count"], flat["growth"] = 5, 0.25
     scores["rows"][0]["identical"] -= 1
-    text = promises(overload, chaos, flat, scores)
+    asked = sum(phase["requests"] for phase in fallback["phases"].values())
+    fallback["phases"]["killed"] |= {"answered": fallback["phases"]["killed"]["requests"] - 2, "slowest_ms": 2100.4}
+    fallback["faults"] = ["two"]
+    text = promises(overload, chaos, flat, scores, fallback)
     assert ", 7 others;" in text
     assert " 5 faults," in text
     assert "memory +25.0 %" in text
     assert "2,999 of 3,000" in text
+    assert f"{asked - 2} of {asked} requests answered, the slowest after 2100 ms; 1 faults." in text

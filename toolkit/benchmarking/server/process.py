@@ -81,7 +81,7 @@ def serving(bundle: str | Path, *options: str, errors: IO[str] | None = None, **
     ):
         assert process.stdout is not None
         line = process.stdout.readline()  # printed once the server is ready; empty when it has ended
-        address = re.search(r"http://(\S+?):(\d+)", line)
+        address = re.search(r"POST http://(\S+?):(\d+)", line)  # a fallback's URL may stand before it
         if not address:
             own.seek(0)
             raise ToolkitError(f"the server did not start: {line}{own.read().strip()}")
