@@ -57,7 +57,7 @@ ABOUT_MODEL, OF_VERSION = _errors(401, 404, 422, 503), [Depends(check_version)]
 
 
 @router.get("", responses=_errors(401))
-async def server() -> dict[str, Any]:
+async def server() -> dict[str, object]:
     """The server's name, version and extensions."""
     return {"name": "tinybert-toolkit", "version": __version__, "extensions": EXTENSIONS}
 
@@ -84,14 +84,14 @@ async def index(http: Request) -> list[dict[str, str]]:
 
 
 @router.get("/models/stats", responses=_errors(401, 503))
-async def all_statistics(http: Request) -> dict[str, Any]:
+async def all_statistics(http: Request) -> dict[str, object]:
     """Counts and times of every model."""
     return {"model_stats": [_statistics(http, model) for model in get_models(http).all()]}
 
 
 @router.get("/models/{name}", responses=ABOUT_MODEL)
 @router.get("/models/{name}/versions/{version}", responses=ABOUT_MODEL, dependencies=OF_VERSION)
-async def metadata(http: Request, name: str) -> dict[str, Any]:
+async def metadata(http: Request, name: str) -> dict[str, object]:
     """A model's inputs and outputs; -1 is any number of them."""
     model = get_models(http).get(name)
     width = len(model.task.labels)
@@ -104,7 +104,7 @@ async def metadata(http: Request, name: str) -> dict[str, Any]:
 
 @router.get("/models/{name}/config", responses=ABOUT_MODEL)
 @router.get("/models/{name}/versions/{version}/config", responses=ABOUT_MODEL, dependencies=OF_VERSION)
-async def configuration(http: Request, name: str) -> dict[str, Any]:
+async def configuration(http: Request, name: str) -> dict[str, object]:
     """A model's inputs and outputs as Triton's configuration has them."""
     width = len(get_models(http).get(name).task.labels)
     texts = {"data_type": "TYPE_STRING", "dims": [-1]}
@@ -121,7 +121,7 @@ async def configuration(http: Request, name: str) -> dict[str, Any]:
 
 @router.get("/models/{name}/ready", responses=ABOUT_MODEL)
 @router.get("/models/{name}/versions/{version}/ready", responses=ABOUT_MODEL, dependencies=OF_VERSION)
-async def model_ready(http: Request, name: str) -> dict[str, Any]:
+async def model_ready(http: Request, name: str) -> dict[str, object]:
     """Answer 200 while a model answers requests."""
     get_models(http).get(name)
     await _check_ready(http)
@@ -130,7 +130,7 @@ async def model_ready(http: Request, name: str) -> dict[str, Any]:
 
 @router.get("/models/{name}/stats", responses=ABOUT_MODEL)
 @router.get("/models/{name}/versions/{version}/stats", responses=ABOUT_MODEL, dependencies=OF_VERSION)
-async def statistics(http: Request, name: str) -> dict[str, Any]:
+async def statistics(http: Request, name: str) -> dict[str, object]:
     """Counts and times of a model's answered requests; failures are counted for the server as a whole, in /metrics."""
     return {"model_stats": [_statistics(http, get_models(http).get(name))]}
 
@@ -194,7 +194,7 @@ def _output(
     return {"name": output.name, "shape": shape, "datatype": datatype}, data
 
 
-def _statistics(http: Request, model: Model) -> dict[str, Any]:
+def _statistics(http: Request, model: Model) -> dict[str, object]:
     metrics: Metrics = http.app.state.metrics
     values = metrics.of_model(model.name)
     requests = int(values["te_request_duration_count"])
