@@ -53,8 +53,8 @@ class TrainingSchedule:
     ) -> TrainingSchedule:
         """Schedule a stage of a command whose options are resolved.
 
-        A student of one's own task without --patience ends where half of its evaluations brought no new best; one that
-        is drawn has none for epochs, and then many.
+        Without --patience a student of one's own task ends its stage where half of the evaluations brought no new best.
+        One that starts from random weights does not: it may need epochs before its first gain.
         """
         assert lr is not None
         assert config.accumulation is not None
