@@ -18,9 +18,9 @@ from toolkit.distillation.rows import FileAnswers, TaskRows
 from toolkit.distillation.teacher_check import check_teacher
 from toolkit.distillation.teaching import Teaching
 from toolkit.inference.metrics import evaluate, predictions
+from toolkit.models.loading import weights_digest
 from toolkit.models.trimming import trim_model
 from toolkit.tasks import Task
-from toolkit.training.checkpoints import weights_digest
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from safetensors import SafetensorError
 
 from toolkit.errors import ToolkitError, reason_of
 from toolkit.files import COMMAND, atomic_file, canonical_json, check_same_command, flush_directory, sole_writer
-from toolkit.models.loading import weights_digest as weights_digest
 from toolkit.training.distributed import distributed_state
 
 PROGRESS = "progress.json"
