@@ -182,14 +182,16 @@ def gates_for(measured: Measurement, precision: str, max_drop: float, trimmed: b
     """
     if precision != "int8" and not trimmed:
         return _equality_gates(measured, precision)
+    agreement = 100.0 if measured.agreement is None else 100.0 * measured.agreement
+    needed = measured.drop if agreement >= MIN_AGREEMENT else max(measured.drop, (100.0 - agreement) / 2.0)
     drop = (
-        f"--max-drop {np.ceil(10 * measured.drop) / 10:g} to accept it; or finish the student for int8 by toolkit "
+        f"--max-drop {np.ceil(10 * needed) / 10:g} to accept it; or finish the student for int8 by toolkit "
         "distill --init STUDENT_DIR --intermediate-epochs 0 --quantization-aware; or --fp32"
     )
     gates = [Gate(f"{measured.metric} lost, points", measured.drop, max_drop, fix=drop)]
     if measured.agreement is not None:
         least = min(MIN_AGREEMENT, 100.0 - 2.0 * max_drop)
-        gates.append(Gate("label agreement, %", 100.0 * measured.agreement, least, lower=True, fix=drop))
+        gates.append(Gate("label agreement, %", agreement, least, lower=True, fix=drop))
     if not trimmed:
         gates += [
             Gate(name, value, factor * measured.logit_spread, fix="toolkit export --fp32")

@@ -99,6 +99,15 @@ def test_the_suggested_drop_is_enough() -> None:
         assert missed(measured, "int8", float(caught.value.fix.split()[1])) == []
 
 
+@pytest.mark.parametrize("agreement", [0.9576, 0.969, 0.5])
+def test_the_suggested_drop_is_enough_where_labels_change_and_accuracy_does_not(agreement: float) -> None:
+    flipped = replace(GOOD, agreement=agreement)
+    gate = next(gate for gate in gates_for(flipped, "int8", 0.5) if not gate.passed)
+    suggested = float(gate.fix.split()[1])
+    assert missed(flipped, "int8", suggested) == []
+    assert missed(flipped, "int8", suggested - 0.1) == ["label agreement, %"]
+
+
 def test_everything_is_recorded() -> None:
     record = gates_json(GOOD, gates_for(GOOD, "int8", 0.5))
     assert record["rows"] == 200
