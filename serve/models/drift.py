@@ -11,11 +11,8 @@ from serve.metrics import DriftMetrics
 from toolkit.bundle.baseline import Baseline
 from toolkit.inference.drift import Reference, Traits
 
-SLICES, SLICE_S, SLICE_INPUTS = (
-    12,
-    300.0,
-    250,
-)  # an hour; with few inputs longer, so that chance does not look like drift
+SLICES, SLICE_S = 12, 300.0  # an hour
+SLICE_INPUTS = 250  # at least: with few inputs a window is longer, so that chance does not look like drift
 LEAST_INPUTS = 500  # of a window that is judged
 
 
