@@ -12,7 +12,7 @@ from toolkit.bundle.provenance import run_or_reuse
 from toolkit.compression.budget import Cost
 from toolkit.compression.plan import Plan
 from toolkit.compression.search import Epochs, Search, dev_score, said
-from toolkit.compression.timing import latency_ms
+from toolkit.compression.timing import relative_latency
 from toolkit.config import CompressConfig, DistillConfig, ExportConfig
 from toolkit.console import echo
 from toolkit.errors import GateError
@@ -117,14 +117,15 @@ class Bundles:
         return Finished(shape, epochs, bundle, dev, cost, trainings)
 
     def _latency_ms(self, shape: Shape, bundle: Bundle, trainings: int) -> float:
-        """Time a bundle once: others of the same graph take as long, and an answer stays within its budget."""
-        measured, threads = self.search.recall("latencies", {}), self.search.config.threads
+        """Time a bundle once against its shape's price: others of the same graph take as long."""
+        ratios, threads = self.search.recall("ratios", {}), self.search.config.threads
         graph = f"{shape}, {trainings}"  # a second training is under rounding, whose scales are other nodes
-        if graph not in measured:
+        if graph not in ratios:
             runtime = OnnxRuntime(bundle.weights, threads=threads, spinning="running")
-            measured = {**measured, graph: latency_ms(runtime, self.plan.lengths, threads)}
-            self.search.remember("latencies", measured)
-        return float(measured[graph])
+            ratio = relative_latency(runtime, shape, self.plan.prices.config, self.plan.lengths, threads)
+            ratios = {**ratios, graph: ratio}
+            self.search.remember("ratios", ratios)
+        return float(ratios[graph]) * self.plan.cost(shape).latency_ms
 
 
 def under_rounding(options: DistillConfig) -> DistillConfig:

@@ -82,6 +82,26 @@ def latency_ms(runtime: Runtime, lengths: Sequence[int], threads: int) -> float:
     return float(np.mean([ms[length] for length in lengths]))
 
 
+def relative_latency(
+    runtime: Runtime, shape: Shape, config: Mapping[str, Any], lengths: Sequence[int], threads: int
+) -> float:
+    """Measure the time of a text beside that of a graph of the same shape with random weights; return the ratio.
+
+    Machines are faster in one half of an hour than in the other: a ratio of two that run in turn stays.
+
+    Args:
+        runtime: of a student of this shape.
+        shape: of the encoder.
+        config: of a student's `config.json`, whose sizes are replaced.
+        lengths: tokens of the texts.
+        threads: of a graph.
+    """
+    with tempfile.TemporaryDirectory() as folder, random_graph(config, shape, Path(folder)) as path:
+        like = OnnxRuntime(path, threads=threads, spinning="running")
+        ms = time_in_turn({"": runtime, "like": like}, sorted(set(lengths)), threads)
+    return sum(ms[""][length] for length in lengths) / sum(ms["like"][length] for length in lengths)
+
+
 def time_in_turn(runtimes: Mapping[str, Runtime], lengths: Sequence[int], threads: int) -> dict[str, dict[int, float]]:
     """Time each runtime at each length in turn; return the ms of one text by name and length."""
     programs = {

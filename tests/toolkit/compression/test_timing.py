@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
 from toolkit.compression import timing
-from toolkit.compression.timing import Timed, latency_ms, typical_lengths
+from toolkit.compression.timing import Timed, latency_ms, relative_latency, typical_lengths
 from toolkit.models.student import Shape
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def test_typical_lengths_are_distributed_as_the_data() -> None:
@@ -46,6 +49,20 @@ def test_a_latency_is_the_mean_of_the_fastest_runs(
     monkeypatch.setattr(timing, "measure_in_turn", known)
     assert latency_ms(runtime, [8, 8, 16], threads) == (1 + 1 + 4) / 3
     assert runtime.lengths == [8, 16]
+
+
+def test_a_ratio_is_of_the_means_of_both_graphs_over_the_lengths(
+    monkeypatch: pytest.MonkeyPatch, tiny_bert: Callable[..., Any]
+) -> None:
+    def known(runtimes: Mapping[str, Any], lengths: list[int], threads: int) -> dict[str, dict[int, float]]:
+        assert (lengths, threads) == ([8, 16], 1)
+        logits = runtimes["like"].run({name: np.ones((1, 8), dtype=np.int64) for name in INPUTS})
+        assert logits.shape == (1, 2), "a graph that runs"
+        return {"": {8: 2.0, 16: 3.0}, "like": {8: 1.0, 16: 2.0}}
+
+    monkeypatch.setattr(timing, "time_in_turn", known)
+    config = tiny_bert().config.to_dict()
+    assert relative_latency(Recorder(), Shape(2, 24, 48, 4), config, [8, 16, 8], 1) == (2 + 3 + 2) / (1 + 2 + 1)
 
 
 def test_a_measured_shape_comes_back_from_json() -> None:
