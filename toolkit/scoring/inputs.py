@@ -29,7 +29,7 @@ from toolkit.tasks import Task
 
 # A block is scored by one thread and kept as one part. Its rows are sorted by length, so a small one pads more; a
 # large one leaves the other threads idle for longer at the end.
-BLOCK_ROWS, BLOCK_CHARACTERS = 2048, 4 * 2**20
+BLOCK_ROWS, BLOCK_CHARACTERS = 3072, 4 * 2**20
 MAX_LISTED = 1000  # problems of a file after which its reading ends
 
 
