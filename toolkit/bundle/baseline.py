@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 from pydantic import FailFast, Field
 from typing_extensions import TypedDict
 
 from toolkit.bundle.calibration import Name
 from toolkit.bundle.manifest import BASELINE
-from toolkit.bundle.typed_json import Count, parse_json, type_problems
+from toolkit.bundle.typed_json import Count, parse_typed
 from toolkit.files import canonical_json
 from toolkit.tasks import TaskRecord
 
@@ -62,22 +62,18 @@ def parse_baseline(content: bytes, task: TaskRecord | None) -> Baseline:
     Raises:
         ValueError: the entries have other types or make no sense; the message says which.
     """
-    try:
-        baseline = parse_json(content)
-    except RecursionError as error:
-        raise ValueError(str(error)) from None
-    if problem := next(type_problems(baseline, Baseline), None):
-        raise ValueError(problem)
+    baseline: Baseline = parse_typed(content, Baseline)
     labels = len(task["labels"]) if task and task["kind"] != "regression" else 0
     if len(baseline["labels"]) != labels:
         raise ValueError(f"labels: {len(baseline['labels'])} numbers, expected {labels}")
     most, rows = max([*baseline["labels"], baseline["unlabelled"]]), baseline["rows"]
     if labels and not 0 < most <= rows:
         raise ValueError(f"labels: the most frequent has {most} rows, expected 1 to {rows}")
-    for name in ("confidence", "length", "unknown"):
-        edges, counts = baseline[name]["edges"], baseline[name]["counts"]
+    bins = {name: baseline[name] for name in ("confidence", "length", "unknown")}
+    for name, own in bins.items():
+        edges, counts = own["edges"], own["counts"]
         if len(counts) != len(edges) + 1 or any(low >= high for low, high in pairwise(edges)):
             raise ValueError(f"{name}: expected rising edges, and one count more")
         if sum(counts) != rows or not rows:
             raise ValueError(f"{name}: {sum(counts)} rows are counted, expected {rows} and at least 1")
-    return cast(Baseline, baseline)
+    return baseline

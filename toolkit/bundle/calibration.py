@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NotRequired, cast
+from typing import Annotated, Literal, NotRequired
 
 import numpy as np
 from pydantic import FailFast, Field
 from typing_extensions import TypedDict
 
 from toolkit.bundle.manifest import CALIBRATION
-from toolkit.bundle.typed_json import MAX_SHOWN, Count, parse_json, type_problems
+from toolkit.bundle.typed_json import MAX_SHOWN, Count, parse_typed
 from toolkit.errors import some
 from toolkit.files import canonical_json
 from toolkit.reports.table import percent
@@ -106,21 +106,15 @@ def calibration_of(content: bytes, task: TaskRecord | None) -> Calibration:
     Raises:
         ValueError: the entries have other types or make no sense; the message says which.
     """
-    try:
-        calibration = parse_json(content)
-    except RecursionError as error:
-        raise ValueError(str(error)) from None
-    problem = next(type_problems(calibration, Calibration), None)
+    calibration: Calibration = parse_typed(content, Calibration)
     kind, labels = (task["kind"], len(task["labels"])) if task else ("regression", 0)
     count = {"classification": 1, "multi_label": labels, "regression": 0}[kind]
-    if problem is None and len(calibration["temperature"]) != count:
-        problem = f"temperature: {len(calibration['temperature'])} numbers, expected {count}"
-    for promise in [] if problem else calibration.get("label_thresholds", []):
+    if len(calibration["temperature"]) != count:
+        raise ValueError(f"temperature: {len(calibration['temperature'])} numbers, expected {count}")
+    for promise in calibration.get("label_thresholds", []):
         if len(promise["thresholds"]) != labels:
-            problem = f"label_thresholds: {len(promise['thresholds'])} numbers, expected {labels}"
-    if problem:
-        raise ValueError(problem)
-    return cast(Calibration, calibration)
+            raise ValueError(f"label_thresholds: {len(promise['thresholds'])} numbers, expected {labels}")
+    return calibration
 
 
 def logit_scale(calibration: Calibration | None) -> np.ndarray:

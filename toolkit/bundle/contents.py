@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import TypeVar
 
 from toolkit.bundle.baseline import Baseline, parse_baseline
 from toolkit.bundle.calibration import Calibration, calibration_of
@@ -10,6 +12,10 @@ from toolkit.bundle.format import Bundle
 from toolkit.bundle.manifest import BASELINE, CALIBRATION, MANIFEST, WEIGHTS
 from toolkit.errors import ToolkitError
 from toolkit.files import read_regular
+from toolkit.tasks import TaskRecord
+
+Content = TypeVar("Content")
+Parse = Callable[[bytes, TaskRecord | None], Content]
 
 
 def read_file(bundle: Bundle, name: str) -> bytes:
@@ -43,14 +49,7 @@ def read_calibration(bundle: Bundle) -> Calibration | None:
     Raises:
         ToolkitError: the file differs from the manifest, or its entries have other types or make no sense.
     """
-    if CALIBRATION not in bundle.manifest["files"]:
-        return None
-    try:
-        return calibration_of(read_file(bundle, CALIBRATION), bundle.manifest["task"])
-    except ValueError as error:
-        raise ToolkitError(
-            f"{bundle.path / CALIBRATION} is damaged: {error}", fix=f"toolkit calibrate {bundle.path} --data FILE"
-        ) from None
+    return _parsed(bundle, CALIBRATION, calibration_of, f"toolkit calibrate {bundle.path} --data FILE")
 
 
 def read_baseline(bundle: Bundle) -> Baseline | None:
@@ -59,9 +58,13 @@ def read_baseline(bundle: Bundle) -> Baseline | None:
     Raises:
         ToolkitError: the file differs from the manifest, or its entries have other types or make no sense.
     """
-    if BASELINE not in bundle.manifest["files"]:
+    return _parsed(bundle, BASELINE, parse_baseline, f"export {bundle.path} again")
+
+
+def _parsed(bundle: Bundle, name: str, parse: Parse[Content], fix: str) -> Content | None:
+    if name not in bundle.manifest["files"]:
         return None
     try:
-        return parse_baseline(read_file(bundle, BASELINE), bundle.manifest["task"])
+        return parse(read_file(bundle, name), bundle.manifest["task"])
     except ValueError as error:
-        raise ToolkitError(f"{bundle.path / BASELINE} is damaged: {error}", fix=f"export {bundle.path} again") from None
+        raise ToolkitError(f"{bundle.path / name} is damaged: {error}", fix=fix) from None

@@ -61,6 +61,21 @@ def parse_json(raw: bytes) -> Any:
     return json.loads(raw)
 
 
+def parse_typed(content: bytes, shape: Any) -> Any:
+    """Parse JSON that has a declared type.
+
+    Raises:
+        ValueError: it is no JSON, nested too deeply or too large, or the first entry that has another type.
+    """
+    try:
+        value = parse_json(content)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    if problem := next(type_problems(value, shape), None):
+        raise ValueError(problem)
+    return value
+
+
 def type_problems(value: object, shape: Any) -> Iterator[str]:
     """Yield the entries that do not have the declared type or bounds."""
     try:
