@@ -19,7 +19,7 @@ from toolkit.tasks import Task
 TASK = Task("auto", ("negative", "positive"), metrics=("accuracy",))
 GOOD = Measurement(
     rows=200, metric="accuracy", metrics={"accuracy": 0.83}, reference_metrics={"accuracy": 0.832}, agreement=0.99,
-    max_difference=0.05, p99_difference=0.02, max_batch_difference=0.0, logit_spread=1.0,
+    errors=0.168, max_difference=0.05, p99_difference=0.02, max_batch_difference=0.0, logit_spread=1.0,
 )  # fmt: skip
 SAME = replace(GOOD, agreement=1.0, max_difference=1e-6)
 
@@ -50,6 +50,14 @@ def test_int8_gates_on_labels_and_logits() -> None:
     assert missed(replace(GOOD, p99_difference=0.51, logit_spread=1.1), "int8") == []
     assert missed(replace(GOOD, max_difference=2.01), "int8") == ["largest logit difference"]
     assert missed(replace(GOOD, max_difference=float("nan")), "int8") == ["largest logit difference"]
+
+
+def test_labels_may_flip_for_a_sixth_of_the_errors() -> None:
+    unsure = replace(GOOD, agreement=0.9576, errors=0.3176)  # 100 - 31.76 / 6 = 94.7
+    assert missed(unsure, "int8") == []
+    assert missed(replace(unsure, agreement=0.946), "int8") == ["label agreement, %"]
+    assert missed(replace(unsure, errors=0.18), "int8") == ["label agreement, %"]  # 97 for all with fewer errors
+    assert missed(unsure, "fp32") == ["label agreement, %", "largest logit difference"]
 
 
 def test_gates_of_a_trimmed_vocabulary() -> None:
@@ -144,6 +152,7 @@ def test_measured_by_hand() -> None:
     assert measured.metrics == {"accuracy": 0.5}
     assert measured.drop == 25.0
     assert measured.agreement == 0.75
+    assert measured.errors == 0.25
     assert measured.max_difference == 2.0
     assert measured.max_batch_difference == 0.0
 
@@ -172,7 +181,7 @@ def test_regression_has_no_agreement() -> None:
 
     split = Split(["a", "b", "c", "d"], None, np.array([1.0, -3.0, -6.0, 7.0]), "here")
     measured = compare(Score(), Score(error=1.0), task, split)
-    assert measured.agreement is None
+    assert (measured.agreement, measured.errors) == (None, 0.0)
     assert measured.drop == pytest.approx(0.0, abs=1e-9)
     assert [gate.name for gate in gates_for(measured, "fp32", 0.5)] == ["largest logit difference"]
 
