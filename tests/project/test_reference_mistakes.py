@@ -22,12 +22,12 @@ from tests.support.data import rows
 from tests.support.models import own_answers
 from toolkit import config
 from toolkit.bundle.format import open_bundle
-from toolkit.config import DistillConfig
+from toolkit.config import DistillConfig, EvaluateConfig
 from toolkit.data.datasets import load_split
 from toolkit.distillation.distill import run_distill
 from toolkit.distillation.objectives import IntermediateObjective
 from toolkit.errors import ToolkitError
-from toolkit.inference.evaluate import evaluate_bundle
+from toolkit.inference.evaluate import run_evaluate
 from toolkit.models.student import layer_map
 from toolkit.tasks import TASKS, get_task
 from toolkit.training.dataset import EncodedDataset
@@ -147,8 +147,8 @@ def test_selection_on_the_wrong_dev_set(tiny_bert: Any, save_model: Any, tokeniz
     stage = manifest["stages"]["prediction"]
     assert stage["best_metric"] == max(row["selection"] for row in stage["history"] if "selection" in row)
     assert (manifest["split"], manifest["selection"]) == ("dev", {"split": "train", "rows": 16})
-    assert evaluate_bundle(tmp_path / "s", data=str(data)) == manifest["metrics"]
-    other = evaluate_bundle(tmp_path / "s", data=str(data), split="dev_mismatched")
+    assert run_evaluate(EvaluateConfig(str(tmp_path / "s"), data=str(data))).metrics == manifest["metrics"]
+    other = run_evaluate(EvaluateConfig(str(tmp_path / "s"), data=str(data), split="dev_mismatched")).metrics
     assert other != manifest["metrics"]
 
 

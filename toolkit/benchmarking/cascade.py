@@ -20,11 +20,10 @@ from toolkit.bundle.calibration import describe_promises, is_unsure
 from toolkit.bundle.format import check_output_path
 from toolkit.config import CascadeConfig
 from toolkit.console import echo, show_table
-from toolkit.data.columns import DataOptions
-from toolkit.data.datasets import Split, load_split
-from toolkit.data.sources import WHOLE
+from toolkit.data.datasets import Split
 from toolkit.errors import require_packages
 from toolkit.inference.cascade import label_order, require_labels
+from toolkit.inference.evaluate import rows_to_score
 from toolkit.inference.predictor import Predictor, open_predictor
 from toolkit.measurement.environment import environment
 from toolkit.measurement.timing import measure_in_turn
@@ -71,9 +70,7 @@ def measure_cascade(config: CascadeConfig) -> CascadeReport:
     path = student.bundle.path.resolve()
     out = Path(config.out) if config.out else path.with_name(f"{path.name}-cascade")
     check_output_path(out, REPORT, "cascade report")
-    whole = config.data is not None and Path(config.data).is_file() and config.dev_share is None
-    split = config.split or (WHOLE if whole else "test")
-    rows = load_split(student.task, split, config.data, DataOptions.of(config))
+    split, rows = rows_to_score(config, student.task, student.bundle.manifest, usual="test")
     echo(f"both models answer {len(rows):,} rows of {split}")
     answers, costs = answers_of(student, teacher, rows), _costs(student, teacher, rows, config)
     thresholds, calibration = student.thresholds, student.calibration

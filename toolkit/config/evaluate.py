@@ -26,7 +26,10 @@ class EvaluateConfig(Config):
     task: str | None = option(None, "a task [default: the bundle's own]", "Data", "TASK")
     data: str | None = option(None, "folder with the file of the split, one file, or hub:NAME", "Data", "DATA")
     split: str | None = option(
-        None, "dev, train, test, or for MNLI dev_mismatched [default: dev; all rows of one file]", "Data", "NAME"
+        None,
+        "dev, train, test, for MNLI dev_mismatched, all for one file [default: dev; of one file what was not learnt]",
+        "Data",
+        "NAME",
     )
     text_column: str | None = column_option("text")
     pair_column: str | None = column_option("pair")

@@ -1,19 +1,23 @@
-"""`toolkit evaluate`: the metrics of a bundle on a labelled split."""
+"""`toolkit evaluate`: the metrics of a bundle on labelled rows."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-from toolkit.config import EvaluateConfig
-from toolkit.data.columns import DEFAULTS, DataOptions
-from toolkit.data.datasets import load_split
-from toolkit.data.sources import WHOLE
+import numpy as np
+
+from toolkit.bundle.manifest import Manifest
+from toolkit.config import CascadeConfig, EvaluateConfig
+from toolkit.console import echo
+from toolkit.data.columns import DataOptions
+from toolkit.data.datasets import Split, load_split
+from toolkit.data.sources import DEV_SHARE, WHOLE, is_dev
 from toolkit.data.truncation import measure_truncation, say_truncation
 from toolkit.errors import ToolkitError, require_packages, some
 from toolkit.inference.metrics import evaluate
 from toolkit.inference.predictor import open_predictor
-from toolkit.tasks import get_task
+from toolkit.tasks import Task, get_task
 
 
 class Evaluation(NamedTuple):
@@ -24,53 +28,51 @@ class Evaluation(NamedTuple):
 
 
 def run_evaluate(config: EvaluateConfig) -> Evaluation:
-    """Score a bundle as the options say; of a single file every row, unless they name a split or a share.
+    """Compute all metrics of a task for a bundle, on rows as `rows_to_score` chooses them.
 
     Raises:
-        ToolkitError: options that cannot be used, and as `evaluate_bundle`.
+        ToolkitError: options that cannot be used, a damaged bundle, a task with other labels, or data that cannot be
+            used.
     """
     config.check()
-    whole = config.data is not None and Path(config.data).is_file() and config.dev_share is None
-    split = config.split or (WHOLE if whole else "dev")
-    metrics = evaluate_bundle(
-        config.bundle, task=config.task, data=config.data, split=split, threads=config.threads,
-        options=DataOptions.of(config),
-    )  # fmt: skip
-    return Evaluation(split, metrics)
-
-
-def evaluate_bundle(
-    path: str | Path,
-    *,
-    task: str | None = None,
-    data: str | None = None,
-    split: str = "dev",
-    threads: int = 0,
-    options: DataOptions = DEFAULTS,
-) -> dict[str, float]:
-    """Compute all metrics of a task for a bundle on a labelled split.
-
-    Args:
-        path: a bundle.
-        task: None for the bundle's own; another task must have the same labels.
-        data: a folder, a file or hub:NAME; None for the task's own source.
-        split: "dev", "test", "train" or another one; for MNLI also "dev_mismatched"; "all" for every row of a file.
-        threads: intra-op threads; 0 takes all cores.
-        options: columns, the share that is dev, what happens with bad rows.
-
-    Raises:
-        ToolkitError: a damaged bundle, a task with other labels, or data that cannot be used.
-    """
     require_packages("sklearn", "scipy", purpose="toolkit evaluate")
-    predictor = open_predictor(path, threads=threads)
+    predictor = open_predictor(config.bundle, threads=config.threads)
     own = predictor.task
-    chosen = own if task in (None, "auto", own.name) else get_task(str(task))
-    if chosen.labels != own.labels:
+    task = own if config.task in (None, "auto", own.name) else get_task(str(config.task))
+    if task.labels != own.labels:
         raise ToolkitError(
-            f"{path} answers {some(own.labels)}; {chosen.name} asks for {some(chosen.labels)}",
+            f"{config.bundle} answers {some(own.labels)}; {task.name} asks for {some(task.labels)}",
             fix=f"--task {own.option}",
         )
-    rows = load_split(chosen, split, data, options)
+    split, rows = rows_to_score(config, task, predictor.bundle.manifest, usual="dev")
     encoded = predictor.encoder.encode(rows.texts, rows.pairs)
     say_truncation(split, measure_truncation(predictor.encoder, encoded, rows.texts, rows.pairs))
-    return evaluate(chosen, predictor.logits(encoded), rows.labels)
+    return Evaluation(split, evaluate(task, predictor.logits(encoded), rows.labels))
+
+
+def rows_to_score(
+    config: EvaluateConfig | CascadeConfig, task: Task, manifest: Manifest, *, usual: str
+) -> tuple[str, Split]:
+    """Load the rows that the options mean, with the name of their split.
+
+    Without --split and --dev-share a single file gives all of its rows, but only its dev share where the model was made
+    from that file: it has learnt the others. A folder and a task's own data give the `usual` split.
+
+    Raises:
+        ToolkitError: data that cannot be used.
+    """
+    options = DataOptions.of(config)
+    single = config.data is not None and Path(config.data).is_file()
+    if config.split is not None or config.dev_share is not None or not single:
+        split = config.split or ("dev" if single else usual)
+        return split, load_split(task, split, config.data, options)
+    rows = load_split(task, WHOLE, config.data, options)
+    share = manifest.get("config", {}).get("dev_share")
+    share = share if isinstance(share, float) else DEV_SHARE
+    dev = rows.take(np.flatnonzero([is_dev(text, share) for text in rows.texts]))
+    if dev.digest != manifest.get("data", {}).get("dev"):
+        return WHOLE, rows
+    echo(
+        f"{config.data}: the model was made from it; only its dev rows are scored, {len(dev):,} (else: --split {WHOLE})"
+    )
+    return "dev", dev

@@ -20,9 +20,9 @@ from tests.support.data import BAD, FILLER, GOOD, rows
 from tests.support.distillation import distill
 from tests.support.models import own_answers, word_pieces
 from toolkit.bundle.format import Bundle
-from toolkit.config import DistillConfig, ExportConfig, FinetuneConfig
+from toolkit.config import DistillConfig, EvaluateConfig, ExportConfig, FinetuneConfig
 from toolkit.distillation.distill import run_distill
-from toolkit.inference.evaluate import evaluate_bundle
+from toolkit.inference.evaluate import run_evaluate
 from toolkit.inference.predictor import open_predictor
 from toolkit.models.families import model_inputs
 from toolkit.training.finetune import run_finetune
@@ -153,4 +153,4 @@ def test_a_student_of_mpnets_own_family_is_exported_and_answers(
     texts = [text for text, _ in rows(64, seed=9)]
     logits = open_predictor(student).predict(texts), open_predictor(int8).predict(texts)
     assert (logits[0].argmax(1) == logits[1].argmax(1)).mean() > 0.9
-    assert evaluate_bundle(int8, data=str(data_dir))["accuracy"] > 0.9
+    assert run_evaluate(EvaluateConfig(str(int8), data=str(data_dir))).metrics["accuracy"] > 0.9

@@ -14,11 +14,11 @@ from transformers import AutoModel
 from tests.support.data import BAD, FILLER, GOOD, rows
 from tests.support.models import word_pieces
 from toolkit.bundle.format import open_bundle
-from toolkit.config import DistillConfig, FinetuneConfig
+from toolkit.config import DistillConfig, EvaluateConfig, FinetuneConfig
 from toolkit.distillation.distill import run_distill
 from toolkit.distillation.general import run_general
 from toolkit.errors import ToolkitError
-from toolkit.inference.evaluate import evaluate_bundle
+from toolkit.inference.evaluate import run_evaluate
 from toolkit.training.finetune import run_finetune
 
 
@@ -68,7 +68,7 @@ def test_a_general_student_learns_its_teachers_layers(student: Path, encoder: Pa
     projected = student_states @ projections["maps.2.weight"].T + projections["maps.2.bias"]
     assert (projected - expected).square().mean() < 0.5 * expected.var()
     with pytest.raises(ToolkitError, match="has not learnt a task yet") as caught:
-        evaluate_bundle(student)
+        run_evaluate(EvaluateConfig(str(student)))
     assert f"--init {student}" in caught.value.fix
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.data import rows
 from toolkit.bundle.format import open_bundle
-from toolkit.config import FinetuneConfig
+from toolkit.config import EvaluateConfig, FinetuneConfig
 from toolkit.errors import ToolkitError
-from toolkit.inference.evaluate import evaluate_bundle
+from toolkit.inference.evaluate import run_evaluate
 from toolkit.inference.predictor import open_predictor
 from toolkit.training.finetune import run_finetune
 
@@ -38,7 +38,7 @@ def test_finetune_learns_and_keeps_the_best_epoch(teacher: Path, data_dir: Path)
     metrics = [row["selection"] for row in stage["history"] if "selection" in row]
     assert len(metrics) == 6
     assert stage["best_metric"] == max(metrics)
-    assert evaluate_bundle(teacher, data=str(data_dir)) == manifest["metrics"]
+    assert run_evaluate(EvaluateConfig(str(teacher), data=str(data_dir))).metrics == manifest["metrics"]
     assert manifest["config"]["lr"] == 5e-3
     assert set(manifest["data"]) == {"train", "selection", "dev"}
     assert (manifest["split"], manifest["selection"]) == ("dev", {"split": "train", "rows": 64})
