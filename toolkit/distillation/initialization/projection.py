@@ -149,16 +149,16 @@ def _set_layer(
     layer, modules = encoder_layers(student)[number - 1], layer_modules(student)[number - 1]
     heads = int(student.config.num_attention_heads)
     _set_attention(modules, source, heads, least_squares(states, target.input), basis, states)
-    context = _attend(student, modules, states, batches)
+    context, target_middle = _attend(student, modules, states, batches), target.middle()
     middle = _set_output(
         modules.attention_out, modules.attention_norm, context, states, target.attention_sum @ basis,
-        target.middle @ basis,
+        target_middle @ basis,
     )  # fmt: skip
 
     out = source.ffn_out.weight
     strength = target.energy.sum(0) * (basis.T @ out).square().sum(0)  # F'
     chosen = strength.topk(modules.ffn_in.out_features).indices.sort().values
-    weight, bias = _compose(source.ffn_in, least_squares(middle, target.middle))
+    weight, bias = _compose(source.ffn_in, least_squares(middle, target_middle))
     _copy(modules.ffn_in, (weight[chosen], bias[chosen]))
     neurons = layer.get_submodule("intermediate")(middle)
     return _set_output(

@@ -22,6 +22,7 @@ from toolkit.data.tokenization import TokenizedInputs
 from toolkit.distillation.initialization.encoder import fit_head
 from toolkit.distillation.initialization.projection import project_from_teacher
 from toolkit.distillation.initialization.released import PROJECTIONS
+from toolkit.distillation.initialization.statistics import bytes_of_token
 from toolkit.distillation.initialization.vocabulary import shared_rows
 from toolkit.errors import ToolkitError, raise_problems, reason_of
 from toolkit.models.families import activation_name, hidden_width, model_class, position_count
@@ -31,8 +32,9 @@ from toolkit.tasks import Task
 from toolkit.training.precision import bf16_frozen_weights
 
 # Limits of the sample that --init teacher reads. With fewer rows the head fits noise: from a 12-layer teacher 512 rows
-# of Rotten Tomatoes start at 72 %, 2,048 at 76 %. 65,536 tokens of BERT-base's states are 4 GB.
-SAMPLE_ROWS, SAMPLE_TOKENS = 4096, 65_536
+# of Rotten Tomatoes start at 72 %, 2,048 at 76 %. A TinyBERT6 of BERT-base needs the bytes for all tokens, a student of
+# more layers or of a wider teacher reads fewer.
+SAMPLE_ROWS, SAMPLE_TOKENS, SAMPLE_BYTES = 4096, 65_536, 5_100_000_000
 SAME = ("model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "hidden_act")
 DRAWN = ("classifier.", "bert.pooler.")  # parameters that a general student lacks
 EXPECTED_INIT = "teacher, random, or a model of the student's shape or larger"
@@ -114,7 +116,9 @@ def _project(
 ) -> None:
     """Project the model whose layers the student learns, and fit its head to answers, where they are given."""
     assert models.projections is not None, "a projection is of a model whose layers are known"
-    sample, model, tokens = sample_rows(texts, seed), models.layer_teacher.cpu(), float(texts.lengths.mean())
+    model, tokens = models.layer_teacher.cpu(), float(texts.lengths.mean())
+    most = SAMPLE_BYTES // bytes_of_token(models.mapping, hidden_width(model))
+    sample = sample_rows(texts, seed, min(SAMPLE_TOKENS, most))
     batches = [_tensors(texts, rows) for rows in sample]
     with bf16_frozen_weights(model, precision, torch.device("cpu"), tokens):
         models.projections.start_from(project_from_teacher(models.student, model, models.mapping, batches))
@@ -161,10 +165,10 @@ def save_projections(projections: Projections, staging: Path) -> None:
     save_file({name: value.contiguous() for name, value in projections.state_dict().items()}, staging / PROJECTIONS)
 
 
-def sample_rows(texts: TokenizedInputs, seed: int) -> list[np.ndarray]:
-    """Draw random rows, in batches of like length."""
+def sample_rows(texts: TokenizedInputs, seed: int, tokens: int) -> list[np.ndarray]:
+    """Draw random rows of at most so many tokens, in batches of like length."""
     order = np.random.default_rng(seed).choice(len(texts), min(len(texts), SAMPLE_ROWS), replace=False)
-    chosen = order[: max(int((texts.lengths[order].cumsum() <= SAMPLE_TOKENS).sum()), 1)]
+    chosen = order[: max(int((texts.lengths[order].cumsum() <= tokens).sum()), 1)]
     return [chosen[rows] for rows in sorted_batches(texts.lengths[chosen], 64)]
 
 
