@@ -78,23 +78,29 @@ class Bundles:
             self.search.train(shape, epochs)
         if (entry := [str(shape), *epochs]) not in made:
             self.search.remember("bundles", [*made, entry])
-        student = self._exported(shape, epochs, options)
-        if student is not None:
-            self.finished[shape, epochs] = student
+        self._keep(self._exported(shape, epochs, options))
+        if is_bundle(Path((rounded := under_rounding(options)).out)):  # an earlier command trained it on
+            self._keep(self._exported(shape, epochs, options, rounded))
 
     def finish(self, shape: Shape, epochs: Epochs) -> None:
         """Add a student; where rounding costs it much, train it on in the arithmetic of int8; the better one stays."""
         self.add(shape, epochs)
-        plain, options = self.finished.get((shape, epochs)), self.search.training_of(shape, epochs)
-        kept = -math.inf if plain is None else plain.dev
-        if dev_score(open_bundle(options.out).manifest) - kept <= LOST or not self.search.has_time(shape, ROUNDED):
+        student, options = self.finished.get((shape, epochs)), self.search.training_of(shape, epochs)
+        rounded, dev = under_rounding(options), -math.inf if student is None else student.dev
+        lost = dev_score(open_bundle(options.out).manifest) - dev
+        if lost <= LOST or is_bundle(Path(rounded.out)) or not self.search.has_time(shape, ROUNDED):
             return
         echo(f"rounding costs {shape} much: it trains on in the arithmetic of int8")
-        rounded = under_rounding(options)
         self.search.train_on(f"{shape}, under int8 rounding", rounded, shape, ROUNDED)
-        student = self._exported(shape, epochs, options, rounded)
-        if student is not None and student.dev > kept:
-            self.finished[shape, epochs] = student
+        self._keep(self._exported(shape, epochs, options, rounded))
+
+    def _keep(self, student: Finished | None) -> None:
+        """Keep a student that could be exported, unless one of as long a training is as good."""
+        if student is None:
+            return
+        rival = self.finished.get((student.shape, student.epochs))
+        if rival is None or student.dev > rival.dev:
+            self.finished[student.shape, student.epochs] = student
 
     def _exported(self, shape: Shape, epochs: Epochs, *trainings: DistillConfig) -> Finished | None:
         search, student = self.search, open_bundle(trainings[-1].out)

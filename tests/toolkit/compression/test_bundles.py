@@ -91,3 +91,25 @@ def test_an_export_may_lose_what_the_budget_allows_and_has_the_bits_that_its_siz
 def test_a_training_under_rounding_goes_on_from_the_student() -> None:
     options = under_rounding(DistillConfig("teacher", "auto", "o/student", data="d", student="2/48/192/12"))
     assert (options.init, options.out, options.student) == ("o/student", "o/student-rounded", "2/48/192/12")
+
+
+def test_a_training_under_rounding_is_known_to_the_next_command_though_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, trained = Known(tmp_path, {FIRST: 85.0}), list[str]()
+
+    def train_on(_title: str, options: DistillConfig, *_: object) -> None:
+        trained.append(options.out)
+        Path(options.out).mkdir(parents=True)
+        (Path(options.out) / "bundle.json").touch()
+
+    monkeypatch.setattr(search, "train_on", train_on)
+    manifest = search.train(FIRST, WHOLE).manifest
+    monkeypatch.setattr(making, "open_bundle", lambda _: type("Opened", (), {"manifest": manifest}))
+    monkeypatch.setattr(Exported, "scores", {1: 84.0, 2: 84.4}, raising=False)
+    Exported(search, plan()).finish(FIRST, WHOLE)
+    search._earlier = 1e9
+    again = Exported(search, plan())
+    assert again.finished[FIRST, WHOLE].dev == 84.4
+    again.finish(FIRST, WHOLE)
+    assert (again.finished[FIRST, WHOLE].dev, len(trained)) == (84.4, 1)
