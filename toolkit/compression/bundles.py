@@ -55,9 +55,13 @@ class Bundles:
     def __init__(self, search: Search, plan: Plan) -> None:
         self.search, self.plan = search, plan
         self.finished: dict[tuple[Shape, Epochs], Finished] = {}
-        self.missed: list[str] = []
         for name, *epochs in search.recall("bundles", []):
             self.add(Shape.parse(name), (epochs[0], epochs[1]))
+
+    @property
+    def missed(self) -> list[str]:
+        """The students that cannot be exported, each with the reason."""
+        return list(self.search.recall("not exported", {}).values())
 
     @property
     def within(self) -> list[Finished]:
@@ -105,16 +109,15 @@ class Bundles:
     def _exported(self, shape: Shape, epochs: Epochs, *trainings: DistillConfig) -> Finished | None:
         search, student = self.search, open_bundle(trainings[-1].out)
         failures, name = search.recall("not exported", {}), f"{shape}, {said(epochs)}"
-        if problem := failures.get(trainings[-1].out):
-            self.missed.append(problem)
+        if trainings[-1].out in failures:
             return None
         try:
             options = export_of(search.config, trainings[-1].out, self.plan.bits(shape))
             bundle = run_or_reuse(f"{name}, int8", options, run_export, student)
         except GateError as error:
-            self.missed.append(f"{name}: {error.problem}")
-            search.remember("not exported", {**failures, trainings[-1].out: self.missed[-1]})
-            echo(self.missed[-1])
+            problem = f"{name}: {error.problem}"
+            search.remember("not exported", {**failures, trainings[-1].out: problem})
+            echo(problem)
             return None
         dev = dev_score(bundle.manifest)
         drop = round(search.teacher_score - dev, 6)

@@ -33,7 +33,8 @@ class KnownBundles(Bundles):
             assert cost.drop is not None
             self.finished[shape, epochs] = Finished(shape, epochs, None, 90 - cost.drop, cost, ())  # type: ignore[arg-type]
         else:
-            self.missed.append(f"{shape}: loses 3 points")
+            failures = self.search.recall("not exported", {})
+            self.search.remember("not exported", {**failures, str(shape): f"{shape}: loses 3 points"})
 
     def finish(self, shape: Shape, epochs: Epochs) -> None:
         self.wholes.append(shape)

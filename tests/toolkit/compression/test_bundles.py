@@ -14,6 +14,7 @@ from toolkit.compression.budget import Cost
 from toolkit.compression.bundles import LOST, Bundles, Finished, export_of, under_rounding
 from toolkit.compression.search import Epochs
 from toolkit.config import CompressConfig, DistillConfig, ExportConfig
+from toolkit.errors import GateError
 from toolkit.models.student import Shape
 
 FIRST = PROMISING[0]
@@ -113,3 +114,19 @@ def test_a_training_under_rounding_is_known_to_the_next_command_though_time_is_u
     assert again.finished[FIRST, WHOLE].dev == 84.4
     again.finish(FIRST, WHOLE)
     assert (again.finished[FIRST, WHOLE].dev, len(trained)) == (84.4, 1)
+
+
+def test_what_cannot_be_exported_is_tried_once_and_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search, tried = Known(tmp_path, {FIRST: 85.0}), list[str]()
+
+    def export(_title: str, options: ExportConfig, *_: object) -> None:
+        tried.append(options.source)
+        raise GateError("loses 3 points")
+
+    monkeypatch.setattr(making, "run_or_reuse", export)
+    monkeypatch.setattr(making, "open_bundle", lambda _: None)
+    made = Bundles(search, plan())
+    for _ in range(2):
+        made.add(FIRST, WHOLE)
+    assert made.missed == Bundles(search, plan()).missed == [f"{FIRST}, 3 + 3 epochs: loses 3 points"]
+    assert len(tried) == 1
