@@ -9,7 +9,7 @@ from toolkit.compression.budget import Budget, Cost
 from toolkit.compression.material import Material, rungs
 from toolkit.compression.prices import PriceList, measured_price_list, number_bytes, possible_bits
 from toolkit.compression.shapes import largest, shape_grid
-from toolkit.compression.timing import time_shapes
+from toolkit.compression.timing import Timed, time_shapes
 from toolkit.config import CompressConfig
 from toolkit.config.export import EMBEDDING_BITS
 from toolkit.console import echo, show_table
@@ -41,12 +41,15 @@ class Plan:
     candidates: tuple[Shape, ...]
     lengths: tuple[int, ...]
 
+    def measured(self, shape: Shape) -> Timed | None:
+        """Give a shape as it was measured at all lengths; None where it was not."""
+        lengths = set(self.lengths)
+        return next((timed for timed in self.prices.timed if timed.shape == shape and lengths <= timed.ms.keys()), None)
+
     def cost(self, shape: Shape) -> Cost:
         """Give a shape's cost: its latency as it was measured, else as predicted."""
-        measured = next((timed for timed in self.prices.timed if timed.shape == shape), None)
-        known = measured is not None and set(self.lengths) <= measured.ms.keys()
-        if measured is not None and known:
-            latency = sum(measured.ms[length] for length in self.lengths) / len(self.lengths)
+        if (timed := self.measured(shape)) is not None:
+            latency = sum(timed.ms[length] for length in self.lengths) / len(self.lengths)
         else:
             latency = self.prices.latency_ms(shape, self.lengths)
         return Cost(latency, self.prices.size_bytes(shape, self.bits(shape)) / 1e6)
@@ -59,10 +62,6 @@ class Plan:
         return next(
             (bits for bits, size in sizes.items() if size <= self.budget.size_mb), min(sizes, key=sizes.__getitem__)
         )
-
-    def is_measured(self, shape: Shape) -> bool:
-        """Tell whether a shape's latency was measured at all lengths."""
-        return any(timed.shape == shape and set(self.lengths) <= timed.ms.keys() for timed in self.prices.timed)
 
 
 def make_plan(config: CompressConfig, material: Material) -> Plan:
@@ -92,16 +91,16 @@ def measure_candidates(plan: Plan, references: Sequence[Shape], threads: int) ->
     """
     lengths = sorted(set(plan.lengths))
     for _ in range(ROUNDS):
-        new = [shape for shape in dict.fromkeys([*plan.candidates, *references]) if not plan.is_measured(shape)]
+        new = [shape for shape in dict.fromkeys([*plan.candidates, *references]) if not plan.measured(shape)]
         if not new:
             break
         timed = time_shapes(plan.prices.config, new, lengths, threads)
         kept = tuple(old for old in plan.prices.timed if old.shape not in new)
         plan = replace(plan, prices=replace(plan.prices, timed=(*kept, *timed)))
         plan = replace(plan, candidates=tuple(_choose(plan, references)))
-    measured = tuple(shape for shape in plan.candidates if plan.is_measured(shape))
+    measured = tuple(shape for shape in plan.candidates if plan.measured(shape))
     if not measured:
-        nearest = min(filter(plan.is_measured, plan.grid), key=lambda shape: plan.budget.excess(plan.cost(shape)))
+        nearest = min(filter(plan.measured, plan.grid), key=lambda shape: plan.budget.excess(plan.cost(shape)))
         raise _nothing_fits(plan.budget, nearest, plan.cost(nearest))
     return replace(plan, candidates=measured)
 
