@@ -16,6 +16,7 @@ from toolkit.console import echo, show_table
 from toolkit.errors import ToolkitError
 from toolkit.files import atomic_file, canonical_json
 from toolkit.measurement.environment import environment, tool_versions
+from toolkit.measurement.statistics import undominated
 from toolkit.models.student import Shape
 from toolkit.reports.html_page import Figure, Page, Section
 from toolkit.reports.svg import MARKERS, MUTED, legend, plain_log, series, svg
@@ -66,16 +67,6 @@ def command_of(name: str, config: Config) -> str:
         else:
             words += [option] if value is True else [option, f"{value:g}" if isinstance(value, float) else str(value)]
     return shlex.join(words)
-
-
-def undominated(points: Sequence[Point], price: Callable[[Point], float]) -> list[Point]:
-    """Return the points that no cheaper one equals in dev, by rising price."""
-    best, kept = float("-inf"), []
-    for point in sorted(points, key=lambda point: (price(point), -point.dev)):
-        if point.dev > best:
-            kept.append(point)
-            best = point.dev
-    return kept
 
 
 def read_frontier(out: Path) -> tuple[str, list[Point]]:
@@ -187,7 +178,7 @@ def _headlines(points: Sequence[Point], chosen: Point | None) -> list[tuple[str,
 
 
 def _table(points: Sequence[Point], metric: str) -> Table:
-    best = undominated(points, lambda point: point.latency_ms)
+    best = undominated(points, lambda point: point.latency_ms, lambda point: point.dev)
     rows = [
         [f"{number}{' +' if point in best else ''}", point.name, ROLES[point.role], point.training, f"{point.dev:.2f}",
          "-" if point.test is None else f"{point.test:.2f}", f"{point.latency_ms:.3f}", f"{point.size_mb:.2f}"]
@@ -215,7 +206,7 @@ def _plot(
                 size = 160 if role == "chosen" else 60
                 values = [price(point) for point in own], [point.dev for point in own]
                 axes.scatter(*values, s=size, color=series(i), marker=MARKERS[i], label=words)
-        best = undominated(points, price)
+        best = undominated(points, price, lambda point: point.dev)
         line = [price(point) for point in best], [point.dev for point in best]
         axes.step(*line, where="post", color=MUTED, linewidth=1.2, linestyle=":")
         if limit is not None:

@@ -7,17 +7,20 @@ bootstrap (Efron 1979): draw n pairs with replacement, take the median, 10,000 t
 The place of its memory is part of a process's speed, so a process is a single draw. `replicated_ratio` takes each fresh
 process as a single number, and its interval from the spread between them (Kalibera and Jones, "Rigorous benchmarking in
 reasonable time", 2013).
+
+Beside them: the frontier of points that have a cost and a gain.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
+Point = TypeVar("Point")
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 CONFIDENCE = 0.95
 LOOK_CONFIDENCE = 0.999  # while pairs still come in: many looks at 95 % stop on chance far more often than 5 %
@@ -161,3 +164,12 @@ def is_decided(a: Sequence[float], b: Sequence[float], *, claim: float | None, p
     if claim is None:
         return ratio.half_width <= precision
     return ratio.verdict(claim) != "INCONCLUSIVE"
+
+
+def undominated(points: Sequence[Point], cost: Callable[[Point], float], gain: Callable[[Point], float]) -> list[Point]:
+    """Return the points whose gain no other one of at most their cost reaches, by rising cost."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (cost(point), -gain(point))):
+        if not best or gain(point) > gain(best[-1]):
+            best.append(point)
+    return best

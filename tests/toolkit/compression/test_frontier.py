@@ -14,7 +14,7 @@ from tests.support.browser import BROWSERS_OWN, phone_and_desk, recording_proxy,
 from tests.toolkit.compression.test_search import plan
 from toolkit.cli.main import app
 from toolkit.compression.budget import Budget
-from toolkit.compression.frontier import HTML, JSON, Point, command_of, undominated, write_frontier
+from toolkit.compression.frontier import HTML, JSON, Point, command_of, write_frontier
 from toolkit.config import DistillConfig, ExportConfig
 
 TEACHER = Point("6/384/1536/12", "teacher", "", 82.0, 9.0, 90.0, "", 81.0)
@@ -24,13 +24,6 @@ POINTS = [
     Point("2/144/576/12", "trial", "1 + 1 epochs", 76.0, 0.2, 5.1, "toolkit distill --out 'a <b>'"),
     Point("3/96/384/12", "start", "0 + 0 epochs", 75.0, 0.3, 3.5, "toolkit distill --out c"),
 ]
-
-
-def test_no_point_of_the_line_is_dominated() -> None:
-    assert [point.name[0] for point in undominated(POINTS, lambda point: point.latency_ms)] == ["2", "4", "6"]
-    assert [point.name[0] for point in undominated(POINTS, lambda point: point.size_mb)] == ["3", "4", "6"]
-    twins = [replace(TEACHER, dev=1.0), replace(TEACHER, dev=2.0)]
-    assert undominated(twins, lambda point: point.size_mb) == twins[1:]
 
 
 def test_a_command_makes_the_same_options_again() -> None:

@@ -17,6 +17,7 @@ from toolkit.measurement.statistics import (
     product_ratio,
     relative_iqr,
     replicated_ratio,
+    undominated,
 )
 
 TIMES = hnp.arrays(np.float64, st.integers(1, 15).map(lambda n: 2 * n - 1), elements=st.floats(0.1, 1e4))
@@ -184,3 +185,15 @@ def test_percentiles_are_of_real_queries_and_only_where_there_are_enough() -> No
     assert percentile(times[:10], 0.9) == 9
     assert percentile([7.0], 0.9) is None
     assert relative_iqr([8.0, 9.0, 10.0, 11.0, 12.0]) == pytest.approx(0.2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9))))
+def test_the_frontier_is_what_no_other_point_beats(points: list[tuple[int, int]]) -> None:
+    best = undominated(points, lambda point: point[0], lambda point: point[1])
+    beaten = {
+        point
+        for point in points
+        for other in points
+        if other != point and other[0] <= point[0] and other[1] >= point[1]
+    }
+    assert best == sorted(set(points) - beaten)

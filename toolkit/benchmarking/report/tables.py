@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toolkit.benchmarking.report.speedup_breakdown import speedup_breakdown
@@ -224,15 +223,6 @@ def score_points(report: Report) -> tuple[list[ScorePoint], float]:
             if latency and score is not None:
                 points[latency.model] = ScorePoint(latency.model, latency.median_ms, score)
     return list(points.values()), longest[0].median_ms
-
-
-def frontier(points: Sequence[ScorePoint]) -> list[ScorePoint]:
-    """Keep the points that no other beats in both latency and score, fastest first."""
-    best: list[ScorePoint] = []
-    for point in sorted(points, key=lambda point: (point.median_ms, -point.score)):
-        if not best or point.score > best[-1].score:
-            best.append(point)
-    return best
 
 
 def milliseconds(value: float) -> str:

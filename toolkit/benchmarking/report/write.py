@@ -14,6 +14,7 @@ from toolkit.benchmarking.report import headlines, plots, tables
 from toolkit.benchmarking.results import Report
 from toolkit.bundle.format import check_output_path
 from toolkit.files import atomic_directory, canonical_json, sole_writer
+from toolkit.measurement.statistics import undominated
 from toolkit.reports.html_page import Figure, Page, Section
 
 REPORT = "report.json"
@@ -51,9 +52,11 @@ def markdown(report: Report) -> str:
 
 def page(report: Report) -> str:
     """Write the report as one HTML file."""
-    gain, shown = headlines.gain(report), {table.title: table for table in tables.page_tables(report)}
-    sections = [Section(title, figures=_figures(report, title), table=shown.get(title)) for title in shown]
-    first = [section for section in sections if section.title not in FOLDED]
+    gain = headlines.gain(report)
+    sections = [
+        Section(table.title, figures=_figures(report, table.title), table=table, folded=table.title in FOLDED)
+        for table in tables.page_tables(report)
+    ]
     return Page(
         title=f"Benchmark: {gain}",
         heading=gain,
@@ -63,9 +66,9 @@ def page(report: Report) -> str:
         warnings=tables.warnings(report),
         headlines=headlines.headlines(report),
         sections=[
-            *first,
+            *(section for section in sections if not section.folded),
             Section("Method", tables.method(report)),
-            *(Section(title, table=shown[title], folded=True) for title in FOLDED),
+            *(section for section in sections if section.folded),
         ],
     ).render()
 
@@ -89,6 +92,7 @@ def _figures(report: Report, section: str) -> list[Figure]:
         points, baseline_ms = tables.score_points(report)
         if points:
             metric = next(f"{model.split} {model.metric}" for model in report.models if model.metric)
-            scores = plots.score_by_latency(points, tables.frontier(points), baseline_ms, metric)
+            best = undominated(points, lambda point: point.median_ms, lambda point: point.score)
+            scores = plots.score_by_latency(points, best, baseline_ms, metric)
             plotted.append((scores, "Score against latency, batch 1; the dotted line joins what nothing else beats"))
     return [Figure(svg, title, "the figures are in the table of this section") for svg, title in plotted]

@@ -9,7 +9,6 @@ import pytest
 from tests.support.bench import report
 from toolkit.benchmarking.report.tables import (
     ScorePoint,
-    frontier,
     milliseconds,
     model_table,
     page_tables,
@@ -18,15 +17,6 @@ from toolkit.benchmarking.report.tables import (
     terminal_tables,
 )
 from toolkit.benchmarking.results import LengthPoint, Report
-
-
-def test_the_frontier_is_what_nothing_else_beats() -> None:
-    points = [
-        ScorePoint(name, ms, score)
-        for name, ms, score in (("slow", 9.0, 0.80), ("best", 5.0, 0.90), ("fast", 1.0, 0.70), ("beaten", 2.0, 0.60))
-    ]
-    assert [point.label for point in frontier(points)] == ["fast", "best"]
-    assert frontier([]) == []
 
 
 def test_tables_without_rows_are_left_out(content: Report) -> None:
