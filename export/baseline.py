@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from export.calibration_data import SEED
-from export.verify import BATCH_SIZE, GraphVerifier
+from export.verify import GraphVerifier
 from toolkit.bundle.baseline import Baseline
 from toolkit.console import echo
-from toolkit.data.tokenization import TextEncoder
 from toolkit.inference.drift import Traits, make_baseline
-from toolkit.inference.runtimes import Runtime, batched_logits
 
-FEWEST, MOST = 200, 5_000  # rows: fewer would differ from any others by chance, more cost time and tell no more
+FEWEST, MOST = 200, 5_000  # rows: fewer would differ from any others by chance, more tell no more
 
 
-def dev_baseline(verifier: GraphVerifier, runtime: Runtime) -> Baseline | None:
-    """Run a graph over dev rows and count what it answers; None where they are too few, which is said."""
-    rows, task = verifier.dev.subsample(MOST, SEED), verifier.source.task
-    if len(rows) < FEWEST:
-        echo(f"no baseline for the server to see drift by: {len(rows):,} dev rows, where {FEWEST} are needed")
+def dev_baseline(verifier: GraphVerifier, logits: np.ndarray) -> Baseline | None:
+    """Count what a graph answers to dev rows, by its logits [n, C]; None where they are too few, which is said."""
+    dev = verifier.dev
+    if len(dev) < FEWEST:
+        echo(f"no baseline for the server to see drift by: {len(dev):,} dev rows, where {FEWEST} are needed")
         return None
-    encoder = TextEncoder(verifier.directory, verifier.source.max_length)
-    encoded = encoder.encode(rows.texts, rows.pairs)
-    traits = Traits.of(task.kind, batched_logits(runtime, encoded, BATCH_SIZE), encoded.ids, encoder.unknown_id)
-    return make_baseline(traits, "dev", rows.digest)
+    rows = dev.sample(MOST, SEED)
+    ids = verifier.encoded.take(rows).ids
+    traits = Traits.of(verifier.source.task.kind, logits[rows], ids, verifier.encoder.unknown_id)
+    return make_baseline(traits, "dev", dev.take(rows).digest)

@@ -29,7 +29,7 @@ from export.onnx_export import (
 from export.triton import write_triton
 from export.tuning import fastest, run_trials
 from export.tuning_candidates import TuningInputs, all_candidates, heads_and_hidden
-from export.verify import GraphVerifier, gates_json, require_gates
+from export.verify import GraphVerifier, Measurement, gates_json, require_gates
 from toolkit.bundle.baseline import write_baseline
 from toolkit.bundle.calibration import write_calibration
 from toolkit.bundle.format import Bundle, new_manifest, open_bundle, write_bundle
@@ -131,8 +131,8 @@ def _export(job: ExportJob, dev: Split, test: Split | None, rows: CalibrationRow
     )  # fmt: skip
     _write_model(job, verifier, model)
     runtime = OnnxRuntime(job.staging / MODEL)
-    _verify(job, verifier, runtime, test)
-    if (baseline := dev_baseline(verifier, runtime)) is not None:
+    measured = _verify(job, verifier, runtime, test)
+    if (baseline := dev_baseline(verifier, measured.logits)) is not None:
         write_baseline(job.staging, baseline)
     if rows is not None:
         fitted, reported = (verifier.logits(runtime, split) for split in (rows.fitted, rows.reported))
@@ -218,7 +218,7 @@ def _tune(job: ExportJob, verifier: GraphVerifier, inputs: TuningInputs) -> None
     echo(f"fastest that passes: {best.candidate.name}, {best.latency_ms:.3f} ms a text")
 
 
-def _verify(job: ExportJob, verifier: GraphVerifier, runtime: OnnxRuntime, test: Split | None) -> None:
+def _verify(job: ExportJob, verifier: GraphVerifier, runtime: OnnxRuntime, test: Split | None) -> Measurement:
     """Check the written graph against PyTorch; record its gates, and its scores, in the manifest."""
     precision = job.manifest["precision"]
     echo(f"comparing with PyTorch on {len(verifier.dev):,} dev rows")
@@ -237,3 +237,4 @@ def _verify(job: ExportJob, verifier: GraphVerifier, runtime: OnnxRuntime, test:
             of_split["teacher_metrics"] = teacher  # for reports of the fraction that is kept
     put_scores(job.manifest, scores)
     job.manifest["gates"] = cast(Gates, gates_json(measured, gates))
+    return measured

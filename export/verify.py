@@ -51,6 +51,7 @@ class Measurement:
         max_batch_difference: largest |logit difference| of a row alone, or padded to the full length, against the
             same row in a batch of 32.
         logit_spread: standard deviation of PyTorch's logits over the rows, averaged over the classes.
+        logits: of the graph, [n, C].
         by_class: scores of the graph by class; none for regression.
     """
 
@@ -64,6 +65,7 @@ class Measurement:
     p99_difference: float
     max_batch_difference: float
     logit_spread: float
+    logits: np.ndarray
     by_class: dict[str, ClassScore] = field(default_factory=dict)
 
     @property
@@ -108,11 +110,9 @@ class GraphVerifier:
         self, source: Bundle, dev: Split, reference: Runtime, directory: Path, *, max_drop: float, trimmed: bool
     ) -> None:
         self.source, self.dev, self.max_drop, self.trimmed = source, dev, max_drop, trimmed
-        self.directory = directory
-        own, self.encoded = (
-            TextEncoder(folder, source.max_length).encode(dev.texts, dev.pairs) for folder in (source.path, directory)
-        )
-        self.reference_logits = batched_logits(reference, own, BATCH_SIZE)
+        own, self.encoder = (TextEncoder(folder, source.max_length) for folder in (source.path, directory))
+        self.encoded = self.encoder.encode(dev.texts, dev.pairs)
+        self.reference_logits = batched_logits(reference, own.encode(dev.texts, dev.pairs), BATCH_SIZE)
 
     def verify(self, runtime: Runtime, precision: str) -> tuple[Measurement, list[Gate]]:
         """Measure a graph and return its gates."""
@@ -127,8 +127,7 @@ class GraphVerifier:
 
     def logits(self, runtime: Runtime, split: Split) -> np.ndarray:
         """Compute the logits [n, C] of a graph on n rows."""
-        encoded = TextEncoder(self.directory, self.source.max_length).encode(split.texts, split.pairs)
-        return batched_logits(runtime, encoded, BATCH_SIZE)
+        return batched_logits(runtime, self.encoder.encode(split.texts, split.pairs), BATCH_SIZE)
 
 
 def measure(
@@ -165,6 +164,7 @@ def measure(
         p99_difference=float(np.percentile(difference, 99)),
         max_batch_difference=batch_difference(exported, encoded, logits, width),
         logit_spread=float(reference_logits.std(axis=0).mean()),
+        logits=logits,
         by_class=by_class(task, logits, dev.labels),
     )
 
@@ -251,5 +251,5 @@ def gates_json(measured: Measurement, gates: Sequence[Gate]) -> dict[str, object
         {"name": gate.name, "value": gate.value, "bound": gate.bound, "lower": gate.lower, "passed": gate.passed}
         for gate in gates
     ]
-    figures = {name: value for name, value in asdict(measured).items() if name != "by_class"}  # they are scores
+    figures = {name: value for name, value in asdict(measured).items() if name not in ("logits", "by_class")}
     return {**figures, "drop": measured.drop, "verdicts": verdicts}

@@ -80,4 +80,5 @@ def test_a_candidate_that_cannot_be_built_stops_no_other(tiny_student: Path, tin
 GOOD = Measurement(
     rows=2, metric="accuracy", metrics={"accuracy": 0.5}, reference_metrics={"accuracy": 0.5}, agreement=1.0,
     errors=0.5, max_difference=0.0, p99_difference=0.0, max_batch_difference=0.0, logit_spread=1.0,
+    logits=np.zeros((2, 2)),
 )  # fmt: skip

@@ -20,6 +20,7 @@ TASK = Task("auto", ("negative", "positive"), metrics=("accuracy",))
 GOOD = Measurement(
     rows=200, metric="accuracy", metrics={"accuracy": 0.83}, reference_metrics={"accuracy": 0.832}, agreement=0.99,
     errors=0.168, max_difference=0.05, p99_difference=0.02, max_batch_difference=0.0, logit_spread=1.0,
+    logits=np.zeros((2, 2)),
 )  # fmt: skip
 SAME = replace(GOOD, agreement=1.0, max_difference=1e-6)
 
