@@ -12,16 +12,18 @@ from enum import Enum, auto
 from operator import itemgetter
 from typing import Any, cast
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serve.http.request_record import RequestRecord, record_of
 
 HEAD_BYTES = 65_536  # of a request's line and headers, its trailers, or the bytes between two parts of its body
+MOST_UNANSWERED = 64  # requests that a client sends before it has answers; those behind them are left unread
 HEAD_SECONDS = 10.0  # from the first byte of a request to the end of its headers
 BODY_SECONDS = 30.0  # from there to the end of its body
 RESERVED_FILES = 64  # of the process's limit on open files: models, logs, and what libraries open
 WARNING_SECONDS = 60.0  # between two lines in the log about too many connections
-HEADERS_TOO_LARGE = "Headers too large."
+HEADERS_TOO_LARGE, NOT_HTTP = "Headers too large.", "Invalid HTTP request received."
 log = logging.getLogger("serve")
 
 
@@ -40,6 +42,10 @@ class Connection(HttpToolsProtocol):
     requests uvicorn tells only the last that the client has left; the others would run for nobody and fail when they
     answer. A future in the request's record costs an application less than a task that waits for a message.
 
+    One read may bring 10,000 pipelined requests. After `MOST_UNANSWERED` the connection reads no more, and ends with
+    the last answer; HTTP has the client ask again for the rest. An offer to upgrade, which Java's client makes with
+    every first request, is passed over: httptools by itself would leave out the body.
+
     At the process's limit of open files the connections that have been idle longest make room for new ones.
     """
 
@@ -47,6 +53,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._waited = 0  # bytes since the parser last completed a part
         self._unanswered: list[RequestResponseCycle] = []
+        self._ends = False  # no request after these is read
         self._phase, self._since = Phase.IDLE, time.monotonic()
         self._timed = Phase.IDLE  # the phase that the timer is for
         self._timer: TimerHandle | None = None  # most requests come whole and need none
@@ -65,13 +72,15 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; asyncio calls this."""
-        if self.transport.is_closing():
+        if not self._reads():
             return
         if self._phase is Phase.IDLE:
             self._phase = Phase.HEAD
         self._waited += len(data)
-        super().data_received(data)
-        if self._waited > HEAD_BYTES and not self.transport.is_closing():
+        self._parse(data)
+        if not self._reads():
+            self._cancel_timer()
+        elif self._waited > HEAD_BYTES:
             self.refuse("431 Request Header Fields Too Large", HEADERS_TOO_LARGE)
         elif self._phase is not self._timed:
             self._cancel_timer()
@@ -79,35 +88,56 @@ class Connection(HttpToolsProtocol):
             seconds = HEAD_SECONDS if self._phase is Phase.HEAD else BODY_SECONDS
             self._timer = self.loop.call_later(seconds, self._on_timeout)
 
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; a request that offers an upgrade goes through it once more without the offer."""
+        self._unset_keepalive_if_required()
+        try:
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                    return
+                except HttpParserUpgrade as offer:
+                    data = self._head_without_upgrade() + data[offer.args[0] :] if self._reads() else b""
+        except HttpParserError:
+            log.warning(NOT_HTTP)
+            self.refuse("400 Bad Request", NOT_HTTP)
+
     def on_message_begin(self) -> None:
         """Start a request; the parser calls this."""
-        super().on_message_begin()
-        self._phase = Phase.HEAD
+        self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
+        if len(self._unanswered) == MOST_UNANSWERED:
+            self._ends, self.cycle.keep_alive = True, False
+        if self._reads():
+            super().on_message_begin()
+            self._phase = Phase.HEAD
 
     def on_headers_complete(self) -> None:
         """Start the request; the parser calls this."""
+        if not self._reads():
+            return
         waited, self._waited = self._waited, 0
         if waited > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
             self.refuse("431 Request Header Fields Too Large", HEADERS_TOO_LARGE)
             return
-        if problem := self._host_problem():
+        if problem := self._problem():
             self.refuse("400 Bad Request", problem)
             return
-        self._phase = Phase.BODY
+        if self.parser.should_upgrade():
+            return
         super().on_headers_complete()
-        if self.cycle is not None:
-            self._unanswered = [*(cycle for cycle in self._unanswered if not cycle.response_complete), self.cycle]
-            _record(self.cycle).disconnected = self.loop.create_future()
+        self._phase = Phase.BODY
+        self._unanswered.append(self.cycle)
+        _record(self.cycle).disconnected = self.loop.create_future()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body; the parser calls this."""
         self._waited = 0
-        if not self.transport.is_closing():
+        if self._reads():
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End the request; the parser calls this."""
-        if not self.transport.is_closing():
+        if self._reads() and not self.parser.should_upgrade():
             super().on_message_complete()
             self._phase = self._timed = Phase.IDLE
             self._since = time.monotonic()
@@ -125,10 +155,6 @@ class Connection(HttpToolsProtocol):
                     disconnected.set_result(None)
         super().connection_lost(exc)
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP; uvicorn calls this."""
-        self.refuse("400 Bad Request", msg)
-
     def refuse(self, status: str, message: str) -> None:
         """Answer with an error in the shape of all errors, and close; an answer that is due to others is not given."""
         begun = self._phase is Phase.BODY and self.cycle.response_started
@@ -138,15 +164,26 @@ class Connection(HttpToolsProtocol):
             self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
         self.transport.close()
 
+    def _reads(self) -> bool:
+        """Return whether what arrives is for a request that may have an answer."""
+        return not (self._ends or self.transport.is_closing())
+
     def _others_wait(self) -> bool:
         """Return whether requests before the one that arrives now have no answer yet."""
         own = self.cycle if self._phase is Phase.BODY else None
         return any(not cycle.response_complete for cycle in self._unanswered if cycle is not own)
 
+    def _head_without_upgrade(self) -> bytes:
+        line = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        kept = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"".join((line, *kept, b"\r\n"))
+
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
-    def _host_problem(self) -> str | None:
+    def _problem(self) -> str | None:
+        if self.parser.get_method() == b"CONNECT":
+            return "CONNECT: this server is no proxy"
         hosts = list(map(itemgetter(0), self.headers)).count(b"host")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             return f"the request has {hosts or 'no'} Host headers: expected one"

@@ -16,7 +16,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from serve.http import connection as connection_module
-from serve.http.connection import HEAD_BYTES, HEADERS_TOO_LARGE
+from serve.http.connection import HEAD_BYTES, HEADERS_TOO_LARGE, MOST_UNANSWERED, NOT_HTTP
 from tests.support.server import WAIT, ask, in_thread, serving, until
 
 
@@ -150,7 +150,9 @@ def test_a_request_waits_for_those_before_it_however_long_they_take(address: tup
             b"400 Bad Request",
             "the request has 2 Host headers: expected one",
         ),
-        (b"\x16\x03\x01\r\n\r\n", b"400 Bad Request", "Invalid HTTP request received."),
+        (b"\x16\x03\x01\r\n\r\n", b"400 Bad Request", NOT_HTTP),
+        (b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n", b"400 Bad Request", NOT_HTTP),
+        (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", b"400 Bad Request", "CONNECT: this server is no proxy"),
         (
             b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * HEAD_BYTES + b"\r\n\r\n",
             b"431 Request Header Fields Too Large",
@@ -165,6 +167,32 @@ def test_what_is_refused_before_the_application_is_json_too(
     assert head.startswith(b"HTTP/1.1 " + status)
     assert b"content-type: application/json" in head
     assert json.loads(body) == {"error": message, "error_type": "Validation"}
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_an_offer_to_upgrade_is_passed_over(address: tuple[str, int], pieces: int) -> None:
+    """As Java's HttpClient makes it by default; httptools leaves out the body of such a request."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    requests = (
+        HOST + offer + b"Content-Length: 5\r\n\r\nabcde",
+        HOST + offer + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        GET + b"Host: x\r\n" + offer + b"\r\n",
+        HOST + b"Connection: close\r\nContent-Length: 2\r\n\r\nab",
+    )
+    data = b"".join(requests)
+    size = -(-len(data) // pieces)
+    answer = answer_to(address, *(data[start : start + size] for start in range(0, len(data), size)), pause=0.02)
+    assert [part.split(b"\r\n")[0] for part in answer.split(b"\r\n\r\n")[1:]] == [
+        b"5HTTP/1.1 200 OK", b"3HTTP/1.1 200 OK", b"0HTTP/1.1 200 OK", b"2",
+    ]  # fmt: skip
+
+
+def test_of_thousands_of_requests_at_once_the_first_are_answered(address: tuple[str, int]) -> None:
+    started = time.monotonic()
+    answer = answer_to(address, 10_000 * b"GET / HTTP/1.1\r\nHost:\r\n\r\n", pause=0)
+    assert time.monotonic() - started < 1  # seconds of the event loop before, all of them unanswered
+    assert answer.count(b"HTTP/1.1 200 OK") == MOST_UNANSWERED
+    assert b"connection: close" in answer.rpartition(b"HTTP/1.1")[2]
 
 
 def test_headers_up_to_the_limit_are_read(address: tuple[str, int]) -> None:
