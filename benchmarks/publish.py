@@ -1,7 +1,7 @@
 """The tables and the picture of results in README.md and docs/, written from report files.
 
 python -m benchmarks.publish collect runs/demo    writes the metrics of a finished demo to benchmarks/results/demo.json
-python -m benchmarks.publish students DIR...      writes those of students of a large teacher to .../results/scale.json
+python -m benchmarks.publish students DIR...      puts those of students of a large teacher into .../results/scale.json
 python -m benchmarks.publish gpu FILE             writes what a GPU measured (benchmarks.gpu) to .../results/gpu.json
 python -m benchmarks.publish logs DEMO TESTS      draws docs/demo.svg from what make demo printed; README.md shows it
 python -m benchmarks.publish render               redraws docs/gain.svg, rewrites the sections of README.md and docs/
@@ -21,6 +21,7 @@ from benchmarks.inference import tables as inference_tables
 from benchmarks.paths import (
     ABLATIONS,
     AUGMENT,
+    CALIBRATION,
     DEMO,
     GLUE,
     GPU,
@@ -79,8 +80,9 @@ def student_metrics(path: Path) -> dict[str, Any]:
     """Read the metrics in % of a finished student, of its start and of its teacher."""
     report = json.loads((path / "report.json").read_text(encoding="utf-8"))
     config, start, metric = report["config"], open_bundle(path).manifest["made_from"].get("start"), "accuracy"
+    kind = {"model": "an encoder"}.get(start["kind"], f"a {start['kind']}") if start else config["init"]
     return {
-        "init": f"a {start['kind']}" if start else config["init"], "task": config["task"], "seed": config["seed"],
+        "init": kind, "task": config["task"], "seed": config["seed"],
         "epochs": [config["intermediate_epochs"], config["prediction_epochs"]], "metric": metric,
         "split": report["split"],
         **{name: 100 * report[f"{name}_metrics"][metric] for name in ("teacher", "start")},
@@ -103,14 +105,14 @@ def sections() -> dict[str, str]:
     demo, glue, scale, ablations = load(DEMO), load(GLUE), load(SCALE), load(ABLATIONS)
     base_mb = next(model["size_bytes"] for model in demo["measured"] if model["baseline"]) / 1e6
     gpu = {"gpu": gpu_table.all_parts(load(GPU)), "gpu-claim": gpu_table.claims(load(GPU))} if GPU.exists() else {}
-    score = {"scoring": inference_tables.scoring(load(SCORE))} if SCORE.exists() else {}
-    return gpu | score | {
+    return gpu | {
         "results": tables.front(demo), "glue": tables.glue(glue), "scale": tables.scale(scale),
         "starts": starts(glue, ablations, scale, demo),
         "sizes": tables.sizes(load(SIZES), base_mb), "runtimes": tables.runtimes(load(SPEED)),
         "ablations": tables.ablations(ablations), "augmentation": tables.augmentation(load(AUGMENT)),
         "step": tables.step_speed(load(STEP)), "serving": tables.serving(load(LOAD)),
-        "thresholds": inference_tables.thresholds(load(THRESHOLDS)),
+        "thresholds": inference_tables.thresholds(load(THRESHOLDS)), "scoring": inference_tables.scoring(load(SCORE)),
+        "calibration": inference_tables.calibration(load(CALIBRATION)),
         "promises": tables.promises(*(load(RESULTS / f"serve_{name}.json") for name in SERVE)),
     }  # fmt: skip
 
@@ -133,7 +135,9 @@ def main() -> None:
         case ["collect", run]:
             _store(DEMO, collect(Path(run)))
         case ["students", *runs] if runs:
-            _store(SCALE, [student_metrics(Path(run)) for run in runs])
+            stored = json.loads(SCALE.read_text(encoding="utf-8"))
+            rows = {row["init"]: row for row in [*stored, *(student_metrics(Path(run)) for run in runs)]}
+            _store(SCALE, list(rows.values()))
         case ["gpu", report]:
             _store(GPU, gpu_table.without_samples(json.loads(Path(report).read_text(encoding="utf-8"))))
         case ["logs", demo, tests]:

@@ -108,18 +108,18 @@ def glue(rows: Sequence[dict[str, Any]]) -> str:
 def scale(rows: Sequence[dict[str, Any]]) -> str:
     """Write the students of a teacher of BERT-base's size, a row for each initialization."""
     lines = [
-        "| `--init` | epochs of stages a, b | teacher | student before training | student | kept |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| `--init` | scored on | epochs of stages a, b | teacher | student before training | student | kept |",
+        "|---|---|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         cells = [f"{row[name]:.2f}" for name in ("teacher", "start", "student")]
         retention = 100 * row["student"] / row["teacher"]
-        lines.append(
-            f"| {row['init']} | {', '.join(map(str, row['epochs']))} | {' | '.join(cells)} | {retention:.1f} % |"
-        )
+        scored = row.get("split", "dev, which chose the step")
+        epochs = ", ".join(map(str, row["epochs"]))
+        lines.append(f"| {row['init']} | {scored} | {epochs} | {' | '.join(cells)} | {retention:.1f} % |")
     first, (teacher, student) = rows[0], (rows[0]["shapes"][name] for name in ("teacher", "student"))
     note = (
-        f"{first['task']}, {first['metric']} on {_split(first)}, seed {first['seed']}. Teacher {teacher['shape']}, "
+        f"{first['task']}, {first['metric']}, seed {first['seed']}. Teacher {teacher['shape']}, "
         f"{teacher['parameters'] / 1e6:.1f}M parameters; student {student['shape']}, "
         f"{student['parameters'] / 1e6:.2f}M: {teacher['parameters'] / student['parameters']:.1f}x smaller."
     )

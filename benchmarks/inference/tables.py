@@ -1,4 +1,4 @@
-"""The tables of docs/ about thresholds and `toolkit score`, one function for each, from stored results."""
+"""The tables of docs/ about thresholds, calibration and `toolkit score`, one function for each, from stored results."""
 
 from __future__ import annotations
 
@@ -22,6 +22,20 @@ def thresholds(report: dict[str, Any]) -> str:
         f"the demo's int8 student gives its teacher's label to {100 * report['agreement']:.1f} % of all. A guarantee "
         f"of {100 * report['certainty']:g} % may break in {100 - 100 * report['certainty']:g} % of draws."
     )
+    return "\n".join([*lines, "", note]) + "\n"
+
+
+def calibration(runs: list[dict[str, Any]]) -> str:
+    """Write the calibration error of each student before and after its temperature."""
+    lines = [
+        "| student | rows: learnt, fit, tell | temperature | ECE before | after | by chance |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for run in runs:
+        errors = " | ".join(f"{100 * run[name]:.2f} %" for name in ("before", "after", "chance"))
+        rows = ", ".join(f"{run[name]:,}" for name in ("learnt", "rows", "reported"))
+        lines.append(f"| {run['task']}, {run['precision']} | {rows} | {run['temperature']:.2f} | {errors} |")
+    note = f"TinyBERT4 students of MiniLM. Means over {runs[0]['draws']} draws of the rows that fit, out of the unseen."
     return "\n".join([*lines, "", note]) + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from benchmarks.paths import RESULTS, SERVE
-from benchmarks.tables import ablations, augmentation, glue, promises, serving
+from benchmarks.tables import ablations, augmentation, glue, promises, scale, serving
 
 
 def test_what_a_part_is_worth_is_told_against_the_whole() -> None:
@@ -106,3 +106,18 @@ def test_a_promise_that_was_broken_is_told() -> None:
     assert "memory +25.0 %" in text
     assert "2,999 of 3,000" in text
     assert f"{asked - 2} of {asked} requests answered, the slowest after 2100 ms; 1 faults." in text
+
+
+def test_a_score_says_which_rows_it_is_of() -> None:
+    shapes = {
+        "teacher": {"shape": "12/768/3072/12", "parameters": 109.5e6},
+        "student": {"shape": "4/312/1200/12", "parameters": 14.6e6},
+    }  # fmt: skip
+    row = {
+        "task": "sst2", "metric": "accuracy", "seed": 1, "epochs": [1, 3], "shapes": shapes,
+        "teacher": 80.0, "start": 60.0, "student": 78.0,
+    }  # fmt: skip
+    text = scale([row | {"init": "teacher"}, row | {"init": "an encoder", "split": "test"}])
+    assert "| teacher | dev, which chose the step | 1, 3 | 80.00 | 60.00 | 78.00 | 97.5 % |" in text
+    assert "| an encoder | test | 1, 3 | 80.00 | 60.00 | 78.00 | 97.5 % |" in text
+    assert "109.5M parameters; student 4/312/1200/12, 14.60M: 7.5x smaller" in text

@@ -1,8 +1,8 @@
-"""Tables of thresholds and of scoring say what the stored results hold."""
+"""Tables of thresholds, calibration and scoring say what the stored results hold."""
 
 from __future__ import annotations
 
-from benchmarks.inference.tables import scoring, thresholds
+from benchmarks.inference.tables import calibration, scoring, thresholds
 
 
 def test_thresholds_stand_beside_their_control() -> None:
@@ -25,3 +25,11 @@ def test_scoring_stands_beside_the_engine() -> None:
     assert "1,914 texts a second, 96.4 % of the engine's own 2,000 over texts in memory (median of 2 pairs)" in text
     assert "- Peak memory: 336 MB at 50,000 rows and 340 MB at 200,000 rows, +1.2 %." in text
     assert "- Killed after 12 s (9 parts) and given again: other bytes" in text
+
+
+def test_errors_stand_beside_those_of_true_probabilities() -> None:
+    run = {"task": "cola", "learnt": 3000, "rows": 2000, "reported": 3551, "draws": 200, "temperature": 1.5}
+    errors = {"before": 0.1212, "after": 0.0308, "chance": 0.013}
+    text = calibration([run | errors | {"precision": "int8"}])
+    assert "| cola, int8 | 3,000, 2,000, 3,551 | 1.50 | 12.12 % | 3.08 % | 1.30 % |" in text
+    assert "Means over 200 draws of the unseen rows" in text
