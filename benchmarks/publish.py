@@ -107,6 +107,7 @@ def sections() -> dict[str, str]:
     gpu = {"gpu": gpu_table.all_parts(load(GPU)), "gpu-claim": gpu_table.claims(load(GPU))} if GPU.exists() else {}
     return gpu | {
         "results": tables.front(demo), "glue": tables.glue(glue), "scale": tables.scale(scale),
+        "large-teacher": tables.large_teacher(scale),
         "starts": starts(glue, ablations, scale, demo),
         "sizes": tables.sizes(load(SIZES), base_mb), "runtimes": tables.runtimes(load(SPEED)),
         "ablations": tables.ablations(ablations), "augmentation": tables.augmentation(load(AUGMENT)),
@@ -136,7 +137,7 @@ def main() -> None:
             _store(DEMO, collect(Path(run)))
         case ["students", *runs] if runs:
             stored = json.loads(SCALE.read_text(encoding="utf-8"))
-            rows = {row["init"]: row for row in [*stored, *(student_metrics(Path(run)) for run in runs)]}
+            rows = {(row["init"], row["seed"]): row for row in [*stored, *(student_metrics(Path(run)) for run in runs)]}
             _store(SCALE, list(rows.values()))
         case ["gpu", report]:
             _store(GPU, gpu_table.without_samples(json.loads(Path(report).read_text(encoding="utf-8"))))

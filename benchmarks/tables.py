@@ -106,24 +106,37 @@ def glue(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def scale(rows: Sequence[dict[str, Any]]) -> str:
-    """Write the students of a teacher of BERT-base's size, a row for each initialization."""
+    """Write the students of a teacher of BERT-base's size, a row for each initialization, averaged over the seeds."""
     lines = [
-        "| `--init` | scored on | epochs of stages a, b | teacher | student before training | student | kept |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| `--init` | scored on | epochs of stages a, b | seeds | teacher | student before training | student | kept |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in rows:
-        cells = [f"{row[name]:.2f}" for name in ("teacher", "start", "student")]
-        retention = 100 * row["student"] / row["teacher"]
-        scored = row.get("split", "dev, which chose the step")
-        epochs = ", ".join(map(str, row["epochs"]))
-        lines.append(f"| {row['init']} | {scored} | {epochs} | {' | '.join(cells)} | {retention:.1f} % |")
+    for init in dict.fromkeys(row["init"] for row in rows):
+        own = [row for row in rows if row["init"] == init]
+        cells = [_spread([row[name] for row in own]) for name in ("teacher", "start", "student")]
+        scored = own[0].get("split", "dev, which chose the step")
+        epochs = ", ".join(map(str, own[0]["epochs"]))
+        kept = _spread([100 * row["student"] / row["teacher"] for row in own])
+        lines.append(f"| {init} | {scored} | {epochs} | {len(own)} | {' | '.join(cells)} | {kept} % |")
     first, (teacher, student) = rows[0], (rows[0]["shapes"][name] for name in ("teacher", "student"))
     note = (
-        f"{first['task']}, {first['metric']}, seed {first['seed']}. Teacher {teacher['shape']}, "
+        f"{first['task']}, {first['metric']}. Teacher {teacher['shape']}, "
         f"{teacher['parameters'] / 1e6:.1f}M parameters; student {student['shape']}, "
         f"{student['parameters'] / 1e6:.2f}M: {teacher['parameters'] / student['parameters']:.1f}x smaller."
     )
     return "\n".join([*lines, "", note]) + "\n"
+
+
+def large_teacher(rows: Sequence[dict[str, Any]]) -> str:
+    """Say in a sentence what students of a teacher of BERT-base's size keep on rows that chose nothing."""
+    own = [row for row in rows if row.get("split") == "test"]
+    (teacher, student), runs = (own[0]["shapes"][name] for name in ("teacher", "student")), len(own)
+    kept = _spread([100 * row["student"] / row["teacher"] for row in own])
+    return (
+        f"The teacher of these tables has 6 layers. From one of BERT-base's size ({teacher['shape']}) TinyBERT4, "
+        f"{teacher['parameters'] / student['parameters']:.1f}x smaller, keeps {kept} % "
+        f"({'one run' if runs == 1 else f'{runs} runs'}; [how](docs/distillation.md#a-teacher-of-bert-bases-size)).\n"
+    )
 
 
 def student_label(row: dict[str, Any]) -> str:
