@@ -16,7 +16,8 @@ import uvicorn
 
 from serve.http.connection import Connection
 from serve.log_format import announce, configure
-from serve.supervisor import HUNG_SECONDS, Supervisor, build_app, shared_metrics, worker_app
+from serve.shared_metrics import shared_metrics
+from serve.supervisor import HUNG_SECONDS, Supervisor, build_app, worker_app
 from toolkit.config import ServeConfig
 from toolkit.config.options import GroupedCommand, from_config
 from toolkit.console import show_error

@@ -8,14 +8,10 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import wait
-from tempfile import TemporaryDirectory
 
 import uvicorn
 from fastapi import FastAPI
-from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
@@ -23,10 +19,10 @@ from serve.app import create_app
 from serve.engine.limits import Limits
 from serve.log_format import announce, configure
 from serve.memory import free_large_blocks
-from serve.metrics import SHARED_VARIABLE
 from serve.models.fallback import open_fallback
 from serve.models.loading import load_predictor, parse_model_names
 from serve.models.registry import check_threshold
+from serve.shared_metrics import forget_dead_processes, take_place
 from toolkit.config import ServeConfig
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
@@ -56,10 +52,11 @@ class Supervisor(Multiprocess):
         pids = {process.pid for process in self.processes if process.pid is not None}
         for pid in self._pids - pids:
             log.warning("server process %d ended; another one takes its place", pid)
-            mark_process_dead(pid)  # type: ignore[no-untyped-call]
             if self._ready:  # its successors would end the same way
                 self._failed = True
                 self.should_exit.set()
+        if self._pids - pids:
+            forget_dead_processes()
         self._pids = pids
         if self._ready and all(process.is_ready() for process in self.processes):
             announce(self._ready)
@@ -85,17 +82,6 @@ class Supervisor(Multiprocess):
             raise ToolkitError("a server process could not start", fix="its own message stands above")
 
 
-@contextmanager
-def shared_metrics() -> Iterator[None]:
-    """Provide a directory in which processes that start meanwhile add up their counts."""
-    with TemporaryDirectory(prefix="toolkit-metrics-") as directory:
-        os.environ[SHARED_VARIABLE] = directory
-        try:
-            yield
-        finally:
-            del os.environ[SHARED_VARIABLE]
-
-
 def build_app(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
     """Load and check the predictors of a configuration, by name, and create the application that serves them.
 
@@ -119,6 +105,7 @@ def worker_app(config: ServeConfig) -> FastAPI:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True, name="end-with-parent").start()
+    take_place()
     return build_app(config)[1]
 
 

@@ -38,7 +38,7 @@ SERVE_ROWS = {
     7: "app",
     6: "api lifecycle",
     5: "models",
-    4: "engine http",
+    4: "engine http shared_metrics",
     3: "metrics",
     2: "exceptions log_format memory",
 }

@@ -156,14 +156,16 @@ def test_connections_that_come_during_the_drain_are_refused_at_once(tokenizer: T
         assert asyncio.run(asyncio.wait_for(stop_and_connect(), WAIT)) == [200] * WAITING
 
 
-def test_sighup_renews_the_processes_one_after_the_other(tiny_onnx: Path) -> None:
-    with serving("-m", "serve", str(tiny_onnx), *TWO) as (process, url):
+def test_sighup_renews_the_processes_one_after_the_other(tiny_onnx: Path, tmp_path: Path) -> None:
+    with serving("-m", "serve", str(tiny_onnx), *TWO, TMPDIR=str(tmp_path)) as (process, url):
         first = children(process)
         assert ask(url, "/predict", {"inputs": "good film"})[0] == 200
         process.send_signal(signal.SIGHUP)
         wait_for(lambda: len(children(process)) == 2 and not children(process) & first)
         assert ask(url, "/predict", {"inputs": "good film"})[0] == 200
         until(url, r'^te_request_success{method="single"} 2\.0$')
+        files = [path.name for path in tmp_path.glob("*/counter_*.db")]
+        assert sorted(files) == ["counter_0.db", "counter_1.db", "counter_2.db"], "three ran at a time, four in all"
 
 
 def test_the_processes_end_when_their_supervisor_is_killed(tiny_onnx: Path) -> None:
