@@ -26,7 +26,7 @@ class Points:
     def write(self, answer: Finished | None) -> None:
         """Write what there is, with its answer if there is one, to frontier.json and frontier.html."""
         search, points = self.search, [self._teacher(answer)]
-        for shape in search.starts:
+        for shape in search.tried:
             students = self.bundles.of(shape)
             points += [self._finished(student, chosen=student is answer) for student in students]
             points += [] if students else [self._student(shape)]

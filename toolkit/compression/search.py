@@ -93,6 +93,11 @@ class Search:
         """The metric of each start on dev, in percent."""
         return {Shape.parse(name): score for name, score in self.recall("starts", {}).items()}
 
+    @property
+    def tried(self) -> list[Shape]:
+        """The shapes whose start was scored, and those of the paper that were trained."""
+        return [Shape.parse(name) for name in self.recall("starts", {}) | self.recall("references", {})]
+
     def has_time(self, shape: Shape, *epochs: tuple[int, int]) -> bool:
         """Tell whether trainings of a shape of so many epochs still fit into --hours, by the pace of those so far."""
         pace = self._worked / self._work if self._work else 1.0
@@ -171,7 +176,7 @@ class Search:
     def _trials(self) -> Iterator[optuna.Trial]:
         """Give the trial that was killed, if there is one, and then those that wait."""
         for left in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            yield optuna.Trial(self.study, left._trial_id)
+            yield optuna.Trial(self.study, left._trial_id)  # `ask` gives waiting ones alone
         while self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
             yield self.study.ask()
 
@@ -199,8 +204,8 @@ class Search:
         for shape in shapes:
             if self.has_time(shape, short):
                 score = dev_score(self.train(shape, short).manifest)
-                trained(shape, short)
                 self.remember("references", {**self.recall("references", {}), str(shape): score})
+                trained(shape, short)
 
     def train(self, shape: Shape, epochs: Epochs) -> Bundle:
         """Train a student, or find it trained."""

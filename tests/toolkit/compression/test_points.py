@@ -10,6 +10,7 @@ from toolkit.compression.budget import Cost
 from toolkit.compression.bundles import Finished, under_rounding
 from toolkit.compression.frontier import read_frontier
 from toolkit.compression.points import Points
+from toolkit.models.student import Shape
 
 FIRST, SECOND, *_ = PROMISING
 
@@ -42,3 +43,14 @@ def test_every_training_with_a_bundle_is_a_point_and_every_other_student_as_far_
     assert [command.split()[1] for command in commands] == ["distill", "distill", "export"]
     assert "--quantization-aware" in commands[1]
     assert finished["1 + 1 epochs"].command.count("&&") == 1
+
+
+def test_a_shape_of_the_paper_is_a_point_though_no_time_was_left_to_score_its_start(tmp_path: Path) -> None:
+    shape = Shape(4, 48, 192, 4)
+    search = Known(tmp_path, {shape: 77.0})
+    search.remember("teacher", 90.0)
+    points = Points(KnownBundles(search, {}), (9.0, 90.0))
+    search.train_references([shape], lambda *_: points.write(None))
+    assert ("4/48/192/4", "trial", 77.0) in {
+        (point.name, point.role, point.dev) for point in read_frontier(tmp_path)[1]
+    }
