@@ -43,7 +43,7 @@ def check_output(config: Any, sources: Sequence[str] = ()) -> None:
 
 
 def was_made_with(bundle: Bundle, config: Any, parent: Bundle | None) -> bool:
-    """Tell whether this configuration made a bundle from this parent. An option that is None fits every value.
+    """Tell whether this configuration made a bundle from this parent.
 
     A bundle that does not name the split of its scores was made by a toolkit that chose and scored by the same rows.
     """
@@ -53,10 +53,15 @@ def was_made_with(bundle: Bundle, config: Any, parent: Bundle | None) -> bool:
 
 
 def _same_options(bundle: Bundle, config: Any) -> bool:
-    """Compare the options in a manifest with a configuration; an option that was not there yet had its default."""
+    """Compare the options in a manifest with a configuration; an option that was not there yet had its default.
+
+    An option that is not given and that data or models decide fits every value.
+    """
     stored, defaults = bundle.manifest["config"], {field.name: field.default for field in fields(config)}
-    options = as_stored(config.resolved()).items()
-    return all(value is None or stored.get(name, defaults[name]) == value for name, value in options)
+    return all(
+        stored.get(name, defaults[name]) == value or (value is None and name in config.decided_late)
+        for name, value in as_stored(config.resolved()).items()
+    )
 
 
 def as_stored(config: Any) -> Any:

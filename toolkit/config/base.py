@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, field, fields, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from toolkit.errors import raise_problems
 from toolkit.tasks import MAX_LENGTH, TASKS
@@ -80,7 +80,13 @@ def choice_flags(default: Any, group: str = "", /, **choices: str) -> Any:
 
 
 class Config:
-    """A frozen set of options that can list its own problems."""
+    """A frozen set of options that can list its own problems.
+
+    Attributes:
+        decided_late: names of the options that `resolved` leaves None: data or models decide them, as bundles record.
+    """
+
+    decided_late: ClassVar[tuple[str, ...]] = ()
 
     def problems(self) -> Iterator[str]:
         """List each problem in words: the option, its value, what is expected."""

@@ -48,6 +48,8 @@ T = TypeVar("T")
 class DistillConfig(Config):
     """Options of `toolkit distill`."""
 
+    decided_late = ("intermediate_epochs", "intermediate_lr")
+
     teacher: str | None = required(
         "model to learn from: a bundle, a directory or a name on the hub", "Teacher and student", "DIR",
         unless="teacher-scores",

@@ -28,6 +28,8 @@ TABLE_EPOCHS, TABLE_LR = 3, 5e-5  # BERT's for GLUE, arXiv 1810.04805, section 4
 class FinetuneConfig(Config):
     """Options of `toolkit finetune`."""
 
+    decided_late = ("epochs", "lr", "patience")
+
     model: str = required("encoder to start from: a directory or a name on the hub", "Model", "DIR")
     task: str = required("a GLUE task, rotten-tomatoes, or auto with --data", "Data", "TASK")
     out: str = required("directory to write the teacher bundle to", "Output", "DIR")

@@ -10,7 +10,8 @@ import pytest
 
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.bundle.provenance import as_stored, check_output, origin, run_or_reuse, was_made_with
-from toolkit.config import ExportConfig
+from toolkit.config import DistillConfig, ExportConfig, FinetuneConfig
+from toolkit.config.base import Config
 from toolkit.errors import ToolkitError
 
 
@@ -38,10 +39,30 @@ def test_a_step_is_kept_only_if_it_would_be_made_the_same(tiny_student: Path) ->
     bundle.manifest["parent"] = bundle.digest
     assert was_made_with(bundle, config, bundle)
     assert not was_made_with(bundle, config, None)
-    bundle.manifest["config"]["max_pieces"] = 7
-    assert was_made_with(bundle, config, bundle), "None fits what a step worked out"
     del bundle.manifest["split"]
     assert not was_made_with(bundle, config, bundle), "its steps were chosen by the rows that score it"
+
+
+@pytest.mark.parametrize(
+    ("config", "decided", "chosen"),
+    [
+        (FinetuneConfig("m", "auto", "o", data="d"), {"epochs": 20, "lr": 1e-4, "patience": 3}, {"max_rows": 100}),
+        (
+            DistillConfig("t", "auto", "o", data="d", init="start"),
+            {"intermediate_epochs": 10, "intermediate_lr": 5e-5}, {"patience": 3},
+        ),
+        (DistillConfig("t", "auto", "o", data="d"), {}, {"unlabelled": "more.txt"}),
+    ],
+)  # fmt: skip
+def test_an_option_that_is_not_given_fits_what_data_and_models_decided_and_nothing_that_a_user_chose(
+    tiny_student: Path, config: Config, decided: dict[str, object], chosen: dict[str, object]
+) -> None:
+    bundle = open_bundle(tiny_student)
+    stored = as_stored(config.resolved()) | decided
+    bundle.manifest.update({"config": stored, "parent": None})
+    assert was_made_with(bundle, config, None)
+    bundle.manifest["config"] = stored | chosen
+    assert not was_made_with(bundle, config, None)
 
 
 def test_an_option_that_a_stored_bundle_does_not_know_had_its_default(tiny_student: Path) -> None:
