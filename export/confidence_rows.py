@@ -12,9 +12,7 @@ from toolkit.data.datasets import Split
 from toolkit.inference.calibrate import CalibrationRows, load_rows, own_rows, require_enough
 
 
-def confidence_rows(
-    source: Bundle, config: ExportConfig, splits: Mapping[str, Split | None]
-) -> CalibrationRows | None:  # fmt: skip
+def confidence_rows(source: Bundle, config: ExportConfig, splits: Mapping[str, Split | None]) -> CalibrationRows | None:
     """Choose the rows, before anything is exported.
 
     Rows of --confidence-data all fit, and the split that is reported tells the errors; what is in both fits nothing.

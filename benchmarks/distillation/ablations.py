@@ -81,9 +81,9 @@ def run_variant(options: argparse.Namespace, task: str, seed: int, name: str, te
     augmented = folder / "augmented.parquet"
     if options.copies and not augmented.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        run_augment(AugmentConfig(
-            task, str(augmented), data=data, copies=options.copies, max_rows=options.max_rows, seed=seed
-        ))  # fmt: skip
+        run_augment(
+            AugmentConfig(task, str(augmented), data=data, copies=options.copies, max_rows=options.max_rows, seed=seed)
+        )
     base = DistillConfig(
         str(teacher.path), task, str(folder / name.replace(" ", "-").replace(":", "")), data=data,
         student=options.student, seed=seed, augment=str(augmented) if options.copies else None,

@@ -101,7 +101,7 @@ class Runs:
         config = self._distill(teacher, "student", self.init)
         config = replace(
             config, intermediate_epochs=recipe.intermediate_epochs, prediction_epochs=recipe.prediction_epochs
-        )  # fmt: skip
+        )
         if self.task in FILMS:
             config = replace(config, unlabelled=str(self._sentences()))
         if recipe.copies:
@@ -206,9 +206,7 @@ def main() -> None:
         for task in arguments.tasks:
             folder = arguments.out / task / str(seed)
             folder.mkdir(parents=True, exist_ok=True)
-            runs = Runs(
-                task, seed, arguments.encoder, arguments.init, arguments.data, folder, arguments.sentences
-            )  # fmt: skip
+            runs = Runs(task, seed, arguments.encoder, arguments.init, arguments.data, folder, arguments.sentences)
             report = store(runs.row())
     columns = ("task", "start", "seed", *COLUMNS, "kept")
     show_table(

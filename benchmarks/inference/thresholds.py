@@ -120,7 +120,7 @@ def main() -> None:
     cells = [
         (run["threshold"], f"{run['share']:g}", str(run["rows"]), *(f"{run[name]:.3f}" for name in MEASURES))
         for run in runs
-    ]  # fmt: skip
+    ]
     title = f"agreement on all {len(right):,} sentences: {report['agreement']:.4f}"
     show_table(title, ("threshold", "share", "rows", *MEASURES), cells)
 

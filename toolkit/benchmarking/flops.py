@@ -1,6 +1,6 @@
 """Closed formulas for the parameters and FLOPs of a BERT classifier.
 
-V vocabulary, P positions, T token types, N layers, H hidden width, F FFN width, C classes, B batch, L tokens.
+V vocabulary, P positions, T token types, N layers, H hidden width, F FFN width, C classes, L tokens.
 Parameters of Hugging Face's BERT classifier, biases, LayerNorms and pooler included:
 
     embeddings  H * (V + P + T) + 2 * H
@@ -8,7 +8,7 @@ Parameters of Hugging Face's BERT classifier, biases, LayerNorms and pooler incl
     pooler      H * H + H
     classifier  C * H + C
 
-FLOPs of one forward pass: two for each multiply-add of every linear layer and of both attention products
+FLOPs of one forward pass over one input: two for each multiply-add of every linear layer and of both attention products
 (Q K^T and probabilities times V), one for each bias added. Not counted: embedding look-ups, softmax, LayerNorm,
 GELU, residual additions. BERT-base at L = 128: 22.4 GFLOPs, TinyBERT4: 1.25 GFLOPs, 17.9 times fewer.
 
@@ -69,9 +69,9 @@ class BertShape:
         """Count the parameters of a training-only map W_h (Eq. 8), H to the teacher's width, without bias: d' * d."""
         return self.hidden * teacher_hidden
 
-    def flops(self, length: int, batch_size: int = 1) -> int:
-        """Count the FLOPs of one forward pass over B inputs of L tokens, by the closed formula above."""
+    def flops(self, length: int) -> int:
+        """Count the FLOPs of one forward pass over an input of L tokens, by the closed formula above."""
         h, f, n = self.hidden, self.ffn, length
         layer = n * (8 * h * h + 4 * h * f) + 4 * n * n * h + n * (5 * h + f)
         head = 2 * h * h + h + self.classes * (2 * h + 1)
-        return batch_size * (self.layers * layer + head)
+        return self.layers * layer + head

@@ -10,8 +10,9 @@ from export.pipeline import run_export
 from toolkit.bundle.format import Bundle, is_bundle, open_bundle
 from toolkit.bundle.provenance import run_or_reuse
 from toolkit.compression.budget import Cost
+from toolkit.compression.material import Epochs
 from toolkit.compression.plan import Plan
-from toolkit.compression.search import Epochs, Search, dev_score, said
+from toolkit.compression.search import Search, dev_score, said
 from toolkit.compression.timing import relative_latency
 from toolkit.config import CompressConfig, DistillConfig, ExportConfig
 from toolkit.console import echo

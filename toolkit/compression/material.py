@@ -23,6 +23,7 @@ from toolkit.models.student import Shape, ffn_width, student_config
 from toolkit.models.trial import check_classifier
 
 FORWARD_AND_BACKWARD = 3  # times the work of a forward pass
+Epochs = tuple[int, int]  # of the layer-by-layer stage, and of the prediction stage
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Material:
         fits = (shape.layers <= teacher.layers, shape.hidden <= teacher.hidden, shape.ffn <= teacher.ffn)
         return all(fits) and shape.heads == teacher.heads
 
-    def training_seconds(self, shape: Shape, epochs: tuple[int, int]) -> float:
+    def training_seconds(self, shape: Shape, epochs: Epochs) -> float:
         """Estimate how long a student trains.
 
         Args:
@@ -98,7 +99,7 @@ def open_material(config: CompressConfig, workdir: Path) -> Material:
     return Material(shape, student, data.texts.lengths, pace)
 
 
-def training(config: CompressConfig, shape: str, out: str, epochs: tuple[int, int] | None) -> DistillConfig:
+def training(config: CompressConfig, shape: str, out: str, epochs: Epochs | None) -> DistillConfig:
     """Give the options of `toolkit distill` that train a student of this shape.
 
     Args:
@@ -122,7 +123,7 @@ def training_from(start: Path, options: DistillConfig) -> DistillConfig:
     return replace(options, init=str(start))
 
 
-def whole_epochs(config: CompressConfig) -> tuple[int, int]:
+def whole_epochs(config: CompressConfig) -> Epochs:
     """Return the epochs of both stages of a whole training."""
     resolved = training(config, "tinybert4", "", None).resolved()
     assert resolved.intermediate_epochs is not None
@@ -130,7 +131,7 @@ def whole_epochs(config: CompressConfig) -> tuple[int, int]:
     return resolved.intermediate_epochs, resolved.prediction_epochs
 
 
-def rungs(config: CompressConfig) -> list[tuple[int, int]]:
+def rungs(config: CompressConfig) -> list[Epochs]:
     """Return the epochs of both stages on each rung: a short training that decides who goes on, and a whole one."""
     whole = whole_epochs(config)
     return list(dict.fromkeys([(min(1, whole[0]), min(1, whole[1])), whole]))

@@ -24,7 +24,7 @@ from toolkit.bundle.format import Bundle, is_bundle, new_manifest, open_bundle
 from toolkit.bundle.manifest import Manifest, Metrics, ScoredSplit
 from toolkit.bundle.provenance import run_or_reuse
 from toolkit.bundle.scores import ScoresBySplit, by_split, put_scores, split_of
-from toolkit.compression.material import Material, rungs, training, training_from, whole_epochs
+from toolkit.compression.material import Epochs, Material, rungs, training, training_from, whole_epochs
 from toolkit.compression.plan import REDUCTION, STARTED, Plan
 from toolkit.config import CompressConfig, DistillConfig
 from toolkit.console import echo
@@ -38,7 +38,6 @@ from toolkit.training.saving import write_model
 STORE, ANSWERS, NAME = "search.log", "teacher-scores.parquet", "compress"
 STARTS = 1 / 3  # of the time, for scoring starts
 NOT_COMPARED = ("hours", "dry_run", "out", "list", "pick")  # a search goes on with other values of these
-Epochs = tuple[int, int]  # of the layer-by-layer stage and of the prediction stage
 
 
 class Search:
@@ -98,7 +97,7 @@ class Search:
         """The shapes whose start was scored, and those of the paper that were trained."""
         return [Shape.parse(name) for name in self.recall("starts", {}) | self.recall("references", {})]
 
-    def has_time(self, shape: Shape, *epochs: tuple[int, int]) -> bool:
+    def has_time(self, shape: Shape, *epochs: Epochs) -> bool:
         """Tell whether trainings of a shape of so many epochs still fit into --hours, by the pace of those so far."""
         pace = self._worked / self._work if self._work else 1.0
         seconds = sum(self.material.training_seconds(shape, each) for each in epochs) * pace

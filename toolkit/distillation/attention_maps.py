@@ -44,12 +44,9 @@ class ModelSize(TypedDict):
 
 @torch.no_grad()
 def attention_maps(
-    student: Any,
-    teacher: Any,
-    mapping: Sequence[int],
-    texts: TokenizedInputs,
+    student: Any, teacher: Any, mapping: Sequence[int], texts: TokenizedInputs,
     tokens: Callable[[np.ndarray], list[str]],
-) -> list[AttentionMap]:
+) -> list[AttentionMap]:  # fmt: skip
     """Compute attention probabilities of both models on a few short inputs, the mean over heads.
 
     Args:
@@ -59,7 +56,7 @@ def attention_maps(
         tokens: the pieces behind ids.
 
     Returns:
-        A map for each input; rows of its [L, L] are queries. None for a teacher whose attention is not recorded.
+        A map for each input; rows of its [L, L] are queries. Of a teacher whose attention is not recorded: no map.
     """
     if recording_problem(teacher):
         return []

@@ -79,9 +79,7 @@ class TaskRows:
         task = resolve_task(task_name, folder, options, title=title)
         if task_name == "auto":
             task = in_teacher_order(task, outputs)
-        splits = load_splits(
-            task, folder, options, selection_rows=selection_rows, max_rows=max_rows, seed=seed
-        )  # fmt: skip
+        splits = load_splits(task, folder, options, selection_rows=selection_rows, max_rows=max_rows, seed=seed)
         train = splits.learnt
         if augment:
             train = load_augmented(task, augment, splits, options)

@@ -33,7 +33,7 @@ def shared_rows(start: Source, source: Source, name: str) -> np.ndarray:
             f"{percent(shared, 0)} of the pieces are the same",
             expected="teacher, random, or a model with the teacher's word pieces",
             fix="--init teacher, or a student distilled from this teacher's pre-trained form",
-        )  # fmt: skip
+        )
     return rows
 
 
