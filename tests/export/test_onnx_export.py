@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from export.onnx_export import (
     optimum_is_installed,
 )
 from export.pipeline import run_export
+from tests.support.data import dev_texts
 from tests.support.exporting import export_loosely
 from tests.support.families import FAMILIES, padded_batch, save_family
 from tests.support.models import own_answers
@@ -81,11 +81,6 @@ def mpnet_student(save_model: Callable[..., Path], tokenizer: Tokenizer, data_di
     with write_bundle(tmp_path / "mpnet", manifest | {"parent": None, "config": {}, "metrics": {}}) as staging:
         save_model(model, staging)
     return tmp_path / "mpnet"
-
-
-def dev_texts(folder: Path) -> list[str]:
-    with (folder / "dev.csv").open(encoding="utf-8") as file:
-        return [row["text"] for row in csv.DictReader(file)]
 
 
 @WITH_OPTIMUM

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from onnx import numpy_helper
 
 from export import pipeline
 from export.pipeline import run_export
-from tests.support.data import rows, write_csv
+from tests.support.data import dev_texts, rows, write_csv
 from tests.support.exporting import export_loosely
 from toolkit.bundle.format import Bundle, open_bundle, write_bundle
 from toolkit.config import ExportConfig
@@ -38,7 +37,7 @@ def source(
 
     folder = tmp_path_factory.mktemp("source")
     raw = save_model(tiny_bert(), folder / "raw")
-    encoded = TextEncoder(raw, 32).encode(read_texts(data_dir))
+    encoded = TextEncoder(raw, 32).encode(dev_texts(data_dir))
     model = tiny_bert()
     logits = batched_logits(TorchRuntime(model), encoded)
     with torch.no_grad():
@@ -58,7 +57,7 @@ def source(
 @pytest.fixture(scope="module")
 def own_answers(source: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Dev rows labelled by the PyTorch model itself, so that it scores 100 % and every other answer costs."""
-    texts = read_texts(data_dir)
+    texts = dev_texts(data_dir)
     decisions = open_predictor(source).predict(texts).argmax(axis=1)
     assert decisions.sum() == len(texts) // 2
     folder = tmp_path_factory.mktemp("own")
@@ -82,11 +81,6 @@ def test_gates_are_held_on_dev_and_test_is_scored(source: Path, own_answers: Pat
 def exported(source: Path, own_answers: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     out = tmp_path_factory.mktemp("exported") / "int8"
     return run_export(ExportConfig(source=str(source), out=str(out), data=str(own_answers), max_drop=LOOSE))
-
-
-def read_texts(folder: Path) -> list[str]:
-    with (folder / "dev.csv").open(encoding="utf-8") as file:
-        return [row["text"] for row in csv.DictReader(file)]
 
 
 def test_the_bundle_says_what_it_is(exported: Bundle, source: Path, own_answers: Path) -> None:
@@ -116,7 +110,7 @@ def test_hugging_face_opens_it_and_agrees(exported: Bundle, data_dir: Path) -> N
 
     ORTModelForSequenceClassification = pytest.importorskip("optimum.onnxruntime").ORTModelForSequenceClassification
 
-    texts = read_texts(data_dir)[:16]
+    texts = dev_texts(data_dir)[:16]
     model = ORTModelForSequenceClassification.from_pretrained(exported.path)
     tokenizer = AutoTokenizer.from_pretrained(exported.path)
     inputs = tokenizer(texts, padding=True, truncation=True, max_length=exported.max_length, return_tensors="pt")
@@ -134,7 +128,7 @@ def test_fp32_gives_the_models_own_answers(source: Path, own_answers: Path, tmp_
     assert "quantization" not in bundle.manifest
     assert bundle.manifest["gates"]["agreement"] == 1.0
     assert bundle.manifest["gates"]["max_difference"] <= 1e-4
-    texts = read_texts(own_answers)
+    texts = dev_texts(own_answers)
     ours = open_predictor(bundle.path, threads=1).predict(texts)
     assert np.abs(ours - open_predictor(source).predict(texts)).max() < 1e-4
 

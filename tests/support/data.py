@@ -10,29 +10,9 @@ import numpy as np
 GOOD = ["good", "great", "fine", "lovely", "warm", "bright", "clever", "moving", "funny", "tender"]
 BAD = ["bad", "awful", "poor", "dull", "cold", "bleak", "stupid", "boring", "flat", "harsh"]
 FILLER = [
-    "the",
-    "a",
-    "this",
-    "that",
-    "film",
-    "movie",
-    "plot",
-    "actor",
-    "scene",
-    "story",
-    "is",
-    "was",
-    "feels",
-    "seems",
-    "very",
-    "quite",
-    "rather",
-    "and",
-    "but",
-    "it",
-    "with",
-    "of",
-]
+    "the", "a", "this", "that", "film", "movie", "plot", "actor", "scene", "story", "is", "was", "feels", "seems",
+    "very", "quite", "rather", "and", "but", "it", "with", "of",
+]  # fmt: skip
 
 
 def sentence(random: np.random.Generator, label: int) -> str:
@@ -54,3 +34,8 @@ def write_csv(path: Path, table: list[tuple[str, int]]) -> None:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
         writer.writerows([text, ("negative", "positive")[label]] for text, label in table)
+
+
+def dev_texts(folder: Path) -> list[str]:
+    with (folder / "dev.csv").open(encoding="utf-8") as file:
+        return [row["text"] for row in csv.DictReader(file)]

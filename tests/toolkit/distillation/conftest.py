@@ -1,4 +1,4 @@
-"""An encoder and a fine-tuned teacher to distil from."""
+"""A student with its report."""
 
 from __future__ import annotations
 
@@ -9,22 +9,8 @@ from typing import Any
 
 import pytest
 
-from toolkit.config import DistillConfig, FinetuneConfig
+from toolkit.config import DistillConfig
 from toolkit.distillation.distill import run_distill
-from toolkit.training.finetune import run_finetune
-
-
-@pytest.fixture(scope="session")
-def encoder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Any, save_model: Callable[..., Path]) -> Path:
-    """A plain Hugging Face directory of an untrained encoder."""
-    return save_model(tiny_bert(initializer_range=0.05), tmp_path_factory.mktemp("encoder") / "plain")
-
-
-@pytest.fixture(scope="session")
-def teacher(tmp_path_factory: pytest.TempPathFactory, encoder: Path, data_dir: Path) -> Path:
-    out = tmp_path_factory.mktemp("teacher") / "teacher"
-    run_finetune(FinetuneConfig(str(encoder), "auto", str(out), data=str(data_dir), epochs=6, lr=5e-3))
-    return out
 
 
 @pytest.fixture(scope="session")

@@ -18,19 +18,6 @@ from toolkit.inference.predictor import open_predictor
 from toolkit.training.finetune import run_finetune
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Any, save_model: Callable[..., Path]) -> Path:
-    """A plain Hugging Face directory of an untrained encoder."""
-    return save_model(tiny_bert(initializer_range=0.05), tmp_path_factory.mktemp("encoder") / "plain")
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory, encoder: Path, data_dir: Path) -> Path:
-    out = tmp_path_factory.mktemp("teacher") / "teacher"
-    run_finetune(FinetuneConfig(str(encoder), "auto", str(out), data=str(data_dir), epochs=6, lr=5e-3))
-    return out
-
-
 def test_finetune_learns_and_keeps_the_best_epoch(teacher: Path, data_dir: Path) -> None:
     manifest = open_bundle(teacher).manifest
     assert manifest["metrics"]["accuracy"] > 0.95
