@@ -79,16 +79,16 @@ class Tokenization:
         loop, expected = asyncio.get_running_loop(), self.latency.seconds(characters)
         self.backlog.seconds += expected
         try:
-            tokens, seconds = await loop.run_in_executor(self.thread, self._timed, texts, truncate, direction)
+            return await loop.run_in_executor(self.thread, self._timed, texts, truncate, direction)
         finally:
             self.backlog.seconds = max(0.0, self.backlog.seconds - expected)
-        self.latency.observe(characters, seconds)
-        return tokens
 
-    def _timed(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> tuple[list[Tokens], float]:
+    def _timed(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[Tokens]:
         started = time.perf_counter()
-        tokens = self._encode(texts, truncate, direction)
-        return tokens, time.perf_counter() - started
+        try:
+            return self._encode(texts, truncate, direction)
+        finally:  # what is refused takes its time too
+            self.latency.observe(_characters(texts), time.perf_counter() - started)
 
     def _encode(self, texts: Sequence[Text], truncate: bool, direction: Direction) -> list[Tokens]:
         by_row: dict[int, Tokens] = {}
@@ -109,12 +109,16 @@ class Tokenization:
 
     def _check_lengths(self, texts: Sequence[Text], by_row: dict[int, Tokens]) -> None:
         too_long = next((row for row in range(len(texts)) if by_row[row].cut), None)
-        if too_long is not None:
-            raise ServeError(
-                "Validation",
-                f"an input has {self.encoder.count(*texts[too_long])} tokens, more than the {self.encoder.max_length} "
-                "that the model takes: shorten it, or leave `truncate` out to have it cut",
-            )
+        if too_long is None:
+            return
+        text = texts[too_long]
+        counted = _characters([text]) <= INLINE_CHARACTERS  # to count the tokens of 2 MB takes seconds
+        more = f"{self.encoder.count(*text)} tokens, more than" if counted else "more tokens than"
+        raise ServeError(
+            "Validation",
+            f"an input has {more} the {self.encoder.max_length} that the model takes: shorten it, or leave `truncate` "
+            "out to have it cut",
+        )
 
 
 def _characters(texts: Sequence[Text]) -> int:

@@ -41,6 +41,7 @@ class Gated:
         return self.inner.encode(texts, pairs, side)
 
     def count(self, text: str, pair: str | None = None) -> int:
+        assert len(text) <= INLINE_CHARACTERS
         return self.inner.count(text, pair)
 
 
@@ -134,6 +135,16 @@ def test_a_fault_is_of_its_own_request_alone(encoder: TextEncoder, company: list
         assert isinstance(refused, ServeError)
         assert refused.error_type == "Validation"
         assert f"{encoder.count(long)} tokens, more than the 8" in refused.message
+
+    run(encoder, work)
+
+
+def test_a_long_text_is_refused_in_the_time_of_an_answer_and_the_time_is_learnt(encoder: TextEncoder) -> None:
+    async def work(tokenization: Tokenization, gated: Gated) -> None:
+        gated.gate.set()
+        with pytest.raises(ServeError, match="has more tokens than the 8 that the model takes"):
+            await tokenization.encode([("a " * INLINE_CHARACTERS, None)], False, "right")
+        assert tokenization.latency.seconds(INLINE_CHARACTERS) > 0
 
     run(encoder, work)
 
