@@ -15,12 +15,14 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
+from serve.api.tensors import INPUTS
 from serve.engine.limits import MAX_INPUTS
 from serve.exceptions import ServeError
 from serve.http.json_route import JsonRoute, parse_json
 
 LENGTH_HEADER = "inference-header-content-length"
 LENGTH = struct.Struct("<I")
+MAX_DIGITS = 20  # of a length
 
 
 class TensorRoute(JsonRoute):
@@ -38,13 +40,12 @@ class TensorRoute(JsonRoute):
         length = http.headers.get(LENGTH_HEADER)
         if length is None:
             return parse_json(content)
-        if not length.isdecimal() or not 0 < int(length[:20]) <= len(content):
-            problem = (
-                f"Inference-Header-Content-Length is {length[:20]}, not a part of the {len(content)} bytes of the body"
-            )
-            raise ServeError("Validation", problem)
-        value = parse_json(content[: int(length)])
-        _fill_in(value, memoryview(content)[int(length) :])
+        size = int(length) if length.isdecimal() and len(length) <= MAX_DIGITS else 0
+        if not 0 < size <= len(content):
+            part = f"a part of the {len(content)} bytes of the body"
+            raise ServeError("Validation", f"Inference-Header-Content-Length is {length[:MAX_DIGITS]}, not {part}")
+        value = parse_json(content[:size])
+        _fill_in(value, memoryview(content)[size:])
         return value
 
 
@@ -52,7 +53,7 @@ def _fill_in(value: Any, data: memoryview) -> None:
     """Give the tensors of a request their data; what is no request is left to the schema to refuse."""
     inputs = value.get("inputs") if isinstance(value, dict) else None
     at = 0
-    for tensor in inputs[:MAX_INPUTS] if isinstance(inputs, list) else []:
+    for tensor in inputs[: len(INPUTS)] if isinstance(inputs, list) else []:
         parameters = tensor.get("parameters") if isinstance(tensor, dict) else None
         size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
         if size is None:

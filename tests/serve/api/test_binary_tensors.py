@@ -93,6 +93,7 @@ WRONG: list[tuple[bytes, list[Any], dict[str, Any], str]] = [
     (GOOD, [len(GOOD)], {"length": "0"}, "Inference-Header-Content-Length is 0"),
     (GOOD, [len(GOOD)], {"length": "999999"}, "Inference-Header-Content-Length is 999999"),
     (GOOD, [len(GOOD)], {"length": "9" * 5000}, "Inference-Header-Content-Length is 9"),
+    (GOOD, [len(GOOD)], {"length": "0" * 19 + "1" + "9" * 5000}, "Inference-Header-Content-Length is 0"),
     (GOOD, [len(GOOD)], {"length": "-1"}, "Inference-Header-Content-Length is -1"),
     (GOOD, [len(GOOD)], {"length": "\u0662"}, "Inference-Header-Content-Length is"),
     (GOOD, [len(GOOD)], {"length": "5"}, "the body is not JSON"),
@@ -108,6 +109,13 @@ def test_what_is_no_tensor_is_refused(
     answer = ask(client, data, *sizes, **rest)
     assert answer.status_code in (400, 422), answer.text
     assert message in answer.json()["error"]
+
+
+def test_no_more_tensors_are_read_than_a_request_may_have(client: TestClient) -> None:
+    """Sixty of as many strings as one may have would hold the event loop for half a second."""
+    header = json.dumps({"inputs": [{"parameters": {"binary_data_size": len(GOOD)}}] * 3}).encode()
+    answer = client.post(INFER, content=header + GOOD * 3, headers={LENGTH_HEADER: str(len(header))})
+    assert (answer.status_code, answer.json()) == (422, {"error": f"{len(GOOD)} bytes follow the tensors"})
 
 
 @pytest.mark.parametrize(
