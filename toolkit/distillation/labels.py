@@ -14,11 +14,11 @@ from toolkit.tasks import Task
 
 
 def places_by_name(labels: Sequence[str], outputs: Sequence[str]) -> list[int] | None:
-    """Find the output of each label by its name, whatever its case; None where the names are not the same ones."""
-    names, keys = ([_key(name) for name in group] for group in (outputs, labels))
-    if sorted(names) != sorted(keys) or len(set(names)) < len(names):
-        return None
-    return [names.index(key) for key in keys]
+    """Find the output of each label by its name, else by that in any case; None where the names are not the same."""
+    for names, keys in ((outputs, labels), (list(map(_key, outputs)), list(map(_key, labels)))):
+        if sorted(names) == sorted(keys) and len(set(names)) == len(names):
+            return [names.index(key) for key in keys]
+    return None
 
 
 def in_teacher_order(task: Task, outputs: Sequence[str]) -> Task:

@@ -40,6 +40,14 @@ def test_only_texts_without_an_answer_are_asked_for(tmp_path: Path) -> None:
     assert pq.read_table(path).column_names == ["text", "logit_a", "logit_b"]
 
 
+def test_labels_that_differ_in_case_alone_are_told_apart(tmp_path: Path) -> None:
+    """A column of labels that people typed has them: Spam and spam."""
+    cache = AnswerCache(tmp_path / "answers.parquet", {}, Task("auto", ("Spam", "spam")))
+    logits = np.array([[1.0, 2.0]], dtype=np.float32)
+    for _ in range(2):  # the second time they are read
+        assert cache.logits((["x"], None), lambda _: logits).tolist() == logits.tolist()
+
+
 def test_another_teacher_s_answers_are_refused_or_in_a_file_of_our_own_replaced(tmp_path: Path) -> None:
     path, asked = tmp_path / "answers.parquet", list[list[int]]()
     answer(["x"], asked, path)
