@@ -28,6 +28,11 @@ from toolkit.data.tokenization import TextEncoder
 from toolkit.errors import ToolkitError
 from toolkit.models.families import position_offset
 
+# entries of config.json with an encoder's sizes, by the names that families have for them
+SIZES = (
+    ("num_hidden_layers", "n_layers"), ("hidden_size", "dim"), ("intermediate_size", "hidden_dim"),
+    ("num_attention_heads", "n_heads"),
+)  # fmt: skip
 RANDOM_WEIGHTS = "architecture only, random weights: fair for size and speed, says nothing about accuracy"
 
 
@@ -69,10 +74,12 @@ class BenchModel:
 
     @property
     def dimensions(self) -> str:
-        """LAYERS/HIDDEN/FFN/HEADS, such as 4/312/1200/12; for another family than BERT its name."""
-        if self.shape is None:
-            return str(self.config["model_type"])
-        return f"{self.shape.layers}/{self.shape.hidden}/{self.shape.ffn}/{self.config['num_attention_heads']}"
+        """LAYERS/HIDDEN/FFN/HEADS, such as 4/312/1200/12; for another family than BERT behind its name."""
+        sizes = "/".join(
+            str(next((self.config[name] for name in names if name in self.config), "?")) for names in SIZES
+        )
+        family = self.config["model_type"]
+        return sizes if family == "bert" else f"{family} {sizes}"
 
     @property
     def vocabulary(self) -> int:

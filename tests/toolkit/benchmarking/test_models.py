@@ -51,7 +51,10 @@ def test_known_architectures_have_names() -> None:
     names = [named("bert", **BertConfig(**sizes).to_dict()).architecture for sizes in ({}, shape)]
     assert names == ["BERT-base", "tinybert4"]
     assert named("bert", **BertConfig(**shape | {"intermediate_size": 1201}).to_dict()).architecture == "4/312/1201/12"
-    assert named("distilbert").architecture == "distilbert"
+    distilbert = {"n_layers": 6, "dim": 768, "hidden_dim": 3072, "n_heads": 12}
+    assert named("distilbert", **distilbert).architecture == "distilbert 6/768/3072/12"
+    assert named("t5").architecture == "t5 ?/?/?/?"
+    assert named("mpnet", **shape).architecture == "mpnet 4/312/1200/12", "a report tells it from its 12-layer teacher"
 
 
 def test_scores_come_from_the_manifest(tmp_path: Path, onnx_bundle: Path, exporter: Exporter) -> None:
