@@ -74,6 +74,9 @@ async def swap(http: Request, name: str, request: SwapRequest) -> JSONResponse:
     with _change_of(models, name) as before:
         predictor = await _loaded(directory, http.app.state.signer)
         _check_same_task(before, predictor)
+        if before.thresholds is not None and models.thresholds(predictor) is None:
+            problem = f"the bundle has no threshold, and {name} has one, by which it abstains or asks a fallback"
+            raise ServeError("Validation", f"{problem}; toolkit calibrate --accurate or --agree finds one")
         comparison = await _compared(models, before, predictor)
         if not request.force:
             _check_agreement(comparison, request)

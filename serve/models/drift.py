@@ -37,7 +37,8 @@ class Drift:
         self._inputs, self._slice, self._ends = np.zeros(SLICES, dtype=np.int64), 0, clock() + SLICE_S
         self._shown = metrics.inputs.labels(name)
         self._indices = {trait: metrics.index.labels(name, trait) for trait in self._reference.names}
-        self._show()
+        self._hidden = False
+        self.show()
 
     def add(self, traits: Traits) -> None:
         """Count inputs, at least one."""
@@ -47,10 +48,20 @@ class Drift:
             self._counts[self._slice], self._inputs[self._slice] = 0, 0
         self._counts[self._slice] += self._reference.count(traits)
         self._inputs[self._slice] += len(traits.length)
-        self._show()
+        if not self._hidden:
+            self.show()
 
-    def _show(self) -> None:
-        inputs = int(self._inputs.sum())
+    def show(self) -> None:
+        """Show the drift of this model, which answers now."""
+        self._hidden = False
+        self._set(int(self._inputs.sum()))
+
+    def hide(self) -> None:
+        """Show none: another model of this name answers, and may have no baseline."""
+        self._hidden = True
+        self._set(0)
+
+    def _set(self, inputs: int) -> None:
         self._shown.set(inputs)
         indices = self._reference.indices(self._counts.sum(axis=0)) if inputs >= LEAST_INPUTS else {}
         for trait, gauge in self._indices.items():

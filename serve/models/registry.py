@@ -151,6 +151,10 @@ class Models:
             raise ServeError("Validation", f"no model {name[:64]!r}; this server has {known}", status=404)
         return self._current[name]
 
+    def thresholds(self, predictor: Predictor) -> np.ndarray | None:
+        """Return the threshold of each label that a predictor would have here, [C]; None where nothing tells."""
+        return thresholds_of(predictor, self._threshold)
+
     def recent(self, name: str) -> RecentInputs | None:
         """Return the recent inputs of the model of that name, or None where they are not kept."""
         return self._recent.get(name)
@@ -161,6 +165,8 @@ class Models:
         The model before the old one is closed once its last request is answered.
         """
         before = self._current[name]
+        if before.watch.drift is not None:
+            before.watch.drift.hide()
         model = self._model(name, predictor)
         if name in self._previous:
             self._retire(self._previous[name])
@@ -176,9 +182,13 @@ class Models:
         current = self.get(name)
         if name not in self._previous:
             raise ServeError("Validation", f"{name} has no earlier model to go back to", status=409)
-        self._current[name] = self._previous.pop(name)
+        model = self._current[name] = self._previous.pop(name)
         self._retire(current)
-        return self._current[name]
+        if current.watch.drift is not None:
+            current.watch.drift.hide()
+        if model.watch.drift is not None:
+            model.watch.drift.show()
+        return model
 
     def catch_up(self) -> None:
         """Count the answers that wait to be counted."""
@@ -212,7 +222,7 @@ class Models:
 
     def _model(self, name: str, predictor: Predictor) -> Model:
         engine = Engine(predictor, self.limits, self._metrics, self.workers, name)
-        thresholds, watch = thresholds_of(predictor, self._threshold), Watch(name, predictor, self._metrics)
+        thresholds, watch = self.thresholds(predictor), Watch(name, predictor, self._metrics)
         cascade, audit = (self._cascade, self._audit) if name == self._first else (None, None)
         audit = None if thresholds is None else audit  # of such a model nothing is sure
         return Model(name, predictor, engine, watch, thresholds, cascade, audit)

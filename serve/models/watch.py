@@ -66,15 +66,18 @@ class Watch:
         name: of the model.
         predictor: the model.
         metrics: of the server.
+
+    Attributes:
+        drift: of the texts; None where the model has no baseline.
     """
 
     def __init__(self, name: str, predictor: Predictor, metrics: Metrics) -> None:
         self._predictor, self._metrics = predictor, metrics
         self._answered = {name: Answered(predictor, metrics, name)}
         self._own = self._answered[name]
-        self._drift: Drift | None = None
+        self.drift: Drift | None = None
         if predictor.baseline is not None:
-            self._drift = Drift(predictor.baseline, metrics.drift, name)
+            self.drift = Drift(predictor.baseline, metrics.drift, name)
         self._waiting: list[EngineResult] = []
         self._size = 0
         self._timer: asyncio.Handle | None = None
@@ -107,10 +110,10 @@ class Watch:
             start += len(result.logits)
         if own.any():
             self._own.count(self._predictor.scores(logits[own]))
-        if self._drift is not None:
+        if self.drift is not None:
             ids = [tokens for result in results for tokens in result.ids]
             kind, unknown = self._predictor.task.kind, self._predictor.encoder.unknown_id
-            self._drift.add(Traits.of(kind, logits, ids, unknown))
+            self.drift.add(Traits.of(kind, logits, ids, unknown))
 
     def _by(self, name: str) -> Answered:
         if name not in self._answered:

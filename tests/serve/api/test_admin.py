@@ -30,11 +30,13 @@ from serve.models.loading import load_predictor
 from serve.models.registry import Models
 from serve.supervisor import build_app
 from tests.support.arithmetic_bundles import LOG, SUM, TWICE, rewritten, save_arithmetic
+from tests.support.calibrating import calibration
 from tests.support.data import rows
 from tests.support.gate import Gate
 from tests.support.keys import write_keys
-from tests.support.responses import error_of, log_lines
+from tests.support.responses import error_of, log_lines, sample
 from tests.support.server import ask, serving
+from toolkit.bundle.calibration import Promise
 from toolkit.bundle.format import open_bundle
 from toolkit.bundle.signature import sign_bundle
 from toolkit.config import ServeConfig
@@ -114,6 +116,41 @@ def test_a_model_that_answers_differently_is_refused_unless_forced(root: Path) -
         assert swap(client, "old", "opposite", force=True).json()["agreement"] == 0.0
         assert client.get("/info").json()["digest"] == digest(root / "opposite")
         assert swap(client, "old", "old", min_agreement=0).status_code == 200
+
+
+def test_who_tells_sure_from_unsure_goes_on_telling(root: Path) -> None:
+    """Else a fallback would be asked no more, and clients that abstain would get errors."""
+    predictor = load_predictor(root / "old")
+    promise: Promise = {"kind": "agree", "share": 0.9, "confidence": 0.95, "threshold": 1.0, "coverage": 0.5}
+    predictor.calibration = {**calibration(1.0), "thresholds": [promise]}
+    for own, given, status in ((predictor, 0.0, 422), (predictor, 0.9, 200), (load_predictor(root / "old"), 0.0, 200)):
+        config = ServeConfig((), models_root=str(root), threshold=given)
+        app = create_app({"old": own}, config=config, limits=Limits(workers=1), admin_keys=ApiKeySet(["admin-key"]))
+        with TestClient(app) as client:
+            response = swap(client, "old", "near", force=True)
+            assert response.status_code == status
+            if status == 422:
+                assert "the bundle has no threshold, and old has one" in error_of(response)[2]
+                assert client.post("/predict", json={"inputs": "a"}).headers["x-unsure"] == "1"
+
+
+def test_drift_is_that_of_the_model_that_answers(root: Path, watched: Path) -> None:
+    shutil.copytree(watched, root / watched.name, dirs_exist_ok=True)
+
+    def drift() -> tuple[float, float]:
+        shown = sample(client, "te_drift_inputs", model="watched")
+        return shown, sample(client, "te_drift_stability_index", model="watched", of="length")
+
+    with administered(root, watched.name) as client:
+        for _ in range(16):
+            client.post("/predict", json={"inputs": [["a"]] * 32})
+        inputs, index = drift()
+        assert inputs == 512
+        assert index > 1
+        assert swap(client, "watched", "near", force=True).status_code == 200  # it has no baseline
+        assert drift() == (0, 0)
+        client.post("/admin/models/watched/rollback", headers=ADMIN)
+        assert drift() == (inputs, index)
 
 
 def test_a_regression_is_compared_by_its_number(root: Path) -> None:
