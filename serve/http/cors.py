@@ -41,7 +41,7 @@ def cors(origins: Sequence[str]) -> CorsOptions:
         "allow_origins": list(origins), "allow_methods": ["GET", "POST"],
         "allow_headers": ["authorization", "content-type", "x-request-id"],
         "expose_headers": [
-            "x-request-id", "x-model", "x-model-digest", "x-truncated", "x-compute-tokens", "server-timing",
-            "retry-after",
+            "x-request-id", "x-model", "x-model-digest", "x-unsure", "x-fallback", "x-truncated", "x-compute-tokens",
+            "server-timing", "retry-after",
         ],
     }  # fmt: skip

@@ -18,7 +18,9 @@ ASK = {"inputs": "private words"}
 
 
 def test_other_origins_are_let_in_only_by_name(tiny_onnx: Path) -> None:
-    app = create_app(tiny_onnx, keys=ApiKeySet(KEYS), config=ServeConfig((), cors_origins="https://friend.test"))
+    app = create_app(
+        tiny_onnx, keys=ApiKeySet(KEYS), config=ServeConfig((), cors_origins="https://friend.test", threshold=1.0)
+    )
     with TestClient(app) as client:
         ask = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
         for origin, status in (("https://friend.test", 200), ("https://elsewhere.test", 400)):
@@ -31,3 +33,6 @@ def test_other_origins_are_let_in_only_by_name(tiny_onnx: Path) -> None:
         answer = client.post("/predict", json=ASK, headers=headers).headers
         assert answer["access-control-allow-origin"] == "https://friend.test"
         assert "access-control-allow-credentials" not in answer
+        shown = answer["access-control-expose-headers"].split(", ")
+        assert {"x-unsure", "x-model", "x-request-id"} <= set(answer) & set(shown)
+        assert "x-fallback" in shown
