@@ -42,7 +42,6 @@ from benchmarks.starts import starts
 from benchmarks.terminal import terminal
 from benchmarks.transcript import demo_lines, transcript
 from toolkit.bundle.format import open_bundle
-from toolkit.bundle.scores import split_of
 from toolkit.data.datasets import load_split
 
 
@@ -53,7 +52,7 @@ def collect(run: Path) -> dict[str, Any]:
     for name in ("teacher", "student", "int8"):
         bundle = open_bundle(run / name)
         models[name] = {
-            "split": split_of(bundle.manifest), "metrics": bundle.manifest["metrics"], "digest": bundle.digest,
+            "split": bundle.split, "metrics": bundle.metrics, "digest": bundle.digest,
             "size_bytes": bundle.weight_bytes,
             "gates": bundle.manifest.get("gates"), "start_metrics": bundle.manifest.get("start_metrics"),
         }  # fmt: skip
@@ -65,7 +64,7 @@ def collect(run: Path) -> dict[str, Any]:
     }  # fmt: skip
     entries = {key: report[key] for key in ("created", "threads", "environment", "claims")}
     measured = {key: [_without_samples(row) for row in report[key]] for key in ("comparisons", "scenarios")}
-    scored = load_split(bundle.task, split_of(bundle.manifest))
+    scored = load_split(bundle.task, bundle.split)
     return {
         **entries,
         **measured,

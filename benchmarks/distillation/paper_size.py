@@ -29,7 +29,6 @@ from export.pipeline import run_export
 from toolkit.augmentation.augment import run_augment
 from toolkit.bundle.format import Bundle
 from toolkit.bundle.provenance import run_or_reuse
-from toolkit.bundle.scores import split_of
 from toolkit.config import AugmentConfig, DistillConfig, ExportConfig, FinetuneConfig
 from toolkit.console import show_table
 from toolkit.data import builtin
@@ -125,7 +124,7 @@ class Runs:
         """Score logistic regression on tf-idf of the same rows."""
         task, most = teacher.task, self.recipe.max_rows
         splits = load_splits(task, self.rows, selection_rows=None, max_rows=most, seed=self.seed)
-        return word_score(task, splits.learnt, splits.scored[split_of(teacher.manifest)])
+        return word_score(task, splits.learnt, splits.scored[teacher.split])
 
     def row(self) -> dict[str, Any]:
         """Run every step and gather the task's metric in %."""
@@ -137,11 +136,11 @@ class Runs:
             "labels": self.labels_alone(teacher, "labels", self.init),
             "random": self.labels_alone(teacher, "random", "random"),
         }  # fmt: skip
-        scores = {name: 100 * bundle.manifest["metrics"][metric] for name, bundle in bundles.items()}
+        scores = {name: 100 * bundle.metrics[metric] for name, bundle in bundles.items()}
         scores["start"] = 100 * student.manifest["start_metrics"][metric]
         words = self.words(teacher)
         return {
-            "task": self.task, "seed": self.seed, "metric": metric, "split": split_of(student.manifest),
+            "task": self.task, "seed": self.seed, "metric": metric, "split": student.split,
             "init": Path(self.init).name if self.init != "teacher" else self.init, "digest": student.digest,
             **scores, "words": None if words is None else 100 * words,
             "retention": 100 * scores["student"] / scores["teacher"],

@@ -20,7 +20,6 @@ from toolkit.benchmarking.random_models import (
 )
 from toolkit.bundle.format import Bundle, is_bundle, open_bundle
 from toolkit.bundle.manifest import CONFIG
-from toolkit.bundle.scores import split_of
 from toolkit.bundle.typed_json import read_config
 from toolkit.bundle.weights import file_bytes, safetensors_parameters, weight_parts
 from toolkit.config import STUDENTS
@@ -124,7 +123,7 @@ class BenchModel:
     @property
     def split(self) -> str | None:
         """The split of the score."""
-        return split_of(self.bundle.manifest) if self.bundle and self.score is not None else None
+        return self.bundle.split if self.bundle and self.score is not None else None
 
     @property
     def teacher_score(self) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from toolkit.benchmarking.random_models import torch_threads
 from toolkit.bundle.format import Bundle, check_output_path
-from toolkit.bundle.scores import split_of, teacher_metrics_on
+from toolkit.bundle.scores import teacher_metrics_on
 from toolkit.compression.answer import finish, no_answer, take
 from toolkit.compression.bundles import Bundles
 from toolkit.compression.frontier import JSON, picked, say_frontier
@@ -93,7 +93,7 @@ def _pick(search: Search, plan: Plan, shape: Shape) -> Bundle:
 
 
 def _say_answer(bundle: Bundle) -> None:
-    metric, split = bundle.task.metric, split_of(bundle.manifest)
+    metric, split = bundle.task.metric, bundle.split
     teacher = (teacher_metrics_on(bundle.manifest, split) or {}).get(metric)
     beside = "" if teacher is None else f", the teacher {100 * teacher:.2f}"
     echo(f"{bundle.path}: {split} {metric} {100 * bundle.metrics[metric]:.2f}{beside}")

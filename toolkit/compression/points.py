@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toolkit.bundle.scores import split_of, teacher_metrics_on
+from toolkit.bundle.scores import teacher_metrics_on
 from toolkit.compression.bundles import Bundles, Finished, export_of
 from toolkit.compression.frontier import Point, Role, command_of, write_frontier
 from toolkit.compression.search import said
@@ -46,7 +46,7 @@ class Points:
         export = export_of(self.search.config, student.trainings[-1].out, self.plan.bits(shape))
         commands = [command_of("distill", replace(options, overwrite=True)) for options in student.trainings]
         commands.append(command_of("export", replace(export, overwrite=True)))
-        test = 100 * bundle.metrics[bundle.task.metric] if chosen and split_of(bundle.manifest) == "test" else None
+        test = 100 * bundle.metrics[bundle.task.metric] if chosen and bundle.split == "test" else None
         words = said(student.epochs) + (", then 1 in int8" if len(student.trainings) > 1 else "")
         costs = cost.latency_ms, cost.size_mb
         return Point(str(shape), role, words, student.dev, *costs, " && ".join(commands), test)

@@ -13,7 +13,6 @@ from typing import TypedDict
 from toolkit.bundle.format import Bundle, check_output_path, is_bundle, open_bundle
 from toolkit.bundle.manifest import ScoredSplit
 from toolkit.bundle.provenance import check_output, run_or_reuse, stored_bundle
-from toolkit.bundle.scores import split_of
 from toolkit.config import DistillConfig
 from toolkit.console import echo, show_table
 from toolkit.distillation.distill import run_distill
@@ -78,7 +77,7 @@ def summarize(bundles: Sequence[Bundle]) -> SeedSummary:
     scores = [_scores(bundle, metric) for bundle in bundles]
     columns = {name: [row[name] for row in scores] for name in scores[0]}
     return {
-        "task": bundles[0].task.name, "metric": metric, "split": split_of(bundles[0].manifest),
+        "task": bundles[0].task.name, "metric": metric, "split": bundles[0].split,
         "seeds": [
             {"seed": bundle.manifest["seed"], "digest": bundle.digest, **row}
             for bundle, row in zip(bundles, scores, strict=True)

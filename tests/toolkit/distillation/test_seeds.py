@@ -55,14 +55,11 @@ def test_seeds_run_apart_and_are_summed_up(
 def test_scores_mean_and_deviation_by_hand() -> None:
     class Scored:
         task = Task("auto", ("a", "b"), metrics=("accuracy", "f1"))
+        split = "test"
 
         def __init__(self, seed: int, teacher: float, start: float, student: float) -> None:
             metrics = {"teacher_metrics": teacher, "start_metrics": start, "metrics": student}
-            self.manifest = {
-                "seed": seed,
-                "split": "test",
-                **{name: {"accuracy": value} for name, value in metrics.items()},
-            }
+            self.manifest = {"seed": seed, **{name: {"accuracy": value} for name, value in metrics.items()}}
             self.digest = f"d{seed}"
 
     summary = summarize([Scored(1, 0.8, 0.5, 0.6), Scored(2, 0.8, 0.6, 0.8)])  # type: ignore[list-item]
