@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.bundle.calibration import Calibration, calibration_of, describe, describe_promises
-from toolkit.bundle.card_metadata import hub_models, metadata, model_name, scores_by_split
+from toolkit.bundle.card_metadata import hub_models, metadata, model_name
 from toolkit.bundle.card_usage import usage
 from toolkit.bundle.manifest import CALIBRATION, CARD, CONFIG, WEIGHTS, Manifest, Origin, Scores
-from toolkit.bundle.scores import split_of
+from toolkit.bundle.scores import scores_by_split, split_of
 from toolkit.bundle.typed_json import read_config
 from toolkit.bundle.weights import file_bytes, safetensors_parameters
 from toolkit.errors import ToolkitError, some

@@ -7,13 +7,13 @@ manifest says that something came from there.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.bundle.manifest import Manifest, Origin, Scores
-from toolkit.bundle.scores import split_of
+from toolkit.bundle.manifest import Manifest, Origin
+from toolkit.bundle.scores import scores_by_split
 from toolkit.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -95,12 +95,6 @@ def hub_models(record: Manifest | Origin) -> Iterator[str]:
 def is_student(record: Manifest | Origin) -> bool:
     """Tell whether a bundle was distilled, or exported from one that was."""
     return record["kind"] in ("student", "general") or any(map(is_student, (record.get("made_from") or {}).values()))
-
-
-def scores_by_split(manifest: Manifest) -> Mapping[str, Scores]:
-    """Give the scores of a bundle by split, the reported one first."""
-    scores: dict[str, Scores] = {split_of(manifest): manifest}
-    return scores | ({"dev": manifest["dev_scores"]} if "dev_scores" in manifest else {})
 
 
 def _results(manifest: Manifest, data: Dataset | None) -> Iterator[EvalResult]:

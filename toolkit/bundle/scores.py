@@ -39,8 +39,13 @@ def split_of(manifest: Manifest) -> ScoredSplit:
     return manifest.get("split", "dev")
 
 
+def scores_by_split(manifest: Manifest) -> ScoresBySplit:
+    """Give the scores in a manifest by split, the reported one first."""
+    scores: ScoresBySplit = {split_of(manifest): manifest}
+    return scores | ({"dev": manifest["dev_scores"]} if "dev_scores" in manifest else {})
+
+
 def teacher_metrics_on(manifest: Manifest, split: ScoredSplit) -> Metrics | None:
     """Give the metrics of a student's teacher on a split; None where the manifest has none of that split."""
-    if split_of(manifest) == split:
-        return manifest.get("teacher_metrics")
-    return manifest["dev_scores"].get("teacher_metrics") if split == "dev" and "dev_scores" in manifest else None
+    scores = scores_by_split(manifest).get(split)
+    return None if scores is None else scores.get("teacher_metrics")

@@ -18,7 +18,7 @@ from toolkit.bundle.calibration import describe, describe_promises
 from toolkit.bundle.contents import read_calibration
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.bundle.manifest import Gates, Manifest, Origin, Quantization
-from toolkit.bundle.scores import split_of
+from toolkit.bundle.scores import scores_by_split
 from toolkit.bundle.weights import operators, weight_parts
 from toolkit.config import Config, DistillConfig, ExportConfig, FinetuneConfig
 from toolkit.console import echo
@@ -76,7 +76,7 @@ def write_bill(path: str | Path, out: str) -> None:
 
 
 def _add_metrics(tree: Tree, manifest: Manifest) -> None:
-    for split, scores in {split_of(manifest): manifest, "dev": manifest.get("dev_scores", manifest)}.items():
+    for split, scores in scores_by_split(manifest).items():
         for name, metrics in (
             (split, scores.get("metrics")),
             (f"{split}, before training", scores.get("start_metrics")),

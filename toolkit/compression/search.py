@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 from toolkit.bundle.format import Bundle, is_bundle, new_manifest, open_bundle
 from toolkit.bundle.manifest import Manifest, Metrics, ScoredSplit
 from toolkit.bundle.provenance import run_or_reuse
-from toolkit.bundle.scores import ScoresBySplit, by_split, put_scores, split_of
+from toolkit.bundle.scores import ScoresBySplit, by_split, put_scores, scores_by_split
 from toolkit.compression.material import Epochs, Material, rungs, training, training_from, whole_epochs
 from toolkit.compression.plan import REDUCTION, STARTED, Plan
 from toolkit.config import CompressConfig, DistillConfig
@@ -254,10 +254,9 @@ def student_folder(out: Path, shape: Shape, epochs: Epochs) -> Path:
 
 def dev_score(manifest: Manifest) -> float:
     """Read the task's metric on dev out of a manifest, in percent."""
-    scores = manifest if split_of(manifest) == "dev" else manifest["dev_scores"]
     task = manifest["task"]
     assert task is not None
-    return 100 * scores["metrics"][task["metrics"][0]]
+    return 100 * scores_by_split(manifest)["dev"]["metrics"][task["metrics"][0]]
 
 
 def said(epochs: Epochs) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NotRequired, TypedDict, cast
 
 from toolkit.bundle.manifest import Manifest, ScoredSplit, Scores, Selection
+from toolkit.bundle.scores import scores_by_split
 from toolkit.data.tokenization import TextEncoder, TokenizedInputs
 from toolkit.data.truncation import Truncation
 from toolkit.distillation import plots
@@ -227,11 +228,8 @@ def _selection_note(content: RunReport) -> str:
 
 
 def _metric_table(content: RunReport) -> Table:
-    scores = {content["split"]: cast(Scores, content)}
-    if "dev_scores" in content:
-        scores["dev"] = content["dev_scores"]
     rows = []
-    for split, of_split in scores.items():
+    for split, of_split in scores_by_split(cast(Manifest, content)).items():
         columns = (of_split["teacher_metrics"], of_split["start_metrics"], of_split["metrics"])
         for name in of_split["metrics"]:
             teacher, _, student = (metrics.get(name, 0.0) for metrics in columns)
