@@ -13,7 +13,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, some
 
 MAX_LENGTH = 8192  # tokens of an input: attention takes memory by its square
 Kind = Literal["classification", "regression", "multi_label"]
@@ -82,6 +82,14 @@ class Task:
     def metric(self) -> str:
         """The metric that selects the best step and that gates are stated in."""
         return self.metrics[0]
+
+    @property
+    def answers(self) -> str:
+        """Say what a model of it answers, such as "2 classes: negative, positive"."""
+        if self.kind == "regression":
+            return "a number"
+        labels = f"{len(self.labels):,} {'classes' if self.kind == 'classification' else 'labels'}: {some(self.labels)}"
+        return labels if self.kind == "classification" else f"any of {labels}"
 
     @property
     def option(self) -> str:

@@ -36,6 +36,13 @@ def test_labels_stand_in_the_hub_s_order(name: str) -> None:
     assert list(get_task(name).labels) == HUB_LABELS[name]
 
 
+def test_what_a_model_answers_is_said_in_words() -> None:
+    assert get_task("sst2").answers == "2 classes: negative, positive"
+    assert get_task("stsb").answers == "a number"
+    assert Task("t", ("a", "b", "c"), kind="multi_label").answers == "any of 3 labels: a, b, c"
+    assert Task("t", tuple(map(str, range(12)))).answers == "12 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+
+
 def test_glue_is_complete_and_every_metric_exists() -> None:
     assert set(TASKS) == {*HUB_LABELS, "stsb", "rotten-tomatoes"}
     names = {"accuracy", "f1", "matthews_correlation", "pearson", "spearman"}

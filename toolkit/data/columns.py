@@ -74,7 +74,7 @@ def choose_columns(
         labelled: the label is needed.
 
     Raises:
-        ToolkitError: a column that is not there; the message lists those that are.
+        ToolkitError: a column that is not there, or one for two roles; the message lists those that are.
     """
     if pairs is False and options.pair_column:
         raise ToolkitError(f"--pair-column {options.pair_column}: the task is about single texts", fix="leave it out")
@@ -132,4 +132,10 @@ def _check(name: str, present: Sequence[Column], columns: Columns) -> None:
             f"{name} has no column {', '.join(repr(str(column)) for column in missing)}; "
             f"it has {', '.join(map(repr, present))}",
             expected=f"columns {', '.join(map(str, needed))}", fix=" and ".join(f"{option} NAME" for option in named),
+        )  # fmt: skip
+    if twice := next((column for column in needed if needed.count(column) > 1), None):
+        roles = [role for role, column in zip(Columns._fields, columns, strict=True) if column == twice]
+        raise ToolkitError(
+            f"{name}: {' and '.join(roles)} are both the column {twice!r}; it has {', '.join(map(repr, present))}",
+            expected="a column for each", fix=" or ".join(f"--{role}-column NAME" for role in roles),
         )  # fmt: skip

@@ -20,7 +20,7 @@ from toolkit.console import PLAIN_INTERVAL_S, echo
 from toolkit.data import builtin
 from toolkit.data.columns import DEFAULTS, Columns, DataOptions, choose_columns, find_label, guesses
 from toolkit.data.hub_datasets import hub_table
-from toolkit.data.labels import encode_label, infer_task
+from toolkit.data.labels import encode_label, infer_task, is_missing
 from toolkit.data.readers import Column, Row, read_rows
 from toolkit.data.row_problems import RowProblem, RowProblems
 from toolkit.data.sources import WHOLE, Table, data_name, find_table, has_test, is_dev
@@ -30,7 +30,7 @@ from toolkit.tasks import TASKS, Task, get_task
 
 OWN_SPLITS = {"mnli": ("dev_mismatched",), "rotten-tomatoes": ("test",)}  # beside train and dev, without --data
 ONE_IN = 10  # of the embedded default's sentences, one in ten is test, and of the others one in ten dev
-NO_LABELS = (None, "", -1, "-1")  # the hub's GLUE has -1 where a label is not published
+NOT_PUBLISHED = (-1, "-1")  # labels of the hub's GLUE
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _has_labels(task: Task, table: Table, options: DataOptions) -> bool:
             return not table.columns()
         column = label
     labels = (row.cells.get(column) for row in rows)
-    return any(label not in NO_LABELS or str(label) in task.labels for label in labels)
+    return any(not (is_missing(label) or label in NOT_PUBLISHED) or str(label) in task.labels for label in labels)
 
 
 def _find_split(

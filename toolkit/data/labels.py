@@ -76,7 +76,7 @@ class _Values:
         if isinstance(value, list):
             self.lists = True
             self.members |= set(map(str, value))
-        elif value is not None and value != "":  # missing ones are reported later
+        elif not is_missing(value):  # missing ones are reported later
             if (number := number_of(value)) is None:
                 self.classes = True
             else:
@@ -117,6 +117,11 @@ def read_label(cell: Any) -> Any:
             return cell
         return value if all(isinstance(name, str | int | float) for name in value) else cell
     return cell
+
+
+def is_missing(label: Any) -> bool:
+    """Tell whether a label says nothing: none, an empty cell, or NaN, as a number or in letters."""
+    return label is None or label == "" or str(label).strip().lower() == "nan"
 
 
 def number_of(value: Any) -> float | None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from toolkit.console import echo
 from toolkit.data.columns import DEFAULTS, DataOptions
 from toolkit.data.datasets import Split, load_split, load_test, sample_numbers
 from toolkit.data.train_rows import TrainRows, load_train
@@ -132,9 +133,14 @@ def divide(
 ) -> TaskSplits:
     """Draw the rows that choose the step to keep and those that are learnt from; arguments as `load_splits` has them.
 
+    Rows of dev or test that stand in train are said: a model has learnt them.
+
     Raises:
         ToolkitError: too few rows to choose by.
     """
+    for name, split in (("dev", dev), ("test", test)):
+        if split is not None and (known := len(train.numbers_in(split))):
+            echo(f"{name}: {known:,} of {len(split):,} texts stand in train too: the model has learnt them")
     drawn, selection = np.empty(0, dtype=np.int64), None if test is None else dev
     if test is None or selection_rows is not None:
         drawn, selection = draw_selection(train, selection_rows, seed), None

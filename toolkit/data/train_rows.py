@@ -40,6 +40,10 @@ class TrainRows:
         _, kinds, counts = np.unique(self.fingerprints, return_inverse=True, return_counts=True)
         return np.flatnonzero(counts[kinds] == 1)
 
+    def numbers_in(self, split: Split) -> np.ndarray:
+        """Return the numbers of a split's rows with an input that stands in train, ascending."""
+        return np.flatnonzero(np.isin(fingerprints_of(split), self.fingerprints))
+
 
 def load_train(task: Task, data: str | Path | None = None, options: DataOptions = DEFAULTS) -> TrainRows:
     """Read the train split once, and keep 8 bytes of each row.
@@ -74,6 +78,11 @@ def digest_as_train(split: Split) -> str:
 
 def _row_content(own: tuple[str, str], label: object) -> bytes:
     return json.dumps([*own, label], ensure_ascii=False).encode()
+
+
+def fingerprints_of(split: Split) -> np.ndarray:
+    """Return the fingerprint of each row's input, [n] uint64."""
+    return np.array([fingerprint(*own) for own in split.inputs], dtype=np.uint64)
 
 
 def fingerprint(text: str, second: str) -> int:

@@ -81,7 +81,8 @@ class DistillationData:
     def announce(self, mapping: Sequence[int]) -> None:
         """Print the task, its numbers of rows, the layers that are learnt, and what the length cuts."""
         layers = f"; layers {tuple(mapping)}" if mapping else ""
-        echo(f"distilling {self.task.name}: {len(self.texts):,} texts, {self.splits.describe()}{layers}")
+        rows = f"{len(self.texts):,} texts, {self.splits.describe()}"
+        echo(f"distilling {self.task.name} ({self.task.answers}): {rows}{layers}")
         for split, truncation in self.truncation.items():
             say_truncation(split, truncation)
 

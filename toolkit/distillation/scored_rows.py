@@ -17,7 +17,7 @@ from toolkit.data.datasets import Split, load_split, load_test, resolve_task
 from toolkit.data.labels import encode_label
 from toolkit.data.sources import data_name, is_dev
 from toolkit.data.splits import divide
-from toolkit.data.train_rows import TrainRows, fingerprint
+from toolkit.data.train_rows import TrainRows, fingerprints_of
 from toolkit.distillation.answers import Answers, read_answers
 from toolkit.distillation.rows import FileAnswers, TaskRows
 from toolkit.errors import ToolkitError
@@ -68,9 +68,7 @@ def load_scored(config: DistillConfig) -> TaskRows:
 def _train_rows(answers: Answers, task: Task, path: Path) -> TrainRows:
     """Give answered rows as those of a train split; their labels, by which they choose, are the teacher's answers."""
     rows = Split(answers.texts, answers.pairs, predictions(answers.logits, task.kind), str(path))
-    return TrainRows(
-        np.array([fingerprint(*own) for own in rows.inputs], dtype=np.uint64), rows.digest, str(path), rows.take
-    )
+    return TrainRows(fingerprints_of(rows), rows.digest, str(path), rows.take)
 
 
 def _with_pairs(answers: Answers, path: Path, labelled: bool) -> Task:

@@ -15,7 +15,7 @@ from toolkit.data.datasets import Split, load_split
 from toolkit.data.sources import DEV_SHARE, WHOLE, is_dev
 from toolkit.data.truncation import measure_truncation, say_truncation
 from toolkit.errors import ToolkitError, require_packages, some
-from toolkit.inference.metrics import evaluate
+from toolkit.inference.metrics import evaluate, meanings
 from toolkit.inference.predictor import open_predictor
 from toolkit.tasks import Task, get_task
 
@@ -47,7 +47,10 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
     split, rows = rows_to_score(config, task, predictor.bundle.manifest, usual="dev")
     encoded = predictor.encoder.encode(rows.texts, rows.pairs)
     say_truncation(split, measure_truncation(predictor.encoder, encoded, rows.texts, rows.pairs))
-    return Evaluation(split, evaluate(task, predictor.logits(encoded), rows.labels))
+    metrics = evaluate(task, predictor.logits(encoded), rows.labels)
+    if said := meanings(task):
+        echo("; ".join(said))
+    return Evaluation(split, metrics)
 
 
 def rows_to_score(

@@ -63,6 +63,16 @@ def evaluate(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, fl
     return {name: _METRIC[name](task, labels, predicted) for name in task.metrics}
 
 
+def meanings(task: Task) -> list[str]:
+    """Say what F1, and accuracy of multi_label, are taken over."""
+    many = "labels" if task.kind == "multi_label" else "classes"
+    f1 = f"that of {task.labels[1]}" if many == "classes" and len(task.labels) == 2 else f"the mean over the {many}"
+    said = [f"f1 is {f1}"] if "f1" in task.metrics else []
+    if many == "labels" and "accuracy" in task.metrics:
+        said.append("accuracy counts each label of each row")
+    return said
+
+
 def by_class(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, ClassScore]:
     """Compute for each class TP / (TP + FP), TP / (TP + FN) and F1, 0 where nothing counts; none for regression.
 

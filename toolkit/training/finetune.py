@@ -65,7 +65,8 @@ def run_finetune(config: FinetuneConfig) -> Bundle:
         truncation = {"train": measure_truncation(encoder, encoded, train.texts, train.pairs), **scorer.truncation}
         for name, counts in truncation.items():
             say_truncation(name, counts)
-        echo(f"fine-tuning {config.model} on {task.name}: {len(train):,} rows, {splits.describe()}")
+        rows = f"{len(train):,} rows, {splits.describe()}"
+        echo(f"fine-tuning {config.model} on {task.name} ({task.answers}): {rows}")
         with Checkpoints(config.to_dict(), splits.digests | {"model": weights_digest(model)}) as checkpoints:
             stages = fit_while_rising(
                 SupervisedObjective(model, task.kind), EncodedDataset(encoded, train.labels), schedule,

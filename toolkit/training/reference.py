@@ -33,7 +33,6 @@ def word_score(task: Task, train: Split, scored: Split) -> float | None:
     learnt = train.subsample(ROWS, SEED)
     if task.kind != "classification" or len(np.unique(learnt.labels)) < 2:
         return None
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -44,7 +43,7 @@ def word_score(task: Task, train: Split, scored: Split) -> float | None:
     except ValueError:  # no text has a word
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a yardstick need not be the best of its kind
+        warnings.simplefilter("ignore")  # a yardstick need not be the best of its kind, and classes may be many
         classifier.fit(features, learnt.labels)
     probabilities = np.zeros((len(scored), len(task.labels)))
     probabilities[:, classifier.classes_] = classifier.predict_proba(vectorizer.transform(_texts(scored)))

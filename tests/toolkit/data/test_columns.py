@@ -46,6 +46,30 @@ def test_guesses_are_said_with_the_options_that_change_them() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "problem", "fix"),
+    [
+        (
+            {"text_column": "label"},
+            "text and label are both the column 'label'",
+            "--text-column NAME or --label-column",
+        ),
+        (
+            {"pair_column": "label"},
+            "pair and label are both the column 'label'",
+            "--pair-column NAME or --label-column",
+        ),
+        ({"pair_column": "text"}, "text and pair are both the column 'text'", "--text-column NAME or --pair-column"),
+    ],
+)
+def test_a_column_has_one_role(options: dict[str, str], problem: str, fix: str) -> None:
+    """Else the label would be read as a text, and every score be perfect."""
+    with pytest.raises(ToolkitError) as caught:
+        choose_columns("train.csv", ["text", "label"], pairs=None, options=DataOptions(**options))  # type: ignore[arg-type]
+    assert caught.value.problem == f"train.csv: {problem}; it has 'text', 'label'"
+    assert caught.value.fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
     ("options", "missing", "fix"),
     [
         (DataOptions(), "'text', 'label'", "--text-column NAME and --label-column NAME"),

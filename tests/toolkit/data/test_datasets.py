@@ -155,10 +155,22 @@ def test_many_whole_numbers_are_a_quantity_and_few_are_classes(tmp_path: Path) -
     assert auto(save(tmp_path, ".csv", many))[0].kind == "regression"
 
 
-def test_one_missing_number_does_not_turn_a_regression_into_classes(tmp_path: Path) -> None:
-    write(tmp_path, "train.csv", "text,label\na,0.25\nb,\nc,0.75\n")
+@pytest.mark.parametrize("missing", ["", "nan", "NaN"])
+def test_one_missing_number_does_not_turn_a_regression_into_classes(tmp_path: Path, missing: str) -> None:
+    write(tmp_path, "train.csv", f"text,label\na,0.25\nb,{missing}\nc,0.75\n")
     assert resolve_task("auto", tmp_path).kind == "regression"
-    with pytest.raises(ToolkitError, match="line 3, column 'label': '', expected a number"):
+    with pytest.raises(ToolkitError, match=f"line 3, column 'label': '{missing}', expected a number"):
+        auto(tmp_path)
+
+
+def test_a_label_that_is_nan_is_no_class(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "train.jsonl",
+        '{"text": "a", "label": "x"}\n{"text": "b", "label": NaN}\n{"text": "c", "label": "y"}\n',
+    )
+    assert resolve_task("auto", tmp_path).labels == ("x", "y")
+    with pytest.raises(ToolkitError, match="line 2, column 'label': nan, expected one of x, y"):
         auto(tmp_path)
 
 

@@ -48,6 +48,16 @@ def test_a_tenth_of_train_chooses_within_bounds(rows: int, count: int) -> None:
     assert default_selection(rows, rows) == count
 
 
+def test_dev_rows_that_stand_in_train_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(tmp_path / "data", train=100, dev=5, test=4)
+    load(folder)
+    assert "stand in train" not in capsys.readouterr().out
+    with (folder / "dev.jsonl").open("a") as file:
+        file.writelines(json.dumps({"text": f"train {i}", "label": "b"}) + "\n" for i in (3, 5))
+    load(folder)
+    assert capsys.readouterr().out == "dev: 2 of 7 texts stand in train too: the model has learnt them\n"
+
+
 def test_texts_that_stand_twice_are_learnt_from() -> None:
     texts = [f"text {i}" for i in range(300)] + ["again"] * 200
     split = known([(text, text) for text in texts])

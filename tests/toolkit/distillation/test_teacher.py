@@ -49,8 +49,8 @@ def test_from_a_file_to_a_student_that_starts_as_a_projection(
     assert bundle.manifest["made_from"]["start"]["name"] == str(teacher)
     assert f"it is projected from, and the answers of {answers}" in output
     assert (
-        f"distilling {bundle.task.name}: 256 texts, 64 of train choose the step, 96 of dev are reported; layers (2, 3)"
-        in output
+        f"distilling {bundle.task.name} (2 classes: negative, positive): 256 texts, 64 of train choose the step, "
+        "96 of dev are reported; layers (2, 3)" in output
     )
     assert f"gives the teacher's answer to {100 * bundle.manifest['agreement']:.1f} % of 96 dev rows" in output
     report = json.loads((out / "report.json").read_text())

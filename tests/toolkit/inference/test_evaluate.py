@@ -29,6 +29,11 @@ def test_evaluate_scores_the_split_that_was_asked_for(tiny_student: Path, data_d
         assert list(metrics) == ["accuracy", "f1"]
 
 
+def test_evaluate_says_what_f1_is_of(tiny_student: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_evaluate(EvaluateConfig(str(tiny_student), data=str(data_dir)))
+    assert "f1 is that of positive\n" in capsys.readouterr().out
+
+
 def test_evaluate_says_what_is_cut(tiny_student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "text,label\n" + "good film,positive\n" * 3 + "bad " * 62 + ",negative\n"
     (tmp_path / "dev.csv").write_text(text)
@@ -51,7 +56,7 @@ def test_every_row_of_a_file_is_scored_unless_a_split_or_a_share_is_named(
     name, folder = run_evaluate(EvaluateConfig(str(tiny_student), data=str(data_dir)))
     assert name == "dev"
     assert run_evaluate(EvaluateConfig(str(tiny_student), data=file)) == ("all", folder)
-    assert capsys.readouterr().out == ""
+    assert "made from it" not in capsys.readouterr().out
     name, part = run_evaluate(EvaluateConfig(str(tiny_student), data=file, split="dev"))
     assert "dev is 10 % of its rows" in capsys.readouterr().out
     assert run_evaluate(EvaluateConfig(str(tiny_student), data=file, dev_share=0.1)) == ("dev", part)

@@ -22,6 +22,7 @@ from toolkit.inference.metrics import (
     label_order,
     log_loss,
     majority_baseline,
+    meanings,
     predictions,
     reliability,
     scores,
@@ -57,6 +58,16 @@ def test_f1_follows_the_task_and_not_the_rows_at_hand() -> None:
     # three classes of which the third happens not to occur: F1 of a is 2/3, of b 4/5; class 1 alone would give 4/5
     metrics = evaluate(THREE, one_hot([0, 1, 1, 1], 3), np.array([0, 0, 1, 1]))
     assert metrics["f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+
+
+def test_what_a_metric_is_taken_over_is_said_where_it_is_not_plain() -> None:
+    two = Task("t", ("no", "yes"), metrics=("accuracy", "f1"))
+    assert meanings(two) == ["f1 is that of yes"]
+    assert meanings(replace(two, labels=("a", "b", "c"))) == ["f1 is the mean over the classes"]
+    assert meanings(replace(two, kind="multi_label")) == [
+        "f1 is the mean over the labels", "accuracy counts each label of each row",
+    ]  # fmt: skip
+    assert meanings(replace(two, metrics=("accuracy",))) == []
 
 
 def test_correlations_by_hand() -> None:

@@ -75,7 +75,7 @@ def test_two_processes_learn_what_one_does(tiny_teacher: Path, data_dir: Path, t
     process = torchrun(options(tiny_teacher, data_dir, tmp_path / "two", batch_size=8, accumulation=2))
     output, errors = finished(process)
     assert_same_curve(whole, open_bundle(tmp_path / "two"))
-    said = ("wrote ", f"distilling {data_dir.name}:", "dev accuracy: teacher")
+    said = ("wrote ", f"distilling {data_dir.name} (2 classes: negative, positive):", "dev accuracy: teacher")
     assert [output.count(words) for words in said] == [1, 1, 1]
     assert "find_unused_parameters" not in errors
     assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}

@@ -37,6 +37,13 @@ def test_a_class_that_train_lacks_is_never_answered() -> None:
     assert word_score(TASK, two, split(["red", "green"], [0, 1])) == 0.5
 
 
+def test_a_class_for_each_row_warns_of_nothing() -> None:
+    """scikit-learn would say on standard error that this is a regression; a warning fails a test."""
+    task = Task("many", tuple(map(str, range(20))))
+    rows = split([f"text {'abcdefghijklmnopqrst'[i]}b" for i in range(20)], list(range(20)))
+    assert word_score(task, rows, rows) == 1.0
+
+
 def test_what_has_no_words_or_no_classes_has_no_score() -> None:
     assert word_score(TASK, split(["?", "!"] * 5, [0, 1] * 5), TRAIN) is None
     assert word_score(TASK, split(["red"] * 4, [0] * 4), TRAIN) is None
