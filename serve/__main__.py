@@ -24,6 +24,7 @@ from toolkit.console import show_error
 from toolkit.errors import ToolkitError, resource_error
 from toolkit.inference.predictor import Predictor
 
+SEND_SECONDS = 30.0  # for which a client may take nothing of its answer; then the connection is dropped
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection, so that the server never closes one in use
 
 
@@ -89,6 +90,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "linux":  # connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * SEND_SECONDS))
         listener.bind(address)
         listener.listen()
     except OSError as error:

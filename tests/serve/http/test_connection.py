@@ -8,6 +8,7 @@ import json
 import logging
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from serve import __main__ as server_module
 from serve.http import connection as connection_module
 from serve.http.connection import HEAD_BYTES, HEADERS_TOO_LARGE, MOST_UNANSWERED, NOT_HTTP
 from tests.support.server import WAIT, ask, in_thread, serving, until
@@ -198,6 +200,24 @@ def test_of_thousands_of_requests_at_once_the_first_are_answered(address: tuple[
 def test_headers_up_to_the_limit_are_read(address: tuple[str, int]) -> None:
     size = HEAD_BYTES - 200
     assert b"200 OK" in answer_to(address, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * size + b"\r\n\r\n")
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each would hold a file and its answer for good."""
+    monkeypatch.setattr(server_module, "SEND_SECONDS", 0.3)
+    dropped = threading.Event()
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(2):  # what is sent second waits until the first is taken, or the connection is lost
+            await send({"type": "http.response.body", "body": bytes(8_000_000), "more_body": True})
+        dropped.set()
+
+    with in_thread(large) as address, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(address)
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert dropped.wait(WAIT)
 
 
 def test_near_the_limit_of_open_files_the_oldest_idle_connections_go(
