@@ -36,8 +36,8 @@ def confidence_rows(source: Bundle, config: ExportConfig, splits: Mapping[str, S
         return rows
     if source.task.kind == "regression":
         return None
-    own = own_rows(source, splits)
-    if isinstance(own, str):
-        echo(f"scores are not calibrated: {own} (else: --confidence-data FILE)")
+    rows_or_reason = own_rows(source, splits)
+    if isinstance(rows_or_reason, str):
+        echo(f"scores are not calibrated: {rows_or_reason} (else: --confidence-data FILE)")
         return None
-    return own
+    return rows_or_reason

@@ -110,9 +110,9 @@ class GraphVerifier:
         self, source: Bundle, dev: Split, reference: Runtime, directory: Path, *, max_drop: float, trimmed: bool
     ) -> None:
         self.source, self.dev, self.max_drop, self.trimmed = source, dev, max_drop, trimmed
-        own, self.encoder = (TextEncoder(folder, source.max_length) for folder in (source.path, directory))
+        reader, self.encoder = (TextEncoder(folder, source.max_length) for folder in (source.path, directory))
         self.encoded = self.encoder.encode(dev.texts, dev.pairs)
-        self.reference_logits = batched_logits(reference, own.encode(dev.texts, dev.pairs), BATCH_SIZE)
+        self.reference_logits = batched_logits(reference, reader.encode(dev.texts, dev.pairs), BATCH_SIZE)
 
     def verify(self, runtime: Runtime, precision: str) -> tuple[Measurement, list[Gate]]:
         """Measure a graph and return its gates."""

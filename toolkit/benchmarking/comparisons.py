@@ -53,8 +53,8 @@ class BenchContext:
 
     def encoders(self, model: BenchModel) -> tuple[TextEncoder, TextEncoder]:
         """Open the tokenizers of the baseline and of a model: both get the same text, cut at the same length."""
-        own = model.bundle.max_length if model.bundle else self.config.length
-        most = min(own, self.baseline.max_tokens, model.max_tokens)
+        length = model.bundle.max_length if model.bundle else self.config.length
+        most = min(length, self.baseline.max_tokens, model.max_tokens)
         encoder = model.encoder(most)
         return (self.baseline.encoder(most) if self.baseline.path else encoder), encoder
 

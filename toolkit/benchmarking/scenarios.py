@@ -40,11 +40,11 @@ def text_scenarios(context: BenchContext) -> list[Scenario]:
             continue
         split, (baseline_encoder, encoder) = context.splits[model.name], context.encoders(model)
         for runner in context.runners.all_runners(context.baseline, [model]):
-            own = baseline_encoder if runner.model is context.baseline else encoder
+            reader = baseline_encoder if runner.model is context.baseline else encoder
             if "single" in names:
-                runs += [partial(single, runner, own, split, length) for length in (None, context.config.length)]
+                runs += [partial(single, runner, reader, split, length) for length in (None, context.config.length)]
             if "offline" in names:
-                runs.append(partial(offline, runner, own, split))
+                runs.append(partial(offline, runner, reader, split))
     scenarios: dict[tuple[str, str, int | None], Scenario] = {}
     with progress("scenarios", len(runs)) as bar:
         for run in runs:

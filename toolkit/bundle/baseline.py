@@ -70,8 +70,8 @@ def parse_baseline(content: bytes, task: TaskRecord | None) -> Baseline:
     if labels and not 0 < most <= rows:
         raise ValueError(f"labels: the most frequent has {most} rows, expected 1 to {rows}")
     bins = {name: baseline[name] for name in ("confidence", "length", "unknown")}
-    for name, own in bins.items():
-        edges, counts = own["edges"], own["counts"]
+    for name, trait in bins.items():
+        edges, counts = trait["edges"], trait["counts"]
         if len(counts) != len(edges) + 1 or any(low >= high for low, high in pairwise(edges)):
             raise ValueError(f"{name}: expected rising edges, and one count more")
         if sum(counts) != rows or not rows:

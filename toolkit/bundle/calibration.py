@@ -132,7 +132,8 @@ def label_thresholds(calibration: Calibration | None, task: Task) -> np.ndarray 
     rows = [promise["thresholds"] for promise in calibration.get("label_thresholds", [])] or [
         [promise["threshold"]] * len(task.labels) for promise in calibration["thresholds"]
     ]
-    return np.array([[np.inf if own is None else own for own in row] for row in rows]).max(axis=0) if rows else None
+    scores = [[np.inf if threshold is None else threshold for threshold in row] for row in rows]
+    return np.array(scores).max(axis=0) if scores else None
 
 
 def is_unsure(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -142,8 +143,8 @@ def is_unsure(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
 def describe(calibration: Calibration) -> str:
     """Say in a sentence what a calibration is."""
-    own = calibration["temperature"]
-    temperature = f"{own[0]:.3g}" if len(own) == 1 else f"{min(own):.3g} to {max(own):.3g} by label"
+    low, high = min(calibration["temperature"]), max(calibration["temperature"])
+    temperature = f"{low:.3g}" if len(calibration["temperature"]) == 1 else f"{low:.3g} to {high:.3g} by label"
     return (
         f"scores: temperature {temperature} by {calibration['rows']:,} rows, {calibration['rows_of']}; "
         f"on {calibration['reported_rows']:,} rows, {calibration['reported_rows_of']}: calibration error "
@@ -181,5 +182,5 @@ def describe_promises(calibration: Calibration, labels: Sequence[str]) -> list[s
     by_label = calibration.get("label_thresholds", [])
     return [
         *map(describe_promise, calibration["thresholds"]),
-        *(describe_label_promise(own, labels) for own in by_label),
+        *(describe_label_promise(promise, labels) for promise in by_label),
     ]

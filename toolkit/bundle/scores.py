@@ -10,25 +10,25 @@ ScoresBySplit = dict[ScoredSplit, Scores]
 
 
 def by_split(
-    own: ScoresBySplit, start: Mapping[ScoredSplit, Metrics], teacher: Mapping[ScoredSplit, Metrics]
+    scores: ScoresBySplit, start: Mapping[ScoredSplit, Metrics], teacher: Mapping[ScoredSplit, Metrics]
 ) -> ScoresBySplit:
     """Put the metrics of a model's start beside its own on each split, and those of its teacher where it answered."""
     return {
-        split: {**scores, "start_metrics": start[split], "teacher_metrics": teacher.get(split, {})}
-        for split, scores in own.items()
+        split: {**of_split, "start_metrics": start[split], "teacher_metrics": teacher.get(split, {})}
+        for split, of_split in scores.items()
     }
 
 
 def put_scores(manifest: Manifest, scores: ScoresBySplit) -> None:
     """Write scores into a manifest: those of test where there are any, and those of dev beside them; else dev's."""
     split: ScoredSplit = "test" if "test" in scores else "dev"
-    own = scores[split]
-    manifest["split"], manifest["metrics"] = split, own["metrics"]
-    if "start_metrics" in own:
-        manifest["start_metrics"] = own["start_metrics"]
-    if "teacher_metrics" in own:
-        manifest["teacher_metrics"] = own["teacher_metrics"]
-    if classes := own.get("by_class"):
+    reported = scores[split]
+    manifest["split"], manifest["metrics"] = split, reported["metrics"]
+    if "start_metrics" in reported:
+        manifest["start_metrics"] = reported["start_metrics"]
+    if "teacher_metrics" in reported:
+        manifest["teacher_metrics"] = reported["teacher_metrics"]
+    if classes := reported.get("by_class"):
         manifest["by_class"] = classes
     if split == "test":
         manifest["dev_scores"] = scores["dev"]

@@ -72,7 +72,7 @@ class Bundles:
 
     def of(self, shape: Shape) -> list[Finished]:
         """List the bundles of a shape."""
-        return [student for (own, _), student in self.finished.items() if own == shape]
+        return [student for (key, _), student in self.finished.items() if key == shape]
 
     def add(self, shape: Shape, epochs: Epochs) -> None:
         """Train a student, or find it trained, and export it; what keeps it from being exported is written down."""

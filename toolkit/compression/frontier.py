@@ -201,10 +201,9 @@ def _plot(
     def draw(axes: Any) -> None:
         """Draw the points of each role, the steps of the frontier and the limit, over a logarithmic price."""
         for i, (role, words) in enumerate(ROLES.items()):
-            own = [point for point in points if point.role == role]
-            if own:
+            if of_role := [point for point in points if point.role == role]:
                 size = 160 if role == "chosen" else 60
-                values = [price(point) for point in own], [point.dev for point in own]
+                values = [price(point) for point in of_role], [point.dev for point in of_role]
                 axes.scatter(*values, s=size, color=series(i), marker=MARKERS[i], label=words)
         best = undominated(points, price, lambda point: point.dev)
         line = [price(point) for point in best], [point.dev for point in best]

@@ -66,8 +66,8 @@ class Material:
             epochs: of the layer-by-layer stage, in which the teacher runs beside the student, and of the prediction
                 stage.
         """
-        own = FORWARD_AND_BACKWARD * linear_weights(shape)
-        work = epochs[0] * (linear_weights(self.teacher) + own) + epochs[1] * own
+        student = FORWARD_AND_BACKWARD * linear_weights(shape)
+        work = epochs[0] * (linear_weights(self.teacher) + student) + epochs[1] * student
         return float(self.lengths.sum()) * self.seconds_per_weight * work
 
 

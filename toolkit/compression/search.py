@@ -148,8 +148,8 @@ class Search:
                 made_from=prepared.made_from, config=self.training_of(shape, (0, 0)).to_dict(), seed=self.config.seed,
                 data=data.digests,
             )  # fmt: skip
-            own: ScoresBySplit = {split: {"metrics": of_split} for split, of_split in metrics.items()}
-            put_scores(manifest, by_split(own, metrics, prepared.teacher.metrics))
+            scores: ScoresBySplit = {split: {"metrics": of_split} for split, of_split in metrics.items()}
+            put_scores(manifest, by_split(scores, metrics, prepared.teacher.metrics))
             write_model(str(folder), manifest, pair.student, data.reader, partial(save_projections, pair.projections))
         return 100 * metrics["dev"][data.task.metric]
 

@@ -166,9 +166,9 @@ def evaluate(prepared: Distillation, phases: PhaseTimer) -> tuple[ScoresBySplit,
         echo(f"{split} {metric}: {', '.join(values)}")
     if prepared.models.teacher is not None:  # else the labels of the training rows are not known
         echo(f"beside them: {yardsticks(data.task, data.train, data.splits.scored[reported])}")
-    own = teacher.metrics.get(reported, {}).get(metric, 0.0)
-    if own > 0:
-        kept = percent(scores[reported]["metrics"][metric] / own)
+    teacher_score = teacher.metrics.get(reported, {}).get(metric, 0.0)
+    if teacher_score > 0:
+        kept = percent(scores[reported]["metrics"][metric] / teacher_score)
         echo(f"the student keeps {kept} of the teacher (the paper: 96.8 %)")
     agreement = teacher.agreement(logits["dev"])
     if agreement is not None:

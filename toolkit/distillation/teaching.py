@@ -163,9 +163,8 @@ def _check_options(config: DistillConfig, sentence: str) -> None:
             expected="--init ENCODER, whose word pieces the student then reads, or --init random",
             fix="--init with a small encoder in the language of the texts: random weights need far more text",
         )
-    own = config.without_derived()
     family = config.student_family == "teacher" and config.teacher is not None
-    options = layer_options(own) + ["--student-family teacher"] * family
+    options = layer_options(config.without_derived()) + ["--student-family teacher"] * family
     if options:
         raise ToolkitError(
             f"{sentence}; {', '.join(options)} cannot be", expected="options of the prediction stage alone",

@@ -173,6 +173,6 @@ def calibrate(task: Task, rows: CalibrationRows, fitted: np.ndarray, reported: n
         "thresholds": [],
     }  # fmt: skip
     echo(describe(calibration))
-    table = [(f"{own.rows:,}", f"{100 * own.confidence:.1f}", f"{100 * own.accuracy:.1f}") for own in bins]
+    table = [(f"{group.rows:,}", f"{100 * group.confidence:.1f}", f"{100 * group.accuracy:.1f}") for group in bins]
     show_table(f"calibrated, on {rows.reported_of}", ("answers", "confidence, %", "right, %"), table)
     return calibration

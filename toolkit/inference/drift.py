@@ -113,13 +113,13 @@ class Reference:
         self._bin_of = np.empty(len(labels), dtype=np.int64)
         self._bin_of[order] = np.minimum(np.arange(len(labels)), MOST_BINS - 1)
         bins = {name: baseline[name] for name in ("confidence", "length", "unknown")}
-        self._edges = [np.array(own["edges"], dtype=np.float64) for own in bins.values()]
-        self._expected = [np.array(own["counts"]) for own in bins.values()]
+        self._edges = [np.array(trait["edges"], dtype=np.float64) for trait in bins.values()]
+        self._expected = [np.array(trait["counts"]) for trait in bins.values()]
         self.names = [*bins]
         if baseline["labels"]:
             self.names.insert(0, "labels")
             self._expected.insert(0, self._by_bin(labels))
-        self._ends = np.cumsum([len(own) for own in self._expected])
+        self._ends = np.cumsum([len(counts) for counts in self._expected])
 
     def _by_bin(self, labels: np.ndarray) -> np.ndarray:
         return np.bincount(self._bin_of, weights=labels).astype(np.int64)
@@ -132,11 +132,10 @@ class Reference:
     def count(self, traits: Traits) -> np.ndarray:
         """Count inputs in the bins of all traits, [K]."""
         values = (traits.confidence, traits.length, traits.unknown)
-        counts = [_counts(edges, own) for edges, own in zip(self._edges, values, strict=True)]
+        counts = [_counts(edges, numbers) for edges, numbers in zip(self._edges, values, strict=True)]
         return np.concatenate([self._by_bin(traits.labels), *counts] if len(traits.labels) else counts)
 
     def indices(self, counts: np.ndarray) -> dict[str, float]:
         """Compute the population stability index of each trait from counts [K] of at least one input."""
-        observed = np.split(counts, self._ends[:-1])
-        pairs = zip(self.names, self._expected, observed, strict=True)
-        return {name: stability_index(expected, own) for name, expected, own in pairs}
+        traits = zip(self.names, self._expected, np.split(counts, self._ends[:-1]), strict=True)
+        return {name: stability_index(expected, observed) for name, expected, observed in traits}

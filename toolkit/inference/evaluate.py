@@ -37,12 +37,12 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
     config.check()
     require_packages("sklearn", "scipy", purpose="toolkit evaluate")
     predictor = open_predictor(config.bundle, threads=config.threads)
-    own = predictor.task
-    task = own if config.task in (None, "auto", own.name) else get_task(str(config.task))
-    if task.labels != own.labels:
+    learnt = predictor.task
+    task = learnt if config.task in (None, "auto", learnt.name) else get_task(str(config.task))
+    if task.labels != learnt.labels:
         raise ToolkitError(
-            f"{config.bundle} answers {some(own.labels)}; {task.name} asks for {some(task.labels)}",
-            fix=f"--task {own.option}",
+            f"{config.bundle} answers {some(learnt.labels)}; {task.name} asks for {some(task.labels)}",
+            fix=f"--task {learnt.option}",
         )
     split, rows = rows_to_score(config, task, predictor.bundle.manifest, usual="dev")
     encoded = predictor.encoder.encode(rows.texts, rows.pairs)

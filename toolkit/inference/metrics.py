@@ -122,14 +122,14 @@ def reliability(stated: np.ndarray, true: np.ndarray) -> list[Bin]:
         true: whether each came true [m].
     """
     places = np.minimum((stated * BINS).astype(np.int64), BINS - 1)
-    chosen = [places == place for place in range(BINS)]
-    return [Bin(int(own.sum()), float(stated[own].mean()), float(true[own].mean())) for own in chosen if own.any()]
+    groups = [places == place for place in range(BINS)]
+    return [Bin(int(rows.sum()), float(stated[rows].mean()), float(true[rows].mean())) for rows in groups if rows.any()]
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
     """Compute the expected calibration error, sum_b n_b / n |accuracy_b - confidence_b| (Guo et al. 2017, Eq. 3)."""
-    rows = sum(own.rows for own in bins)
-    return sum(own.rows / rows * abs(own.accuracy - own.confidence) for own in bins)
+    rows = sum(group.rows for group in bins)
+    return sum(group.rows / rows * abs(group.accuracy - group.confidence) for group in bins)
 
 
 def calibration_error_by_chance(stated: np.ndarray) -> float:
@@ -147,8 +147,8 @@ def log_loss(logits: np.ndarray, labels: np.ndarray, kind: Kind) -> float:
     logits = logits.astype(np.float64)
     if kind == "multi_label":
         return float(np.logaddexp(0.0, np.where(labels == 1, -logits, logits)).mean())
-    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-    return float((np.logaddexp.reduce(logits, axis=1) - own).mean())
+    of_label = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    return float((np.logaddexp.reduce(logits, axis=1) - of_label).mean())
 
 
 def majority_baseline(task: Task, labels: np.ndarray) -> float:

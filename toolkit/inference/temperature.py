@@ -30,7 +30,7 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray, kind: Kind) -> np.n
     """
     logits = logits.astype(np.float64)
     if kind == "multi_label":
-        return np.array([_of_label(own, label) for own, label in zip(logits.T, labels.T, strict=True)])
+        return np.array([_of_label(*column) for column in zip(logits.T, labels.T, strict=True)])
     rows, classes = logits.shape
     wrong = 1 / (rows + 2)
     targets = np.full(logits.shape, wrong / max(1, classes - 1))

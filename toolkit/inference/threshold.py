@@ -72,8 +72,9 @@ def find_threshold(
         while at >= 0 and tested[at].bound >= share:
             lowest = at if lowest is None else min(lowest, at)
             at -= 1
-    answering = [own for own in tested if own.coverage > 0]
-    return (None if lowest is None else tested[lowest]), max(answering, key=lambda own: own.bound, default=None)
+    answering = [threshold for threshold in tested if threshold.coverage > 0]
+    nearest = max(answering, key=lambda threshold: threshold.bound, default=None)
+    return (None if lowest is None else tested[lowest]), nearest
 
 
 def label_candidates(answers: np.ndarray, confidence: np.ndarray, labels: int) -> list[np.ndarray]:
@@ -83,8 +84,8 @@ def label_candidates(answers: np.ndarray, confidence: np.ndarray, labels: int) -
         answers, confidence: number and score of the best label of m rows, which test nothing.
         labels: C.
     """
-    rows = (confidence[answers == label] for label in range(labels))
-    return [candidates(own) if len(own) else own for own in rows]
+    by_label = (confidence[answers == label] for label in range(labels))
+    return [candidates(scores) if len(scores) else scores for scores in by_label]
 
 
 def find_label_thresholds(
@@ -108,10 +109,10 @@ def find_label_thresholds(
     """
     alone, chosen = 1 - (1 - certainty) / len(grids), list[Threshold | None]()
     for label, grid in enumerate(grids):
-        own = answers == label
-        testable = len(grid) and own.any()
+        rows = answers == label
+        testable = len(grid) and rows.any()
         chosen.append(
-            find_threshold(grid, confidence[own], right[own], share=share, certainty=alone)[0] if testable else None
+            find_threshold(grid, confidence[rows], right[rows], share=share, certainty=alone)[0] if testable else None
         )
     return chosen
 

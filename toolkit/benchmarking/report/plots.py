@@ -151,7 +151,7 @@ def _lines(name: str, values: Sequence[tuple[str, int, float]], *, x: str, y: st
     def draw(axes: Any) -> None:
         """Draw the lines, and a tick for each x."""
         for i, model in enumerate(dict.fromkeys(model for model, _, _ in values)):
-            xs, ys = zip(*sorted((at, value) for own, at, value in values if own == model), strict=True)
+            xs, ys = zip(*sorted((at, value) for name, at, value in values if name == model), strict=True)
             axes.plot(xs, ys, color=series(i), marker=MARKERS[i % len(MARKERS)], linewidth=2, label=_short(model))
             last = f"{milliseconds(ys[-1])}{unit}"
             axes.annotate(last, (xs[-1], ys[-1]), xytext=(7, -4), textcoords="offset points")

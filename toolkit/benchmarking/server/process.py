@@ -76,14 +76,14 @@ def serving(bundle: str | Path, *options: str, errors: IO[str] | None = None, **
     """
     command = [sys.executable, "-m", "serve", str(bundle), "--port", "0", *options]
     with (
-        tempfile.TemporaryFile("w+") as own,
-        launch(command, stdout=subprocess.PIPE, stderr=errors or own, **child_environment(), **variables) as process,
+        tempfile.TemporaryFile("w+") as log,
+        launch(command, stdout=subprocess.PIPE, stderr=errors or log, **child_environment(), **variables) as process,
     ):
         assert process.stdout is not None
         line = process.stdout.readline()  # printed once the server is ready; empty when it has ended
         address = re.search(r"POST http://(\S+?):(\d+)", line)  # a fallback's URL may stand before it
         if not address:
-            own.seek(0)
-            raise ToolkitError(f"the server did not start: {line}{own.read().strip()}")
+            log.seek(0)
+            raise ToolkitError(f"the server did not start: {line}{log.read().strip()}")
         echo(line.strip())
         yield Server(address[1], int(address[2]), process)
