@@ -43,6 +43,7 @@ RESOURCES = {
     errno.EMFILE: "ulimit -n 4096",
     errno.ENFILE: "end other programs: the whole machine has too many files open",
 }
+NO_TEMPORARY = "No usable temporary directory"  # Python's words, with the number of a missing file
 
 
 class ToolkitError(Exception):
@@ -98,6 +99,8 @@ def raise_problems(problems: Iterable[str], *, subject: str, fix: str = "") -> N
 
 def resource_error(error: BaseException) -> ToolkitError | None:
     """Turn an error of RESOURCES into words; return None for any other. Libraries give some as text alone."""
+    if isinstance(error, FileNotFoundError) and NO_TEMPORARY in str(error):
+        return ToolkitError("no folder for temporary files can be written", fix="TMPDIR=DIR, a folder that can be")
     code = error.errno if isinstance(error, OSError) and error.errno else None
     if code is None:
         code = next((number for number in RESOURCES if os.strerror(number) in str(error)), None)

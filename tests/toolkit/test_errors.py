@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import tempfile
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_every_package_required_anywhere_has_an_extra() -> None:
     assert required - EXTRAS.keys() == set()
 
 
-def test_errors_that_the_user_can_end_are_told_in_words() -> None:
+def test_errors_that_the_user_can_end_are_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     full = resource_error(OSError(errno.ENOSPC, "No space left on device", "out/model.onnx"))
     assert str(full) == "No space left on device: out/model.onnx\ntry: make room on that disk, or write to another one"
     assert "ulimit -n" in str(resource_error(OSError(errno.EMFILE, "Too many open files")))
@@ -71,3 +72,8 @@ def test_errors_that_the_user_can_end_are_told_in_words() -> None:
     assert resource_error(RuntimeError("I/O error: No space left on device (os error 28)")) is not None
     assert resource_error(OSError(errno.ENOENT, "No such file or directory", "x")) is None
     assert resource_error(ValueError("anything else")) is None
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc"])
+    with pytest.raises(FileNotFoundError) as none:
+        tempfile.gettempdir()
+    assert "TMPDIR=DIR" in str(resource_error(none.value))
