@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.pipeline import run_export
@@ -149,8 +149,7 @@ def under_rounding(options: DistillConfig) -> DistillConfig:
 
 def export_of(config: CompressConfig, student: str, bits: int) -> ExportConfig:
     """Give the options of `toolkit export` that export a student in the folder of the search, beside it."""
-    own, names = ({field.name for field in fields(options)} for options in (CompressConfig, ExportConfig))
-    shared = {name: getattr(config, name) for name in own & names - {"out", "max_drop"}}
-    export = ExportConfig(student, f"{student}-int8", embedding_bits=bits, **shared)
     # the budget bounds what the student and its rounding lose together; where it allows more, rounding may take it
-    return export if config.max_drop is None else replace(export, max_drop=max(config.max_drop, export.max_drop))
+    max_drop = max(config.max_drop or 0.0, ExportConfig.max_drop)
+    shared = config.shared_with(ExportConfig) | {"out": f"{student}-int8", "max_drop": max_drop}
+    return ExportConfig(student, embedding_bits=bits, **shared)

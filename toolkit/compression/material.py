@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +108,9 @@ def training(config: CompressConfig, shape: str, out: str, epochs: Epochs | None
         out: the student's directory.
         epochs: of both stages; None for a whole training.
     """
-    own, names = ({field.name for field in fields(options)} for options in (CompressConfig, DistillConfig))
-    shared = {name: getattr(config, name) for name in own & names - {"out"}}
     intermediate, prediction = epochs or (None, None)
-    return DistillConfig(
-        **shared, out=out, student=shape,
-        intermediate_epochs=intermediate, prediction_epochs=prediction,
-    )  # fmt: skip
+    shared = config.shared_with(DistillConfig) | {"out": out}
+    return DistillConfig(**shared, student=shape, intermediate_epochs=intermediate, prediction_epochs=prediction)
 
 
 def training_from(start: Path, options: DistillConfig) -> DistillConfig:

@@ -107,6 +107,11 @@ class Config:
         derived = [name for name in optional if getattr(resolved, name) == getattr(self, name)]
         return replace(self, **dict.fromkeys(derived))  # type: ignore[type-var]
 
+    def shared_with(self, other: type[Config]) -> dict[str, Any]:
+        """Give the options that another command has too, by name."""
+        names = {field.name for field in fields(other)}  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name in names}  # type: ignore[arg-type]
+
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for the bundle, without options that change nothing in it."""
         return {name: value for name, value in asdict(self).items() if name not in NOT_RECORDED}  # type: ignore[call-overload]
