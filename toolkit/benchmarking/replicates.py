@@ -33,7 +33,7 @@ def replicate(context: BenchContext, comparisons: Sequence[Comparison]) -> list[
     """Repeat each claimed comparison in --replicates fresh processes; return all comparisons, with `replicated`.
 
     Raises:
-        ToolkitError: a child failed.
+        ToolkitError: a child failed or took too long.
     """
     config = context.config
     models = {model.architecture: model for model in context.models}
@@ -85,10 +85,16 @@ def run_job(job: dict[str, Any]) -> list[Timing]:
 
 def _run_child(context: BenchContext, model: BenchModel) -> list[Timing]:
     command = [sys.executable, "-m", "toolkit.benchmarking.replicates"]
-    done = subprocess.run(  # noqa: S603
-        command, input=json.dumps(make_job(context, model)), capture_output=True, text=True, timeout=CHILD_TIMEOUT_S,
-        check=False, env=os.environ | child_environment(),
-    )  # fmt: skip
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, input=json.dumps(make_job(context, model)), capture_output=True, text=True,
+            timeout=CHILD_TIMEOUT_S, check=False, env=os.environ | child_environment(),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise ToolkitError(
+            f"a fresh process for --replicates has not ended after {CHILD_TIMEOUT_S:g} s",
+            fix="fewer or smaller --batch-sizes, or --replicates 0",
+        ) from None
     if done.returncode:
         raise ToolkitError(f"a fresh process for --replicates failed:\n{done.stderr.strip()[-2000:]}")
     return [Timing(**timing) for timing in json.loads(done.stdout)]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.bench import BASE, comparison, side
+from toolkit.benchmarking import replicates
 from toolkit.benchmarking.comparisons import BenchContext
 from toolkit.benchmarking.replicates import make_job, replicate, run_job
 from toolkit.benchmarking.results import Kind
@@ -50,3 +51,10 @@ def test_a_child_that_fails_is_told_of(context: BenchContext) -> None:
     with pytest.raises(ToolkitError, match="fresh process"):
         broken = replace(context, baseline=gone, config=replace(context.config, replicates=3))
         replicate(broken, [])
+
+
+def test_a_child_that_takes_too_long_is_ended(context: BenchContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicates, "CHILD_TIMEOUT_S", 0.01)
+    with pytest.raises(ToolkitError, match=r"has not ended after 0\.01 s") as caught:
+        replicate(replace(context, config=replace(context.config, replicates=3)), [])
+    assert "--batch-sizes" in caught.value.fix
