@@ -19,6 +19,7 @@ from toolkit.compression.search import STORE, Search
 from toolkit.compression.timing import Timed, latency_ms
 from toolkit.config import CompressConfig
 from toolkit.console import echo
+from toolkit.errors import GateError
 from toolkit.files import sole_writer
 from toolkit.inference.runtimes import TorchRuntime
 from toolkit.models.loading import Source
@@ -33,7 +34,8 @@ def run_compress(config: CompressConfig) -> Bundle | None:
 
     Raises:
         ToolkitError: options, data or a teacher that cannot be used, or a folder of something else.
-        GateError: nothing is within the budget; names the nearest and what would have to give.
+        GateError: nothing is within the budget; names the nearest and what would have to give. Or the student that is
+            picked cannot be exported.
     """
     config.check()
     out = Path(config.out)
@@ -83,7 +85,8 @@ def _pick(search: Search, plan: Plan, shape: Shape) -> Bundle:
     bundles.finish(shape, epochs)
     student = bundles.finished.get((shape, epochs))
     if student is None:
-        raise no_answer(bundles)
+        reasons = [reason for reason in bundles.missed if reason.startswith(f"{shape}, ")]
+        raise GateError("\n".join([f"{shape} cannot be exported", *reasons]), fix="another --pick")
     if not plan.budget.holds(student.cost):
         echo(f"{shape} is not within the budget: {plan.budget.gives(student.cost)} would let it in")
     bundle = take(search.out, student)

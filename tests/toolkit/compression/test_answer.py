@@ -34,7 +34,7 @@ class KnownBundles(Bundles):
             self.finished[shape, epochs] = Finished(shape, epochs, None, 90 - cost.drop, cost, ())  # type: ignore[arg-type]
         else:
             failures = self.search.recall("not exported", {})
-            self.search.remember("not exported", {**failures, str(shape): f"{shape}: loses 3 points"})
+            self.search.remember("not exported", {**failures, str(shape): f"{shape}, whole: loses 3 points"})
 
     def finish(self, shape: Shape, epochs: Epochs) -> None:
         self.wholes.append(shape)
@@ -56,7 +56,7 @@ def test_the_next_one_is_finished_until_something_is_within_the_budget(search: K
     assert bundles.wholes == [FIRST, SECOND, THIRD]
     assert answer is not None
     assert answer.shape == THIRD
-    assert bundles.missed == [f"{SECOND}: loses 3 points"]
+    assert bundles.missed == [f"{SECOND}, whole: loses 3 points"]
 
 
 def test_no_other_bundle_within_the_budget_is_better_than_the_answer(search: Known) -> None:
@@ -104,7 +104,7 @@ def test_students_that_cannot_be_exported_are_all_named(search: Known) -> None:
     bundles = KnownBundles(search, {})
     assert finish(bundles) is None
     assert bundles.wholes[:4] == PROMISING
-    assert f"{FOURTH}: loses 3 points" in no_answer(bundles).problem
+    assert f"{FOURTH}, whole: loses 3 points" in no_answer(bundles).problem
 
 
 def test_the_answer_is_copied_whole(tiny_onnx: Path, tmp_path: Path) -> None:

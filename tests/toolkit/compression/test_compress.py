@@ -19,10 +19,14 @@ import pytest
 
 from tests.support.command_line import refused, toolkit
 from tests.support.data import rows, write_csv
+from tests.toolkit.compression.test_answer import KnownBundles
+from tests.toolkit.compression.test_search import PROMISING, WHOLE, Known
 from toolkit.bundle.format import Bundle, open_bundle
-from toolkit.compression import bundles, search
+from toolkit.compression import bundles, compress, search
+from toolkit.compression.budget import Cost
 from toolkit.config import DistillConfig
 from toolkit.distillation.distill import run_distill
+from toolkit.errors import GateError
 
 BUDGET = ("--max-latency-ms", "50", "--max-size-mb", "0.035", "--max-drop", "20")
 
@@ -212,6 +216,18 @@ def test_a_budget_that_cannot_be_met_is_known_before_any_training(
     assert re.search(rf"the nearest, 1/16/48/4, takes {cost}\n", result.stderr)
     assert f"expected: at least {option} 0.0" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picked_student_that_cannot_be_exported_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = PROMISING[:2]
+    known = KnownBundles(Known(tmp_path, {}), {(first, WHOLE): Cost(0.9, 1.0, 1.0)})
+    known.add(first, WHOLE)
+    monkeypatch.setattr(compress, "Bundles", lambda *_: known)
+    with pytest.raises(GateError, match=f"{second} cannot be exported\n{second}, whole: loses 3 points") as caught:
+        compress._pick(known.search, known.plan, second)
+    assert caught.value.fix == "another --pick"
 
 
 def test_a_folder_of_something_else_is_refused(tiny_teacher: Path, data_dir: Path) -> None:
