@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 PLAIN_INTERVAL_S = 10.0  # between plain lines: a log stays readable, and shows a step that hangs
+ELLIPSIS = "…"  # ends a cell that rich has cut
 PIPE_WIDTH = 1000  # a pipe has no width; a table takes what its cells need
 # Brackets are text, not markup: labels, file names and user input hold them. Of several processes, which torchrun
 # numbers, the first one prints, and the first one of each machine prints errors. In a notebook text is text, not HTML.
@@ -176,7 +177,7 @@ def progress(name: str, total: int, done: int = 0) -> Iterator[Progress]:
 
     A callback that listens gets every step.
     """
-    if not (_prints() and console.is_terminal):
+    if not _draws():
         yield Progress(name, total, None, done)
         return
     columns = (
@@ -188,12 +189,21 @@ def progress(name: str, total: int, done: int = 0) -> Iterator[Progress]:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table. Every column but the first is aligned to the right."""
-    table = Table(title=title, title_justify="left")
+    """Print a table. Every column but the first is aligned to the right.
+
+    On a terminal that is too narrow for its cells each cell has a line of its own: a figure is never cut.
+    """
+    table, rows = Table(title=title, title_justify="left"), [list(map(printable, row)) for row in rows]
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:
-        table.add_row(*map(printable, row))
+        table.add_row(*row)
+    if _draws() and _drawn(table, console.width).count(ELLIPSIS) > _drawn(table, PIPE_WIDTH).count(ELLIPSIS):
+        named = (
+            [f"{column}: {cell}" if column else cell for column, cell in zip(columns, row, strict=True)] for row in rows
+        )
+        _say(Event("\n\n".join([title, *map("\n".join, named)]).lstrip()))
+        return
     _show(table)
 
 
@@ -208,10 +218,19 @@ def show_tree(tree: Tree) -> None:
 
 
 def _show(figure: Table | Tree) -> None:
-    if _prints() and console.is_terminal:
+    if _draws():
         console.print(figure, soft_wrap=False)
         return
+    _say(Event(_drawn(figure, PIPE_WIDTH)))
+
+
+def _draws() -> bool:
+    """Tell whether what is said is drawn on a terminal, as wide as that is."""
+    return _prints() and console.is_terminal
+
+
+def _drawn(figure: Table | Tree, width: int) -> str:
     text = io.StringIO()
-    wide = Console(file=text, width=PIPE_WIDTH, highlight=False, markup=False, force_jupyter=False)
+    wide = Console(file=text, width=width, highlight=False, markup=False, force_jupyter=False)
     wide.print(figure, soft_wrap=False)
-    _say(Event(text.getvalue().rstrip("\n")))
+    return text.getvalue().rstrip("\n")

@@ -92,6 +92,20 @@ def test_a_table_keeps_every_cell_in_a_pipe(capsys: pytest.CaptureFixture[str]) 
     assert all(cell in out for cell in row)
 
 
+def test_no_cell_is_cut_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns, row = ["", "threshold", "ms a text"], ["teacher alone", "0.8758", "5.89…"]
+    shown = {}
+    for width in (60, 26):
+        out = io.StringIO()
+        terminal = Console(file=out, force_terminal=True, width=width, soft_wrap=True, highlight=False)
+        monkeypatch.setattr(module, "console", terminal)
+        show_table("", columns, [row, row])
+        shown[width] = out.getvalue()
+    assert "┃" in shown[60]
+    record = "teacher alone\nthreshold: 0.8758\nms a text: 5.89…\n"
+    assert shown[26] == f"{record}\n{record}"
+
+
 def test_time_left_counts_only_the_steps_of_this_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
