@@ -22,6 +22,7 @@ app = typer.Typer(
     help="Distil a fine-tuned BERT into a TinyBERT student, export it to int8 ONNX, prove it, serve it.",
 )  # fmt: skip
 command = partial(app.command, cls=GroupedCommand)
+STOPPED = 130  # the exit code that typer gives Ctrl-C
 MAIN_PROCESS_GRACE_S = 3.0  # torchrun ends all processes once one has ended
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="bundle made by finetune, distill or export")]
 
@@ -36,9 +37,12 @@ def main() -> None:
         if stderr.quiet:
             time.sleep(MAIN_PROCESS_GRACE_S)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        stderr.print("stopped")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == STOPPED:
+            show_error(
+                "stopped: a training, a search or a scoring goes on where it was when the command is given again"
+            )
+        raise
     except Exception as error:
         if (resource := resource_error(error)) is None:
             raise

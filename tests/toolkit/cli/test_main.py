@@ -178,6 +178,16 @@ def test_finetune_to_prediction(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder", "int8", "student", "teacher"]
 
 
+def test_ctrl_c_says_that_the_command_can_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("toolkit.evaluate", interrupted, raising=False)
+    result = toolkit("evaluate", "bundle")
+    assert result.returncode == 130
+    assert result.stderr.startswith("stopped: a training, a search or a scoring goes on where it was")
+
+
 def test_main_prints_the_error_and_exits(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["toolkit", "evaluate", "/no/such/bundle"])
     with pytest.raises(SystemExit) as stop:
