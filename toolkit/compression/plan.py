@@ -77,7 +77,11 @@ def make_plan(config: CompressConfig, material: Material) -> Plan:
     }
     smallest = min(grid, key=least.__getitem__)
     if budget.size_mb is not None and least[smallest] > budget.size_mb:  # known before anything is measured
-        raise _nothing_fits(budget, smallest, Cost(0.0, least[smallest]))
+        raise GateError(
+            f"no student of this teacher is within the budget ({budget}): the smallest, {smallest}, takes "
+            f"{least[smallest]:.3g} MB without its graph",
+            expected=f"more than --max-size-mb {least[smallest]:.3g}",
+        )
     prices = measured_price_list(material.config, grid, material.lengths, config.threads)
     plan = Plan(budget, prices, tuple(dict.fromkeys(grid)), (), tuple(material.typical))
     return replace(plan, candidates=tuple(_choose(plan, material.references)))
@@ -116,10 +120,9 @@ def _choose(plan: Plan, references: Sequence[Shape]) -> list[Shape]:
 
 
 def _nothing_fits(budget: Budget, shape: Shape, cost: Cost) -> GateError:
-    latency = f"{cost.latency_ms:.3g} ms a text, " if cost.latency_ms else ""
     return GateError(
-        f"no student of this teacher is within the budget ({budget}): the nearest, {shape}, takes {latency}"
-        f"{cost.size_mb:.3g} MB",
+        f"no student of this teacher is within the budget ({budget}): the nearest, {shape}, takes "
+        f"{cost.latency_ms:.3g} ms a text, {cost.size_mb:.3g} MB",
         expected=f"at least {budget.gives(cost)}",
     )
 
