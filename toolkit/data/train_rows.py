@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from toolkit.data.columns import DEFAULTS, DataOptions
-from toolkit.data.datasets import Split, collect, find_split, no_rows
+from toolkit.data.datasets import Split, SplitTable, collect, find_split, no_rows
 from toolkit.data.row_problems import RowProblems
+from toolkit.data.sources import is_dev
 from toolkit.tasks import Task
 
 
@@ -51,29 +52,43 @@ def load_train(task: Task, data: str | Path | None = None, options: DataOptions 
     Raises:
         ToolkitError: as `load_split`.
     """
-    located, digest = find_split(task, "train", data, options), hashlib.sha256()
-    text, pair, _ = located.columns
-    problems = RowProblems(located.table.name, skip_bad=options.skip_bad_rows)
-    fingerprints: list[int] = []
-    for row, label in located.rows(problems):
-        own = (row.cells[text], row.cells[text if pair is None else pair])
+    return read_as_train(find_split(task, "train", data, options), skip_bad=options.skip_bad_rows)
+
+
+def read_as_train(located: SplitTable, *, skip_bad: bool) -> TrainRows:
+    """Read a split once as if it were train, and keep 8 bytes of each row.
+
+    Raises:
+        ToolkitError: bad rows, or none.
+    """
+    digest, fingerprints = hashlib.sha256(), list[int]()
+    problems = RowProblems(located.table.name, skip_bad=skip_bad)
+    for own, label in _inputs(located, problems):
         fingerprints.append(fingerprint(*own))
-        digest.update(_row_content(own, label.tolist() if isinstance(label, np.ndarray) else label))
+        digest.update(_row_content(own, label))
     problems.settle()
     if not fingerprints:
         raise no_rows(located)
     return TrainRows(
         np.array(fingerprints, dtype=np.uint64), digest.hexdigest(), located.table.name,
-        lambda numbers: collect(located, options.skip_bad_rows, numbers),
+        lambda numbers: collect(located, skip_bad, numbers),
     )  # fmt: skip
 
 
-def digest_as_train(split: Split) -> str:
-    """Give the digest that `load_train` would give these rows, to tell whether a model was trained on them."""
-    digest = hashlib.sha256()
-    for own, label in zip(split.inputs, split.labels.tolist(), strict=True):
-        digest.update(_row_content(own, label))
+def digest_without_dev(located: SplitTable, share: float) -> str:
+    """Give the digest of what is train where a file is all the data and `share` of it is dev."""
+    digest, problems = hashlib.sha256(), RowProblems(located.table.name, skip_bad=True)
+    for own, label in _inputs(located, problems):
+        if not is_dev(own[0], share):
+            digest.update(_row_content(own, label))
     return digest.hexdigest()
+
+
+def _inputs(located: SplitTable, problems: RowProblems) -> Iterator[tuple[tuple[str, str], object]]:
+    """Yield the input and the label of each good row; the bad ones go to `problems`."""
+    text, pair, _ = located.columns
+    for row, label in located.rows(problems):
+        yield (row.cells[text], row.cells[text if pair is None else pair]), label
 
 
 def _row_content(own: tuple[str, str], label: object) -> bytes:

@@ -15,10 +15,11 @@ from toolkit.bundle.manifest import CALIBRATION, Manifest, Origin
 from toolkit.config import CalibrateConfig
 from toolkit.console import echo, show_table
 from toolkit.data.columns import DataOptions
-from toolkit.data.datasets import Split, load_split
+from toolkit.data.datasets import Split, find_split, sample_numbers
 from toolkit.data.sources import WHOLE
-from toolkit.data.train_rows import digest_as_train
+from toolkit.data.train_rows import digest_without_dev, read_as_train
 from toolkit.errors import ToolkitError, require_packages
+from toolkit.inference.evaluate import dev_share
 from toolkit.inference.metrics import calibration_error, calibration_error_by_chance, confidences, log_loss, reliability
 from toolkit.inference.predictor import open_predictor
 from toolkit.inference.promises import add_promises
@@ -98,8 +99,11 @@ def load_rows(source: Bundle, path: str, options: DataOptions) -> Split:
     """
     if source.task.kind == "regression":
         raise ToolkitError(f"{source.path} answers with a number: it states no confidence that could be calibrated")
-    rows = load_split(source.task, WHOLE, path, options, max_rows=MOST)
-    if {rows.digest, digest_as_train(rows)} & set(used_digests(source.manifest)):
+    located = find_split(source.task, WHOLE, path, options)
+    known = read_as_train(located, skip_bad=options.skip_bad_rows)
+    rows = known.take(sample_numbers(len(known), MOST, 0))
+    digests = {rows.digest, known.digest, digest_without_dev(located, dev_share(source.manifest))}
+    if digests & set(used_digests(source.manifest)):
         raise ToolkitError(
             f"{path} holds the rows that {source.path} was trained or chosen by: of those it is too sure",
             expected="labelled rows that it has not seen",

@@ -70,8 +70,7 @@ def rows_to_score(
         split = config.split or ("dev" if single else usual)
         return split, load_split(task, split, config.data, options)
     rows = load_split(task, WHOLE, config.data, options)
-    share = manifest.get("config", {}).get("dev_share")
-    share = share if isinstance(share, float) else DEV_SHARE
+    share = dev_share(manifest)
     dev = rows.take(np.flatnonzero([is_dev(text, share) for text in rows.texts]))
     if dev.digest != manifest.get("data", {}).get("dev"):
         return WHOLE, rows
@@ -79,3 +78,9 @@ def rows_to_score(
         f"{config.data}: the model was made from it; only its dev rows are scored, {len(dev):,} (else: --split {WHOLE})"
     )
     return "dev", dev
+
+
+def dev_share(manifest: Manifest) -> float:
+    """Give the share that was dev where one file was all of a model's data."""
+    share = manifest.get("config", {}).get("dev_share")
+    return share if isinstance(share, float) else DEV_SHARE

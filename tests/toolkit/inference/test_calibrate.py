@@ -17,9 +17,12 @@ from tests.support.data import rows, write_csv
 from toolkit.bundle.format import open_bundle
 from toolkit.cli.inspect_bundle import inspect_bundle
 from toolkit.config import CalibrateConfig
+from toolkit.data.columns import DEFAULTS
 from toolkit.data.datasets import Split
+from toolkit.data.train_rows import load_train
 from toolkit.errors import ToolkitError
-from toolkit.inference.calibrate import CalibrationRows, own_rows, run_calibrate, used_digests
+from toolkit.inference import calibrate as module
+from toolkit.inference.calibrate import CalibrationRows, load_rows, own_rows, run_calibrate, used_digests
 from toolkit.inference.predictor import open_predictor
 
 
@@ -79,6 +82,22 @@ def test_too_few_rows_are_refused_with_the_number(bundle: Path, tmp_path: Path) 
 def test_rows_that_trained_the_model_are_refused(tiny_teacher: Path, data_dir: Path) -> None:
     with pytest.raises(ToolkitError, match="trained or chosen by"):
         run_calibrate(CalibrateConfig(str(tiny_teacher), str(data_dir / "train.csv")))
+
+
+@pytest.mark.parametrize("most", [400, 20_000])
+def test_a_file_that_holds_the_rows_of_train_is_refused_whatever_its_length(
+    bundle: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Of a long file only some rows are taken; of one that was all of a model's data, dev was a share."""
+    monkeypatch.setattr(module, "MOST", most)
+    source, folder = open_bundle(bundle), tmp_path / "data"
+    folder.mkdir()
+    shutil.copy(file, folder / "train.csv")
+    assert len(load_rows(source, str(file), DEFAULTS)) == min(most, 3000)
+    for data in (file, folder):
+        source.manifest["data"] = {"train": load_train(source.task, data).digest}
+        with pytest.raises(ToolkitError, match=r"later.csv holds the rows that .* was trained or chosen by"):
+            load_rows(source, str(file), DEFAULTS)
 
 
 def test_a_number_has_no_confidence(arithmetic_bundle: Path, file: Path) -> None:
