@@ -28,7 +28,8 @@ from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
 
 log = logging.getLogger("serve")
-HUNG_SECONDS = 10  # a process that answers no ping for so long is replaced; also what a restart by SIGHUP may take
+HUNG_SECONDS = 10  # a process that answers no ping for so long is replaced
+LOADING_SECONDS = 120  # that a process may take to load its bundles when SIGHUP renews it; with PyTorch 10 are too few
 
 
 class Supervisor(Multiprocess):
@@ -61,6 +62,12 @@ class Supervisor(Multiprocess):
         if self._ready and all(process.is_ready() for process in self.processes):
             announce(self._ready)
             self._ready = None
+
+    def handle_hup(self) -> None:
+        """Renew the processes; one that does not answer in time ends, and the old ones stay."""
+        self.config.timeout_worker_healthcheck = LOADING_SECONDS
+        super().handle_hup()
+        self.config.timeout_worker_healthcheck = HUNG_SECONDS
 
     def terminate_all(self) -> None:
         """Let every process drain, and give up the sockets: once all have closed theirs, connections are refused.

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvicorn
 from tokenizers import Tokenizer
 
 from benchmarks.serving.load import Load
+from serve.supervisor import HUNG_SECONDS, LOADING_SECONDS, Supervisor
 from tests.support.arithmetic_bundles import save_arithmetic, slow_graph
 from tests.support.server import WAIT, ask, exit_of, serving, until
 from toolkit.benchmarking.server.http_client import Address, Connection, post
@@ -166,6 +168,14 @@ def test_sighup_renews_the_processes_one_after_the_other(tiny_onnx: Path, tmp_pa
         until(url, r'^te_request_success{method="single"} 2\.0$')
         files = [path.name for path in tmp_path.glob("*/counter_*.db")]
         assert sorted(files) == ["counter_0.db", "counter_1.db", "counter_2.db"], "three ran at a time, four in all"
+
+
+def test_a_renewed_process_may_load_for_longer_than_a_hung_one_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    supervisor, allowed = Supervisor(uvicorn.Config("", timeout_worker_healthcheck=HUNG_SECONDS), [], ""), list[int]()
+    monkeypatch.setattr(supervisor, "restart_all", lambda: allowed.append(supervisor.config.timeout_worker_healthcheck))
+    supervisor.handle_hup()
+    assert (allowed, supervisor.config.timeout_worker_healthcheck) == ([LOADING_SECONDS], HUNG_SECONDS)
 
 
 def test_the_processes_end_when_their_supervisor_is_killed(tiny_onnx: Path) -> None:
