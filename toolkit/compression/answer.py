@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.compression.bundles import Bundles, Finished
-from toolkit.compression.material import whole_epochs
+from toolkit.compression.trainings import whole_epochs
 from toolkit.console import echo
 from toolkit.errors import GateError
 from toolkit.files import atomic_directory

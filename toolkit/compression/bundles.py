@@ -10,10 +10,10 @@ from export.pipeline import run_export
 from toolkit.bundle.format import Bundle, is_bundle, open_bundle
 from toolkit.bundle.provenance import run_or_reuse
 from toolkit.compression.budget import Cost
-from toolkit.compression.material import Epochs
 from toolkit.compression.plan import Plan
-from toolkit.compression.search import Search, dev_score, said
+from toolkit.compression.search import Search, dev_score
 from toolkit.compression.timing import relative_latency
+from toolkit.compression.trainings import Epochs, describe
 from toolkit.config import CompressConfig, DistillConfig, ExportConfig
 from toolkit.console import echo
 from toolkit.errors import GateError
@@ -109,7 +109,7 @@ class Bundles:
 
     def _exported(self, shape: Shape, epochs: Epochs, *trainings: DistillConfig) -> Finished | None:
         search, student = self.search, open_bundle(trainings[-1].out)
-        failures, name = search.recall("not exported", {}), f"{shape}, {said(epochs)}"
+        failures, name = search.recall("not exported", {}), f"{shape}, {describe(epochs)}"
         if trainings[-1].out in failures:
             return None
         try:

@@ -12,11 +12,12 @@ from toolkit.bundle.scores import teacher_metrics_on
 from toolkit.compression.answer import finish, no_answer, take
 from toolkit.compression.bundles import Bundles
 from toolkit.compression.frontier import JSON, picked, say_frontier
-from toolkit.compression.material import Epochs, open_material, whole_epochs
+from toolkit.compression.material import open_material
 from toolkit.compression.plan import Plan, make_plan, measure_candidates, say_plan
 from toolkit.compression.points import Points
 from toolkit.compression.search import STORE, Search
 from toolkit.compression.timing import Timed, latency_ms
+from toolkit.compression.trainings import Epochs, whole_epochs
 from toolkit.config import CompressConfig
 from toolkit.console import echo
 from toolkit.errors import GateError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from toolkit.compression.shapes import linear_weights
 from toolkit.compression.timing import typical_lengths
-from toolkit.config import STUDENTS, CompressConfig, DistillConfig
+from toolkit.compression.trainings import Epochs, training
+from toolkit.config import STUDENTS, CompressConfig
 from toolkit.data.columns import DataOptions
 from toolkit.distillation.data import DistillationData, student_data
 from toolkit.distillation.duration import answer_seconds
@@ -23,7 +24,6 @@ from toolkit.models.student import Shape, ffn_width, student_config
 from toolkit.models.trial import check_classifier
 
 FORWARD_AND_BACKWARD = 3  # times the work of a forward pass
-Epochs = tuple[int, int]  # of the layer-by-layer stage, and of the prediction stage
 
 
 @dataclass(frozen=True)
@@ -97,37 +97,3 @@ def open_material(config: CompressConfig, workdir: Path) -> Material:
     read = data if data.reader is source else DistillationData.read(rows, source, None)
     pace = answer_seconds(teacher, read.texts, options.precision) / linear_weights(shape)
     return Material(shape, student, data.texts.lengths, pace)
-
-
-def training(config: CompressConfig, shape: str, out: str, epochs: Epochs | None) -> DistillConfig:
-    """Give the options of `toolkit distill` that train a student of this shape.
-
-    Args:
-        config: of the search.
-        shape: a preset or LAYERS/HIDDEN/FFN/HEADS.
-        out: the student's directory.
-        epochs: of both stages; None for a whole training.
-    """
-    intermediate, prediction = epochs or (None, None)
-    shared = config.shared_with(DistillConfig) | {"out": out}
-    return DistillConfig(**shared, student=shape, intermediate_epochs=intermediate, prediction_epochs=prediction)
-
-
-def training_from(start: Path, options: DistillConfig) -> DistillConfig:
-    """Let a training go on from a projection that is kept, as long and at the rates of one that begins with it."""
-    options = options.resolved()
-    return replace(options, init=str(start))
-
-
-def whole_epochs(config: CompressConfig) -> Epochs:
-    """Return the epochs of both stages of a whole training."""
-    resolved = training(config, "tinybert4", "", None).resolved()
-    assert resolved.intermediate_epochs is not None
-    assert resolved.prediction_epochs is not None
-    return resolved.intermediate_epochs, resolved.prediction_epochs
-
-
-def rungs(config: CompressConfig) -> list[Epochs]:
-    """Return the epochs of both stages on each rung: a short training that decides who goes on, and a whole one."""
-    whole = whole_epochs(config)
-    return list(dict.fromkeys([(min(1, whole[0]), min(1, whole[1])), whole]))

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from toolkit.compression.budget import Budget, Cost
-from toolkit.compression.material import Material, rungs
+from toolkit.compression.material import Material
 from toolkit.compression.prices import PriceList, measured_price_list, number_bytes, possible_bits
 from toolkit.compression.shapes import largest, shape_grid
 from toolkit.compression.timing import Timed, time_shapes
+from toolkit.compression.trainings import rungs
 from toolkit.config import CompressConfig
 from toolkit.config.export import EMBEDDING_BITS
 from toolkit.console import echo, show_table

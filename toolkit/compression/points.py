@@ -7,7 +7,7 @@ from dataclasses import replace
 from toolkit.bundle.scores import teacher_metrics_on
 from toolkit.compression.bundles import Bundles, Finished, export_of
 from toolkit.compression.frontier import Point, Role, command_of, write_frontier
-from toolkit.compression.search import said
+from toolkit.compression.trainings import describe
 from toolkit.models.student import Shape
 
 
@@ -47,7 +47,7 @@ class Points:
         commands = [command_of("distill", replace(options, overwrite=True)) for options in student.trainings]
         commands.append(command_of("export", replace(export, overwrite=True)))
         test = 100 * bundle.metrics[bundle.task.metric] if chosen and bundle.split == "test" else None
-        words = said(student.epochs) + (", then 1 in int8" if len(student.trainings) > 1 else "")
+        words = describe(student.epochs) + (", then 1 in int8" if len(student.trainings) > 1 else "")
         costs = cost.latency_ms, cost.size_mb
         return Point(str(shape), role, words, student.dev, *costs, " && ".join(commands), test)
 
@@ -56,4 +56,4 @@ class Points:
         cost, (dev, epochs) = self.plan.cost(shape), self.search.score_of(shape)
         command = command_of("distill", replace(self.search.training_of(shape, epochs), overwrite=True))
         role: Role = "trial" if any(epochs) else "start"
-        return Point(str(shape), role, said(epochs), dev, cost.latency_ms, cost.size_mb, command)
+        return Point(str(shape), role, describe(epochs), dev, cost.latency_ms, cost.size_mb, command)

@@ -24,8 +24,9 @@ from toolkit.bundle.format import Bundle, is_bundle, new_manifest, open_bundle
 from toolkit.bundle.manifest import Manifest, Metrics, ScoredSplit
 from toolkit.bundle.provenance import run_or_reuse
 from toolkit.bundle.scores import ScoresBySplit, by_split, put_scores, scores_by_split
-from toolkit.compression.material import Epochs, Material, rungs, training, training_from, whole_epochs
+from toolkit.compression.material import Material
 from toolkit.compression.plan import REDUCTION, STARTED, Plan
+from toolkit.compression.trainings import Epochs, describe, rungs, training, training_from, whole_epochs
 from toolkit.config import CompressConfig, DistillConfig
 from toolkit.console import echo
 from toolkit.distillation.distill import Distillation, prepare, run_distill
@@ -208,7 +209,7 @@ class Search:
 
     def train(self, shape: Shape, epochs: Epochs) -> Bundle:
         """Train a student, or find it trained."""
-        return self.train_on(f"{shape}, {said(epochs)}", self.training_of(shape, epochs), shape, epochs)
+        return self.train_on(f"{shape}, {describe(epochs)}", self.training_of(shape, epochs), shape, epochs)
 
     def train_on(self, title: str, options: DistillConfig, shape: Shape, epochs: Epochs) -> Bundle:
         """Train a student by these options, or find it trained; its pace says how long the next ones take."""
@@ -257,8 +258,3 @@ def dev_score(manifest: Manifest) -> float:
     task = manifest["task"]
     assert task is not None
     return 100 * scores_by_split(manifest)["dev"]["metrics"][task["metrics"][0]]
-
-
-def said(epochs: Epochs) -> str:
-    """Write the epochs of both stages in words."""
-    return f"{epochs[0]} + {epochs[1]} epochs"

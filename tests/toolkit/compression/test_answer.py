@@ -13,7 +13,7 @@ from toolkit.bundle.format import open_bundle
 from toolkit.compression.answer import finish, no_answer, take
 from toolkit.compression.budget import Budget, Cost
 from toolkit.compression.bundles import Bundles, Finished
-from toolkit.compression.material import Epochs
+from toolkit.compression.trainings import Epochs
 from toolkit.errors import GateError
 from toolkit.models.student import Shape
 

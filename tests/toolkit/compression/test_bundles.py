@@ -12,7 +12,7 @@ from tests.toolkit.compression.test_search import PROMISING, WHOLE, Known, plan
 from toolkit.compression import bundles as making
 from toolkit.compression.budget import Cost
 from toolkit.compression.bundles import LOST, Bundles, Finished, export_of, under_rounding
-from toolkit.compression.material import Epochs
+from toolkit.compression.trainings import Epochs
 from toolkit.config import CompressConfig, DistillConfig, ExportConfig
 from toolkit.errors import GateError
 from toolkit.models.student import Shape

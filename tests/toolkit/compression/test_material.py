@@ -1,4 +1,4 @@
-"""What a search knows beforehand: of a real teacher, and of trainings by hand."""
+"""What a search knows of a teacher and its data beforehand."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from tests.support.command_line import refused, toolkit
-from toolkit.compression.material import Material, open_material, rungs, training, training_from, whole_epochs
+from toolkit.compression.material import Material, open_material
 from toolkit.config import CompressConfig
 from toolkit.models.student import Shape
 
-CONFIG = CompressConfig("teacher", "rotten-tomatoes", "out", max_size_mb=1.0, seed=7, unlabelled="more.txt")
 MINILM = Material(Shape(6, 384, 1536, 12), {}, np.array([10, 20]), 1e-6)
 
 
@@ -41,27 +40,6 @@ def test_the_time_of_a_training() -> None:
     own = 3 * (4 * 32 * 32 + 2 * 32 * 112)
     assert MINILM.training_seconds(shape, (2, 1)) == pytest.approx(30e-6 * (2 * (teacher + own) + own))
     assert MINILM.training_seconds(shape, (0, 0)) == 0
-
-
-def test_a_training_has_the_options_of_the_search() -> None:
-    config = training(CONFIG, "2/48/192/12", "somewhere", (1, 2))
-    config.check()
-    assert (config.teacher, config.student, config.out) == ("teacher", "2/48/192/12", "somewhere")
-    assert (config.seed, config.unlabelled) == (7, "more.txt")
-    assert (config.intermediate_epochs, config.prediction_epochs) == (1, 2)
-
-
-def test_a_short_training_decides_and_a_whole_one_follows() -> None:
-    assert (whole_epochs(CONFIG), rungs(CONFIG)) == ((3, 1), [(1, 1), (3, 1)])
-    own = replace(CONFIG, task="auto", data="reviews")
-    assert (whole_epochs(own), rungs(own)) == ((3, 3), [(1, 1), (3, 3)])
-
-
-def test_a_training_that_goes_on_from_a_projection_has_its_epochs_and_rates() -> None:
-    own = training(CONFIG, "2/48/192/12", "o", None)
-    going_on = training_from(Path("start"), own).resolved()
-    assert going_on == replace(own.resolved(), init="start")
-    assert (going_on.intermediate_epochs, going_on.intermediate_lr) == (3, 2e-4), "not those of a foreign start"
 
 
 def test_a_teacher_by_answers_only_is_refused(

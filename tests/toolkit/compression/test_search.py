@@ -15,11 +15,12 @@ from optuna.trial import TrialState
 from tests.toolkit.compression.test_prices import CONFIG as STUDENT
 from tests.toolkit.compression.test_prices import known_list
 from toolkit.compression.budget import Budget
-from toolkit.compression.material import Epochs, Material
+from toolkit.compression.material import Material
 from toolkit.compression.plan import Plan
 from toolkit.compression.prices import design
 from toolkit.compression.search import Search, dev_score, student_folder
 from toolkit.compression.shapes import shape_grid
+from toolkit.compression.trainings import Epochs
 from toolkit.config import CompressConfig
 from toolkit.errors import ToolkitError
 from toolkit.models.student import Shape

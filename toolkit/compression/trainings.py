@@ -1,0 +1,48 @@
+"""The trainings of a search: the options of each, and how long the short and the whole ones are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from toolkit.config import CompressConfig, DistillConfig
+
+Epochs = tuple[int, int]  # of the layer-by-layer stage, and of the prediction stage
+
+
+def training(config: CompressConfig, shape: str, out: str, epochs: Epochs | None) -> DistillConfig:
+    """Give the options of `toolkit distill` that train a student of this shape.
+
+    Args:
+        config: of the search.
+        shape: a preset or LAYERS/HIDDEN/FFN/HEADS.
+        out: the student's directory.
+        epochs: of both stages; None for a whole training.
+    """
+    intermediate, prediction = epochs or (None, None)
+    shared = config.shared_with(DistillConfig) | {"out": out}
+    return DistillConfig(**shared, student=shape, intermediate_epochs=intermediate, prediction_epochs=prediction)
+
+
+def training_from(start: Path, options: DistillConfig) -> DistillConfig:
+    """Let a training go on from a projection that is kept, as long and at the rates of one that begins with it."""
+    return replace(options.resolved(), init=str(start))
+
+
+def whole_epochs(config: CompressConfig) -> Epochs:
+    """Return the epochs of both stages of a whole training."""
+    resolved = training(config, "tinybert4", "", None).resolved()
+    assert resolved.intermediate_epochs is not None
+    assert resolved.prediction_epochs is not None
+    return resolved.intermediate_epochs, resolved.prediction_epochs
+
+
+def rungs(config: CompressConfig) -> list[Epochs]:
+    """Return the epochs of both stages on each rung: a short training that decides who goes on, and a whole one."""
+    whole = whole_epochs(config)
+    return list(dict.fromkeys([(min(1, whole[0]), min(1, whole[1])), whole]))
+
+
+def describe(epochs: Epochs) -> str:
+    """Write the epochs of both stages in words."""
+    return f"{epochs[0]} + {epochs[1]} epochs"
