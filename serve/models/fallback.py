@@ -18,7 +18,7 @@ from toolkit.config import ServeConfig
 from toolkit.config.model_names import NamedModel
 from toolkit.data.tokenization import Direction
 from toolkit.errors import ToolkitError
-from toolkit.inference.cascade import SecondAnswer, label_order, require_labels, require_thresholds, thresholds_of
+from toolkit.inference.cascade import SecondAnswer, label_places, require_labels, require_thresholds, thresholds_of
 from toolkit.inference.predictor import Classifier, Predictor
 
 
@@ -56,7 +56,7 @@ def open_fallback(config: ServeConfig, predictors: Mapping[str, Predictor], limi
             f"--fallback {given} would be {source.name}, as a model that is served", fix=f"--fallback big={given}"
         )
     if labels is not None:
-        label_order(predictor.task.labels, labels, f"--fallback {given}")
+        label_places(predictor.task.labels, labels, f"--fallback {given}")
     if isinstance(source.source, Classifier):
         limits.check(source.source.encoder.max_length)
     return source
@@ -97,7 +97,7 @@ class LocalFallback:
         concurrency: int,
     ) -> None:
         self.name, self.digest = name, classifier.digest[:12]
-        self._classifier, self._order = classifier, label_order(labels, classifier.task.labels, name)
+        self._classifier, self._order = classifier, label_places(labels, classifier.task.labels, name)
         self._workers = WorkerPool(max(1, limits.workers // 2), metrics.fallback.queue_size)
         own = replace(limits, max_concurrent_requests=concurrency * limits.max_client_batch_size)
         self._engine = Engine(classifier, own, metrics, self._workers, name)

@@ -22,7 +22,7 @@ from toolkit.config import CascadeConfig
 from toolkit.console import echo, show_table
 from toolkit.data.datasets import Split
 from toolkit.errors import require_packages
-from toolkit.inference.cascade import label_order, require_labels
+from toolkit.inference.cascade import label_places, require_labels
 from toolkit.inference.evaluate import rows_to_score
 from toolkit.inference.predictor import Predictor, open_predictor
 from toolkit.measurement.environment import environment
@@ -100,13 +100,13 @@ def check_labels(student: Predictor, teacher: Predictor) -> None:
     """
     for predictor in (student, teacher):
         require_labels(predictor.task.kind, str(predictor.bundle.path))
-    label_order(student.task.labels, teacher.task.labels, str(teacher.bundle.path))
+    label_places(student.task.labels, teacher.task.labels, str(teacher.bundle.path))
 
 
 def answers_of(student: Predictor, teacher: Predictor, rows: Split) -> Answers:
     """Let both models answer all rows."""
     scores = student.scores(student.logits(student.encoder.encode(rows.texts, rows.pairs)))
-    order = label_order(student.task.labels, teacher.task.labels, str(teacher.bundle.path))
+    order = label_places(student.task.labels, teacher.task.labels, str(teacher.bundle.path))
     second = teacher.logits(teacher.encoder.encode(rows.texts, rows.pairs))[:, order]
     return Answers(scores, second.argmax(axis=1), np.asarray(rows.labels))
 

@@ -33,9 +33,9 @@ class SecondAnswer:
 
     @classmethod
     def of(cls, classifier: Classifier, logits: np.ndarray, order: Sequence[int]) -> SecondAnswer:
-        """Make the answer of a classifier's logits [n, C], its outputs taken in an `order` of `label_order`."""
-        scores, own = classifier.scores(logits), classifier.thresholds
-        unsure = np.zeros(len(scores), dtype=bool) if own is None else is_unsure(scores, own)
+        """Make the answer of a classifier's logits [n, C], its outputs taken in an `order` of `label_places`."""
+        scores, thresholds = classifier.scores(logits), classifier.thresholds
+        unsure = np.zeros(len(scores), dtype=bool) if thresholds is None else is_unsure(scores, thresholds)
         return cls(logits[:, order], scores[:, order], unsure)
 
 
@@ -88,15 +88,15 @@ def require_labels(kind: Kind, shown: str) -> None:
         raise ToolkitError(f"{shown} is a {kind} model", expected="one that gives one label of several")
 
 
-def label_order(own: Sequence[str], others: Sequence[str], shown: str) -> list[int]:
+def label_places(first: Sequence[str], second: Sequence[str], shown: str) -> list[int]:
     """Give the numbers of a second model's labels in the order of the first one's.
 
     Raises:
         ToolkitError: they are not the same.
     """
-    if sorted(own) != sorted(others):
+    if sorted(first) != sorted(second):
         raise ToolkitError(
-            f"{shown}: its labels are {some(sorted(others))}; those of the first model are {some(sorted(own))}",
+            f"{shown}: its labels are {some(sorted(second))}; those of the first model are {some(sorted(first))}",
             expected="the same labels, in any order",
         )
-    return [others.index(label) for label in own]
+    return [second.index(label) for label in first]

@@ -13,7 +13,7 @@ from toolkit.bundle.calibration import is_unsure
 from toolkit.config import ScoreConfig
 from toolkit.config.model_names import NamedModel
 from toolkit.errors import ToolkitError, raise_problems
-from toolkit.inference.cascade import label_order, merged, require_labels, require_thresholds
+from toolkit.inference.cascade import label_places, merged, require_labels, require_thresholds
 from toolkit.inference.predictor import LabelScore, best_labels, check_inputs
 from toolkit.scoring.endpoints import Endpoint, open_endpoint, open_second_endpoint
 from toolkit.scoring.models import Scorer, open_scorer
@@ -66,7 +66,7 @@ class Cascade:
         self.name, self.second_name = own.name, other.name
         self._thresholds = require_thresholds(first.thresholds, other.place, own.name, own.place)
         require_labels(second.task.kind, f"--fallback {other.place}")
-        self._order = label_order(first.task.labels, second.task.labels, f"--fallback {other.place}")
+        self._order = label_places(first.task.labels, second.task.labels, f"--fallback {other.place}")
         if self.name == self.second_name:
             raise ToolkitError(f"{own.place} and {other.place} would both be {self.name}", fix=f"big={other.place}")
 

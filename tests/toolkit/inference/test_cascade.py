@@ -8,7 +8,7 @@ import pytest
 from toolkit.errors import ToolkitError
 from toolkit.inference.cascade import (
     SecondAnswer,
-    label_order,
+    label_places,
     merged,
     require_labels,
     require_thresholds,
@@ -40,7 +40,7 @@ def test_a_given_threshold_counts_before_the_bundle_s_own() -> None:
 
 def test_a_second_answer_comes_in_the_first_one_s_order_and_is_unsure_by_its_own_threshold() -> None:
     logits = np.log([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]])
-    order = label_order(("mixed", "bad", "good"), LABELS, "big")
+    order = label_places(("mixed", "bad", "good"), LABELS, "big")
     assert order == [2, 0, 1]
     second = SecondAnswer.of(classifier(0.5), logits, order)
     np.testing.assert_allclose(second.scores, [[0.1, 0.7, 0.2], [0.4, 0.3, 0.3]])
@@ -55,6 +55,6 @@ def test_a_second_answer_comes_in_the_first_one_s_order_and_is_unsure_by_its_own
 
 def test_other_labels_and_other_kinds_are_refused() -> None:
     with pytest.raises(ToolkitError, match="big: its labels are a, b; those of the first model are a, c"):
-        label_order(("c", "a"), ("b", "a"), "big")
+        label_places(("c", "a"), ("b", "a"), "big")
     with pytest.raises(ToolkitError, match="big is a multi_label model"):
         require_labels("multi_label", "big")
