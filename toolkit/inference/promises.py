@@ -13,6 +13,7 @@ from toolkit.config import CalibrateConfig
 from toolkit.console import echo
 from toolkit.data.datasets import Split
 from toolkit.errors import GateError, ToolkitError, some
+from toolkit.inference.cascade import label_places
 from toolkit.inference.metrics import softmax
 from toolkit.inference.predictor import Predictor, open_predictor
 from toolkit.inference.threshold import (
@@ -116,13 +117,10 @@ def _label_promise(
 
 
 def _teacher_labels(config: CalibrateConfig, predictor: Predictor, rows: Split) -> np.ndarray:
-    """Give the numbers of the labels that the teacher answers with [n]."""
+    """Give the numbers of the labels that the teacher answers with [n], in the order of the student's."""
     teacher = open_predictor(str(config.teacher))
-    if teacher.task.labels != predictor.task.labels:
-        raise ToolkitError(
-            f"{config.teacher} answers {some(teacher.task.labels)}", expected=f"{some(predictor.task.labels)}"
-        )
-    return np.asarray(teacher.logits(teacher.encoder.encode(rows.texts, rows.pairs)).argmax(axis=1))
+    places = label_places(predictor.task.labels, teacher.task.labels, str(config.teacher))
+    return np.asarray(teacher.logits(teacher.encoder.encode(rows.texts, rows.pairs))[:, places].argmax(axis=1))
 
 
 def _none_holds(asked: str, nearest: Threshold | None, config: CalibrateConfig) -> GateError:

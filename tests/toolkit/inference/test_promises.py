@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from safetensors.torch import load_file, save_file
 
 from serve.app import create_app
 from serve.engine.limits import Limits
@@ -17,6 +18,7 @@ from serve.models.loading import load_predictor
 from tests.support.calibrating import write_rows_of_temperature
 from tests.support.command_line import toolkit
 from tests.support.data import rows, write_csv
+from toolkit.bundle.format import open_bundle, resealed
 from toolkit.cli.inspect_bundle import inspect_bundle
 from toolkit.config import CalibrateConfig
 from toolkit.errors import GateError, ToolkitError
@@ -91,8 +93,23 @@ def test_where_no_label_has_a_threshold_the_bundle_stays(bundle: Path, file: Pat
     assert not (bundle / "calibration.json").exists()
 
 
+def test_a_teacher_may_have_the_labels_in_another_order(
+    bundle: Path, tiny_student: Path, file: Path, tmp_path: Path
+) -> None:
+    teacher = shutil.copytree(tiny_student, tmp_path / "teacher")
+    with resealed(open_bundle(teacher)) as (staging, manifest):
+        weights = load_file(staging / "model.safetensors")
+        turned = {name: tensor.flip(0) for name, tensor in weights.items() if name.startswith("classifier.")}
+        save_file(weights | turned, staging / "model.safetensors", metadata={"format": "pt"})
+        assert manifest["task"] is not None
+        manifest["task"]["labels"].reverse()
+    run_calibrate(CalibrateConfig(str(bundle), str(file), agree=0.98, teacher=str(teacher)))
+    (agreeing,) = json.loads((bundle / "calibration.json").read_text())["thresholds"]
+    assert agreeing["coverage"] == pytest.approx(1.0, abs=0.01)
+
+
 def test_a_teacher_of_other_labels_is_refused(bundle: Path, file: Path, arithmetic_bundle: Path) -> None:
-    with pytest.raises(ToolkitError, match=r"answers score"):
+    with pytest.raises(ToolkitError, match="its labels are score; those of the first model are negative, positive"):
         run_calibrate(CalibrateConfig(str(bundle), str(file), agree=0.9, teacher=str(arithmetic_bundle)))
 
 
