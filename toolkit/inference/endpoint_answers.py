@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.errors import ToolkitError
+
 KEY = "TOOLKIT_API_KEY"  # variable of the key, sent as a bearer token
 PREDICT, CLASSIFY = "/predict", "/classify"
 LEAST = 1e-7  # the smallest probability whose log is taken
@@ -16,7 +18,14 @@ MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, Overfl
 
 
 def key_header(key: str | None) -> dict[str, str]:
-    """Give the header that brings a key; nothing without one."""
+    """Give the header that brings a key, without the line end that a file of it has; nothing without a key.
+
+    Raises:
+        ToolkitError: a key that no header could carry; the message does not show it, as a client's log would.
+    """
+    key = (key or "").strip()
+    if not key.isascii() or not key.isprintable():
+        raise ToolkitError(f"{KEY} holds a character that no header can carry", expected="a key of ASCII in one line")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 

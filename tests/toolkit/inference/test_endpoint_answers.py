@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from toolkit.errors import ToolkitError
 from toolkit.inference.endpoint_answers import (
     MALFORMED,
     classified_probabilities,
@@ -27,7 +28,16 @@ def test_bodies() -> None:
     assert predict_body(INPUTS, raw=True) == {"inputs": [["a"], ["a", "b"]], "raw_scores": True, "truncate": True}
     assert classify_body(INPUTS, "m") == {"model": "m", "input": ["a", "a\nb"]}
     assert classify_body(INPUTS[:1], "") == {"input": ["a"]}
-    assert (key_header("k"), key_header(None), key_header("")) == ({"Authorization": "Bearer k"}, {}, {})
+
+
+def test_a_key_is_sent_as_it_is_or_refused_and_never_shown() -> None:
+    """A client would put a key that no header can carry into its log."""
+    assert (key_header(None), key_header("")) == ({}, {})
+    assert key_header("k") == key_header("k\r\n") == {"Authorization": "Bearer k"}, "from a file, which ends its line"
+    for key in ("sec\nret", "secr\u00e9t", "sec\0ret"):
+        with pytest.raises(ToolkitError, match="TOOLKIT_API_KEY holds a character") as refused:
+            key_header(key)
+        assert "sec" not in str(refused.value)
 
 
 def test_scores_stand_in_the_order_of_the_labels() -> None:
