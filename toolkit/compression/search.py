@@ -123,6 +123,7 @@ class Search:
         metric, teacher = prepared.data.task.metric, prepared.models.teacher
         self.remember("metric", metric)
         self.remember("teacher", 100 * prepared.teacher.metrics["dev"][metric])
+        prepared.teacher.answers()  # once for all trainings, whose pace would else be that of the first one
         yield shapes[0], self._kept_start(prepared, shapes[0], prepared.models, prepared.start_metrics)
         for shape in shapes[1:]:
             plan = plan_student(

@@ -23,6 +23,7 @@ from toolkit.training.distributed import distributed_state
 
 RECORD = b"toolkit.teacher"  # the name of the metadata in the Parquet file
 Inputs = tuple[Sequence[str], Sequence[str] | None]
+Key = tuple[str, str]  # a text and its second text, or the text again
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,18 @@ class AnswerCache:
             ToolkitError: as `check`.
         """
         self.check()
-        texts, pairs = inputs
-        keys = list(zip(texts, pairs or texts, strict=True))
-        stored = self._read()
-        missing = {key: row for row, key in reversed(list(enumerate(keys))) if key not in stored}
-        rows = np.array(sorted(missing.values()), dtype=np.int64)
+        keys, stored = _keys(inputs), self._read()
+        rows = _missing(keys, stored)
         if not len(rows):
             echo(f"the teacher's answers are those in {self.path}")
         else:
             stored |= dict(zip([keys[row] for row in rows], compute(rows), strict=True))
-            self._write(stored, pairs is not None)
+            self._write(stored, inputs[1] is not None)
         return np.array([stored[key] for key in keys], dtype=np.float32)
+
+    def missing(self, inputs: Inputs) -> int:
+        """Count the different inputs whose answers are not in the file."""
+        return len(_missing(_keys(inputs), self._read()))
 
     def check(self) -> None:
         """Refuse a file of another teacher, or one that cannot be written, before hours of training.
@@ -97,13 +99,13 @@ class AnswerCache:
         record: dict[str, object] = json.loads(metadata.get(RECORD, b"{}"))
         return record
 
-    def _read(self) -> dict[tuple[str, str], np.ndarray]:
+    def _read(self) -> dict[Key, np.ndarray]:
         if self._stored_record() != self.record:
             return {}
         answers = read_answers(self.path, self.task)
         return dict(zip(answers.inputs, answers.logits, strict=True))
 
-    def _write(self, stored: dict[tuple[str, str], np.ndarray], pairs: bool) -> None:
+    def _write(self, stored: dict[Key, np.ndarray], pairs: bool) -> None:
         if distributed_state().is_main_process:
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -117,3 +119,14 @@ class AnswerCache:
                 pq.write_table(table, partial, compression="zstd")
             echo(f"the teacher's answers are in {self.path}, for the next run")
         distributed_state().wait_for_everyone()
+
+
+def _keys(inputs: Inputs) -> list[Key]:
+    texts, pairs = inputs
+    return list(zip(texts, pairs or texts, strict=True))
+
+
+def _missing(keys: Sequence[Key], stored: Mapping[Key, np.ndarray]) -> np.ndarray:
+    """Give the numbers of the inputs that are not stored, of equal ones the first."""
+    first = {key: row for row, key in reversed(list(enumerate(keys))) if key not in stored}
+    return np.array(sorted(first.values()), dtype=np.int64)

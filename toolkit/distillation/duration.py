@@ -32,7 +32,7 @@ LEAST_STEPS = 300  # a distillation of fewer has begun and ended before an estim
 
 def say_duration(
     models: ModelPair, data: DistillationData, stages: Mapping[str, TrainingSchedule], weights: Mapping[str, float],
-    relation_heads: int | None,
+    relation_heads: int | None, unanswered: int,
 ) -> None:  # fmt: skip
     """Say how long the stages and the teacher's answers take, all together; say nothing of a short distillation.
 
@@ -43,6 +43,7 @@ def say_duration(
         data: its texts are learnt from, and its rows that choose are scored in stage b.
         stages: "intermediate", "prediction" or both, by what is about to run.
         weights, relation_heads: of the losses.
+        unanswered: texts that the teacher is still to be asked about.
     """
     rows = {name: schedule.batch_size * schedule.accumulation for name, schedule in stages.items()}
     if sum(stages[name].epochs * len(data.texts) // rows[name] for name in stages) < LEAST_STEPS:
@@ -53,8 +54,10 @@ def say_duration(
             schedule.epochs * tokens * _layer_step(models, data.texts, schedule, weights, relation_heads)
         )
     if schedule := stages.get("prediction"):
-        if models.layer_teacher is models.teacher:  # else it has answered before its student was started
-            seconds["the teacher's answers"] = tokens * answer_seconds(models.teacher, data.texts, schedule.precision)
+        if unanswered:
+            share = unanswered / len(data.texts)
+            asked = share * tokens * answer_seconds(models.teacher, data.texts, schedule.precision)
+            seconds["the teacher's answers"] = asked
         epoch = tokens * _prediction_step(models.student, data, schedule)
         seconds["stage b"] = schedule.epochs * (epoch + schedule.evaluations * _evaluation(models.student, data))
     parts = ", ".join(f"{duration(value)} for {name}" for name, value in seconds.items())

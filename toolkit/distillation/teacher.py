@@ -31,6 +31,7 @@ class Teacher:
         task: that it answers.
         metrics: its own, by split; those of a split that it did not answer whole are not there.
         answers: gives its logits on the training texts, [n, C]; a model is asked once, the first time.
+        unanswered: counts the training texts that a model still has to be asked about.
         dev_rows: numbers of the dev rows that it answered, [k].
         dev_logits: its logits on them, [k, C].
     """
@@ -38,6 +39,7 @@ class Teacher:
     task: Task
     metrics: dict[ScoredSplit, dict[str, float]]
     answers: Callable[[], np.ndarray]
+    unanswered: Callable[[], int]
     dev_rows: np.ndarray
     dev_logits: np.ndarray
 
@@ -83,7 +85,7 @@ def _of_file(answers: FileAnswers, data: DistillationData) -> Teacher:
     known = answers.dev_rows, answers.dev_logits
     dev = data.splits.dev
     metrics = evaluate(data.task, answers.dev_logits, dev.labels) if len(answers.dev_rows) == len(dev) else {}
-    return Teacher(data.task, {"dev": metrics}, lambda: answers.logits, *known)
+    return Teacher(data.task, {"dev": metrics}, lambda: answers.logits, lambda: 0, *known)
 
 
 def _of_model(
@@ -100,11 +102,17 @@ def _of_model(
     metrics = {split: scores["metrics"] for split, scores in read.scorer.scores_of(logits).items()}
     cache = _cache(config, path, model, read)
 
+    @functools.cache
     def answers() -> np.ndarray:
         # a trimmed teacher reads the student's ids: the same pieces under new numbers
         return (data if teaching.layer_teacher is model else read).answers(model, config.precision, cache)
 
-    return Teacher(data.task, metrics, functools.cache(answers), np.arange(len(logits["dev"])), logits["dev"])
+    def unanswered() -> int:
+        if answers.cache_info().currsize:
+            return 0
+        return len(read.texts) if cache is None else cache.missing(read.inputs)
+
+    return Teacher(data.task, metrics, answers, unanswered, np.arange(len(logits["dev"])), logits["dev"])
 
 
 def _cache(config: DistillConfig, own: Path | None, teacher: Any, data: DistillationData) -> AnswerCache | None:

@@ -60,6 +60,7 @@ def run(tiny_teacher: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFac
         if len(trained) == 1 and not killed:
             killed.extend(trained)
             raise KeyboardInterrupt
+        assert answers.exists(), "the teacher answers before its first student trains"
         trained.append(config.out)
         return run_distill(config, answers)
 

@@ -34,6 +34,17 @@ def test_only_the_stages_that_run_are_counted(
     assert re.search(r"going by 6 steps: \S+ \S+ for stage a\n", capsys.readouterr().out)
 
 
+def test_answers_that_a_file_has_take_no_time(
+    teacher: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(duration, "LEAST_STEPS", 1)
+    kept = {"teacher_scores": str(tmp_path / "answers.parquet"), **ONCE}
+    distill(teacher, data_dir, tmp_path / "a", **kept)
+    assert "for the teacher's answers" in capsys.readouterr().out
+    distill(teacher, data_dir, tmp_path / "b", **kept)
+    assert re.search(r"going by 6 steps: \S+ \S+ for stage a, \S+ \S+ for stage b\n", capsys.readouterr().out)
+
+
 def test_a_run_that_goes_on_does_not_count_from_its_start_again(
     teacher: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,7 +96,7 @@ def test_layers_of_a_start_that_is_the_student_itself_are_refused(
 
 def test_agreement_is_counted_where_the_teacher_answered() -> None:
     right = np.eye(2, dtype=np.float32)[[0, 1, 1]]
-    teacher = Teacher(Task("auto", ("a", "b")), {}, lambda: right, np.array([0, 2, 3]), right)
+    teacher = Teacher(Task("auto", ("a", "b")), {}, lambda: right, lambda: 0, np.array([0, 2, 3]), right)
     student = np.eye(2, dtype=np.float32)[[0, 0, 1, 0]]  # the second row has no answer, the last one another
     assert teacher.agreement(student) == pytest.approx(2 / 3)
     assert replace(teacher, dev_rows=np.array([], dtype=int), dev_logits=right[:0]).agreement(student) is None
