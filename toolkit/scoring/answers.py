@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,27 +15,10 @@ from toolkit.scoring.cascade import Cascade
 from toolkit.scoring.columns import Types
 from toolkit.scoring.endpoints import Endpoint
 from toolkit.scoring.inputs import Block
-from toolkit.scoring.models import Scorer
+from toolkit.scoring.models import Answers, Scorer
 from toolkit.tasks import Task
 
 Model = Scorer | Endpoint | Cascade
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The answers to n rows.
-
-    Attributes:
-        logits: [n, C], finite.
-        scores: [n, C] calibrated probabilities, or for regression the number itself.
-        unsure: bool [n]; None where nothing tells a sure answer.
-        models: n names of whoever answered; None where there is one model.
-    """
-
-    logits: np.ndarray
-    scores: np.ndarray
-    unsure: np.ndarray | None = None
-    models: list[str] | None = None
 
 
 def scored_table(block: Block, types: Types, model: Model, *, raw: bool) -> pa.Table:
@@ -55,9 +37,9 @@ def scored_table(block: Block, types: Types, model: Model, *, raw: bool) -> pa.T
 def _answers(block: Block, model: Model) -> Answers:
     texts, pairs = block.texts()
     if isinstance(model, Cascade):
-        result = model.answer(texts, pairs, model.most(block.start, block.start + len(texts)))
-        _check_finite(block, result.logits)
-        return Answers(result.logits, result.scores, result.unsure, result.models)
+        answers = model.answer(texts, pairs, model.most(block.start, block.start + len(texts)))
+        _check_finite(block, answers.logits)
+        return answers
     logits = model.answer(texts, pairs)
     _check_finite(block, logits)
     scores, thresholds = model.scores(logits), model.thresholds

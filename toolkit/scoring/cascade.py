@@ -16,22 +16,18 @@ from toolkit.errors import ToolkitError, raise_problems
 from toolkit.inference.cascade import label_places, merged, require_labels, require_thresholds
 from toolkit.inference.predictor import LabelScore, best_labels, check_inputs
 from toolkit.scoring.endpoints import Endpoint, open_endpoint, open_second_endpoint
-from toolkit.scoring.models import Scorer, open_scorer
+from toolkit.scoring.models import Answers, Scorer, open_scorer
 from toolkit.tasks import Task
 
 
 @dataclass(frozen=True)
-class CascadeAnswers:
-    """The answers of a cascade to n texts.
+class CascadeAnswers(Answers):
+    """The answers of a cascade to n texts, each by whichever model `models` names.
 
     Attributes:
-        logits, scores: [n, C] of whichever model answered.
         unsure: bool [n]; the first model is unsure and may not ask on, or the second one is unsure too.
-        models: n names of whoever answered.
     """
 
-    logits: np.ndarray
-    scores: np.ndarray
     unsure: np.ndarray
     models: list[str]
 

@@ -23,6 +23,23 @@ BATCH_TOKENS = {"cpu": 16_384, "cuda": 131_072}  # padding included: attention t
 
 
 @dataclass(frozen=True)
+class Answers:
+    """The answers to n rows.
+
+    Attributes:
+        logits: [n, C].
+        scores: [n, C] calibrated probabilities, or for regression the number itself.
+        unsure: bool [n]; None where nothing tells a sure answer.
+        models: n names of whoever answered; None where there is one model.
+    """
+
+    logits: np.ndarray
+    scores: np.ndarray
+    unsure: np.ndarray | None = None
+    models: list[str] | None = None
+
+
+@dataclass(frozen=True)
 class Scorer:
     """A classifier in memory, run in batches that its device takes.
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from toolkit.inference.metrics import scores
-from toolkit.scoring.answers import Answers, answer_columns
+from toolkit.scoring.answers import answer_columns
+from toolkit.scoring.models import Answers
 from toolkit.tasks import Task
 
 ODDS = np.array([[0.0, math.log(3)], [math.log(4), 0.0]])  # 1 to 3, and 4 to 1
