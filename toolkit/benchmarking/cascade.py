@@ -30,7 +30,7 @@ from toolkit.measurement.timing import measure_in_turn
 
 
 @dataclass(frozen=True)
-class Answers:
+class PairedAnswers:
     """Both models' answers to n rows.
 
     Attributes:
@@ -103,12 +103,12 @@ def check_labels(student: Predictor, teacher: Predictor) -> None:
     label_places(student.task.labels, teacher.task.labels, str(teacher.bundle.path))
 
 
-def answers_of(student: Predictor, teacher: Predictor, rows: Split) -> Answers:
+def answers_of(student: Predictor, teacher: Predictor, rows: Split) -> PairedAnswers:
     """Let both models answer all rows."""
     scores = student.scores(student.logits(student.encoder.encode(rows.texts, rows.pairs)))
     order = label_places(student.task.labels, teacher.task.labels, str(teacher.bundle.path))
     second = teacher.logits(teacher.encoder.encode(rows.texts, rows.pairs))[:, order]
-    return Answers(scores, second.argmax(axis=1), np.asarray(rows.labels))
+    return PairedAnswers(scores, second.argmax(axis=1), np.asarray(rows.labels))
 
 
 def _costs(student: Predictor, teacher: Predictor, rows: Split, config: CascadeConfig) -> Costs:
@@ -123,7 +123,7 @@ def _costs(student: Predictor, teacher: Predictor, rows: Split, config: CascadeC
     return Costs(student_ms, teacher_ms)
 
 
-def all_points(answers: Answers, costs: Costs) -> list[Point]:
+def all_points(answers: PairedAnswers, costs: Costs) -> list[Point]:
     """Give the cascade at every threshold that asks other rows than the one before, from the student's alone on.
 
     The last point asks the teacher about all rows; its threshold is None.
@@ -151,7 +151,7 @@ def all_points(answers: Answers, costs: Costs) -> list[Point]:
     ]  # fmt: skip
 
 
-def guaranteed_point(answers: Answers, costs: Costs, thresholds: np.ndarray) -> Point:
+def guaranteed_point(answers: PairedAnswers, costs: Costs, thresholds: np.ndarray) -> Point:
     """Give the cascade at the thresholds of the labels, [C], as `toolkit serve --fallback` runs it."""
     asked = is_unsure(answers.scores, thresholds)
     labels = np.where(asked, answers.teacher, answers.student)

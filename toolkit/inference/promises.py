@@ -31,14 +31,14 @@ WHERE_NONE = "more rows, a smaller share, or a smaller --confidence"
 
 
 @dataclass(frozen=True)
-class Answers:
+class BestLabels:
     """The best labels of rows: their numbers, their calibrated scores [n]."""
 
     labels: np.ndarray
     confidence: np.ndarray
 
     @classmethod
-    def of(cls, logits: np.ndarray, scale: np.ndarray) -> Answers:
+    def of(cls, logits: np.ndarray, scale: np.ndarray) -> BestLabels:
         """Take them from logits [n, C]."""
         return cls(logits.argmax(axis=1), softmax(logits * scale).max(axis=1))
 
@@ -66,7 +66,7 @@ def add_promises(
     if asked and predictor.task.kind != "classification":
         raise ToolkitError(f"{config.bundle} gives no single label: a threshold is about the best one of several")
     scale, names = logit_scale(calibration), predictor.task.labels
-    before, answers = Answers.of(fitted, scale), Answers.of(reported, scale)
+    before, answers = BestLabels.of(fitted, scale), BestLabels.of(reported, scale)
     by_label = list[LabelPromise]()
     for kind, share in asked:
         right = answers.labels == (rows.labels if kind == "accurate" else _teacher_labels(config, predictor, rows))
@@ -89,7 +89,7 @@ def add_promises(
 
 
 def _label_promise(
-    kind: Kind, share: float, before: Answers, answers: Answers, right: np.ndarray, names: Sequence[str],
+    kind: Kind, share: float, before: BestLabels, answers: BestLabels, right: np.ndarray, names: Sequence[str],
     config: CalibrateConfig,
 ) -> LabelPromise:  # fmt: skip
     """Find a threshold for each label, and say which label has too few answers for one.

@@ -15,17 +15,17 @@ from tokenizers import Tokenizer
 from tests.support.arithmetic_bundles import SUM, save_arithmetic
 from tests.support.command_line import refused, toolkit
 from tests.support.data import rows, write_csv
-from toolkit.benchmarking.cascade import Answers, Costs, all_points, guaranteed_point
+from toolkit.benchmarking.cascade import Costs, PairedAnswers, all_points, guaranteed_point
 from toolkit.inference.predictor import open_predictor
 
 COSTS = Costs(1.0, 10.0)
 
 
-def answers(best: list[float], right: list[bool], second: list[bool]) -> Answers:
+def answers(best: list[float], right: list[bool], second: list[bool]) -> PairedAnswers:
     """Two labels, of which the student gives the first with `best`; what is right follows from `right`."""
     scores = np.array([[value, 1 - value] for value in best])
     truth = np.array([0 if own else 1 for own in right])
-    return Answers(
+    return PairedAnswers(
         scores, np.array([int(t) if own else 1 - int(t) for t, own in zip(truth, second, strict=True)]), truth
     )
 
@@ -60,7 +60,7 @@ def test_every_point_is_what_the_naive_cascade_gives(drawn: list[tuple[float, bo
 
 
 def test_labels_may_have_thresholds_of_their_own() -> None:
-    own = Answers(np.array([[0.7, 0.3], [0.3, 0.7]]), np.array([1, 0]), np.array([0, 1]))
+    own = PairedAnswers(np.array([[0.7, 0.3], [0.3, 0.7]]), np.array([1, 0]), np.array([0, 1]))
     point = guaranteed_point(own, COSTS, np.array([0.6, np.inf]))
     assert (point.threshold, point.answered, point.accuracy, point.agreement) == (None, 0.5, 0.5, 0.5)
 
