@@ -17,7 +17,7 @@ def dev_baseline(verifier: GraphVerifier, logits: np.ndarray) -> Baseline | None
     """Count what a graph answers to dev rows, by its logits [n, C]; None where they are too few, which is said."""
     dev = verifier.dev
     if len(dev) < FEWEST:
-        echo(f"no baseline for the server to see drift by: {len(dev):,} dev rows, where {FEWEST} are needed")
+        echo(f"the server will see no drift: its baseline needs {FEWEST} dev rows, of which there are {len(dev):,}")
         return None
     rows = dev.sample(MOST, SEED)
     ids = verifier.encoded.take(rows).ids

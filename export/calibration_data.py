@@ -39,7 +39,9 @@ def calibration_text(source: Bundle, config: ExportConfig) -> Split | None:
             fix="--calibration FILE",
         )
     else:
-        echo(f"{config.data} has no train file to calibrate on: one scale a token, and each weight to its nearest")
+        echo(
+            f"{config.data} has no train file to set int8 scales by: one scale a token, and each weight to its nearest"
+        )
         return None
     return texts.subsample(CALIBRATION_ROWS, SEED)
 

@@ -176,7 +176,7 @@ def _write_int8(job: ExportJob, verifier: GraphVerifier, model: Any, fp32: Path)
         encoded = TextEncoder(job.staging, job.source.max_length).encode(split.texts, split.pairs)
         rows = choose_rows(encoded.lengths, SEED)
         if not is_quantization_aware(job.source):
-            echo(f"calibrating on {len(rows):,} texts of {split.source}")
+            echo(f"setting int8 scales by {len(rows):,} texts of {split.source}")
             calibration = collect_inputs(fp32, linear_inputs(graph), encoded, rows)
         if job.config.embedding_bits < 8:
             gradients = embedding_gradients(model, encoded, rows)

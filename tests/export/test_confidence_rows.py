@@ -46,7 +46,7 @@ def test_too_few_rows_of_its_own_are_said(
     assert "calibration.json" not in bundle.manifest["files"]
     said = " ".join(capsys.readouterr().out.split())
     assert "scores are not calibrated: " in said
-    assert "where 200 and 200 are needed (else: --confidence-data FILE)" in said
+    assert "where each needs 200 (else: --confidence-data FILE)" in said
 
 
 def test_what_reports_fits_nothing(tiny_student: Path, tmp_path: Path) -> None:

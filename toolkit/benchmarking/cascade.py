@@ -21,6 +21,7 @@ from toolkit.bundle.format import check_output_path
 from toolkit.config import CascadeConfig
 from toolkit.console import echo, show_table
 from toolkit.data.datasets import Split
+from toolkit.data.sources import WHOLE
 from toolkit.errors import require_packages
 from toolkit.inference.cascade import label_places, require_labels
 from toolkit.inference.evaluate import rows_to_score
@@ -71,6 +72,7 @@ def measure_cascade(config: CascadeConfig) -> CascadeReport:
     out = Path(config.out) if config.out else path.with_name(f"{path.name}-cascade")
     check_output_path(out, REPORT, "cascade report")
     split, rows = rows_to_score(config, student.task, student.bundle.manifest, usual="test")
+    split = Path(str(config.data)).name if split == WHOLE else split
     echo(f"both models answer {len(rows):,} rows of {split}")
     answers, costs = answers_of(student, teacher, rows), _costs(student, teacher, rows, config)
     thresholds, calibration = student.thresholds, student.calibration

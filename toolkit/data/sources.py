@@ -135,7 +135,8 @@ def _hub_split(data: str, split: str, share: float | None) -> Table:
 def _find(folder: Path, split: str) -> Path | None:
     if not folder.is_dir():
         raise ToolkitError(
-            f"--data {folder}: no such directory", expected="a folder with train and dev files, a file, or hub:NAME"
+            f"--data {folder}: no such file or directory",
+            expected="a folder with train and dev files, a file, or hub:NAME",
         )
     stems = STEMS.get(split, (split,))
     candidates = (folder / f"{stem}{suffix}" for stem in stems for suffix in FILE_SUFFIXES)
@@ -150,6 +151,8 @@ def _needed(folder: Path, split: str) -> Path:
     path = _find(folder, split)
     if path is not None:
         return path
+    if split == WHOLE:
+        raise ToolkitError(f"{folder} is a folder", expected="one file of labelled rows")
     present = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
     stem = STEMS.get(split, (split,))[0]
     fix = "--dev-share 0.1 takes dev out of train" if split == "dev" else ""

@@ -172,8 +172,11 @@ def evaluate(prepared: Distillation, phases: PhaseTimer) -> tuple[ScoresBySplit,
         echo(f"the student keeps {kept} of the teacher (the paper: 96.8 %)")
     agreement = teacher.agreement(logits["dev"])
     if agreement is not None:
-        what = "correlates with the teacher by" if data.task.kind == "regression" else "gives the teacher's answer to"
-        echo(f"the student {what} {percent(agreement)} of {len(teacher.dev_rows):,} dev rows")
+        dev = f"{len(teacher.dev_rows):,} dev rows"
+        if data.task.kind == "regression":
+            echo(f"the student's numbers correlate with the teacher's by {percent(agreement)} on {dev}")
+        else:
+            echo(f"the student gives the teacher's answer to {percent(agreement)} of {dev}")
     return scores, agreement
 
 

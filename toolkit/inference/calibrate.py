@@ -57,10 +57,8 @@ class CalibrationRows:
         """Say that there are too few rows, and how many it takes; empty where there are enough."""
         if min(len(self.fitted), len(self.reported)) >= FEWEST:
             return ""
-        return (
-            f"{len(self.fitted):,} rows of {self.fitted_of} and {len(self.reported):,} of {self.reported_of}, "
-            f"where {FEWEST} and {FEWEST} are needed"
-        )
+        fitted, reported = f"{self.fitted_of} has {len(self.fitted):,}", f"{self.reported_of} {len(self.reported):,}"
+        return f"{fitted} rows and {reported}, where each needs {FEWEST}"
 
 
 def _is_odd(text: str) -> bool:

@@ -85,7 +85,9 @@ def require_labels(kind: Kind, shown: str) -> None:
         ToolkitError: it does not.
     """
     if kind != "classification":
-        raise ToolkitError(f"{shown} is a {kind} model", expected="one that gives one label of several")
+        raise ToolkitError(
+            f"{shown} is a {kind.replace('_', '-')} model", expected="one that gives one label of several"
+        )
 
 
 def label_places(first: Sequence[str], second: Sequence[str], shown: str) -> list[int]:

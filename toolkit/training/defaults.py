@@ -55,5 +55,6 @@ def with_length(config: FinetuneConfig, rows: int, classes: int, width: int) -> 
         patience=length.patience if own and config.patience is None else config.patience,
     )  # fmt: skip
     ends = f", ending after {config.patience} without a new best" if config.patience else ""
-    echo(f"{config.epochs} epochs at a learning rate of {config.lr:.3g}{ends}")
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
+    echo(f"{epochs} at a learning rate of {config.lr:.3g}{ends}")
     return config

@@ -114,7 +114,7 @@ def test_bad_input_leaves_nothing_behind(
         ({"scenarios": "single,burst"}, "--scenarios burst: expected one of single, offline, server"),
         ({"bundles": (str(tmp_path),)}, "not a bundle"),
         ({"out": str(tiny_student)}, "not a bench report"),
-        ({"data": str(tmp_path / "none")}, "no such directory"),
+        ({"data": str(tmp_path / "none")}, "no such file or directory"),
     ):
         with pytest.raises(ToolkitError, match=words) as caught:
             measure(replace(config, **changes), exporter)

@@ -77,7 +77,7 @@ def test_the_command_weighs_two_bundles(overconfident: Path, tiny_onnx: Path, tm
     accuracy = float((labels == [label for _, label in rows(40, seed=8)]).mean())
     assert {point["accuracy"] for point in report["curve"]} == {accuracy}, "both bundles have the same weights"
     assert {point["agreement"] for point in report["curve"]} == {1.0}
-    assert (report["rows"], report["guaranteed"], report["split"]) == (40, None, "all")
+    assert (report["rows"], report["guaranteed"], report["split"]) == (40, None, "rows.csv")
     assert min(report["student_ms"], report["teacher_ms"]) > 0
     page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert "price of a million" in page

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from toolkit.data.columns import DataOptions
 from toolkit.data.datasets import Split, load_split, load_test, resolve_task
+from toolkit.data.sources import WHOLE
 from toolkit.errors import ToolkitError
 from toolkit.tasks import Task, get_task
 
@@ -374,11 +375,14 @@ def test_one_class_is_no_task(tmp_path: Path) -> None:
 
 
 def test_missing_folders_and_files_say_what_is_there(tmp_path: Path) -> None:
-    with pytest.raises(ToolkitError, match="no such directory"):
+    with pytest.raises(ToolkitError, match="no such file or directory"):
         load_split(get_task("sst2"), "train", tmp_path / "nowhere")
     write(tmp_path, "test.tsv", "x")
     with pytest.raises(ToolkitError, match=r"has no train file; it holds test\.tsv"):
         load_split(get_task("sst2"), "train", tmp_path)
+    with pytest.raises(ToolkitError, match="is a folder") as caught:
+        load_split(get_task("sst2"), WHOLE, tmp_path)
+    assert caught.value.expected == "one file of labelled rows"
     with pytest.raises(ToolkitError, match="auto needs --data"):
         resolve_task("auto")
 

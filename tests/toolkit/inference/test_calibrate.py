@@ -74,7 +74,10 @@ def test_a_second_calibration_replaces_the_first(bundle: Path, file: Path) -> No
 
 def test_too_few_rows_are_refused_with_the_number(bundle: Path, tmp_path: Path) -> None:
     write_csv(tmp_path / "few.csv", rows(300, seed=1))
-    with pytest.raises(ToolkitError, match=r"too few rows .* where 200 and 200 are needed"):
+    with pytest.raises(
+        ToolkitError,
+        match=r"too few rows .*: a half of few.csv has 1\d\d rows and .* 1\d\d, where each needs 200",
+    ):
         run_calibrate(CalibrateConfig(str(bundle), str(tmp_path / "few.csv")))
     assert not (bundle / "calibration.json").exists()
 
@@ -138,7 +141,7 @@ def test_own_rows_neither_trained_nor_chose_the_model(tiny_onnx: Path) -> None:
     assert choose({"dev": dev.digest}, {"test": None, "dev": dev}) == "a half of dev"
     chosen = {"selection": dev.digest, "dev": dev.digest, "test": test.digest}
     assert choose(chosen, {"test": test, "dev": dev}) == "a half of test"
-    assert choose(chosen, {"test": few, "dev": dev}).endswith("200 and 200 are needed; dev chose the model")
+    assert choose(chosen, {"test": few, "dev": dev}).endswith("where each needs 200; dev chose the model")
     origin = {"teacher": {"kind": "teacher", "name": "t", "split": "dev", "data": {"train": test.digest}}}
     assert choose({}, {"test": test, "dev": None}, made_from=origin) == "test chose the model"
     assert set(used_digests(source.manifest)) == {test.digest}

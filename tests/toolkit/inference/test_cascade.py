@@ -56,5 +56,5 @@ def test_a_second_answer_comes_in_the_first_one_s_order_and_is_unsure_by_its_own
 def test_other_labels_and_other_kinds_are_refused() -> None:
     with pytest.raises(ToolkitError, match="big: its labels are a, b; those of the first model are a, c"):
         label_places(("c", "a"), ("b", "a"), "big")
-    with pytest.raises(ToolkitError, match="big is a multi_label model"):
+    with pytest.raises(ToolkitError, match="big is a multi-label model"):
         require_labels("multi_label", "big")

@@ -25,7 +25,7 @@ from toolkit.benchmarking.results import (
     SingleStream,
     Timing,
 )
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, reason_of
 
 SCHEMA_VERSION = 2
 
@@ -43,8 +43,9 @@ def read_report(path: Path) -> Report:
         if version == SCHEMA_VERSION:
             return parse_report(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {reason_of(error)}"
         raise ToolkitError(
-            f"{file} is not a bench report: {type(error).__name__}", expected="the report.json of toolkit bench"
+            f"{file} is not a bench report: {reason}", expected="the report.json of toolkit bench"
         ) from None
     raise ToolkitError(
         f"{file} has schema version {version}; this toolkit compares {SCHEMA_VERSION}", fix="measure it again"

@@ -79,7 +79,11 @@ def test_a_kind_that_nobody_knows_is_refused() -> None:
 def test_only_reports_can_be_compared(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(json.dumps(report_json(report()) | {"schema_version": 1}))
     (tmp_path / "list.json").write_text("[]")
-    for name, words in (("old.json", "schema version 1"), ("list.json", "not a bench report"), ("none", "not a bench")):
+    for name, words in (
+        ("old.json", "schema version 1"),
+        ("list.json", "not a bench report"),
+        ("none", "not a bench report: No such file"),
+    ):
         with pytest.raises(ToolkitError, match=words) as caught:
             read_report(tmp_path / name)
         assert caught.value.exit_code == 2
