@@ -19,7 +19,6 @@ from toolkit.console import quiet_libraries
 from toolkit.data.tokenization import EncodedTexts
 
 CALIBRATION_TEXTS = 64  # for onnxruntime's own static quantization
-BLOCK_SIZE = 32  # inputs with one scale in MatMulNBits
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,6 @@ def all_candidates(inputs: TuningInputs) -> list[Candidate]:
         ]
     if inputs.words is None:
         candidates += [
-            Candidate("MatMulNBits, 8 bits", "int8", lambda path: save_graph(blockwise(onnx.load(inputs.fp32)), path)),
             Candidate("onnxruntime dynamic int8", "int8", lambda path: _quantize_dynamic(inputs, path)),
             Candidate("fp32", "fp32", lambda path: save_graph(onnx.load(inputs.fp32), path)),
             Candidate("fp32, fused", "fp32", lambda path: _fuse_operators(inputs, path)),
@@ -99,30 +97,6 @@ def fuse_qkv(model: onnx.ModelProto) -> onnx.ModelProto:
             split = editor.constant(f"split_{'_'.join(map(str, widths))}", np.array(widths, dtype=np.int64))
             outputs = [product.output[0] for product in products]
             editor.nodes.append(helper.make_node("Split", [whole, split], outputs, name=f"{whole}_split", axis=-1))
-    return editor.build(OPSET, IR_VERSION)
-
-
-def blockwise(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Turn linear layers into onnxruntime's MatMulNBits: 8-bit weights, one scale for each block of 32 inputs.
-
-    The operator rounds the activations itself.
-    """
-    editor = GraphEditor(model)
-    for node in editor.source_nodes:
-        if node.op_type != "MatMul" or not editor.is_matrix(node.input[1]):
-            editor.nodes.append(node)
-            continue
-        weight = editor.array(node.input[1])
-        inputs, outputs = weight.shape
-        blocks = np.pad(weight.T, ((0, 0), (0, -inputs % BLOCK_SIZE))).reshape(outputs, -1, BLOCK_SIZE)
-        scale = np.maximum(np.abs(blocks).max(axis=2, keepdims=True) / 127, 1e-20).astype(np.float32)
-        quantized = (np.rint(blocks / scale) + 128).astype(np.uint8)
-        numbers = editor.constant(f"{node.name}_blocks", quantized)
-        scales = editor.constant(f"{node.name}_scales", scale.reshape(-1))
-        editor.add(
-            "MatMulNBits", [node.input[0], numbers, scales], node.output[0],
-            K=inputs, N=outputs, bits=8, block_size=BLOCK_SIZE, accuracy_level=4,
-        )  # fmt: skip
     return editor.build(OPSET, IR_VERSION)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-CONTRIB = {"FusedMatMul", "MatMulIntegerToFloat", "MatMulNBits"}  # onnxruntime's own operators
+CONTRIB = {"FusedMatMul", "MatMulIntegerToFloat"}  # onnxruntime's own operators
 
 
 class GraphEditor:

@@ -20,7 +20,8 @@ from toolkit.inference.runtimes import Runtime
 def test_tune_judges_all_and_keeps_the_fastest(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
     bundle = export_loosely(tiny_student, data_dir, tmp_path / "tuned", tune=True)
     trials = {trial["name"]: trial for trial in bundle.manifest["tuning"]}
-    assert len(trials) == 8
+    assert len(trials) == 7
+    assert all(trial["fault"] == "" for trial in trials.values()), "a candidate that cannot be built is none"
     best = bundle.manifest["quantization"]["candidate"]
     assert trials[best]["passed"]
     assert trials[best]["latency_ms"] == min(trial["latency_ms"] for trial in trials.values() if trial["passed"])

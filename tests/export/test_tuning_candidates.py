@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.int8.embeddings import LowBitSettings
 from export.int8.quantize import IR_VERSION, OPSET
 from export.onnx_export import LayerCount
-from export.tuning_candidates import TuningInputs, all_candidates, blockwise, fuse_qkv, heads_and_hidden
+from export.tuning_candidates import TuningInputs, all_candidates, fuse_qkv, heads_and_hidden
 from toolkit.data.tokenization import EncodedTexts
 
 NONE = np.empty(0, dtype=np.int64)
@@ -23,11 +23,11 @@ TEXTS = EncodedTexts(ids=[NONE], type_ids=[NONE], truncated=np.zeros(1, bool), p
 
 @pytest.mark.parametrize(("calibrated", "words", "names"), [
     (True, None, {
-        "int8, one scale a token", "int8, fixed scales", "int8, packed QKV", "MatMulNBits, 8 bits",
+        "int8, one scale a token", "int8, fixed scales", "int8, packed QKV",
         "onnxruntime dynamic int8", "onnxruntime static QDQ", "fp32", "fp32, fused",
     }),
     (False, None, {
-        "int8, one scale a token", "MatMulNBits, 8 bits", "onnxruntime dynamic int8", "fp32", "fp32, fused",
+        "int8, one scale a token", "onnxruntime dynamic int8", "fp32", "fp32, fused",
     }),
     (True, FEW_BITS, {"int8, one scale a token", "int8, fixed scales", "int8, packed QKV"}),
     (False, FEW_BITS, {"int8, one scale a token"}),
@@ -98,22 +98,6 @@ def test_a_single_product_is_left_alone() -> None:
     assert [node.op_type for node in fuse_qkv(model(nodes, constants, ["y"])).graph.node] == [
         "QuantizeLinear", "MatMulIntegerToFloat",
     ]  # fmt: skip
-
-
-def test_blocks_of_32_inputs_have_their_own_scale() -> None:
-    weight = np.zeros((40, 2), dtype=np.float32)
-    weight[0], weight[39] = [1.27, -1.27], [127, 12.7]  # of the first block, and of the second, which is padded
-    plain = model([helper.make_node("MatMul", ["x", "w"], ["y"], name="y")], {"w": weight}, ["y"])
-    blocks = blockwise(plain)
-    (node,) = blocks.graph.node
-    assert node.op_type == "MatMulNBits"
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in blocks.graph.initializer}
-    assert constants["y_scales"] == pytest.approx([0.01, 1.0, 0.01, 0.1])
-    assert constants["y_blocks"].shape == (2, 2, 32)
-    assert constants["y_blocks"][:, 0, 0].tolist() == [255, 1]
-    assert constants["y_blocks"][:, 1, 7].tolist() == [255, 255]
-    x = np.eye(40, dtype=np.float32)[None]
-    np.testing.assert_allclose(run(blocks, x)["y"], run(plain, x)["y"], rtol=0.01, atol=1e-5)
 
 
 def test_heads_and_hidden_by_the_names_of_families() -> None:
