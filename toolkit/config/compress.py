@@ -33,8 +33,8 @@ class CompressConfig(Config):
     )
     max_size_mb: float | None = option(None, "megabytes of the graph with its weights", "Budget", "MB")
     max_drop: float | None = option(
-        None, "points of the task's metric that may be lost against the teacher on dev [default: any]", "Budget",
-        "POINTS",
+        None, "percentage points of the task's metric that may be lost against the teacher on dev [default: any]",
+        "Budget", "POINTS",
     )  # fmt: skip
     threads: int = option(1, "threads that the bundle will run with", "Budget")
     hours: float = option(

@@ -45,7 +45,10 @@ class ExportConfig(Config):
     label_column: str | None = column_option("label", "Verification")
     dev_share: float | None = dev_share_option("Verification")
     max_drop: float = option(
-        0.5, "points of the task's metric that int8, or fewer word pieces, may lose on dev", "Verification", "POINTS"
+        0.5,
+        "percentage points of the task's metric that int8, or fewer word pieces, may lose on dev",
+        "Verification",
+        "POINTS",
     )
     skip_bad_rows: bool = skip_option("Verification")
     calibration: str | None = option(
