@@ -35,6 +35,7 @@ from toolkit.bundle.manifest import (
 )
 from toolkit.bundle.scores import split_of
 from toolkit.bundle.typed_json import read_config
+from toolkit.console import echo
 from toolkit.errors import ToolkitError, raise_problems
 from toolkit.files import FileRecord, atomic_directory, canonical_json, file_record, open_regular, sole_writer
 from toolkit.measurement.environment import tool_versions
@@ -170,7 +171,7 @@ def write_bundle(out: str | Path, manifest: Manifest) -> Iterator[Path]:
 def resealed(bundle: Bundle, without: str = "") -> Iterator[tuple[Path, Manifest]]:
     """Yield a copy of a bundle's files and its manifest, to be changed; on a clean exit seal them in its place.
 
-    The model keeps the versions that made it. A signature, which would not hold any more, goes.
+    The model keeps the versions that made it. A signature, which would not hold any more, goes; that is said.
 
     Args:
         bundle: an opened one.
@@ -181,11 +182,14 @@ def resealed(bundle: Bundle, without: str = "") -> Iterator[tuple[Path, Manifest
     """
     kept = ("versions", *(bundle.manifest.keys() - SEALED))
     manifest = cast(Manifest, {name: bundle.manifest[name] for name in kept})  # type: ignore[literal-required]
+    signed = (bundle.path / SIGNATURE).exists()
     with write_bundle(bundle.path, manifest) as staging:
         for name in bundle.manifest["files"].keys() - {without}:
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.path / name, staging / name)
         yield staging, manifest
+    if signed:
+        echo(f"{bundle.path} is another bundle now, and unsigned: toolkit sign {bundle.path} --key PRIVATE_KEY")
 
 
 def check_output_path(

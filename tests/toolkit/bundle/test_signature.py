@@ -84,9 +84,13 @@ def test_files_exchanged_between_opening_and_verifying_are_noticed(signed: Path,
         verify_bundle(evil, keys / "own.pub")
 
 
-def test_a_new_seal_ends_a_signature_and_an_unsigned_bundle_says_so(signed: Path, keys: Path) -> None:
-    with resealed(open_bundle(signed)) as (_, manifest):
-        manifest["license"] = "mit"
+def test_a_new_seal_ends_a_signature_and_an_unsigned_bundle_says_so(
+    signed: Path, keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("mit", "apache-2.0"):
+        with resealed(open_bundle(signed)) as (_, manifest):
+            manifest["license"] = name
+    assert capsys.readouterr().out.count(f"{signed} is another bundle now, and unsigned: toolkit sign ") == 1
     with pytest.raises(ToolkitError, match=f"is not signed: it has no {SIGNATURE}") as caught:
         verify_bundle(open_bundle(signed), keys / "own.pub")
     assert "toolkit sign" in caught.value.fix
