@@ -160,13 +160,16 @@ def check_input(task: Task, text: str, pair: str | None = None) -> None:
     """Refuse an input that the task does not take, one without any text, and text that no tokenizer takes.
 
     Raises:
-        ToolkitError: a pair for a task of single texts or the reverse, blank texts, or bytes that are not UTF-8.
+        ToolkitError: a pair for a task of single texts or the reverse, what is no text, as a missing cell is NaN, blank
+            texts, or bytes that are not UTF-8.
     """
     if pair is not None and task.pair_column is None:
         raise ToolkitError(f"a second text: the task {task.name} is about single texts", fix="leave --pair out")
     if pair is None and task.pair_column is not None:
         raise ToolkitError(f"the task {task.name} is about pairs of texts, and this is one text", fix="--pair TEXT")
     texts = [text] if pair is None else [text, pair]
+    if odd := [part for part in texts if not isinstance(part, str)]:
+        raise ToolkitError(f"{odd[0]!r} is no text", expected="a text to classify")
     if not any(map(str.strip, texts)):
         raise ToolkitError("the text is empty", expected="a text to classify")
     if broken := [part for part in texts if part.strip() and not is_text(part)]:

@@ -65,7 +65,9 @@ def test_a_pair_is_for_a_task_on_pairs_and_a_single_text_is_not() -> None:
     assert caught.value.fix == "--pair TEXT"
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
+def test_bytes_and_values_that_are_no_text_are_refused() -> None:
+    with pytest.raises(ToolkitError, match=r"texts\[1\]: nan is no text"):
+        check_inputs(SINGLE, ["a", float("nan")], None)  # type: ignore[list-item]
     with pytest.raises(ToolkitError, match="is not UTF-8"):
         check_input(SINGLE, "caf\udce9")  # as Python reads such an argument
     with pytest.raises(ToolkitError, match="is not UTF-8"):
