@@ -17,12 +17,12 @@ import uvicorn
 from serve.http.connection import Connection
 from serve.log_format import announce, configure
 from serve.shared_metrics import shared_metrics
-from serve.supervisor import HUNG_SECONDS, Supervisor, build_app, worker_app
+from serve.supervisor import HUNG_SECONDS, Supervisor, build_app, open_bundles, worker_app
+from toolkit.bundle.format import Bundle
 from toolkit.config import ServeConfig
 from toolkit.config.options import GroupedCommand, from_config
 from toolkit.console import show_error
 from toolkit.errors import ToolkitError, resource_error
-from toolkit.inference.predictor import Predictor
 
 SEND_SECONDS = 30.0  # for which a client may take nothing of its answer; then the connection is dropped
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection, so that the server never closes one in use
@@ -35,15 +35,18 @@ def run(config: ServeConfig) -> None:
         ToolkitError: a bundle is missing or damaged (checked before anything listens), limits that cannot work,
             keys that cannot be read, or an address or port that is not available.
     """
-    predictors, app = build_app(config)
+    if config.processes == 1:
+        predictors, app = build_app(config)
+        bundles = {name: predictor.bundle for name, predictor in predictors.items()}
+    else:
+        bundles = open_bundles(config)
     with listen(config.host, config.port) as listener:
-        ready = _ready_message(predictors, listener, config.fallback)
+        ready = _ready_message(bundles, listener, config.fallback)
         configure(config.log_format)
         with _stop_signals_end_quietly():
             if config.processes == 1:
                 _Server(_uvicorn_config(app, config), ready).run(sockets=[listener])
                 return
-            del predictors, app  # they are valid; each process loads its own
             uvicorn_config = _uvicorn_config(
                 partial(worker_app, config), config, factory=True, workers=config.processes,
                 timeout_worker_healthcheck=HUNG_SECONDS,
@@ -52,16 +55,15 @@ def run(config: ServeConfig) -> None:
                 Supervisor(uvicorn_config, [listener], ready).run()
 
 
-def _ready_message(predictors: Mapping[str, Predictor], listener: socket.socket, fallback: str | None) -> str:
+def _ready_message(bundles: Mapping[str, Bundle], listener: socket.socket, fallback: str | None) -> str:
     """Say which bundles answer, who answers what the first one is unsure of, and at which address."""
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     models = ", ".join(
-        f"{predictor.bundle.path} as {name} ({predictor.task.name}, {predictor.bundle.precision})"
-        for name, predictor in predictors.items()
+        f"{bundle.path} as {name} ({bundle.task.name}, {bundle.precision})" for name, bundle in bundles.items()
     )
     if fallback is not None:
-        models += f", and {fallback} for what {next(iter(predictors))} is unsure of"
+        models += f", and {fallback} for what {next(iter(bundles))} is unsure of"
     return f"serving {models}: POST {url}/predict, try it at {url}/"
 
 

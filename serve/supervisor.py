@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from multiprocessing.connection import wait
 
@@ -23,6 +24,7 @@ from serve.models.fallback import open_fallback
 from serve.models.loading import load_predictor, parse_model_names
 from serve.models.registry import check_threshold
 from serve.shared_metrics import forget_dead_processes, take_place
+from toolkit.bundle.format import Bundle, open_bundle
 from toolkit.config import ServeConfig
 from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import Predictor
@@ -49,6 +51,8 @@ class Supervisor(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Replace dead processes, twice a second; their counters stay in the sum, their gauges leave it."""
+        for process in self.processes:
+            process.child_conn.close()  # the process has its own; with this one a ping would outwait its death
         super().keep_subprocess_alive()
         pids = {process.pid for process in self.processes if process.pid is not None}
         for pid in self._pids - pids:
@@ -106,14 +110,31 @@ def build_app(config: ServeConfig) -> tuple[dict[str, Predictor], FastAPI]:
     return predictors, create_app(predictors, config=config, limits=accepted, fallback=fallback)
 
 
+def open_bundles(config: ServeConfig) -> dict[str, Bundle]:
+    """Verify the bundles of a configuration, by name, without their models: a supervisor would keep those in memory.
+
+    Raises:
+        ToolkitError: a bundle is missing or damaged, or limits that cannot work.
+    """
+    accepted = Limits.of(config)
+    bundles = {name: open_bundle(directory) for name, directory in parse_model_names(config.bundles).items()}
+    for bundle in bundles.values():
+        accepted.check(bundle.max_length)
+    return bundles
+
+
 def worker_app(config: ServeConfig) -> FastAPI:
-    """Create the application inside a process of a `Supervisor`."""
+    """Create the application inside a process of a `Supervisor`; where that cannot be, log why and end the process."""
     configure(config.log_format)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True, name="end-with-parent").start()
     take_place()
-    return build_app(config)[1]
+    try:
+        return build_app(config)[1]
+    except ToolkitError as error:
+        log.error("%s", error)
+        sys.exit(error.exit_code)
 
 
 def _end_with(sentinel: int) -> None:

@@ -7,19 +7,27 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import uvicorn
+from prometheus_client import values
 from tokenizers import Tokenizer
 
 from benchmarks.serving.load import Load
-from serve.supervisor import HUNG_SECONDS, LOADING_SECONDS, Supervisor
+from serve import supervisor
+from serve.log_format import JsonFormatter
+from serve.shared_metrics import shared_metrics
+from serve.supervisor import HUNG_SECONDS, LOADING_SECONDS, Supervisor, open_bundles, worker_app
 from tests.support.arithmetic_bundles import save_arithmetic, slow_graph
+from tests.support.responses import log_lines
 from tests.support.server import WAIT, ask, exit_of, serving, until
 from toolkit.benchmarking.server.http_client import Address, Connection, post
+from toolkit.config import ServeConfig
+from toolkit.errors import ToolkitError
 from toolkit.inference.predictor import open_predictor
 
 TWO = ("--processes", "2", "--port", "0", "--log-format", "none")
@@ -74,6 +82,8 @@ def test_a_killed_process_is_replaced_and_takes_only_its_own_requests_with_it(ti
     with serving("-m", "serve", str(tiny_onnx), *TWO) as (process, url):
         address, first = address_of(url), children(process)
         assert len(first) == 2
+        loaded = {pid: "onnxruntime" in Path(f"/proc/{pid}/maps").read_text() for pid in (process.pid, *first)}
+        assert loaded == {process.pid: False} | dict.fromkeys(first, True), "memory is that of the processes alone"
 
         async def kill_one_under_load() -> Load:
             over = asyncio.Event()
@@ -183,6 +193,23 @@ def test_the_processes_end_when_their_supervisor_is_killed(tiny_onnx: Path) -> N
         pids = children(process)
         process.kill()
         wait_for(lambda: all(map(gone, pids)))
+
+
+def test_a_process_that_cannot_load_its_bundle_says_so_in_words(
+    tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    config = ServeConfig((str(tiny_student),))
+    assert list(open_bundles(config)) == ["student"]
+    with shared_metrics(), log_lines(JsonFormatter()) as lines:
+        monkeypatch.setattr(supervisor, "configure", lambda _: None)
+        with pytest.raises(SystemExit) as ended:
+            worker_app(config)
+    assert ended.value.code == 2
+    assert "the server runs ONNX only" in json.loads(lines[0])["message"]
+    with pytest.raises(ToolkitError, match="max_batch_tokens 8: expected at least max_length"):
+        open_bundles(ServeConfig((str(tiny_student),), max_batch_tokens=8))
 
 
 def test_no_process_is_no_server(tiny_onnx: Path, capsys: pytest.CaptureFixture[str]) -> None:
