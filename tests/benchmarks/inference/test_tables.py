@@ -32,4 +32,4 @@ def test_errors_stand_beside_those_of_true_probabilities() -> None:
     errors = {"before": 0.1212, "after": 0.0308, "chance": 0.013}
     text = calibration([run | errors | {"precision": "int8"}])
     assert "| cola, int8 | 3,000, 2,000, 3,551 | 1.50 | 12.12 % | 3.08 % | 1.30 % |" in text
-    assert "Means over 200 draws of the unseen rows" in text
+    assert "Means over 200 draws of the rows that fit, out of" in text
