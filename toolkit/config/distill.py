@@ -238,7 +238,7 @@ class DistillConfig(Config):
 
     def _task_problems(self) -> Iterator[str]:
         if self.task is None:
-            yield "no --task: expected a GLUE task, rotten-tomatoes, or auto with --data (or --general)"
+            yield "no --task: expected a GLUE task, rotten-tomatoes, or auto with --data or --teacher-scores"
         if self.corpus:
             yield "--corpus is what --general learns from; a task takes more text by --unlabelled"
         if self.seeds is not None and not re.fullmatch(r"\d+(,\d+)*", self.seeds):
