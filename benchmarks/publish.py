@@ -39,6 +39,7 @@ from benchmarks.paths import (
     THRESHOLDS,
 )
 from benchmarks.starts import starts
+from benchmarks.tables import LABELS_ALONE
 from benchmarks.terminal import terminal
 from benchmarks.transcript import demo_lines, transcript
 from toolkit.bundle.format import open_bundle
@@ -80,8 +81,9 @@ def student_metrics(path: Path) -> dict[str, Any]:
     report = json.loads((path / "report.json").read_text(encoding="utf-8"))
     config, start, metric = report["config"], open_bundle(path).manifest["made_from"].get("start"), "accuracy"
     kind = {"model": "an encoder"}.get(start["kind"], f"a {start['kind']}") if start else config["init"]
+    alone = "prediction=0" in config["loss"].split(",")
     return {
-        "init": kind, "task": config["task"], "seed": config["seed"],
+        "init": kind + (f", {LABELS_ALONE}" if alone else ""), "task": config["task"], "seed": config["seed"],
         "epochs": [config["intermediate_epochs"], config["prediction_epochs"]], "metric": metric,
         "split": report["split"],
         **{name: 100 * report[f"{name}_metrics"][metric] for name in ("teacher", "start")},

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
+from benchmarks.tables import LABELS_ALONE
+
 # variants of the ablations by their --init
 VARIANTS = {
     "no augmentation": "teacher", "init general from teacher": "`--general`, from the teacher",
@@ -29,9 +31,11 @@ def starts(
     lines = ["| teacher; rows | `--init` | kept before training | kept |", "|---|---|--:|--:|"]
     tasks = len({row["task"] for row in glue})
     lines.append(_row(f"6/384; {tasks} tasks", "teacher", glue))
-    for row in scale:
-        shape = "/".join(row["shapes"]["teacher"]["shape"].split("/")[:2])
-        lines.append(_row(f"{shape}; {row['task']}, and more text of its kind", row["init"], [row]))
+    for init in dict.fromkeys(row["init"] for row in scale):
+        rows = [row for row in scale if row["init"] == init]
+        shape = "/".join(rows[0]["shapes"]["teacher"]["shape"].split("/")[:2])
+        more = "" if LABELS_ALONE in init else ", and more text of its kind"
+        lines.append(_row(f"{shape}; {rows[0]['task']}{more}", init, rows))
     few = f"{ablations['settings']['max_rows']:,}"
     for variant, init in VARIANTS.items():
         rows = [row for row in ablations["rows"] if row["variant"] == variant and row["task"] == "rotten-tomatoes"]

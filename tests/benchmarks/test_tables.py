@@ -118,10 +118,11 @@ def test_a_score_says_which_rows_it_is_of() -> None:
         "teacher": 80.0, "start": 60.0, "student": 78.0,
     }  # fmt: skip
     first = row | {"init": "an encoder", "split": "test"}
-    rows = [row | {"init": "teacher"}, first, first | {"seed": 2, "student": 76.0}]
+    alone = first | {"init": "an encoder, labels alone", "student": 70.0}
+    rows = [row | {"init": "teacher"}, alone, first, first | {"seed": 2, "student": 76.0}]
     text = scale(rows)
     assert "| teacher | dev, which chose the step | 1, 3 | 1 | 80.0 | 60.0 | 78.0 | 97.5 % |" in text
     assert "| an encoder | test | 1, 3 | 2 | 80.0 ± 0.0 | 60.0 ± 0.0 | 77.0 ± 1.4 | 96.2 ± 1.8 % |" in text
     assert "109.5M parameters; student 4/312/1200/12, 14.60M: 7.5x smaller" in text
     assert "(12/768/3072/12) TinyBERT4, 7.5x smaller, keeps 96.2 ± 1.8 % (2 runs; " in large_teacher(rows)
-    assert "keeps 97.5 % (one run; " in large_teacher(rows[:2])
+    assert "keeps 97.5 % (one run; " in large_teacher(rows[:3])
