@@ -32,9 +32,14 @@ class NamedModel:
         """Parse DIR, NAME=DIR, URL or NAME=URL.
 
         Raises:
-            ToolkitError: a name that does not fit into a path.
+            ToolkitError: a name that does not fit into a path, or a URL with a password.
         """
         if match := URL.fullmatch(given):
+            if "@" in match["url"].split("/")[2]:
+                raise ToolkitError(
+                    "a URL holds a name or password, which anyone sees in logs and lists of processes",
+                    expected="http://HOST or https://HOST", fix="a key in TOOLKIT_API_KEY",
+                )  # fmt: skip
             return cls(match["name"] or UNNAMED_URL, match["url"].rstrip("/"), remote=True)
         name, equals, directory = given.partition("=")
         if not equals or Path(given).is_dir():  # a directory may have = in its name

@@ -32,3 +32,11 @@ def test_a_directory_may_have_an_equals_sign_in_its_name(tmp_path: Path) -> None
 def test_a_name_that_does_not_fit_into_a_path_is_refused() -> None:
     with pytest.raises(ToolkitError, match="'a/b' is no name for a model"):
         NamedModel.parse("a/b=dir")
+
+
+@pytest.mark.parametrize("given", ["https://me:hidden@tei/predict", "big=http://hidden@tei:80/predict"])
+def test_a_password_in_a_url_is_refused_without_being_shown(given: str) -> None:
+    with pytest.raises(ToolkitError, match="a URL holds a name or password") as caught:
+        NamedModel.parse(given)
+    assert "hidden" not in str(caught.value) + caught.value.fix
+    assert NamedModel.parse("http://tei/a@b").place == "http://tei/a@b"
