@@ -48,7 +48,7 @@ class ApiKeySet:
                 service that was meant to be closed.
         """
         keys: list[str] = []
-        if os.environ.get(variable):
+        if variable in os.environ:
             keys += _non_empty(os.environ[variable].split(","), variable)
         if file is not None:
             try:
