@@ -105,7 +105,7 @@ def test_a_promise_that_was_broken_is_told() -> None:
     assert " 5 faults," in text
     assert "memory +25.0 %" in text
     assert "2,999 of 3,000" in text
-    assert f"{asked - 2} of {asked} requests answered, the slowest after 2100 ms; 1 faults." in text
+    assert f"{asked - 2:,} of {asked:,} requests answered, the slowest after 2100 ms; 1 faults." in text
 
 
 def test_a_score_says_which_rows_it_is_of() -> None:

@@ -10,6 +10,7 @@ from toolkit.benchmarking.report.tables import ScorePoint, milliseconds
 from toolkit.benchmarking.results import BatchPoint, Claim, LengthPoint, ModelFacts
 from toolkit.bundle.weights import PARTS
 from toolkit.reports.svg import MARKERS, MUTED, PAPER, legend, plain_log, series, svg
+from toolkit.reports.table import percent
 
 LABEL = 22  # characters that fit beside a plot
 
@@ -50,6 +51,8 @@ def score_by_latency(points: Sequence[ScorePoint], best: Sequence[ScorePoint], b
         metric: the name of the score.
     """
 
+    from matplotlib.ticker import PercentFormatter
+
     def draw(axes: Any) -> None:
         """Draw a point for each model, its words on the side with room, and a line along the frontier."""
         latencies = [*(point.median_ms for point in points), baseline_ms]
@@ -58,7 +61,7 @@ def score_by_latency(points: Sequence[ScorePoint], best: Sequence[ScorePoint], b
             left = point.median_ms**2 > low * high  # in the right half: the words stand on its left
             axes.scatter(point.median_ms, point.score, s=90, color=series(i + 1), marker=MARKERS[i % 6])
             axes.annotate(
-                f"{_short(point.label)}\n{point.score:.3f} in {milliseconds(point.median_ms)} ms",
+                f"{_short(point.label)}\n{percent(point.score)} in {milliseconds(point.median_ms)} ms",
                 (point.median_ms, point.score), xytext=(-11 if left else 11, 3), textcoords="offset points",
                 va="bottom", ha="right" if left else "left",
             )  # fmt: skip
@@ -76,7 +79,8 @@ def score_by_latency(points: Sequence[ScorePoint], best: Sequence[ScorePoint], b
         if len({point.score for point in points}) == 1:
             axes.set_ylim(points[0].score - 0.05, points[0].score + 0.05)
         axes.set_xlabel("median latency at batch 1, ms")
-        axes.set_ylabel(metric.replace("_", " "))
+        axes.set_ylabel(f"{metric.replace('_', ' ')}, %")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
 
     return svg("score", draw, height=3.8)
 

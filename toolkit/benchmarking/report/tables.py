@@ -44,8 +44,8 @@ def speed_table(report: Report) -> Table:
     for comparison in sorted(report.comparisons, key=lambda comparison: list(GAINS).index(comparison.kind)):
         ratio, unit = comparison.measured()
         rows.append([
-            GAINS[comparison.kind], comparison.a.label, comparison.b.label, _number(comparison.a.score),
-            _number(comparison.b.score), str(comparison.batch_size),
+            GAINS[comparison.kind], comparison.a.label, comparison.b.label, _share(comparison.a.score),
+            _share(comparison.b.score), str(comparison.batch_size),
             str(comparison.length) if comparison.length else f"~{comparison.median_tokens:.0f}",
             milliseconds(comparison.a_median_ms), milliseconds(comparison.b_median_ms),
             f"{percent(comparison.a_noise, 0)} / {percent(comparison.b_noise, 0)}", _times(ratio),
@@ -82,7 +82,7 @@ def breakdown_table(report: Report) -> Table:
     rows = [
         [
             name, step.name, step.result, f"{step.size_bytes / 1e6:.1f}" if step.size_bytes else "-",
-            f"{step.smaller:.2f}x", _times(step.faster), _number(step.score),
+            f"{step.smaller:.2f}x", _times(step.faster), _share(step.score),
         ]
         for name, steps in speedup_breakdown(report) for step in steps
     ]  # fmt: skip
@@ -105,7 +105,7 @@ def scenario_table(report: Report) -> Table:
         rows.append([
             name, scenario.model, f"padded to {scenario.length}" if scenario.length else "own", str(scenario.queries),
             *("-" if value is None else milliseconds(value) for value in percentiles), throughput,
-            _number(scenario.score),
+            _share(scenario.score),
         ])  # fmt: skip
     columns = ["scenario", "model", "lengths", "texts", "p50 ms", "p90 ms", "p99 ms", "texts a second", "score"]
     return Table("Scenarios", columns, rows)
@@ -235,15 +235,15 @@ def _times(ratio: Ratio) -> str:
     return f"{ratio.value:.2f}x" if exact else f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
 
 
-def _number(score: float | None) -> str:
-    return "-" if score is None else f"{score:.4f}"
+def _share(score: float | None) -> str:
+    return "-" if score is None else percent(score, 2)
 
 
 def _score(model: ModelFacts) -> str:
     if model.score is None:
         return "-"
     share = f" ({percent(model.score / model.teacher_score)} of teacher)" if model.teacher_score else ""
-    return f"{model.split} {model.metric} {model.score:.4f}{share}"
+    return f"{model.split} {model.metric} {percent(model.score, 2)}{share}"
 
 
 def _with_projection(model: ModelFacts, baseline: ModelFacts) -> str:

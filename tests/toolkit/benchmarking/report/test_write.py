@@ -40,7 +40,7 @@ def test_markdown_tables_hold_every_verdict_and_speed(content: Report) -> None:
         assert f"{claim.measured:.2f}x" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert all(re.sub(r"\\\|", "", row).count("|") == re.sub(r"\\\|", "", row).count(" |") + 1 for row in rows)
-    assert "accuracy 0.8125 (92.9 % of teacher)" in text
+    assert "accuracy 81.25 % (92.9 % of teacher)" in text
     assert all(claim.verdict in text for claim in content.claims)
 
 
