@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from toolkit.config.import_path import child_environment
 from toolkit.console import echo
 from toolkit.errors import ToolkitError
 
-STOP_TIMEOUT_S = 30.0
+START_TIMEOUT_S, STOP_TIMEOUT_S = 300.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,14 @@ def serving(bundle: str | Path, *options: str, errors: IO[str] | None = None, **
         launch(command, stdout=subprocess.PIPE, stderr=errors or log, **child_environment(), **variables) as process,
     ):
         assert process.stdout is not None
+        limit, started = threading.Timer(START_TIMEOUT_S, process.kill), time.monotonic()
+        limit.start()
         line = process.stdout.readline()  # printed once the server is ready; empty when it has ended
+        limit.cancel()
         address = re.search(r"POST http://(\S+?):(\d+)", line)  # a fallback's URL may stand before it
         if not address:
             log.seek(0)
-            raise ToolkitError(f"the server did not start: {line}{log.read().strip()}")
+            late = f" within {START_TIMEOUT_S:g} s" if time.monotonic() - started >= START_TIMEOUT_S else ""
+            raise ToolkitError(f"the server did not start{late}: {line}{log.read().strip()}")
         echo(line.strip())
         yield Server(address[1], int(address[2]), process)

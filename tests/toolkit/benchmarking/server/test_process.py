@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.benchmarking.server import process
 from toolkit.benchmarking.server.process import launch, serving
 from toolkit.errors import ToolkitError
 from toolkit.inference.metrics import scores
@@ -34,6 +35,18 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(ToolkitError, match="the server did not start") as caught, serving(tmp_path / "none"):
         pass
     assert "none" in str(caught.value)
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = tmp_path / "python"
+    silent.write_text("#!/bin/sh\nexec sleep 600\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(silent))
+    monkeypatch.setattr(process, "START_TIMEOUT_S", 0.2)
+    with pytest.raises(ToolkitError, match=r"the server did not start within 0\.2 s"), serving(tmp_path):
+        pass
 
 
 def test_a_program_ends_with_the_processes_that_it_started() -> None:
