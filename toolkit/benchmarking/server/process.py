@@ -84,8 +84,10 @@ def serving(bundle: str | Path, *options: str, errors: IO[str] | None = None, **
         assert process.stdout is not None
         limit, started = threading.Timer(START_TIMEOUT_S, process.kill), time.monotonic()
         limit.start()
-        line = process.stdout.readline()  # printed once the server is ready; empty when it has ended
-        limit.cancel()
+        try:
+            line = process.stdout.readline()  # printed once the server is ready; empty when it has ended
+        finally:
+            limit.cancel()  # else Ctrl-C would wait for it
         address = re.search(r"POST http://(\S+?):(\d+)", line)  # a fallback's URL may stand before it
         if not address:
             log.seek(0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -37,16 +39,41 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     assert "none" in str(caught.value)
 
 
-def test_a_server_that_says_nothing_is_not_waited_for_without_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def silent_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a program that never says a word stand for Python."""
     silent = tmp_path / "python"
     silent.write_text("#!/bin/sh\nexec sleep 600\n")
     silent.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(silent))
+
+
+@pytest.mark.usefixtures("silent_server")
+def test_a_server_that_says_nothing_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(process, "START_TIMEOUT_S", 0.2)
     with pytest.raises(ToolkitError, match=r"the server did not start within 0\.2 s"), serving(tmp_path):
         pass
+
+
+@pytest.mark.usefixtures("silent_server")
+def test_an_interrupted_wait_leaves_no_thread_behind(tmp_path: Path) -> None:
+    """Python would wait for it when it ends."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = set(threading.enumerate())
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt), serving(tmp_path):
+            pass
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    time.sleep(0.05)
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_program_ends_with_the_processes_that_it_started() -> None:
