@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from toolkit.errors import ToolkitError
 
@@ -32,14 +33,10 @@ class NamedModel:
         """Parse DIR, NAME=DIR, URL or NAME=URL.
 
         Raises:
-            ToolkitError: a name that does not fit into a path, or a URL with a password.
+            ToolkitError: a name that does not fit into a path, or a URL that is none or has a password.
         """
         if match := URL.fullmatch(given):
-            if "@" in match["url"].split("/")[2]:
-                raise ToolkitError(
-                    "a URL holds a name or password, which anyone sees in logs and lists of processes",
-                    expected="http://HOST or https://HOST", fix="a key in TOOLKIT_API_KEY",
-                )  # fmt: skip
+            _check_url(match["url"])
             return cls(match["name"] or UNNAMED_URL, match["url"].rstrip("/"), remote=True)
         name, equals, directory = given.partition("=")
         if not equals or Path(given).is_dir():  # a directory may have = in its name
@@ -48,3 +45,15 @@ class NamedModel:
         if not NAME.fullmatch(name):
             raise ToolkitError(f"{given}: {name!r} is no name for a model", expected="letters, digits, and . _ -")
         return cls(name, directory, remote=False)
+
+
+def _check_url(url: str) -> None:
+    try:
+        place = urlsplit(url).netloc
+    except ValueError as error:
+        raise ToolkitError(f"{url} is no URL: {error}") from None
+    if "@" in place:
+        raise ToolkitError(
+            "a URL holds a name or password, which anyone sees in logs and lists of processes",
+            expected="http://HOST or https://HOST", fix="a key in TOOLKIT_API_KEY",
+        )  # fmt: skip

@@ -39,4 +39,10 @@ def test_a_password_in_a_url_is_refused_without_being_shown(given: str) -> None:
     with pytest.raises(ToolkitError, match="a URL holds a name or password") as caught:
         NamedModel.parse(given)
     assert "hidden" not in str(caught.value) + caught.value.fix
-    assert NamedModel.parse("http://tei/a@b").place == "http://tei/a@b"
+    for place in ("http://tei/a@b", "http://tei?to=a@b"):
+        assert NamedModel.parse(place).place == place
+
+
+def test_what_is_no_url_is_refused() -> None:
+    with pytest.raises(ToolkitError, match=r"http://\[::1 is no URL"):
+        NamedModel.parse("http://[::1")
