@@ -119,7 +119,7 @@ def train(prepared: Distillation, phases: PhaseTimer, checkpoints: Checkpoints) 
     config, models, data, weights = prepared.config, prepared.models, prepared.data, prepared.config.weights
     schedules = stage_schedules(config, by_layers=models.projections is not None)
     if not any(checkpoints.last(name) for name in schedules):
-        say_duration(models, data, schedules, weights, config.relation_heads, prepared.teacher.unanswered())
+        say_duration(models, data, schedules, weights, config.relation_heads, prepared.teacher.unanswered)
     stages: dict[str, StageResult] = {}
     if schedule := schedules.get("intermediate"):
         with phases("stage a, intermediate"):

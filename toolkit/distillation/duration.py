@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import replace
@@ -32,7 +32,7 @@ LEAST_STEPS = 300  # a distillation of fewer has begun and ended before an estim
 
 def say_duration(
     models: ModelPair, data: DistillationData, stages: Mapping[str, TrainingSchedule], weights: Mapping[str, float],
-    relation_heads: int | None, unanswered: int,
+    relation_heads: int | None, unanswered: Callable[[], int],
 ) -> None:  # fmt: skip
     """Say how long the stages and the teacher's answers take, all together; say nothing of a short distillation.
 
@@ -43,7 +43,7 @@ def say_duration(
         data: its texts are learnt from, and its rows that choose are scored in stage b.
         stages: "intermediate", "prediction" or both, by what is about to run.
         weights, relation_heads: of the losses.
-        unanswered: texts that the teacher is still to be asked about.
+        unanswered: counts the texts that the teacher is still to be asked about.
     """
     rows = {name: schedule.batch_size * schedule.accumulation for name, schedule in stages.items()}
     if sum(stages[name].epochs * len(data.texts) // rows[name] for name in stages) < LEAST_STEPS:
@@ -54,10 +54,9 @@ def say_duration(
             schedule.epochs * tokens * _layer_step(models, data.texts, schedule, weights, relation_heads)
         )
     if schedule := stages.get("prediction"):
-        if unanswered:
-            share = unanswered / len(data.texts)
-            asked = share * tokens * answer_seconds(models.teacher, data.texts, schedule.precision)
-            seconds["the teacher's answers"] = asked
+        if count := unanswered():
+            asked = tokens * count / len(data.texts)
+            seconds["the teacher's answers"] = asked * answer_seconds(models.teacher, data.texts, schedule.precision)
         epoch = tokens * _prediction_step(models.student, data, schedule)
         seconds["stage b"] = schedule.epochs * (epoch + schedule.evaluations * _evaluation(models.student, data))
     parts = ", ".join(f"{duration(value)} for {name}" for name, value in seconds.items())
