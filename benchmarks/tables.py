@@ -135,7 +135,7 @@ def large_teacher(rows: Sequence[dict[str, Any]]) -> str:
     kept = _spread([100 * row["student"] / row["teacher"] for row in own])
     return (
         f"The teacher of these tables has 6 layers. From one of BERT-base's size ({teacher['shape']}) TinyBERT4, "
-        f"{teacher['parameters'] / student['parameters']:.1f}x smaller, keeps {kept} % "
+        f"{teacher['parameters'] / student['parameters']:.1f}x smaller, keeps {kept} % of its accuracy on test "
         f"({'one run' if runs == 1 else f'{runs} runs'}; [how](docs/distillation.md#a-teacher-of-bert-bases-size)).\n"
     )
 

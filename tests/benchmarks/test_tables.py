@@ -124,5 +124,8 @@ def test_a_score_says_which_rows_it_is_of() -> None:
     assert "| teacher | dev, which chose the step | 1, 3 | 1 | 80.0 | 60.0 | 78.0 | 97.5 % |" in text
     assert "| an encoder | test | 1, 3 | 2 | 80.0 ± 0.0 | 60.0 ± 0.0 | 77.0 ± 1.4 | 96.2 ± 1.8 % |" in text
     assert "109.5M parameters; student 4/312/1200/12, 14.60M: 7.5x smaller" in text
-    assert "(12/768/3072/12) TinyBERT4, 7.5x smaller, keeps 96.2 ± 1.8 % (2 runs; " in large_teacher(rows)
-    assert "keeps 97.5 % (one run; " in large_teacher(rows[:3])
+    assert (
+        "(12/768/3072/12) TinyBERT4, 7.5x smaller, keeps 96.2 ± 1.8 % of its accuracy on test (2 runs; "
+        in large_teacher(rows)
+    )
+    assert "keeps 97.5 % of its accuracy on test (one run; " in large_teacher(rows[:3])

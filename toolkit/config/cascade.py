@@ -28,8 +28,8 @@ class CascadeConfig(Config):
         None, "folder with the file of the split, one file, or hub:NAME [default: the task's own]", "Data", "DATA"
     )
     split: str | None = option(
-        None, "labelled rows that neither trained nor chose a model [default: test; all rows of one file]", "Data",
-        "NAME",
+        None, "labelled rows that neither trained nor chose a model [default: test; of one file what was not learnt]",
+        "Data", "NAME",
     )  # fmt: skip
     text_column: str | None = column_option("text")
     pair_column: str | None = column_option("pair")

@@ -101,7 +101,12 @@ class _Recorder:
 
 
 def bytes_of_token(mapping: Sequence[int], width: int) -> int:
-    """Count the bytes of float32 that `collect_statistics` keeps of a token, of a teacher of that width."""
+    """Count the bytes of float32 that `collect_statistics` keeps of a token: 4 D (1 + inputs + 3 M).
+
+    Args:
+        mapping: g(1)..g(M); `inputs` of these have no mapped layer below whose output is their input.
+        width: D of the teacher.
+    """
     inputs = sum(g - 1 not in mapping for g in mapping if g > 1)
     return 4 * width * (1 + inputs + 3 * len(mapping))
 
