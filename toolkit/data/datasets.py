@@ -183,10 +183,12 @@ class SplitTable:
                 yield row, value
 
 
-def find_split(task: Task, split: str, data: str | Path | None, options: DataOptions) -> SplitTable:
-    """Find a split, and say what was guessed."""
+def find_split(
+    task: Task, split: str, data: str | Path | None, options: DataOptions, *, dev_follows: bool = False
+) -> SplitTable:  # fmt: skip
+    """Find a split, and say what was guessed; where dev of the same table follows, that says it."""
     located, remarks = _find_split(task, split, data, options)
-    for remark in remarks:
+    for remark in () if dev_follows and located.table.share is not None else remarks:
         echo(remark)
     return located
 
@@ -210,9 +212,7 @@ def _has_labels(task: Task, table: Table, options: DataOptions) -> bool:
     return any(not (is_missing(label) or label in NOT_PUBLISHED) or str(label) in task.labels for label in labels)
 
 
-def _find_split(
-    task: Task, split: str, data: str | Path | None, options: DataOptions
-) -> tuple[SplitTable, list[str]]:  # fmt: skip
+def _find_split(task: Task, split: str, data: str | Path | None, options: DataOptions) -> tuple[SplitTable, list[str]]:
     """Find a split; return it with remarks on what was guessed."""
     if data is None:
         return _own_rows(task, split), []

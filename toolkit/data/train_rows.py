@@ -47,12 +47,12 @@ class TrainRows:
 
 
 def load_train(task: Task, data: str | Path | None = None, options: DataOptions = DEFAULTS) -> TrainRows:
-    """Read the train split once, and keep 8 bytes of each row.
+    """Read the train split once, and keep 8 bytes of each row; dev is read after it.
 
     Raises:
         ToolkitError: as `load_split`.
     """
-    return read_as_train(find_split(task, "train", data, options), skip_bad=options.skip_bad_rows)
+    return read_as_train(find_split(task, "train", data, options, dev_follows=True), skip_bad=options.skip_bad_rows)
 
 
 def read_as_train(located: SplitTable, *, skip_bad: bool) -> TrainRows:

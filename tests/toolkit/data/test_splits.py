@@ -48,6 +48,18 @@ def test_a_tenth_of_train_chooses_within_bounds(rows: int, count: int) -> None:
     assert default_selection(rows, rows) == count
 
 
+def test_how_one_file_is_read_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("Sentence;Category\n" + "".join(f"text {i};{'ab'[i % 2]}\n" for i in range(100)))
+    task = resolve_task("auto", path)
+    load_splits(task, str(path), selection_rows=None, max_rows=None, seed=1)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{path}: semicolons separate its cells",
+        f"{path}: dev is 10 % of its rows, drawn by their text (else: --dev-share)",
+        f"{path}: text in the column 'Sentence', label in the column 'Category' (else: --text-column, --label-column)",
+    ]
+
+
 def test_dev_rows_that_stand_in_train_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "data", train=100, dev=5, test=4)
     load(folder)
