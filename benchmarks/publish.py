@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import picture, tables
+from benchmarks.distillation import tables as students
 from benchmarks.gpu import table as gpu_table
 from benchmarks.inference import tables as inference_tables
 from benchmarks.paths import (
@@ -26,6 +27,7 @@ from benchmarks.paths import (
     GLUE,
     GPU,
     LOAD,
+    PAPER_SIZE,
     PICTURE,
     RESULTS,
     ROOT,
@@ -39,7 +41,6 @@ from benchmarks.paths import (
     THRESHOLDS,
 )
 from benchmarks.starts import starts
-from benchmarks.tables import LABELS_ALONE
 from benchmarks.terminal import terminal
 from benchmarks.transcript import demo_lines, transcript
 from toolkit.bundle.format import open_bundle
@@ -83,7 +84,7 @@ def student_metrics(path: Path) -> dict[str, Any]:
     kind = {"model": "an encoder"}.get(start["kind"], f"a {start['kind']}") if start else config["init"]
     alone = "prediction=0" in config["loss"].split(",")
     return {
-        "init": kind + (f", {LABELS_ALONE}" if alone else ""), "task": config["task"], "seed": config["seed"],
+        "init": kind + (f", {students.LABELS_ALONE}" if alone else ""), "task": config["task"], "seed": config["seed"],
         "epochs": [config["intermediate_epochs"], config["prediction_epochs"]], "metric": metric,
         "split": report["split"],
         **{name: 100 * report[f"{name}_metrics"][metric] for name in ("teacher", "start")},
@@ -104,15 +105,16 @@ def sections() -> dict[str, str]:
         return json.loads(path.read_text(encoding="utf-8"))
 
     demo, glue, scale, ablations = load(DEMO), load(GLUE), load(SCALE), load(ABLATIONS)
+    paper = load(PAPER_SIZE) if PAPER_SIZE.exists() else {"runs": []}
     base_mb = next(model["size_bytes"] for model in demo["measured"] if model["baseline"]) / 1e6
     gpu = {"gpu": gpu_table.all_parts(load(GPU)), "gpu-claim": gpu_table.claims(load(GPU))} if GPU.exists() else {}
     return gpu | {
-        "results": tables.front(demo), "glue": tables.glue(glue), "scale": tables.scale(scale),
-        "large-teacher": tables.large_teacher(scale),
+        "results": tables.front(demo), "glue": students.glue(glue), "scale": students.scale(scale),
+        "large-teacher": students.large_teacher(scale, paper), "paper-size": students.paper_size(paper),
         "starts": starts(glue, ablations, scale, demo),
         "sizes": tables.sizes(load(SIZES), base_mb), "runtimes": tables.runtimes(load(SPEED)),
-        "ablations": tables.ablations(ablations), "augmentation": tables.augmentation(load(AUGMENT)),
-        "step": tables.step_speed(load(STEP)), "serving": tables.serving(load(LOAD)),
+        "ablations": students.ablations(ablations), "augmentation": students.augmentation(load(AUGMENT)),
+        "step": students.step_speed(load(STEP)), "serving": tables.serving(load(LOAD)),
         "thresholds": inference_tables.thresholds(load(THRESHOLDS)), "scoring": inference_tables.scoring(load(SCORE)),
         "calibration": inference_tables.calibration(load(CALIBRATION)),
         "promises": tables.promises(*(load(RESULTS / f"serve_{name}.json") for name in SERVE)),

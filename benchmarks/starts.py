@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
-from benchmarks.tables import LABELS_ALONE
+from benchmarks.distillation.tables import LABELS_ALONE
 
 # variants of the ablations by their --init
 VARIANTS = {

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.distillation.glue import FOLDERS
+from benchmarks.distillation.tables import ABLATIONS_HEAD, ablation_rows
 from benchmarks.paths import ABLATIONS
-from benchmarks.tables import ABLATIONS_HEAD, ablation_rows
 from toolkit.augmentation.augment import run_augment
 from toolkit.bundle.format import Bundle
 from toolkit.bundle.provenance import run_or_reuse

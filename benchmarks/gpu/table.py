@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import tables
+from benchmarks.distillation import tables
 
 SAMPLES = "samples"  # in the names of entries that hold raw times
 
