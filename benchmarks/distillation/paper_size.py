@@ -9,9 +9,10 @@ For each task and seed the encoder is fine-tuned, and from this teacher come:
 - labels alone: the same start, no teacher after it, as many epochs in all; and the same from random weights;
 - the teacher's int8 export, and logistic regression on tf-idf.
 
-`--init` names a small encoder that the student starts from, see `toolkit distill --help`. Rows of train choose the
-steps and the official dev is reported; Rotten Tomatoes has a test split. Finished steps are reused. A result replaces
-that of the same task, seed and start in benchmarks/results/paper_size.json, so tasks may be run by separate commands.
+`--init` names a small encoder that the students start from, see `toolkit distill --help`; `--assistant` names one that
+is fine-tuned on the task before it is their start. Rows of train choose the steps and the official dev is reported;
+Rotten Tomatoes has a test split. Finished steps are reused. A result replaces that of the same task, seed and start in
+benchmarks/results/paper_size.json, so tasks may be run by separate commands.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ RECIPES = {
 }
 FILMS = ("rotten-tomatoes", "sst2")
 COLUMNS = ("teacher", "teacher_int8", "start", "student", "int8", "labels", "random", "words")
+ASSISTANT = "assistant"
+PREDICTION_LR = 1e-4  # of students and of labels alone, as in docs/distillation.md
 LABELS_ALONE = "attention=0,hidden=0,embedding=0,prediction=0,label=1"
 
 
@@ -60,6 +63,7 @@ class Runs:
         task, seed: of all steps.
         encoder: that the teacher is made from.
         init: start of the students, as `toolkit distill --init` takes it.
+        assistant: encoder that is fine-tuned to be their start instead; None for none.
         data: folder of FOLDERS.
         out: folder of the bundles.
         sentences: IMDb sentences for the tasks of FILMS.
@@ -74,6 +78,7 @@ class Runs:
     out: Path
     sentences: int
     shape: str = DistillConfig.student
+    assistant: Path | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -87,17 +92,16 @@ class Runs:
 
     def teacher(self) -> Bundle:
         """Fine-tune the encoder."""
-        recipe = self.recipe
-        config = FinetuneConfig(
-            str(self.encoder), self.task, str(self.out / "teacher"), data=self.rows, epochs=recipe.teacher_epochs,
-            lr=recipe.teacher_lr, max_rows=recipe.max_rows, seed=self.seed,
-        )  # fmt: skip
-        return run_or_reuse(self._title("teacher"), config, run_finetune)
+        return self._finetuned(self.encoder, "teacher")
 
-    def student(self, teacher: Bundle) -> Bundle:
+    def start(self) -> str:
+        """Give what the students start from."""
+        return self.init if self.assistant is None else str(self._finetuned(self.assistant, ASSISTANT).path)
+
+    def student(self, teacher: Bundle, start: str) -> Bundle:
         """Distil the teacher."""
         recipe = self.recipe
-        config = self._distill(teacher, "student", self.init)
+        config = self._distill(teacher, "student", start)
         config = replace(
             config, intermediate_epochs=recipe.intermediate_epochs, prediction_epochs=recipe.prediction_epochs
         )
@@ -128,12 +132,12 @@ class Runs:
 
     def row(self) -> dict[str, Any]:
         """Run every step and gather the task's metric in %."""
-        teacher = self.teacher()
-        student = self.student(teacher)
+        teacher, start = self.teacher(), self.start()
+        student = self.student(teacher, start)
         metric = student.task.metric
         bundles = {
             "teacher": teacher, "teacher_int8": self.int8(teacher), "student": student, "int8": self.int8(student),
-            "labels": self.labels_alone(teacher, "labels", self.init),
+            "labels": self.labels_alone(teacher, "labels", start),
             "random": self.labels_alone(teacher, "random", "random"),
         }  # fmt: skip
         scores = {name: 100 * bundle.metrics[metric] for name, bundle in bundles.items()}
@@ -141,16 +145,24 @@ class Runs:
         words = self.words(teacher)
         return {
             "task": self.task, "seed": self.seed, "metric": metric, "split": student.split,
-            "init": Path(self.init).name if self.init != "teacher" else self.init, "digest": student.digest,
+            "init": Path(start).name if start != "teacher" else start, "digest": student.digest,
             **scores, "words": None if words is None else 100 * words,
             "retention": 100 * scores["student"] / scores["teacher"],
             "seconds": {name: stage["seconds"] for name, stage in student.manifest["stages"].items()},
         }  # fmt: skip
 
+    def _finetuned(self, encoder: Path, name: str) -> Bundle:
+        recipe = self.recipe
+        config = FinetuneConfig(
+            str(encoder), self.task, str(self.out / name), data=self.rows, epochs=recipe.teacher_epochs,
+            lr=recipe.teacher_lr, max_rows=recipe.max_rows, seed=self.seed,
+        )  # fmt: skip
+        return run_or_reuse(self._title(name), config, run_finetune)
+
     def _distill(self, teacher: Bundle, name: str, init: str) -> DistillConfig:
         return DistillConfig(
             str(teacher.path), self.task, str(self.out / name), data=self.rows, max_rows=self.recipe.max_rows,
-            seed=self.seed, init=init, student=self.shape,
+            seed=self.seed, init=init, student=self.shape, prediction_lr=PREDICTION_LR,
         )  # fmt: skip
 
     def _sentences(self) -> Path:
@@ -194,7 +206,9 @@ def main() -> None:
     """Run the tasks, print the table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", type=Path, required=True, help="encoder of 12 layers, such as all-mpnet-base-v2")
-    parser.add_argument("--init", default="teacher", help="start of the students [default: teacher]")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--init", default="teacher", help="start of the students [default: teacher]")
+    start.add_argument("--assistant", type=Path, help="small encoder that is fine-tuned to be their start")
     parser.add_argument("--data", type=Path, required=True, help="folder with GLUE's folders")
     parser.add_argument("--tasks", nargs="+", default=tuple(RECIPES), choices=tuple(RECIPES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
@@ -205,7 +219,10 @@ def main() -> None:
         for task in arguments.tasks:
             folder = arguments.out / task / str(seed)
             folder.mkdir(parents=True, exist_ok=True)
-            runs = Runs(task, seed, arguments.encoder, arguments.init, arguments.data, folder, arguments.sentences)
+            runs = Runs(
+                task, seed, arguments.encoder, arguments.init, arguments.data, folder, arguments.sentences,
+                assistant=arguments.assistant,
+            )  # fmt: skip
             report = store(runs.row())
     columns = ("task", "start", "seed", *COLUMNS, "kept")
     show_table(

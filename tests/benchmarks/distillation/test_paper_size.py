@@ -46,16 +46,18 @@ def test_every_column_is_of_a_model_that_was_made(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(paper_size.RECIPES, "sst2", Recipe(8, 2, 2, teacher_lr=5e-3))
     monkeypatch.setattr(paper_size.builtin, "imdb_sentences", lambda count, seed: ["a good film"] * count)
     encoder = small_task(tmp_path)
-    runs = paper_size.Runs("sst2", 1, encoder, "teacher", tmp_path, tmp_path / "out", 50, shape="2/16/32/4")
-    (tmp_path / "out").mkdir()
+    out = tmp_path / "out"
+    runs = paper_size.Runs("sst2", 1, encoder, "teacher", tmp_path, out, 50, shape="2/16/32/4", assistant=encoder)
+    out.mkdir()
     row = runs.row()
     assert row["teacher"] > 90
+    assert row["init"] == "assistant"
     assert row["student"] >= row["start"]
     assert row["words"] > 90
     assert all(0 <= row[name] <= 100 for name in paper_size.COLUMNS)
     assert row["retention"] == pytest.approx(100 * row["student"] / row["teacher"])
     assert sorted(path.name for path in runs.out.iterdir() if path.is_dir()) == [
-        "labels", "random", "student", "student-int8", "teacher", "teacher-int8",
+        "assistant", "labels", "random", "student", "student-int8", "teacher", "teacher-int8",
     ]  # fmt: skip
     made = {path: path.stat().st_mtime_ns for path in runs.out.rglob("*.safetensors")}
     assert runs.row() == row, "every step is reused"
