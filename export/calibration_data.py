@@ -12,6 +12,7 @@ from toolkit.data.datasets import Split, load_split, load_texts
 from toolkit.data.sources import has_split
 from toolkit.data.texts import read_texts
 from toolkit.errors import ToolkitError
+from toolkit.tasks import Task
 
 CALIBRATION_ROWS = 2048  # at most; calibration stops far earlier, after enough tokens
 SEED = 0
@@ -31,7 +32,7 @@ def calibration_text(source: Bundle, config: ExportConfig) -> Split | None:
         return None
     if config.calibration is not None:
         texts = load_texts(source.task, config.calibration, DataOptions.of(config))
-    elif (train := train_rows(source, config)) is not None:
+    elif (train := train_rows(source.task, config)) is not None:
         texts = train
     elif config.embedding_bits < 8:
         raise ToolkitError(
@@ -51,22 +52,22 @@ def is_quantization_aware(source: Bundle) -> bool:
     return bool(source.manifest.get("config", {}).get("quantization_aware"))
 
 
-def train_rows(source: Bundle, config: ExportConfig) -> Split | None:
+def train_rows(task: Task, config: ExportConfig) -> Split | None:
     """Load the task's train rows; None where the folder --data has no train file."""
     if config.data is not None and not has_split(config.data, "train"):
         return None
-    return load_split(source.task, "train", config.data, DataOptions.of(config))
+    return load_split(task, "train", config.data, DataOptions.of(config))
 
 
-def vocabulary_text(source: Bundle, config: ExportConfig) -> list[list[str]]:
+def vocabulary_text(task: Task, config: ExportConfig) -> list[list[str]]:
     """Return the texts of the task's train rows, and those of the files of --trim-vocabulary."""
     task_texts: list[str] = []
     more_texts: list[str] = []
-    if (train := train_rows(source, config)) is not None:
+    if (train := train_rows(task, config)) is not None:
         task_texts = [*train.texts, *(train.pairs or [])]
     for path in map(Path, config.trim_vocabulary):
         first, second = read_texts(
-            path, pairs=source.task.pair_column is not None and path.suffix != ".txt", options=DataOptions.of(config)
+            path, pairs=task.pair_column is not None and path.suffix != ".txt", options=DataOptions.of(config)
         )
         more_texts += [*first, *(second or [])]
     return [task_texts, more_texts]

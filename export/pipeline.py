@@ -141,7 +141,7 @@ def _export(job: ExportJob, dev: Split, test: Split | None, rows: CalibrationRow
 
 def _trim(job: ExportJob) -> Any:
     """Trim the vocabulary of the tokenizer in the new folder, and return a second model with the same pieces."""
-    trimmed = select_pieces(job.source.path, *vocabulary_text(job.source, job.config), most=job.config.max_pieces)
+    trimmed = select_pieces(job.source.path, *vocabulary_text(job.source.task, job.config), most=job.config.max_pieces)
     model = load_classifier(job.source.path)
     trim_model(trimmed, model)
     positions = trim_positions(model, job.source.max_length)

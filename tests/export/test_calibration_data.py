@@ -44,8 +44,8 @@ def config_of(source: Bundle, **options: object) -> ExportConfig:
 
 def test_train_rows_are_none_only_in_a_folder_without_them(tiny_student: Path, data_dir: Path, tmp_path: Path) -> None:
     source = open_bundle(tiny_student)
-    assert train_rows(source, config_of(source, data=str(tmp_path))) is None
-    train = train_rows(source, config_of(source, data=str(data_dir)))
+    assert train_rows(source.task, config_of(source, data=str(tmp_path))) is None
+    train = train_rows(source.task, config_of(source, data=str(data_dir)))
     assert train is not None
     assert len(train) == 320
     text = calibration_text(source, config_of(source, data=str(data_dir)))
@@ -69,6 +69,9 @@ def test_vocabulary_text_keeps_the_task_apart_from_files(tiny_student: Path, tmp
         (tmp_path / f"{name}.txt").write_text(f"the {name} text\n")
     files = tuple(str(tmp_path / f"{name}.txt") for name in ("first", "second"))
     config = config_of(source, data=str(tmp_path), trim_vocabulary=files)
-    assert vocabulary_text(source, config) == [["a good film", "a bad plot"], ["the first text", "the second text"]]
+    assert vocabulary_text(source.task, config) == [
+        ["a good film", "a bad plot"],
+        ["the first text", "the second text"],
+    ]
     (tmp_path / "train.csv").unlink()
-    assert vocabulary_text(source, config)[0] == []
+    assert vocabulary_text(source.task, config)[0] == []

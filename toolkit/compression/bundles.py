@@ -14,6 +14,7 @@ from toolkit.compression.plan import Plan
 from toolkit.compression.search import Search, dev_score
 from toolkit.compression.timing import relative_latency
 from toolkit.compression.trainings import Epochs, describe
+from toolkit.compression.words import Words
 from toolkit.config import CompressConfig, DistillConfig, ExportConfig
 from toolkit.console import echo
 from toolkit.errors import GateError
@@ -113,7 +114,7 @@ class Bundles:
         if trainings[-1].out in failures:
             return None
         try:
-            options = export_of(search.config, trainings[-1].out, self.plan.bits(shape))
+            options = export_of(search.config, trainings[-1].out, self.plan.words(shape))
             bundle = run_or_reuse(f"{name}, int8", options, run_export, student)
         except GateError as error:
             problem = f"{name}: {error.problem}"
@@ -147,9 +148,11 @@ def under_rounding(options: DistillConfig) -> DistillConfig:
     )  # fmt: skip
 
 
-def export_of(config: CompressConfig, student: str, bits: int) -> ExportConfig:
+def export_of(config: CompressConfig, student: str, words: Words) -> ExportConfig:
     """Give the options of `toolkit export` that export a student in the folder of the search, beside it."""
     # the budget bounds what the student and its rounding lose together; where it allows more, rounding may take it
     max_drop = max(config.max_drop or 0.0, ExportConfig.max_drop)
-    shared = config.shared_with(ExportConfig) | {"out": f"{student}-int8", "max_drop": max_drop}
-    return ExportConfig(student, embedding_bits=bits, **shared)
+    text = () if words.pieces is None else config.trim_vocabulary
+    own = {"out": f"{student}-int8", "max_drop": max_drop, "trim_vocabulary": text}
+    most = words.pieces if words.bounded else None
+    return ExportConfig(student, embedding_bits=words.bits, max_pieces=most, **config.shared_with(ExportConfig) | own)

@@ -43,6 +43,7 @@ class Point:
         latency_ms, size_mb: of its int8 graph as measured, else by the price list; of the teacher as it is.
         command: makes it again, in the folder of the search; empty for the teacher.
         test: the metric on test, in percent, of the answer where there is a test split.
+        words: how its word embeddings are stored; empty for the teacher.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Point:
     size_mb: float
     command: str
     test: float | None = None
+    words: str = ""
 
 
 def command_of(name: str, config: Config) -> str:
@@ -64,8 +66,11 @@ def command_of(name: str, config: Config) -> str:
             continue
         if field.metadata.get("argument"):
             words.insert(2, str(value))
+        elif value is True:
+            words.append(option)
         else:
-            words += [option] if value is True else [option, f"{value:g}" if isinstance(value, float) else str(value)]
+            for each in value if isinstance(value, tuple) else (value,):
+                words += [option, f"{each:g}" if isinstance(each, float) else str(each)]
     return shlex.join(words)
 
 
@@ -181,10 +186,14 @@ def _table(points: Sequence[Point], metric: str) -> Table:
     best = undominated(points, lambda point: point.latency_ms, lambda point: point.dev)
     rows = [
         [f"{number}{' +' if point in best else ''}", point.name, ROLES[point.role], point.training, f"{point.dev:.2f}",
-         "-" if point.test is None else f"{point.test:.2f}", f"{point.latency_ms:.3f}", f"{point.size_mb:.2f}"]
+         "-" if point.test is None else f"{point.test:.2f}", f"{point.latency_ms:.3f}", f"{point.size_mb:.2f}",
+         point.words or "-"]
         for number, point in enumerate(points, start=1)
     ]  # fmt: skip
-    columns = ["", "layers/hidden/FFN/heads", "what", "training", f"dev {metric}, %", "test", "ms a text", "MB"]
+    columns = [
+        "", "layers/hidden/FFN/heads", "what", "training", f"dev {metric}, %", "test", "ms a text", "MB",
+        "word embeddings",
+    ]  # fmt: skip
     return Table("All that was tried", columns, rows)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from toolkit.compression.shapes import linear_weights
 from toolkit.compression.timing import typical_lengths
 from toolkit.compression.trainings import Epochs, training
+from toolkit.compression.words import Vocabulary
 from toolkit.config import STUDENTS, CompressConfig
 from toolkit.data.columns import DataOptions
 from toolkit.distillation.data import DistillationData, student_data
@@ -35,12 +36,14 @@ class Material:
         config: of a student's `config.json`: vocabulary, positions, labels.
         lengths: of the training texts in tokens, [n].
         seconds_per_weight: of a forward pass in training, for each weight of the linear layers and each token.
+        vocabulary: what a student's may be cut to; None keeps it whole.
     """
 
     teacher: Shape
     config: dict[str, Any]
     lengths: np.ndarray
     seconds_per_weight: float
+    vocabulary: Vocabulary | None = None
 
     @property
     def typical(self) -> list[int]:
@@ -93,7 +96,8 @@ def open_material(config: CompressConfig, workdir: Path) -> Material:
     )  # fmt: skip
     data = student_data(rows, source, source.stated_length, options.vocabulary_limit, workdir)
     shape = Shape(depth(teacher), hidden_width(teacher), ffn_width(teacher), int(teacher.config.num_attention_heads))
-    student = student_config(data.reader.config, shape, dropout=0.0, task=data.task).to_dict()
+    student = student_config(data.reader.config, shape, dropout=0.0, task=data.task)
+    vocabulary = Vocabulary.read(config, data.task, data.reader, student)
     read = data if data.reader is source else DistillationData.read(rows, source, None)
     pace = answer_seconds(teacher, read.texts, options.precision) / linear_weights(shape)
-    return Material(shape, student, data.texts.lengths, pace)
+    return Material(shape, student.to_dict(), data.texts.lengths, pace, vocabulary)

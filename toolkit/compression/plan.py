@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from toolkit.compression.budget import Budget, Cost
 from toolkit.compression.material import Material
-from toolkit.compression.prices import PriceList, measured_price_list, number_bytes, possible_bits
+from toolkit.compression.prices import PriceList, measured_price_list, number_bytes
 from toolkit.compression.shapes import largest, shape_grid
 from toolkit.compression.timing import Timed, time_shapes
 from toolkit.compression.trainings import rungs
+from toolkit.compression.words import Vocabulary, Words, choose_words
 from toolkit.config import CompressConfig
-from toolkit.config.export import EMBEDDING_BITS
 from toolkit.console import echo, show_table
 from toolkit.errors import GateError
 from toolkit.models.student import Shape
@@ -22,6 +23,7 @@ CANDIDATES = 16
 STARTED = 2  # of the starts, one in so many is trained
 REDUCTION = 3  # of the short trainings, one in so many goes on to a whole one, which takes about as many times as long
 ROUNDS = 3  # of measuring candidates, which makes prices near the limit better, and choosing them again
+FEWER_PIECES = "--trim-vocabulary FILE, with text like what the model will read: fewer word pieces are kept then"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Plan:
         grid: all shapes that can be projected from the teacher, the paper's among them.
         candidates: those to try.
         lengths: of texts, as many as stand for the data's.
+        vocabulary: what a student's may be cut to; None keeps it whole.
     """
 
     budget: Budget
@@ -41,6 +44,7 @@ class Plan:
     grid: tuple[Shape, ...]
     candidates: tuple[Shape, ...]
     lengths: tuple[int, ...]
+    vocabulary: Vocabulary | None = None
 
     def measured(self, shape: Shape) -> Timed | None:
         """Give a shape as it was measured at all lengths; None where it was not."""
@@ -53,16 +57,14 @@ class Plan:
             latency = sum(timed.ms[length] for length in self.lengths) / len(self.lengths)
         else:
             latency = self.prices.latency_ms(shape, self.lengths)
-        return Cost(latency, self.prices.size_bytes(shape, self.bits(shape)) / 1e6)
+        return Cost(latency, self._size_mb(shape, self.words(shape)))
 
-    def bits(self, shape: Shape) -> int:
-        """Give the bits of a shape's word embeddings: the most with which it is within the limit of the size."""
-        if self.budget.size_mb is None:
-            return EMBEDDING_BITS[0]
-        sizes = {bits: self.prices.size_bytes(shape, bits) / 1e6 for bits in possible_bits(shape)}
-        return next(
-            (bits for bits, size in sizes.items() if size <= self.budget.size_mb), min(sizes, key=sizes.__getitem__)
-        )
+    def words(self, shape: Shape) -> Words:
+        """Choose how a shape's word embeddings are stored to be within the limit of the size."""
+        return choose_words(shape, self.vocabulary, partial(self._size_mb, shape), self.budget.size_mb)
+
+    def _size_mb(self, shape: Shape, words: Words) -> float:
+        return self.prices.size_bytes(shape, words.bits, words.config(self.prices.config, self.vocabulary)) / 1e6
 
 
 def make_plan(config: CompressConfig, material: Material) -> Plan:
@@ -73,19 +75,27 @@ def make_plan(config: CompressConfig, material: Material) -> Plan:
     """
     budget = Budget.of(config)
     grid = [*material.references, *shape_grid(material.teacher)]
-    least = {
-        shape: min(number_bytes(material.config, shape, bits) for bits in possible_bits(shape)) / 1e6 for shape in grid
-    }
+    least = {shape: _least_mb(shape, material) for shape in grid}
     smallest = min(grid, key=least.__getitem__)
     if budget.size_mb is not None and least[smallest] > budget.size_mb:  # known before anything is measured
         raise GateError(
             f"no student of this teacher is within the budget ({budget}): the smallest, {smallest}, takes "
             f"{least[smallest]:.3g} MB without its graph",
             expected=f"more than --max-size-mb {least[smallest]:.3g}",
+            fix="" if material.vocabulary else FEWER_PIECES,
         )
     prices = measured_price_list(material.config, grid, material.lengths, config.threads)
-    plan = Plan(budget, prices, tuple(dict.fromkeys(grid)), (), tuple(material.typical))
+    plan = Plan(budget, prices, tuple(dict.fromkeys(grid)), (), tuple(material.typical), material.vocabulary)
     return replace(plan, candidates=tuple(_choose(plan, material.references)))
+
+
+def _least_mb(shape: Shape, material: Material) -> float:
+    """Count the megabytes of a shape's numbers, its word embeddings stored as small as they may be."""
+
+    def size_mb(words: Words) -> float:
+        return number_bytes(words.config(material.config, material.vocabulary), shape, words.bits) / 1e6
+
+    return size_mb(choose_words(shape, material.vocabulary, size_mb, 0.0))
 
 
 def measure_candidates(plan: Plan, references: Sequence[Shape], threads: int) -> Plan:
@@ -106,7 +116,7 @@ def measure_candidates(plan: Plan, references: Sequence[Shape], threads: int) ->
     measured = tuple(shape for shape in plan.candidates if plan.measured(shape))
     if not measured:
         nearest = min(filter(plan.measured, plan.grid), key=lambda shape: plan.budget.excess(plan.cost(shape)))
-        raise _nothing_fits(plan.budget, nearest, plan.cost(nearest))
+        raise _nothing_fits(plan, nearest)
     return replace(plan, candidates=measured)
 
 
@@ -115,17 +125,19 @@ def _choose(plan: Plan, references: Sequence[Shape]) -> list[Shape]:
     within = [shape for shape in plan.grid if plan.budget.holds(costs[shape])]
     if not within:
         nearest = min(plan.grid, key=lambda shape: plan.budget.excess(costs[shape]))
-        raise _nothing_fits(plan.budget, nearest, costs[nearest])
+        raise _nothing_fits(plan, nearest)
     papers = [shape for shape in references if shape in within]
     return list(dict.fromkeys([*papers, *largest(within, CANDIDATES)]))[:CANDIDATES]
 
 
-def _nothing_fits(budget: Budget, shape: Shape, cost: Cost) -> GateError:
+def _nothing_fits(plan: Plan, shape: Shape) -> GateError:
+    cost = plan.cost(shape)
+    gives = plan.budget.gives(cost)
     return GateError(
-        f"no student of this teacher is within the budget ({budget}): the nearest, {shape}, takes "
+        f"no student of this teacher is within the budget ({plan.budget}): the nearest, {shape}, takes "
         f"{cost.latency_ms:.3g} ms a text, {cost.size_mb:.3g} MB",
-        expected=f"at least {budget.gives(cost)}",
-    )
+        expected=f"at least {gives}", fix=FEWER_PIECES if "size" in gives and not plan.vocabulary else "",
+    )  # fmt: skip
 
 
 def say_plan(config: CompressConfig, material: Material, plan: Plan) -> None:
@@ -135,13 +147,19 @@ def say_plan(config: CompressConfig, material: Material, plan: Plan) -> None:
         f"price list: {len(plan.prices.timed)} shapes; each predicted by the others: median error "
         f"{percent(errors.median)}, largest {percent(errors.largest)}"
     )
+    if (vocabulary := plan.vocabulary) is not None:
+        size = material.config["vocab_size"]
+        echo(
+            f"--trim-vocabulary: the text needs {vocabulary.needed:,} of {size:,} word pieces; where the size demands "
+            f"it, {vocabulary.fewest:,} or more stay"
+        )
     rows = []
     for shape in plan.candidates:
         cost = plan.cost(shape)
         seconds = [material.training_seconds(shape, epochs) for epochs in (steps[0], steps[-1])]
-        figures = f"{cost.latency_ms:.3f}", f"{cost.size_mb:.2f}", str(plan.bits(shape))
+        figures = f"{cost.latency_ms:.3f}", f"{cost.size_mb:.2f}", str(plan.words(shape))
         rows.append((str(shape), *figures, *map(duration, seconds)))
-    columns = ("layers/hidden/FFN/heads", "ms a text", "MB", "embedding bits", "a short training", "a whole one")
+    columns = ("layers/hidden/FFN/heads", "ms a text", "MB", "word embeddings", "a short training", "a whole one")
     show_table(f"{len(rows)} of {len(plan.grid)} shapes to try, {plan.budget}", columns, rows)
     first = -(-len(plan.candidates) // STARTED)
     trials = sum(

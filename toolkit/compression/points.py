@@ -43,17 +43,19 @@ class Points:
     def _finished(self, student: Finished, *, chosen: bool) -> Point:
         shape, cost, bundle = student.shape, student.cost, student.bundle
         role: Role = "chosen" if chosen else "finished"
-        export = export_of(self.search.config, student.trainings[-1].out, self.plan.bits(shape))
+        words = self.plan.words(shape)
+        export = export_of(self.search.config, student.trainings[-1].out, words)
         commands = [command_of("distill", replace(options, overwrite=True)) for options in student.trainings]
         commands.append(command_of("export", replace(export, overwrite=True)))
         test = 100 * bundle.metrics[bundle.task.metric] if chosen and bundle.split == "test" else None
-        words = describe(student.epochs) + (", then 1 in int8" if len(student.trainings) > 1 else "")
+        training = describe(student.epochs) + (", then 1 in int8" if len(student.trainings) > 1 else "")
         costs = cost.latency_ms, cost.size_mb
-        return Point(str(shape), role, words, student.dev, *costs, " && ".join(commands), test)
+        return Point(str(shape), role, training, student.dev, *costs, " && ".join(commands), test, str(words))
 
     def _student(self, shape: Shape) -> Point:
         """Give the point of a student without a bundle, at the costs of the price list."""
         cost, (dev, epochs) = self.plan.cost(shape), self.search.score_of(shape)
         command = command_of("distill", replace(self.search.training_of(shape, epochs), overwrite=True))
         role: Role = "trial" if any(epochs) else "start"
-        return Point(str(shape), role, describe(epochs), dev, cost.latency_ms, cost.size_mb, command)
+        words = str(self.plan.words(shape))
+        return Point(str(shape), role, describe(epochs), dev, cost.latency_ms, cost.size_mb, command, words=words)

@@ -44,6 +44,7 @@ from toolkit.models.student import Shape
 MEASURED = 20  # shapes
 MOST_WEIGHTS = 12_000_000  # of a shape that is measured: larger ones take long to build, and follow the same sum
 LENGTH_GRAIN = 8
+LOOKUP_BYTES = 2_450  # of the nodes that look up a table of few bits; 2 bits have two such tables
 LENGTHS = (0.05, 0.35, 0.7, 0.97)  # quantiles of the data's lengths that are measured
 
 
@@ -86,10 +87,17 @@ class PriceList:
         """Predict the mean time of a text in ms, over texts of these lengths."""
         return float(np.mean([terms(shape, length) @ self.prices for length in lengths]))
 
-    def size_bytes(self, shape: Shape, bits: int = 8) -> int:
-        """Predict the bytes of the int8 graph, its word embeddings of so many bits a number."""
-        counted = number_bytes(self.config, shape, bits)
-        return counted + round(float(np.array(_node_terms(shape)) @ self._node_bytes))
+    def size_bytes(self, shape: Shape, bits: int = 8, config: Mapping[str, Any] | None = None) -> int:
+        """Predict the bytes of the int8 graph.
+
+        Args:
+            shape: of the encoder.
+            bits: of each number of the word embeddings.
+            config: of a student whose vocabulary is trimmed; None for `self.config`.
+        """
+        lookups = {8: 0, 4: 1, 2: 2}[bits]
+        nodes = float(np.array(_node_terms(shape)) @ self._node_bytes) + lookups * LOOKUP_BYTES
+        return number_bytes(config or self.config, shape, bits) + round(nodes)
 
     @cached_property
     def errors(self) -> Errors:
@@ -124,15 +132,17 @@ def terms(shape: Shape, length: int) -> np.ndarray:
 def number_bytes(config: Mapping[str, Any], shape: Shape, bits: int = 8) -> int:
     """Count the bytes of the numbers of an int8 graph, but for its layer norms.
 
-    One byte for each weight of the layers, the pooler and the tables; two for the scale of a table's row; four for the
-    scale and the bias of each output of a layer, and for each weight of the classifier. Word embeddings of few bits
-    have rows of more bits for frequent pieces beside them, and a number for each piece that says which.
+    One byte for each weight of the layers, the pooler and the tables; two for the scale of a table's row, eight for the
+    number of a position; four for the scale and the bias of each output of a layer, and for each weight of the
+    classifier. Word embeddings of few bits have rows of more bits for frequent pieces beside them, a number for each
+    piece that says which, and four bytes for each number that one of the 256 bytes can hold.
     """
     d, outputs = shape.hidden, shape.layers * (5 * shape.hidden + shape.ffn) + shape.hidden
-    words, rest = config["vocab_size"], config["max_position_embeddings"] + (config.get("type_vocab_size") or 0)
-    tables = rest * (d + 2) + words * (d * bits // 8 + 2)
+    words, positions = config["vocab_size"], config["max_position_embeddings"]
+    rest = positions + (config.get("type_vocab_size") or 0)
+    tables = rest * (d + 2) + 8 * positions + words * (d * bits // 8 + 2)
     if bits < 8:
-        tables += words + (min(words, FINE_ROWS) + 1) * (d + 2)
+        tables += words + (min(words, FINE_ROWS) + 1) * (d + 2) + 4 * 256 * (8 // bits)
     if bits == 2:
         common = min(words, COMMON_ROWS) - min(words, FINE_ROWS)
         tables += 2 * words + (common + 1) * (d // 4 + 2)

@@ -39,6 +39,7 @@ from toolkit.training.saving import write_model
 STORE, ANSWERS, NAME = "search.log", "teacher-scores.parquet", "compress"
 STARTS = 1 / 3  # of the time, for scoring starts
 NOT_COMPARED = ("hours", "dry_run", "out", "list", "pick")  # a search goes on with other values of these
+LATER_OPTIONS: dict[str, object] = {"trim_vocabulary": []}  # searches of earlier releases do not hold these
 
 
 class Search:
@@ -63,7 +64,8 @@ class Search:
         self._parent = open_bundle(config.teacher) if is_bundle(Path(config.teacher)) else None
         options = {name: value for name, value in asdict(config).items() if name not in NOT_COMPARED}
         options["digest"] = self._parent.digest if self._parent else None
-        if self.recall("options", options) != options:
+        options["trim_vocabulary"] = list(config.trim_vocabulary)  # as JSON has it
+        if {**LATER_OPTIONS, **self.recall("options", options)} != options:
             raise ToolkitError(f"{self.out} holds a search by other options or of another teacher", fix="another --out")
         self._earlier, self._start = float(self.recall("seconds", 0.0)), time.monotonic()
         self.remember("options", options)

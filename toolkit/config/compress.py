@@ -42,6 +42,13 @@ class CompressConfig(Config):
     )
     data: str | None = option(None, "folder with train, dev, perhaps test files, one file, or hub:NAME", "Data", "DATA")
     unlabelled: str | None = option(None, "more text of the task's kind, as distill takes it", "Data", "FILE")
+    trim_vocabulary: tuple[str, ...] = option(
+        (),
+        "text like what the model will read: where --max-size-mb needs it, only word pieces that this text and the "
+        "train rows need are kept, as export does; may be given more than once",
+        "Data",
+        "FILE",
+    )
     name: str | None = name_option()
     text_column: str | None = column_option("text")
     pair_column: str | None = column_option("pair")
@@ -64,6 +71,8 @@ class CompressConfig(Config):
         if self.max_latency_ms is None and self.max_size_mb is None:
             yield "no budget: expected --max-latency-ms, --max-size-mb or both"
         yield from positive(max_latency_ms=self.max_latency_ms, max_size_mb=self.max_size_mb, hours=self.hours)
+        if self.trim_vocabulary and self.max_size_mb is None:
+            yield "--trim-vocabulary without --max-size-mb: expected the limit that may need fewer word pieces"
         if self.max_drop is not None and not self.max_drop >= 0:
             yield f"--max-drop {self.max_drop}: expected 0 or more points"
         yield from at_least(1, threads=self.threads, pick=self.pick)

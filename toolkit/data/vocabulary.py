@@ -47,49 +47,100 @@ class TrimmedVocabulary:
         return {"kept": len(self.ids), "of": self.old_size, "positions": positions}
 
 
-def select_pieces(directory: Path, *texts: Iterable[str], most: int | None = None) -> TrimmedVocabulary:
-    """Select the pieces that stay: those of the texts, special ones, single characters, and pieces these cannot spell.
+@dataclass(frozen=True)
+class RankedPieces:
+    """The pieces of a vocabulary, by how much texts need them.
+
+    Attributes:
+        kind: of the tokenizer's model.
+        size: pieces of the vocabulary.
+        always: ids of the pieces that stay whatever the texts hold: special ones, single characters, pieces that these
+            cannot spell; of BPE also those that the needed ones are built on.
+        needed: ids of the other pieces of the texts, the most frequent first.
+        shares: how often each needed piece stands among all pieces of the texts, as a fraction.
+    """
+
+    kind: str
+    size: int
+    always: frozenset[int]
+    needed: list[int]
+    shares: np.ndarray
+
+    @property
+    def can_be_bounded(self) -> bool:
+        """Whether any needed piece may fall away; those of BPE and Unigram are built on each other."""
+        return self.kind == "WordPiece"
+
+    def keep(self, most: int | None = None) -> TrimmedVocabulary:
+        """Keep the most frequent pieces, at most so many; None keeps all that are needed."""
+        kept = self.needed if most is None else self.needed[: most - len(self.always)]
+        return TrimmedVocabulary(np.array(sorted({*self.always, *kept}), dtype=np.int64), self.size)
+
+    def fewest(self, lost: float) -> int:
+        """Return how many pieces are enough for at most this fraction of the texts' pieces to fall away."""
+        if not self.can_be_bounded:
+            return len(self.always) + len(self.needed)
+        behind = np.append(self.shares[::-1].cumsum()[::-1], 0.0)  # what falls away behind the first n, n = 0, 1, ...
+        return len(self.always) + int(np.argmax(behind <= lost))
+
+
+def rank_pieces(directory: Path, *texts: Iterable[str]) -> RankedPieces:
+    """Rank the pieces of a vocabulary by the mean of their frequencies in collections of texts.
+
+    A large collection does not outweigh the task's own.
 
     Args:
         directory: holds tokenizer.json.
         texts: the task's texts, and further collections of texts.
-        most: how many pieces may stay, of WordPiece: the most frequent, by the mean of their frequencies in the
-            collections, so that a large collection does not outweigh the task's own.
 
     Raises:
-        ToolkitError: a tokenizer of another kind, or more than `most` pieces have to stay.
+        ToolkitError: a tokenizer of another kind.
     """
     from tokenizers import Tokenizer
 
     stored = _read(directory / "tokenizer.json")
     model, kind = stored["model"], stored["model"]["type"]
-    if kind not in TRIMMABLE or (most is not None and kind != "WordPiece"):
-        raise ToolkitError(
-            f"{directory} has a {kind} tokenizer"
-            + (", whose pieces are built on each other" if kind in TRIMMABLE else ""),
-            expected="a WordPiece vocabulary, as BERT, DistilBERT, ELECTRA and MPNet have it, for --max-pieces"
-            if most is not None else f"a vocabulary of {', '.join(TRIMMABLE)}",
-        )  # fmt: skip
+    if kind not in TRIMMABLE:
+        raise ToolkitError(f"{directory} has a {kind} tokenizer", expected=f"a vocabulary of {', '.join(TRIMMABLE)}")
     vocabulary = _numbers(model)
     stay = {token["id"] for token in stored["added_tokens"]} | _needed_always(model, vocabulary)
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    counted = [counts for collection in texts if (counts := _count_pieces(tokenizer, collection))]
     frequencies: dict[int, float] = {}
-    for collection in texts:
-        counts = _count_pieces(tokenizer, collection)
+    for counts in counted:
         for i, count in counts.items():
             frequencies[i] = frequencies.get(i, 0.0) + count / counts.total()
-    needed = [i for i, _ in sorted(frequencies.items(), key=lambda item: (-item[1], item[0])) if i not in stay]
-    if most is not None and most < len(stay):
-        raise ToolkitError(
-            f"--max-pieces {most}: special pieces, single characters and what these cannot spell are {len(stay)}",
-            expected=f"at least {len(stay)}, better several thousand",
-        )
-    stay.update(needed if most is None else needed[: most - len(stay)])
     if kind == "BPE":
-        stay |= _parts(model, vocabulary, stay)
-    return TrimmedVocabulary(np.array(sorted(stay), dtype=np.int64), len(vocabulary))
+        stay |= _parts(model, vocabulary, stay | set(frequencies))
+    needed = [i for i, _ in sorted(frequencies.items(), key=lambda item: (-item[1], item[0])) if i not in stay]
+    shares = np.array([frequencies[i] for i in needed]) / max(1, len(counted))
+    return RankedPieces(kind, len(vocabulary), frozenset(stay), needed, shares)
+
+
+def select_pieces(directory: Path, *texts: Iterable[str], most: int | None = None) -> TrimmedVocabulary:
+    """Select the pieces that stay: those of the texts, special ones, single characters, and pieces these cannot spell.
+
+    Args:
+        directory, texts: as in `rank_pieces`.
+        most: how many pieces may stay, of WordPiece: the most frequent.
+
+    Raises:
+        ToolkitError: a tokenizer of another kind, or more than `most` pieces have to stay.
+    """
+    ranked = rank_pieces(directory, *texts)
+    if most is not None and not ranked.can_be_bounded:
+        raise ToolkitError(
+            f"{directory} has a {ranked.kind} tokenizer, whose pieces are built on each other",
+            expected="a WordPiece vocabulary, as BERT, DistilBERT, ELECTRA and MPNet have it, for --max-pieces",
+        )
+    if most is not None and most < (least := len(ranked.always)):
+        raise ToolkitError(
+            f"--max-pieces {most}: special pieces, single characters and what these cannot spell are {least}",
+            expected=f"at least {least}, better several thousand",
+        )
+    return ranked.keep(most)
 
 
 def _count_pieces(tokenizer: Any, texts: Iterable[str]) -> Counter[int]:

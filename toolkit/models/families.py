@@ -156,9 +156,9 @@ def position_offset(model_type: str, pad_token_id: int | None) -> int:
     return pad_token_id + 1
 
 
-def counts_positions_from_zero(model: Any) -> bool:
-    """Return whether a known model looks up position 0 for its first token, 1 for the second, and so on."""
-    family = FAMILIES.get(model.config.model_type)
+def counts_positions_from_zero(config: Any) -> bool:
+    """Return whether a model of a known family looks up position 0 for its first token, 1 for the second, and so on."""
+    family = FAMILIES.get(config.model_type)
     return family is not None and family.layer is not None and family.first_position == 0
 
 

@@ -22,16 +22,25 @@ def trim_model(trimmed: TrimmedVocabulary, model: Any) -> None:
     Raises:
         ToolkitError: the id of the padding would change, from which some models count positions.
     """
-    padding, ids = int(model.config.pad_token_id or 0), trimmed.renumbered
-    if ids.get(padding) != padding:
-        raise ToolkitError(
-            f"the padding has id {padding}, behind word pieces that could fall away",
-            expected="padding among the first ids, as BERT, DistilBERT, ELECTRA and MPNet have it",
-        )
+    check_padding(trimmed, model.config)
     embedding = model.get_input_embeddings()
     rows = embedding.weight.detach()[torch.from_numpy(trimmed.ids)].clone()
     model.set_input_embeddings(nn.Embedding(len(rows), rows.shape[1], padding_idx=embedding.padding_idx, _weight=rows))
     renumber_config(trimmed, model.config)
+
+
+def check_padding(trimmed: TrimmedVocabulary, config: Any) -> None:
+    """Refuse pieces without which the padding of a model has another id.
+
+    Raises:
+        ToolkitError: it would have one.
+    """
+    padding = int(config.pad_token_id or 0)
+    if trimmed.renumbered.get(padding) != padding:
+        raise ToolkitError(
+            f"the padding has id {padding}, behind word pieces that could fall away",
+            expected="padding among the first ids, as BERT, DistilBERT, ELECTRA and MPNet have it",
+        )
 
 
 def renumber_config(trimmed: TrimmedVocabulary, config: Any) -> None:
@@ -48,7 +57,7 @@ def trim_positions(model: Any, longest: int) -> int | None:
     Returns:
         The number of rows that are left; None where the model does not count positions from 0, and all rows stay.
     """
-    if not counts_positions_from_zero(model):
+    if not counts_positions_from_zero(model.config):
         return None
     embeddings = model.base_model.embeddings
     rows = embeddings.position_embeddings.weight.detach()[:longest].clone()

@@ -13,6 +13,7 @@ from toolkit.compression import bundles as making
 from toolkit.compression.budget import Cost
 from toolkit.compression.bundles import LOST, Bundles, Finished, export_of, under_rounding
 from toolkit.compression.trainings import Epochs
+from toolkit.compression.words import Words
 from toolkit.config import CompressConfig, DistillConfig, ExportConfig
 from toolkit.errors import GateError
 from toolkit.models.student import Shape
@@ -81,12 +82,20 @@ def test_a_student_that_was_exported_is_known_to_the_next_command(tmp_path: Path
 
 
 def test_an_export_may_lose_what_the_budget_allows_and_has_the_bits_that_its_size_needs() -> None:
-    export = export_of(CONFIG, "out/4-32-64-4/epochs-3-3", 4)
+    export = export_of(CONFIG, "out/4-32-64-4/epochs-3-3", Words(4))
     export.check()
     assert (export.source, export.out) == ("out/4-32-64-4/epochs-3-3", "out/4-32-64-4/epochs-3-3-int8")
     assert (export.data, export.text_column, export.max_drop, export.embedding_bits) == ("d", "t", 3.0, 4)
-    assert export_of(replace(CONFIG, max_drop=None), "s", 8).max_drop == ExportConfig.max_drop
-    assert export_of(replace(CONFIG, max_drop=0.0), "s", 8).max_drop == ExportConfig.max_drop
+    assert export_of(replace(CONFIG, max_drop=None), "s", Words(8)).max_drop == ExportConfig.max_drop
+    assert export_of(replace(CONFIG, max_drop=0.0), "s", Words(8)).max_drop == ExportConfig.max_drop
+
+
+def test_an_export_keeps_the_pieces_that_its_size_lets_it_keep_and_all_where_it_needs_no_fewer() -> None:
+    config = replace(CONFIG, trim_vocabulary=("more.txt",))
+    exports = [export_of(config, "s", words) for words in (Words(2), Words(2, 900), Words(2, 800, bounded=True))]
+    assert [(export.trim_vocabulary, export.max_pieces) for export in exports] == [
+        ((), None), (("more.txt",), None), (("more.txt",), 800)
+    ]  # fmt: skip
 
 
 def test_a_training_under_rounding_goes_on_from_the_student() -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice, product
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, NamedTuple
 
 import pytest
+from transformers import AutoModelForSequenceClassification
 
 from tests.support.command_line import refused, toolkit
 from tests.support.data import rows, write_csv
+from tests.support.tokenizers import LETTERS
 from tests.toolkit.compression.test_answer import KnownBundles
 from tests.toolkit.compression.test_search import PROMISING, WHOLE, Known
 from toolkit.bundle.format import Bundle, open_bundle
@@ -195,6 +199,54 @@ def test_killed_at_three_random_moments_it_ends_with_the_same_students_each_trai
         for name in ("whole", "killed")
     )
     assert first == second
+
+
+@pytest.fixture(scope="module")
+def wide_teacher(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny teacher, in a plain directory, with 3,000 word pieces more, which no text holds."""
+    folder = tmp_path_factory.mktemp("wide") / "teacher"
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_teacher)
+    stored = json.loads((tiny_teacher / "tokenizer.json").read_text())
+    pieces = stored["model"]["vocab"]
+    more = islice(product(LETTERS, repeat=4), 3000)
+    pieces |= {"".join(letters): len(pieces) + i for i, letters in enumerate(more)}
+    model.resize_token_embeddings(len(pieces), mean_resizing=False)
+    model.save_pretrained(folder)
+    shutil.copyfile(tiny_teacher / "tokenizer_config.json", folder / "tokenizer_config.json")
+    (folder / "tokenizer.json").write_text(json.dumps(stored))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_size_that_needs_fewer_word_pieces_ends_in_a_bundle_that_has_them_and_goes_on(
+    wide_teacher: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, text = tmp_path / "search", tmp_path / "more.txt"
+    text.write_text("a good film\n" * 20)
+    command = ("compress", wide_teacher, "--task", "auto", "--data", data_dir, "--max-size-mb", "0.05", "--out", out)
+    refusal = toolkit(*command)
+    assert refusal.returncode == 1
+    assert "try: --trim-vocabulary FILE" in refusal.stderr
+    command = (*command, "--trim-vocabulary", text)
+    result = toolkit(*command)
+    assert result.returncode == 0, result.stderr
+    bundle = open_bundle(out / "int8")
+    assert bundle.weight_bytes <= 0.05e6
+    kept = bundle.manifest["vocabulary"]["kept"]
+    stored = json.loads((out / "int8" / "tokenizer.json").read_text())["model"]["vocab"]
+    assert len(stored) == kept == bundle.config["vocab_size"] < 200
+    assert bundle.metrics["accuracy"] > 0.7
+    assert "positive" in toolkit("predict", out / "int8", "a lovely film").stdout
+    (chosen,) = [point for point in frontier(out) if point["role"] == "chosen"]
+    assert chosen["words"].endswith(f" bits, {kept} pieces")
+    assert f" --trim-vocabulary {text}" in chosen["command"].split(" && ")[-1]
+    assert toolkit(*shlex.split(chosen["command"].split(" && ")[-1])[1:]).returncode == 0
+    assert open_bundle(chosen["command"].split("--out ")[-1].split()[0]).weight_bytes == bundle.weight_bytes
+    monkeypatch.setattr(search, "run_distill", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(bundles, "run_export", lambda *_: pytest.fail("exported again"))
+    again = toolkit(*command)
+    assert again.returncode == 0, again.stderr
+    assert open_bundle(out / "int8").weight_bytes == bundle.weight_bytes
 
 
 def test_a_dry_run_trains_and_writes_nothing(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:

@@ -37,6 +37,10 @@ def test_a_command_makes_the_same_options_again() -> None:
     lines = set(printed.output.splitlines())
     for line in ('teacher = "my teacher"', "temperature = 2.5", "match-labels = true", "intermediate-epochs = 0"):
         assert line in lines
+    trimmed = ExportConfig("s", "o", trim_vocabulary=("a.txt", "my b.txt"), max_pieces=900)
+    assert command_of("export", trimmed) == (
+        "toolkit export s --out o --trim-vocabulary a.txt --trim-vocabulary 'my b.txt' --max-pieces 900"
+    )
     assert command_of("export", ExportConfig("s", "o", max_drop=3.0)) == "toolkit export s --out o --max-drop 3"
 
 

@@ -17,13 +17,18 @@ MINILM = Material(Shape(6, 384, 1536, 12), {}, np.array([10, 20]), 1e-6)
 
 
 def test_a_teacher_and_its_data_are_read(tiny_teacher: Path, data_dir: Path, tmp_path: Path) -> None:
-    config = CompressConfig(str(tiny_teacher), "auto", "out", data=str(data_dir), max_size_mb=1.0)
+    (text := tmp_path / "more.txt").write_text("a good film\n")
+    config = CompressConfig(
+        str(tiny_teacher), "auto", "out", data=str(data_dir), max_size_mb=1.0, trim_vocabulary=(str(text),)
+    )
     material = open_material(config, tmp_path)
     assert material.teacher == Shape(3, 24, 48, 4)
     assert len(material.lengths) == 320 - 64, "a fifth of train chooses the step"
     assert material.config["id2label"] == {0: "negative", 1: "positive"}
     assert material.references == []
     assert material.seconds_per_weight > 0
+    assert material.vocabulary is not None
+    assert material.vocabulary.needed == material.config["vocab_size"], "the train rows hold every piece"
 
 
 def test_the_papers_shapes_are_tried_where_they_fit() -> None:

@@ -18,6 +18,7 @@ from toolkit.compression.plan import CANDIDATES, Plan, make_plan, measure_candid
 from toolkit.compression.prices import design, terms
 from toolkit.compression.shapes import holds
 from toolkit.compression.timing import Timed
+from toolkit.compression.words import Vocabulary, Words
 from toolkit.config import CompressConfig
 from toolkit.console import listening
 from toolkit.errors import GateError
@@ -25,6 +26,7 @@ from toolkit.models.student import Shape
 
 MATERIAL = Material(Shape(6, 384, 1536, 12), STUDENT, np.full(50, 20), 1e-11)
 TINYBERT4 = Shape(4, 312, 1200, 12)
+WORDS = {**STUDENT, "vocab_size": 30_522}
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +99,7 @@ def test_no_candidate_may_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_plan_is_said() -> None:
     said: list[str] = []
-    plan = plan_for(max_latency_ms=0.5, max_drop=1.0)
+    plan = replace(plan_for(max_latency_ms=0.5, max_drop=1.0), vocabulary=Vocabulary(90, 80, 20))
     with listening(lambda event: said.append(event.text)):
         say_plan(CompressConfig("teacher", "auto", "out", data="d", max_latency_ms=0.5, hours=3.0), MATERIAL, plan)
     text = "\n".join(said)
@@ -105,15 +107,41 @@ def test_a_plan_is_said() -> None:
     assert f"{CANDIDATES} of {len(plan.grid)} shapes to try, at most 0.5 ms a text, at most 1 points lost" in text
     assert all(str(shape) in text for shape in plan.candidates)
     assert "--hours 3 bounds it" in text
+    assert "the text needs 90 of 100 word pieces; where the size demands it, 80 or more stay" in text
 
 
 def test_embeddings_have_fewer_bits_only_where_the_size_needs_them() -> None:
     plan = plan_for(max_latency_ms=1.0)
-    plan = replace(plan, prices=replace(plan.prices, config={**STUDENT, "vocab_size": 30_522}))
-    assert {plan.bits(shape) for shape in plan.grid} == {8}
+    plan = replace(plan, prices=replace(plan.prices, config=WORDS))
+    assert {plan.words(shape) for shape in plan.grid} == {Words(8)}
     sizes = {bits: plan.prices.size_bytes(TINYBERT4, bits) / 1e6 for bits in (8, 4, 2)}
     assert sizes[8] > sizes[4] > sizes[2]
     for limit, bits in ((sizes[8], 8), (sizes[8] - 0.01, 4), (sizes[4], 4), (sizes[4] - 0.01, 2), (0.5, 2)):
         limited = replace(plan, budget=Budget(None, limit, None))
-        assert limited.bits(TINYBERT4) == bits
+        assert limited.words(TINYBERT4) == Words(bits)
         assert limited.cost(TINYBERT4).size_mb == sizes[bits]
+
+
+def test_a_shape_is_let_in_by_a_trimmed_vocabulary_and_its_cost_is_that_of_the_pieces_that_are_kept() -> None:
+    plan = plan_for(max_latency_ms=1.0)
+    plan = replace(plan, prices=replace(plan.prices, config=WORDS), vocabulary=Vocabulary(18_000, 15_000, 20))
+    whole = plan.prices.size_bytes(TINYBERT4, 2) / 1e6
+    plan = replace(plan, budget=Budget(None, whole - 0.01, None))
+    words, cost = plan.words(TINYBERT4), plan.cost(TINYBERT4)
+    assert words.pieces is not None
+    kept = plan.prices.size_bytes(TINYBERT4, words.bits, {**WORDS, "vocab_size": words.pieces})
+    assert cost.size_mb == kept / 1e6 <= whole - 0.01
+    assert plan.budget.holds(cost)
+    assert not plan.budget.holds(replace(plan, vocabulary=None).cost(TINYBERT4))
+
+
+def test_a_limit_that_only_fewer_pieces_meet_names_the_option_that_allows_them() -> None:
+    material = replace(MATERIAL, config=WORDS)
+    limit = CompressConfig("teacher", "auto", "out", data="d", max_size_mb=0.4)
+    with pytest.raises(GateError) as caught:
+        make_plan(limit, material)
+    assert caught.value.fix.startswith("--trim-vocabulary FILE")
+    assert make_plan(limit, replace(material, vocabulary=Vocabulary(10_000, 9_000, 20))).candidates
+    with pytest.raises(GateError) as caught:
+        make_plan(replace(limit, max_size_mb=0.01), replace(material, vocabulary=Vocabulary(10_000, 9_000, 20)))
+    assert caught.value.fix == ""

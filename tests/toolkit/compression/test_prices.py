@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
+from export.int8.calibration import collect_inputs
+from export.int8.embeddings import COMMON_ROWS, LowBitSettings
+from export.int8.quantize import linear_inputs, quantize_graph
+from export.onnx_export import count_layers, export_fp32, save_graph
 from tests.support.exporting import export_loosely
+from toolkit.benchmarking.random_models import build
 from toolkit.bundle.format import open_bundle
 from toolkit.compression import prices
 from toolkit.compression.prices import (
@@ -22,7 +28,9 @@ from toolkit.compression.prices import (
     terms,
 )
 from toolkit.compression.shapes import linear_weights, shape_grid
-from toolkit.compression.timing import VOCABULARY, Timed, time_shapes
+from toolkit.compression.timing import VOCABULARY, Timed, sizes_of, time_shapes
+from toolkit.compression.words import SPARE
+from toolkit.data.tokenization import EncodedTexts
 from toolkit.models.student import Shape
 
 CONFIG = {"vocab_size": 100, "max_position_embeddings": 20, "type_vocab_size": 2, "id2label": {"0": "a", "1": "b"}}
@@ -65,18 +73,18 @@ def test_the_error_is_that_of_a_shape_as_the_others_predict_it() -> None:
 
 
 def test_the_numbers_of_a_graph() -> None:
-    # 122 rows of 16 numbers and a scale, 4 d d + 2 d F, the pooler, scale and bias of 4 d + F + d and the pooler's d
-    # outputs, and two rows of the classifier in float32
-    assert number_bytes(CONFIG, Shape(1, 16, 48, 4)) == 122 * 18 + (1024 + 1536) + 256 + 8 * 144 + 2 * 16 * 4
+    # 122 rows of 16 numbers and a scale, the numbers of 20 positions, 4 d d + 2 d F, the pooler, scale and bias of
+    # 4 d + F + d and the pooler's d outputs, and two rows of the classifier in float32
+    assert number_bytes(CONFIG, Shape(1, 16, 48, 4)) == 122 * 18 + 20 * 8 + (1024 + 1536) + 256 + 8 * 144 + 2 * 16 * 4
 
 
 def test_few_bits_of_the_words_are_counted_with_what_stands_beside_them() -> None:
     config, shape = {**CONFIG, "vocab_size": 30_522}, Shape(4, 312, 1200, 12)
     eight, four, two = (number_bytes(config, shape, bits) for bits in (8, 4, 2))
-    # half of the words; a number of one byte for each, and 255 rows of 8 bits and a row of zeros
-    assert eight - four == 30_522 * 156 - 30_522 - 256 * 314
-    # a half again; numbers of two bytes, and lower bits for 2,817 pieces and a row of zeros
-    assert four - two == 30_522 * 78 - 2 * 30_522 - 2818 * 80
+    # half of the words; a number of one byte for each, 255 rows of 8 bits and a row of zeros, two floats a byte
+    assert eight - four == 30_522 * 156 - 30_522 - 256 * 314 - 256 * 8
+    # a half again; numbers of two bytes, lower bits for 2,817 pieces and a row of zeros, two more floats a byte
+    assert four - two == 30_522 * 78 - 2 * 30_522 - 2818 * 80 - 256 * 8
     assert possible_bits(Shape(1, 18, 48, 3)) == [8, 4]
 
 
@@ -90,6 +98,26 @@ def test_the_size_is_that_of_the_real_file(tiny_student: Path, data_dir: Path, t
     shape = Shape(3, 24, 48, 4)
     assert own.size_bytes(shape) == pytest.approx(real.weight_bytes, rel=0.02)
     assert wrong.size_bytes(shape) > 1.2 * real.weight_bytes
+
+
+def test_the_size_of_a_trimmed_vocabulary_in_few_bits_is_that_of_the_real_file(tmp_path: Path) -> None:
+    config = {"model_type": "bert", **CONFIG, "vocab_size": 9000, "max_position_embeddings": 512}
+    others = [Shape(layers, width, 48, 4) for layers, width in ((1, 16), (2, 16), (1, 24), (2, 24))]
+    listed, shape = PriceList(tuple(time_shapes(config, others, [8], threads=1)), config), Shape(1, 24, 48, 4)
+    cut = {**config, "vocab_size": 4000, "max_position_embeddings": 64}
+    model, fp32, int8 = build({**cut, **sizes_of(shape)}, attention="eager"), tmp_path / "fp32", tmp_path / "int8"
+    export_fp32(model, fp32)
+    ids, gradients = np.arange(COMMON_ROWS), np.random.default_rng(0).normal(size=(8, 24)).astype(np.float32)
+    text = EncodedTexts([ids[:64]], [np.zeros_like(ids[:64])], np.zeros(1, dtype=bool), pad_id=0)
+    inputs = collect_inputs(fp32, linear_inputs(onnx.load(fp32)), text, np.zeros(1, dtype=np.int64))
+    for bits in (4, 2):
+        words, more = LowBitSettings.of(gradients, ids, bits), dict[bool, int]()
+        for fixed in (True, False):  # a student that was finished under rounding has one scale a token
+            graph = quantize_graph(onnx.load(fp32), count_layers(model), inputs if fixed else None, words)[0]
+            save_graph(graph, int8)
+            more[fixed] = int8.stat().st_size - listed.size_bytes(shape, bits, cut)
+        assert abs(more[True]) < 150
+        assert 0.5 * SPARE < more[False] / 1e6 < SPARE
 
 
 def test_a_design_reaches_to_the_ends_and_leaves_out_what_takes_long() -> None:

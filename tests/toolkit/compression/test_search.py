@@ -151,3 +151,17 @@ def test_the_score_on_dev_is_found_beside_that_on_test() -> None:
 
 def test_each_training_has_a_folder() -> None:
     assert student_folder(Path("o"), SHAPES[0], (1, 2)) == Path("o/1-16-64-4/epochs-1-2")
+
+
+def test_a_search_goes_on_with_the_text_that_it_trims_by_and_one_of_before_that_option_without(
+    tmp_path: Path,
+) -> None:
+    Known(tmp_path / "trimmed", {}, trim_vocabulary=("more.txt",))
+    Known(tmp_path / "trimmed", {}, trim_vocabulary=("more.txt",))
+    search = Known(tmp_path / "old", {})
+    options = search.recall("options", {})
+    search.remember("options", {name: value for name, value in options.items() if name != "trim_vocabulary"})
+    for folder, files in (("trimmed", ()), ("old", ("more.txt",))):
+        with pytest.raises(ToolkitError, match="holds a search by other options"):
+            Known(tmp_path / folder, {}, trim_vocabulary=files)
+    Known(tmp_path / "old", {})

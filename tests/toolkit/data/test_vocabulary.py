@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from tests.support.data import BAD, FILLER, GOOD
 from tests.support.tokenizers import byte_pairs, sentence_pieces
 from toolkit.data.tokenization import TextEncoder
-from toolkit.data.vocabulary import select_pieces, trim_files
+from toolkit.data.vocabulary import rank_pieces, select_pieces, trim_files
 from toolkit.errors import ToolkitError
 
 TEXTS = ["a good film", "the plot was dull"]
@@ -57,6 +57,16 @@ def test_the_most_frequent_stay(tiny_student: Path) -> None:
         assert set(trimmed.ids.tolist()) <= whole
     with pytest.raises(ToolkitError, match=f"expected: at least {fewest}"):
         select_pieces(tiny_student, texts, most=fewest - 1)
+
+
+def test_how_few_pieces_leave_most_of_a_text_whole(tiny_student: Path) -> None:
+    # of 21 pieces 12 are [CLS] and [SEP], 6 good and 3 film
+    ranked = rank_pieces(tiny_student, ["good", "good film"] * 3, [])
+    assert ranked.shares.tolist() == pytest.approx([6 / 21, 3 / 21])
+    fewest = len(ranked.always)
+    counts = {lost: ranked.fewest(lost) - fewest for lost in (0.0, 0.14, 0.15, 0.42, 0.43)}
+    assert counts == {0.0: 2, 0.14: 2, 0.15: 1, 0.42: 1, 0.43: 0}
+    assert len(ranked.keep(ranked.fewest(0.15)).ids) == fewest + 1
 
 
 def test_a_large_text_does_not_outvote_the_tasks_own(tiny_student: Path) -> None:
@@ -142,6 +152,8 @@ def test_what_cannot_be_trimmed_is_refused(tiny_student: Path, tmp_path: Path) -
     folder = save(byte_pairs(GOOD), tmp_path / "bpe")
     with pytest.raises(ToolkitError, match="BPE tokenizer, whose pieces are built on each other"):
         select_pieces(folder, TEXTS, most=300)
+    ranked = rank_pieces(folder, TEXTS)
+    assert ranked.fewest(0.5) == len(ranked.keep().ids)
     words = shutil.copytree(tiny_student, tmp_path / "words")
     stored = json.loads((words / "tokenizer.json").read_text())
     stored["model"] = {"type": "WordLevel", "vocab": {}, "unk_token": "[UNK]"}
