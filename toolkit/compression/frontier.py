@@ -194,6 +194,8 @@ def _table(points: Sequence[Point], metric: str) -> Table:
         "", "layers/hidden/FFN/heads", "what", "training", f"dev {metric}, %", "test", "ms a text", "MB",
         "word embeddings",
     ]  # fmt: skip
+    if all(point.words in ("", "8 bits") for point in points):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     return Table("All that was tried", columns, rows)
 
 

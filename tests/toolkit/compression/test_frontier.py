@@ -14,7 +14,7 @@ from tests.support.browser import BROWSERS_OWN, phone_and_desk, recording_proxy,
 from tests.toolkit.compression.test_search import plan
 from toolkit.cli.main import app
 from toolkit.compression.budget import Budget
-from toolkit.compression.frontier import HTML, JSON, Point, command_of, write_frontier
+from toolkit.compression.frontier import HTML, JSON, Point, command_of, read_frontier, write_frontier
 from toolkit.config import DistillConfig, ExportConfig
 
 TEACHER = Point("6/384/1536/12", "teacher", "", 82.0, 9.0, 90.0, "", 81.0)
@@ -57,6 +57,15 @@ def test_a_frontier_has_every_point_and_marks_the_answer_on_a_page_that_stands_a
     assert re.findall(fetched, page) == []
     assert re.findall(fetched, '<img src="http://fetched.test/pixel.png">')
     assert page.count("<svg") == 2
+
+
+def test_how_word_embeddings_are_stored_is_shown_where_any_are_stored_in_less(tmp_path: Path) -> None:
+    for words, shown in (("2 bits, 17,769 pieces", True), ("8 bits", False)):
+        points = [TEACHER, replace(POINTS[1], words=words), replace(POINTS[2], words="8 bits")]
+        write_frontier(tmp_path, points, plan(), "accuracy", "toolkit compress t")
+        page = (tmp_path / HTML).read_text()
+        assert ("word embeddings" in page) == (words in page) == shown
+        assert read_frontier(tmp_path)[1][1].words == words
 
 
 def test_the_browser_draws_it_for_phone_and_desk_and_fetches_nothing(tmp_path: Path, browser: str) -> None:
