@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from toolkit.bundle.scores import teacher_metrics_on
 from toolkit.compression.answer import finish, no_answer, take
 from toolkit.compression.bundles import Bundles
 from toolkit.compression.frontier import JSON, picked, say_frontier
-from toolkit.compression.material import open_material
+from toolkit.compression.material import Material, open_material
 from toolkit.compression.plan import Plan, make_plan, measure_candidates, say_plan
 from toolkit.compression.points import Points
 from toolkit.compression.search import STORE, Search
@@ -25,6 +26,7 @@ from toolkit.files import sole_writer
 from toolkit.inference.runtimes import TorchRuntime
 from toolkit.models.loading import Source
 from toolkit.models.student import Shape
+from toolkit.scoring.cluster import cluster
 
 
 def run_compress(config: CompressConfig) -> Bundle | None:
@@ -45,17 +47,26 @@ def run_compress(config: CompressConfig) -> Bundle | None:
         say_frontier(out)
         return None
     pick = picked(out, config.pick) if config.pick is not None else None
-    with tempfile.TemporaryDirectory() as workdir:
-        material = open_material(config, Path(workdir))
-    plan = make_plan(config, material)
-    say_plan(config, material, plan)
-    if config.dry_run:
-        return None
-    out.mkdir(exist_ok=True)
-    with sole_writer(out / JSON):
-        search = Search(config, material)
-        plan = _measured(search, plan)
-        return _search(search, plan) if pick is None else _pick(search, plan, pick)
+    with nullcontext() if config.ray is None or config.dry_run else cluster(config.ray, None):
+        with tempfile.TemporaryDirectory() as workdir:
+            material = open_material(config, Path(workdir))
+        plan = make_plan(config, material)
+        say_plan(config, material, plan)
+        if config.dry_run:
+            return None
+        out.mkdir(exist_ok=True)
+        with sole_writer(out / JSON):
+            search = _opened(config, material)
+            plan = _measured(search, plan)
+            return _search(search, plan) if pick is None else _pick(search, plan, pick)
+
+
+def _opened(config: CompressConfig, material: Material) -> Search:
+    if config.ray is None:
+        return Search(config, material)
+    from toolkit.compression.cluster import ClusterSearch  # imports ray, an extra
+
+    return ClusterSearch(config, material)
 
 
 def _search(search: Search, plan: Plan) -> Bundle:
@@ -65,10 +76,13 @@ def _search(search: Search, plan: Plan) -> Bundle:
     points = Points(bundles, _teacher_cost(search, plan))
 
     def trained(shape: Shape, epochs: Epochs) -> None:
-        bundles.add(shape, epochs)
+        if search.quiet:
+            bundles.add(shape, epochs)
         points.write(None)
 
     search.train_candidates(plan, trained)
+    for student in search.students:  # those that could not be timed beside the training of others
+        trained(*student)
     answer = finish(bundles)
     bundle = take(search.out, answer) if answer else None
     search.train_references([shape for shape in references if shape not in plan.candidates], trained)

@@ -22,14 +22,21 @@ from optuna.trial import TrialState
 
 from toolkit.bundle.format import Bundle, is_bundle, new_manifest, open_bundle
 from toolkit.bundle.manifest import Manifest, Metrics, ScoredSplit
-from toolkit.bundle.provenance import run_or_reuse
 from toolkit.bundle.scores import ScoresBySplit, by_split, put_scores, scores_by_split
 from toolkit.compression.material import Material
 from toolkit.compression.plan import REDUCTION, STARTED, Plan
-from toolkit.compression.trainings import Epochs, describe, rungs, training, training_from, whole_epochs
+from toolkit.compression.trainings import (
+    Epochs,
+    describe,
+    rungs,
+    train_or_reuse,
+    training,
+    training_from,
+    whole_epochs,
+)
 from toolkit.config import CompressConfig, DistillConfig
 from toolkit.console import echo
-from toolkit.distillation.distill import Distillation, prepare, run_distill
+from toolkit.distillation.distill import Distillation, prepare
 from toolkit.distillation.initialization.student import ModelPair, initialize_student, save_projections
 from toolkit.distillation.report import PhaseTimer
 from toolkit.errors import ToolkitError
@@ -38,7 +45,8 @@ from toolkit.training.saving import write_model
 
 STORE, ANSWERS, NAME = "search.log", "teacher-scores.parquet", "compress"
 STARTS = 1 / 3  # of the time, for scoring starts
-NOT_COMPARED = ("hours", "dry_run", "out", "list", "pick")  # a search goes on with other values of these
+# a search goes on with other values of these
+NOT_COMPARED = ("hours", "dry_run", "out", "list", "pick", "ray", "ray_cpus")
 LATER_OPTIONS: dict[str, object] = {"trim_vocabulary": []}  # searches of earlier releases do not hold these
 
 
@@ -53,6 +61,8 @@ class Search:
         ToolkitError: the folder holds a search by other options.
     """
 
+    quiet = True  # no training runs on this machine, so that graphs can be timed
+
     def __init__(self, config: CompressConfig, material: Material) -> None:
         self.config, self.material, self.out = config, material, Path(config.out)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -61,9 +71,9 @@ class Search:
             direction="maximize", sampler=optuna.samplers.RandomSampler(config.seed),
             pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
         )  # fmt: skip
-        self._parent = open_bundle(config.teacher) if is_bundle(Path(config.teacher)) else None
+        self.parent = open_bundle(config.teacher) if is_bundle(Path(config.teacher)) else None
         options = {name: value for name, value in asdict(config).items() if name not in NOT_COMPARED}
-        options["digest"] = self._parent.digest if self._parent else None
+        options["digest"] = self.parent.digest if self.parent else None
         options["trim_vocabulary"] = list(config.trim_vocabulary)  # as JSON has it
         if {**LATER_OPTIONS, **self.recall("options", options)} != options:
             raise ToolkitError(f"{self.out} holds a search by other options or of another teacher", fix="another --out")
@@ -99,6 +109,15 @@ class Search:
     def tried(self) -> list[Shape]:
         """The shapes whose start was scored, and those of the paper that were trained."""
         return [Shape.parse(name) for name in self.recall("starts", {}) | self.recall("references", {})]
+
+    @property
+    def students(self) -> list[tuple[Shape, Epochs]]:
+        """The students that the trials have trained so far."""
+        return [
+            (Shape.parse(trial.params["shape"]), epochs)
+            for trial in self.study.get_trials(deepcopy=False)
+            for epochs in rungs(self.config)[: len(trial.intermediate_values)]
+        ]
 
     def has_time(self, shape: Shape, *epochs: Epochs) -> bool:
         """Tell whether trainings of a shape of so many epochs still fit into --hours, by the pace of those so far."""
@@ -170,36 +189,48 @@ class Search:
         self.remember("promising", promising)
         for name in promising:
             self.study.enqueue_trial({"shape": name}, skip_if_exists=True)
-        for trial in self._trials():
-            shape = Shape.parse(trial.suggest_categorical("shape", promising))
-            if not self._train_on(trial, shape, trained):
-                echo(f"--hours {self.config.hours:g} leaves time for the last training alone")
-                return
+        if not self._run(self._trials(promising), trained):
+            echo(f"--hours {self.config.hours:g} leaves time for the last training alone")
 
-    def _trials(self) -> Iterator[optuna.Trial]:
-        """Give the trial that was killed, if there is one, and then those that wait."""
+    def _trials(self, promising: Sequence[str]) -> Iterator[tuple[optuna.Trial, Shape]]:
+        """Give the trials that were killed, if there are any, and then those that wait, with their shapes."""
         for left in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            yield optuna.Trial(self.study, left._trial_id)  # `ask` gives waiting ones alone
+            trial = optuna.Trial(self.study, left._trial_id)  # `ask` gives waiting ones alone
+            yield trial, Shape.parse(trial.suggest_categorical("shape", promising))
         while self.study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-            yield self.study.ask()
+            trial = self.study.ask()
+            yield trial, Shape.parse(trial.suggest_categorical("shape", promising))
 
-    def _train_on(self, trial: optuna.Trial, shape: Shape, trained: Callable[[Shape, Epochs], None]) -> bool:
-        """Take a trial from rung to rung until it is pruned or at the top; return False where time is up before."""
-        lengths, whole = rungs(self.config), whole_epochs(self.config)
-        reported = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        for rung, epochs in enumerate(lengths):
-            step = REDUCTION**rung
-            if step not in reported:
-                if not self.has_time(shape, *dict.fromkeys((epochs, whole))):
+    def _run(self, trials: Iterator[tuple[optuna.Trial, Shape]], trained: Callable[[Shape, Epochs], None]) -> bool:
+        """Take each trial from rung to rung, one after the other; return False where time is up before the last."""
+        for trial, shape in trials:
+            while epochs := self.next_training(trial, shape):
+                if not self.has_time_to_try(shape, epochs):
                     return False
                 score = dev_score(self.train(shape, epochs).manifest)
                 trained(shape, epochs)
-                trial.report(score, step)
-            if rung + 1 < len(lengths) and trial.should_prune():
-                self.study.tell(trial, state=TrialState.PRUNED)
-                return True
-        self.study.tell(trial, self.score_of(shape)[0])
+                self.report(trial, epochs, score)
         return True
+
+    def next_training(self, trial: optuna.Trial, shape: Shape) -> Epochs | None:
+        """Give the epochs of a trial's next rung; None where it is pruned or at the top, which Optuna is told."""
+        lengths = rungs(self.config)
+        done = len(self.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        if done == len(lengths):
+            self.study.tell(trial, self.score_of(shape)[0])
+            return None
+        if done and trial.should_prune():
+            self.study.tell(trial, state=TrialState.PRUNED)
+            return None
+        return lengths[done]
+
+    def report(self, trial: optuna.Trial, epochs: Epochs, score: float) -> None:
+        """Tell Optuna the metric of a trial after a training, in percent."""
+        trial.report(score, REDUCTION ** rungs(self.config).index(epochs))
+
+    def has_time_to_try(self, shape: Shape, epochs: Epochs) -> bool:
+        """Tell whether a training fits into --hours, and the whole one for which it decides."""
+        return self.has_time(shape, *dict.fromkeys((epochs, whole_epochs(self.config))))
 
     def train_references(self, shapes: Sequence[Shape], trained: Callable[[Shape, Epochs], None]) -> None:
         """Train shapes that are no candidates as long as the first rung does, where time is left, to compare with."""
@@ -216,15 +247,17 @@ class Search:
 
     def train_on(self, title: str, options: DistillConfig, shape: Shape, epochs: Epochs) -> Bundle:
         """Train a student by these options, or find it trained; its pace says how long the next ones take."""
+        return self.came(title, options, shape, epochs, self._train(title, options))
 
-        def run(options: DistillConfig) -> Bundle:
-            start = time.monotonic()
-            bundle = run_distill(options, answers=self.out / ANSWERS)
-            self._worked += time.monotonic() - start
+    def _train(self, title: str, options: DistillConfig) -> float:
+        return train_or_reuse(title, options, self.out / ANSWERS, self.parent)
+
+    def came(self, title: str, options: DistillConfig, shape: Shape, epochs: Epochs, seconds: float) -> Bundle:
+        """Open a student that was trained, in so many seconds, or in none where it was there."""
+        bundle = open_bundle(options.out)
+        if seconds:
+            self._worked += seconds
             self._work += self.material.training_seconds(shape, epochs)
-            return bundle
-
-        bundle = run_or_reuse(title, options, run, self._parent)
         self.study.set_user_attr("seconds", self.seconds)
         echo(f"{title}: dev {dev_score(bundle.manifest):.2f}")
         return bundle

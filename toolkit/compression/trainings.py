@@ -1,11 +1,15 @@
-"""The trainings of a search: the options of each, and how long the short and the whole ones are."""
+"""The trainings of a search: the options of each, how long the short and the whole ones are, and their result."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
+from toolkit.bundle.format import Bundle
+from toolkit.bundle.provenance import run_or_reuse
 from toolkit.config import CompressConfig, DistillConfig
+from toolkit.distillation.distill import run_distill
 
 Epochs = tuple[int, int]  # of the layer-by-layer stage, and of the prediction stage
 
@@ -46,3 +50,25 @@ def rungs(config: CompressConfig) -> list[Epochs]:
 def describe(epochs: Epochs) -> str:
     """Write the epochs of both stages in words."""
     return f"{epochs[0]} + {epochs[1]} epochs"
+
+
+def train_or_reuse(title: str, options: DistillConfig, answers: Path, parent: Bundle | None) -> float:
+    """Train a student, or find it trained by the same options; return the seconds of its training.
+
+    Args:
+        title: of the training, for the user.
+        options: of the training.
+        answers: file with the teacher's answers.
+        parent: the teacher, if it is a bundle.
+    """
+    seconds = 0.0
+
+    def run(options: DistillConfig) -> Bundle:
+        nonlocal seconds
+        start = time.monotonic()
+        bundle = run_distill(options, answers=answers)
+        seconds = time.monotonic() - start
+        return bundle
+
+    run_or_reuse(title, options, run, parent)
+    return seconds

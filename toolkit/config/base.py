@@ -11,6 +11,7 @@ from toolkit.tasks import MAX_LENGTH, TASKS
 
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 NOT_RECORDED = ("overwrite",)
+LOCAL = "local"  # address of a Ray cluster of this machine that ends with the command
 PRECISION_HELP = (
     f"precision of the matrix products: {', '.join(PRECISIONS)}; auto: bf16 on a GPU or a CPU that multiplies in it"
 )
@@ -62,6 +63,14 @@ def dev_share_option(group: str = "Data") -> Any:
 def skip_option(group: str = "Data") -> Any:
     """Declare --skip-bad-rows, without which rows that cannot be used end the command."""
     return option(False, "leave rows out that cannot be used, and say how many", group)
+
+
+def ray_option(what: str, group: str) -> Any:
+    """Declare --ray, the cluster that does the work of a command."""
+    return option(
+        None, f"{what} on the Ray cluster at HOST:PORT, on that of this machine (auto), or on this machine as one that "
+        f"ends with the command ({LOCAL})", group, "ADDRESS",
+    )  # fmt: skip
 
 
 def selection_option() -> Any:

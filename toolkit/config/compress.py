@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from toolkit.config.base import (
+    LOCAL,
     Config,
     argument,
     at_least,
@@ -15,6 +16,7 @@ from toolkit.config.base import (
     name_option,
     option,
     positive,
+    ray_option,
     required,
     skip_option,
     task_problems,
@@ -64,6 +66,10 @@ class CompressConfig(Config):
     pick: int | None = option(
         None, "finish the student that --list shows with this number, and make it the bundle", "Output", "N"
     )
+    ray: str | None = ray_option("train several students at the same time", "Cluster")
+    ray_cpus: int | None = option(
+        None, "CPUs of each training on the cluster [default: the threads that PyTorch takes here]", "Cluster"
+    )
     dry_run: bool = option(False, "say what would be tried and how long it takes, and train nothing", "Output")
 
     def problems(self) -> Iterator[str]:
@@ -75,9 +81,13 @@ class CompressConfig(Config):
             yield "--trim-vocabulary without --max-size-mb: expected the limit that may need fewer word pieces"
         if self.max_drop is not None and not self.max_drop >= 0:
             yield f"--max-drop {self.max_drop}: expected 0 or more points"
-        yield from at_least(1, threads=self.threads, pick=self.pick)
+        yield from at_least(1, threads=self.threads, pick=self.pick, ray_cpus=self.ray_cpus)
         if sum((self.list, self.dry_run, self.pick is not None)) > 1:
             yield "--list, --pick and --dry-run go alone"
+        if self.ray is not None and "://" in self.ray:
+            yield f"--ray {self.ray}: expected HOST:PORT, auto or {LOCAL}"
+        if self.ray_cpus is not None and self.ray is None:
+            yield f"--ray-cpus {self.ray_cpus} without --ray: expected the cluster that it is about"
         yield from at_least(0, seed=self.seed)
         yield from task_problems(self.task, self.data, "train and dev files")
         yield from data_problems(self)

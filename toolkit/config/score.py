@@ -6,12 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.config.base import Config, argument, at_least, option, overwrite_option, required, skip_option
+from toolkit.config.base import (
+    LOCAL,
+    Config,
+    argument,
+    at_least,
+    option,
+    overwrite_option,
+    ray_option,
+    required,
+    skip_option,
+)
 from toolkit.config.model_names import URL
 
 OUTPUTS = (".parquet", ".csv", ".jsonl", "")  # "" for a folder of Parquet files
 DEVICES = ("auto", "cpu", "cuda")
-LOCAL = "local"  # address of a Ray cluster of this machine that ends with the command
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,7 @@ class ScoreConfig(Config):
         None, "threads that run the model on CPUs, one each [default: the CPUs that this process may use]; of an "
         "endpoint requests at once [default: 8]; of a cluster actors [default: its CPUs]", "Speed",
     )  # fmt: skip
-    ray: str | None = option(
-        None, "score on the Ray cluster at HOST:PORT, on that of this machine (auto), or on this machine as one that "
-        "ends with the command (local)", "Speed", "ADDRESS",
-    )  # fmt: skip
+    ray: str | None = ray_option("score", "Speed")
     labels: str | None = option(
         None, "labels of the endpoint, as in good,bad, in the order of its outputs [default: /predict's own]",
         "Endpoint", "LABELS",

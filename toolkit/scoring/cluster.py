@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,8 +20,8 @@ from typing import Any
 import pyarrow as pa
 
 from toolkit.config import ScoreConfig
+from toolkit.config.base import LOCAL
 from toolkit.config.model_names import NamedModel
-from toolkit.config.score import LOCAL
 from toolkit.errors import ToolkitError, require_packages
 from toolkit.scoring.answers import Model, scored_table
 from toolkit.scoring.cascade import open_model
@@ -28,6 +29,7 @@ from toolkit.scoring.columns import Source
 from toolkit.scoring.inputs import Survey
 
 AHEAD_BYTES = 64 * 2**20  # for each actor: blocks that wait for it, or for this process
+ANSWER_S = 10.0  # within which a cluster answers
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,7 @@ class Actor:
         """The model, opened for the first block: an error of a constructor would not reach the user."""
         model = open_model(self.work.config)
         if model.digest != self.work.digest:
-            raise ToolkitError(
-                f"{self.work.config.model} on {os.uname().nodename} is another model than here",
-                expected="the same at this place on every machine of the cluster",
-            )
+            raise other_model(self.work.config.model)
         return model
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -72,7 +71,7 @@ class Actor:
 
 @contextmanager
 def cluster(address: str, workers: int | None) -> Iterator[int]:
-    """Join the Ray cluster at an address, and yield how many actors score.
+    """Join the Ray cluster at an address, and yield how many actors work.
 
     Args:
         address: HOST:PORT; "auto", the cluster of this machine; or LOCAL, one of this machine that ends with the block.
@@ -87,13 +86,16 @@ def cluster(address: str, workers: int | None) -> Iterator[int]:
 
     own: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == LOCAL else {}
     try:
+        if address not in (LOCAL, "auto"):  # Ray would try for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), port), ANSWER_S).close()
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (OSError, RuntimeError, ValueError) as error:
         raise ToolkitError(
             f"--ray {address}: {error}", expected=f"HOST:PORT of a cluster, auto or {LOCAL}", fix="ray start --head"
         ) from None
     try:
-        yield workers or int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+        yield workers or int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
 
@@ -132,7 +134,7 @@ def scored_blocks(work: Work, done: Collection[int], actors: int) -> Iterator[tu
             number, content = _unpacked(batch)
             yield number, pa.ipc.open_stream(content).read_all()
     except ray.exceptions.RayError as error:
-        raise _error(error) from None
+        raise cluster_error(error) from None
 
 
 def _absolute(source: Source) -> Source:
@@ -189,7 +191,15 @@ def _to_arrow(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _error(error: Exception) -> ToolkitError:
+def other_model(name: str) -> ToolkitError:
+    """Say that a machine of the cluster, on which this runs, has another model than the one that gave the command."""
+    return ToolkitError(
+        f"{name} on {os.uname().nodename} is another model than here",
+        expected="the same at this place on every machine of the cluster",
+    )
+
+
+def cluster_error(error: Exception) -> ToolkitError:
     """Give the error of ours that Ray's wraps, or one that says what Ray's says."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, ToolkitError):
@@ -197,5 +207,5 @@ def _error(error: Exception) -> ToolkitError:
     lines = str(error).strip().splitlines()
     return ToolkitError(
         f"the cluster fails: {lines[-1] if lines else type(error).__name__}",
-        fix="the same command goes on from what is scored",
+        fix="the same command goes on from what is there",
     )

@@ -26,7 +26,7 @@ from tests.support.tokenizers import LETTERS
 from tests.toolkit.compression.test_answer import KnownBundles
 from tests.toolkit.compression.test_search import PROMISING, WHOLE, Known
 from toolkit.bundle.format import Bundle, open_bundle
-from toolkit.compression import bundles, compress, search
+from toolkit.compression import bundles, compress, search, trainings
 from toolkit.compression.budget import Cost
 from toolkit.config import DistillConfig
 from toolkit.distillation.distill import run_distill
@@ -70,7 +70,7 @@ def run(tiny_teacher: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFac
 
     killed: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "run_distill", training)
+        patch.setattr(trainings, "run_distill", training)
         assert toolkit(*command).returncode == 130
         result = toolkit(*command)
     return Run(out, killed, trained, result, command)
@@ -141,7 +141,7 @@ def test_the_list_is_shown_and_another_point_is_picked_without_paying_again(run:
         return run_distill(config, answers)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "run_distill", training)
+        patch.setattr(trainings, "run_distill", training)
         patch.setattr(bundles, "LOST", -100)  # whatever rounding costs, it is too much
         picked = toolkit(*command, "--pick", start)
         assert picked.returncode == 0, picked.stderr

@@ -14,7 +14,7 @@ from toolkit.config import ScoreConfig
 from toolkit.errors import ToolkitError
 from toolkit.scoring import inputs as scoring_inputs
 from toolkit.scoring.answers import scored_table
-from toolkit.scoring.cluster import Actor, Work, _error, _packed, _read, _unpacked, cluster, scored_blocks
+from toolkit.scoring.cluster import Actor, Work, _packed, _read, _unpacked, cluster, cluster_error, scored_blocks
 from toolkit.scoring.inputs import survey
 from toolkit.scoring.models import open_scorer
 from toolkit.scoring.parts import Parts
@@ -58,9 +58,9 @@ def test_another_model_at_the_same_place_is_refused(work: Work) -> None:
 
 def test_an_error_of_the_cluster_is_ours_or_the_last_line_of_ray_s() -> None:
     ours, ray_s = ToolkitError("ours"), RuntimeError("a trace\nand what is wrong\n")
-    assert _error(ray_s).problem == "the cluster fails: and what is wrong"
+    assert cluster_error(ray_s).problem == "the cluster fails: and what is wrong"
     ray_s.cause = ours  # type: ignore[attr-defined]
-    assert _error(ray_s) is ours
+    assert cluster_error(ray_s) is ours
 
 
 @pytest.mark.slow  # Ray takes ten processes and as many seconds to start
