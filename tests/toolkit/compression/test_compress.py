@@ -242,7 +242,7 @@ def test_a_size_that_needs_fewer_word_pieces_ends_in_a_bundle_that_has_them_and_
     assert f" --trim-vocabulary {text}" in chosen["command"].split(" && ")[-1]
     assert toolkit(*shlex.split(chosen["command"].split(" && ")[-1])[1:]).returncode == 0
     assert open_bundle(chosen["command"].split("--out ")[-1].split()[0]).weight_bytes == bundle.weight_bytes
-    monkeypatch.setattr(search, "run_distill", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(trainings, "run_distill", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(bundles, "run_export", lambda *_: pytest.fail("exported again"))
     again = toolkit(*command)
     assert again.returncode == 0, again.stderr
