@@ -27,7 +27,7 @@ from toolkit.bundle.manifest import Origin
 from toolkit.bundle.provenance import origin
 from toolkit.compression.material import Material
 from toolkit.compression.search import ANSWERS, STORE, Search, dev_score
-from toolkit.compression.trainings import Epochs, describe, train_or_reuse
+from toolkit.compression.trainings import RETRIES, Epochs, describe, train_or_reuse
 from toolkit.config import CompressConfig, DistillConfig
 from toolkit.console import echo
 from toolkit.errors import ToolkitError
@@ -35,7 +35,6 @@ from toolkit.models.student import Shape
 from toolkit.scoring.cluster import cluster_error, other_model
 from toolkit.training.distributed import distributed_state
 
-RETRIES = 1  # of a training whose worker dies
 PAUSE_S = 30.0  # between looks at the machines while no training ends
 NODE = "ray.io/node-id"  # Ray's label of a machine
 
@@ -83,83 +82,43 @@ class DeathError(ToolkitError):
     """The workers of a training died."""
 
 
-class ClusterSearch(Search):
-    """A search on the Ray cluster that this process has joined.
+class Machines:
+    """The machines of the Ray cluster that this process has joined.
+
+    Args:
+        work: what they are told.
+
+    Attributes:
+        elsewhere: whether trainings run on other machines than this one.
 
     Raises:
-        ToolkitError: as Search, or no machine has the CPUs of a training.
+        ToolkitError: no machine has the CPUs of a training.
     """
 
-    def __init__(self, config: CompressConfig, material: Material) -> None:
-        super().__init__(config, material)
-        self.remember("cluster", token := uuid.uuid4().hex)
-        threads = config.ray_cpus or torch.get_num_threads()
-        self.work = Work(Path.cwd(), self.out, token, origin(config.teacher), self.parent, threads)
-        self.needs = {"CPU": threads, "GPU": int(distributed_state().device.type == "cuda")}
-        self.running = dict[Any, tuple[str, optuna.Trial, Shape, Epochs]]()
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.needs = {"CPU": work.threads, "GPU": int(distributed_state().device.type == "cuda")}
         self.here = ray.get_runtime_context().get_node_id()
         self.elsewhere = True
-        self.elsewhere = self._room() > 0
+        self.elsewhere = self.room() > 0
         self._check_room()
 
-    def _room(self) -> int:
-        """Count the trainings that the cluster can run at the same time."""
+    def room(self) -> int:
+        """Count the trainings that can run at the same time."""
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         machines = [node for node in nodes if node["Alive"] and (node["NodeID"] != self.here) == self.elsewhere]
         return sum(room_on(machine["Resources"], self.needs) for machine in machines)
 
     def _check_room(self) -> None:
-        if not self._room():
+        if not self.room():
             raise ToolkitError(
-                f"--ray {self.config.ray}: no machine has {self.work.threads} CPUs{' and a GPU' * self.needs['GPU']} "
-                "for a training",
-                fix="a lower --ray-cpus, or the same command when there is one",
+                f"no machine of the cluster has what a training takes: --ray-cpus {self.work.threads}"
+                f"{' and a GPU' * self.needs['GPU']}",
+                fix="a lower --ray-cpus, or the same command when there is such a machine",
             )
 
-    def _run(self, trials: Iterator[tuple[optuna.Trial, Shape]], trained: Callable[[Shape, Epochs], None]) -> bool:
-        """Take trials from rung to rung, as many at the same time as there is room for.
-
-        Optuna decides on each result as it comes in, and machines get work before students are exported.
-        """
-        come, in_time = deque[tuple[Shape, Epochs]](), True
-        while True:
-            while in_time and len(self.running) < self._room() and (pair := next(trials, None)):
-                in_time = self._begin(*pair)
-            ended = self._ended(list(self.running), wait=not come)
-            for task in ended:
-                title, trial, shape, epochs = self.running.pop(task)
-                try:
-                    seconds = self._seconds(title, task)
-                except DeathError as error:  # the next command tries again
-                    echo(f"{error.problem}; the search goes on without it")
-                    continue
-                bundle = self.came(title, self.training_of(shape, epochs), shape, epochs, seconds)
-                self.report(trial, epochs, dev_score(bundle.manifest))
-                come.append((shape, epochs))
-                in_time = self._begin(trial, shape) and in_time
-            self.quiet = self.elsewhere or not self.running
-            if not ended and come:
-                trained(*come.popleft())
-            elif not self.running and not come:
-                return in_time
-
-    def _begin(self, trial: optuna.Trial, shape: Shape) -> bool:
-        """Start what a trial trains next, if it does; return False where time is up before."""
-        epochs = self.next_training(trial, shape)
-        if epochs is None:
-            return True
-        if not self.has_time_to_try(shape, epochs):
-            return False
-        title = f"{shape}, {describe(epochs)}"
-        self.running[self._submit(title, self.training_of(shape, epochs))] = title, trial, shape, epochs
-        return True
-
-    def _train(self, title: str, options: DistillConfig) -> float:
-        task = self._submit(title, options)
-        self._ended([task], wait=True)
-        return self._seconds(title, task)
-
-    def _submit(self, title: str, options: DistillConfig) -> Any:
+    def begin(self, title: str, options: DistillConfig) -> Any:
+        """Begin a training as soon as a machine is free; give Ray's name of it."""
         echo(f"== {title}, on the cluster")
         machine = {NODE: f"!{self.here}" if self.elsewhere else self.here}
         cpus, gpus = self.needs["CPU"], self.needs["GPU"]
@@ -168,8 +127,8 @@ class ClusterSearch(Search):
         )
         return task.remote(self.work, title, options)
 
-    def _ended(self, tasks: list[Any], *, wait: bool) -> list[Any]:
-        """Give a task that has ended, or none where there is none and this is not to wait."""
+    def ended(self, tasks: list[Any], *, wait: bool) -> list[Any]:
+        """Give a training that has ended; none where there are none, or none has and this is not to wait."""
         while tasks:
             ended, _ = ray.wait(tasks, timeout=PAUSE_S if wait else 0)
             if ended or not wait:
@@ -177,17 +136,78 @@ class ClusterSearch(Search):
             self._check_room()  # Ray would wait for ever for machines that have left
         return []
 
-    def _seconds(self, title: str, task: Any) -> float:
-        """Give the seconds of a training that has ended."""
+    def seconds(self, title: str, task: Any) -> float:
+        """Give the seconds that a training took which has ended.
+
+        Raises:
+            DeathError: its workers died.
+            ToolkitError: as `Work.train`.
+        """
         try:
             return float(ray.get(task))
         except ray.exceptions.RayTaskError as error:
             raise cluster_error(error) from None
         except ray.exceptions.RayError as error:
             raise DeathError(
-                f"{title}: its worker died {1 + RETRIES} times: {cluster_error(error).problem}",
+                f"{title}: its worker died {1 + RETRIES} times: {str(error).strip().partition(chr(10))[0]}",
                 fix="the same command goes on from its last checkpoint",
             ) from None
+
+
+class ClusterSearch(Search):
+    """A search on the Ray cluster that this process has joined; raises as Search and Machines do."""
+
+    def __init__(self, config: CompressConfig, material: Material) -> None:
+        super().__init__(config, material)
+        self.machines, self.running = self._machines(), dict[Any, tuple[str, optuna.Trial, Shape, Epochs]]()
+
+    def _machines(self) -> Machines:
+        self.remember("cluster", token := uuid.uuid4().hex)
+        threads = self.config.ray_cpus or torch.get_num_threads()
+        return Machines(Work(Path.cwd(), self.out, token, origin(self.config.teacher), self.parent, threads))
+
+    def _run(self, trials: Iterator[tuple[optuna.Trial, Shape]], trained: Callable[[Shape, Epochs], None]) -> bool:
+        """Take trials from rung to rung, as many at the same time as there is room for.
+
+        Optuna decides on each result as it comes in, and machines get work before students are exported.
+        """
+        come, in_time = deque[tuple[Shape, Epochs]](), True
+        while True:
+            while in_time and len(self.running) < self.machines.room() and (pair := next(trials, None)):
+                in_time = self._begin(*pair)
+            ended = self.machines.ended(list(self.running), wait=not come)
+            for task in ended:
+                title, trial, shape, epochs = self.running.pop(task)
+                try:
+                    seconds = self.machines.seconds(title, task)
+                except DeathError as error:  # the trial stays open: the next command tries again
+                    echo(f"{error.problem}; the search goes on without it")
+                    continue
+                bundle = self.came(title, self.training_of(shape, epochs), shape, epochs, seconds)
+                self.report(trial, epochs, dev_score(bundle.manifest))
+                come.append((shape, epochs))
+                in_time = self._begin(trial, shape) and in_time
+            self.quiet = self.machines.elsewhere or not self.running
+            if not ended and come:
+                trained(*come.popleft())
+            elif not self.running and not come:
+                return in_time
+
+    def _begin(self, trial: optuna.Trial, shape: Shape) -> bool:
+        """Begin what a trial trains next, if it does; return False where time is up before."""
+        epochs = self.next_training(trial, shape)
+        if epochs is None:
+            return True
+        if not self.has_time_to_try(shape, epochs):
+            return False
+        title = f"{shape}, {describe(epochs)}"
+        self.running[self.machines.begin(title, self.training_of(shape, epochs))] = title, trial, shape, epochs
+        return True
+
+    def _train(self, title: str, options: DistillConfig) -> float:
+        task = self.machines.begin(title, options)
+        self.machines.ended([task], wait=True)
+        return self.machines.seconds(title, task)
 
 
 def room_on(resources: Mapping[str, float], needs: Mapping[str, int]) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from toolkit.compression.plan import Plan, make_plan, measure_candidates, say_pl
 from toolkit.compression.points import Points
 from toolkit.compression.search import STORE, Search
 from toolkit.compression.timing import Timed, latency_ms
-from toolkit.compression.trainings import Epochs, whole_epochs
+from toolkit.compression.trainings import RETRIES, Epochs, whole_epochs
 from toolkit.config import CompressConfig
 from toolkit.console import echo
 from toolkit.errors import GateError
@@ -47,7 +48,7 @@ def run_compress(config: CompressConfig) -> Bundle | None:
         say_frontier(out)
         return None
     pick = picked(out, config.pick) if config.pick is not None else None
-    with nullcontext() if config.ray is None or config.dry_run else cluster(config.ray, None):
+    with _joined(config):
         with tempfile.TemporaryDirectory() as workdir:
             material = open_material(config, Path(workdir))
         plan = make_plan(config, material)
@@ -59,6 +60,15 @@ def run_compress(config: CompressConfig) -> Bundle | None:
             search = _opened(config, material)
             plan = _measured(search, plan)
             return _search(search, plan) if pick is None else _pick(search, plan, pick)
+
+
+def _joined(config: CompressConfig) -> AbstractContextManager[object]:
+    """Join the cluster of --ray, if something will be trained there, before hours of work."""
+    if config.ray is None or config.dry_run:
+        return nullcontext()
+    # without it Ray tries for ever what runs out of memory; it is read when Ray is imported
+    os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))
+    return cluster(config.ray, None)
 
 
 def _opened(config: CompressConfig, material: Material) -> Search:

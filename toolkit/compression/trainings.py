@@ -11,6 +11,7 @@ from toolkit.bundle.provenance import run_or_reuse
 from toolkit.config import CompressConfig, DistillConfig
 from toolkit.distillation.distill import run_distill
 
+RETRIES = 1  # on a cluster, of a training whose worker dies
 Epochs = tuple[int, int]  # of the layer-by-layer stage, and of the prediction stage
 
 

@@ -9,20 +9,24 @@ import shutil
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.command_line import refused, toolkit
 from tests.toolkit.compression.test_compress import frontier, own_cache, results  # noqa: F401
+from tests.toolkit.compression.test_search import PROMISING, SHORT, WHOLE, Known, plan
 from toolkit.benchmarking.random_models import torch_threads
 from toolkit.bundle.provenance import origin
 from toolkit.compression import trainings
-from toolkit.compression.cluster import RETRIES, Work, room_on
+from toolkit.compression.cluster import ClusterSearch, DeathError, Work, room_on
+from toolkit.compression.trainings import RETRIES, Epochs
 from toolkit.config import DistillConfig
 from toolkit.errors import ToolkitError
+from toolkit.models.student import Shape
 
 KILL_EVERY_S = 0.01
 
@@ -68,7 +72,89 @@ def test_a_cluster_that_does_not_answer_is_refused_before_anything_is_done(
     assert list(tmp_path.iterdir()) == []
 
 
-def ended(*_: object, **__: object) -> None:
+class KnownMachines:
+    """Machines that end the training first that began last, and on which some die."""
+
+    def __init__(self, rooms: int, *, elsewhere: bool, deaths: Sequence[str] = ()) -> None:
+        self.rooms, self.elsewhere, self.deaths = rooms, elsewhere, deaths
+        self.began, self.most = list[str](), 0
+
+    def room(self) -> int:
+        return self.rooms
+
+    def begin(self, title: str, options: DistillConfig) -> str:
+        self.began.append(title)
+        return title
+
+    def ended(self, tasks: list[str], *, wait: bool) -> list[str]:
+        self.most = max(self.most, len(tasks))
+        return tasks[-1:] if wait else []
+
+    def seconds(self, title: str, task: str) -> float:
+        if title in self.deaths:
+            raise DeathError(f"{title}: its worker died 2 times")
+        return 1.0
+
+
+class KnownCluster(Known, ClusterSearch):
+    """A search on known machines, whose students have known scores."""
+
+    def __init__(self, out: Path, machines: KnownMachines, **options: Any) -> None:
+        self.known = machines
+        super().__init__(out, dict(zip(PROMISING, (70.0, 60.0, 80.0, 75.0), strict=True)), **options)
+
+    def _machines(self) -> Any:
+        return self.known
+
+    def came(self, title: str, options: DistillConfig, shape: Shape, epochs: Epochs, seconds: float) -> Any:
+        return Known.train(self, shape, epochs)
+
+    def told(self) -> list[tuple[Shape, Epochs, bool]]:
+        """Train the candidates; give what the listener heard, and whether a graph could be timed then."""
+        heard = list[tuple[Shape, Epochs, bool]]()
+        self.train_candidates(plan(), lambda shape, epochs: heard.append((shape, epochs, self.quiet)))
+        return heard
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_results_decide_as_they_come_in_and_graphs_are_timed_where_nothing_trains(
+    tmp_path: Path, elsewhere: bool
+) -> None:
+    search = KnownCluster(tmp_path, KnownMachines(2, elsewhere=elsewhere))
+    heard = search.told()
+    first, second, third, fourth = PROMISING
+    # the second has no rival when it comes in, the third is better, the fourth worse than that, the first comes last
+    order = [(second, SHORT), (second, WHOLE), (third, SHORT), (third, WHOLE), (fourth, SHORT), (first, SHORT)]
+    assert search.trained == [(shape, epochs) for shape, epochs, _ in heard] == order
+    assert search.known.most == 2
+    assert [quiet for *_, quiet in heard] == [elsewhere] * 5 + [True]
+    assert set(search.students) == set(order)
+
+
+def test_a_training_whose_workers_die_is_left_to_the_next_command(tmp_path: Path) -> None:
+    _, second, *_ = PROMISING
+    search = KnownCluster(tmp_path, KnownMachines(2, elsewhere=True, deaths=[f"{second}, 1 + 1 epochs"]))
+    assert second not in [shape for shape, *_ in search.told()]
+    assert search.known.began[:2] == [f"{shape}, 1 + 1 epochs" for shape in PROMISING[:2]]
+    again = KnownCluster(tmp_path, KnownMachines(2, elsewhere=True))
+    again.told()
+    assert again.known.began == [f"{second}, 1 + 1 epochs"], "its rivals are better"
+
+
+def test_nothing_begins_on_a_cluster_for_which_no_time_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = KnownCluster(tmp_path, KnownMachines(2, elsewhere=True), hours=1.0)
+    ended = search.known.ended
+
+    def late(tasks: list[str], *, wait: bool) -> list[str]:
+        search._earlier = 3601.0
+        return ended(tasks, wait=wait)
+
+    monkeypatch.setattr(search.known, "ended", late)
+    search.told()
+    assert search.trained == [(PROMISING[1], SHORT), (PROMISING[0], SHORT)], "what runs is not cut off"
+
+
+def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -102,7 +188,7 @@ def test_a_cluster_trains_the_students_of_one_machine_though_workers_die(
 ) -> None:
     monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's workers give way to whatever else runs
     with monkeypatch.context() as patch:
-        patch.setattr(trainings, "run_distill", ended)
+        patch.setattr(trainings, "run_distill", interrupted)
         assert toolkit(*command, tmp_path / "one").returncode == 130, "all starts are kept, no training has begun"
     shutil.copytree(tmp_path / "one", tmp_path / "many")
     with torch_threads(1):
