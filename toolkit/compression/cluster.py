@@ -92,7 +92,7 @@ class Machines:
         elsewhere: whether trainings run on other machines than this one.
 
     Raises:
-        ToolkitError: no machine has the CPUs of a training.
+        ToolkitError: no machine has the CPUs of a training, at first or any more.
     """
 
     def __init__(self, work: Work) -> None:
@@ -100,22 +100,23 @@ class Machines:
         self.needs = {"CPU": work.threads, "GPU": int(distributed_state().device.type == "cuda")}
         self.here = ray.get_runtime_context().get_node_id()
         self.elsewhere = True
-        self.elsewhere = self.room() > 0
-        self._check_room()
+        self.elsewhere = self._places() > 0
+        self.room()
 
     def room(self) -> int:
-        """Count the trainings that can run at the same time."""
-        nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        machines = [node for node in nodes if node["Alive"] and (node["NodeID"] != self.here) == self.elsewhere]
-        return sum(room_on(machine["Resources"], self.needs) for machine in machines)
-
-    def _check_room(self) -> None:
-        if not self.room():
+        """Give how many trainings can run at the same time; where there is none, Ray would wait for ever."""
+        if not (places := self._places()):
             raise ToolkitError(
                 f"no machine of the cluster has what a training takes: --ray-cpus {self.work.threads}"
                 f"{' and a GPU' * self.needs['GPU']}",
                 fix="a lower --ray-cpus, or the same command when there is such a machine",
             )
+        return places
+
+    def _places(self) -> int:
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        machines = [node for node in nodes if node["Alive"] and (node["NodeID"] != self.here) == self.elsewhere]
+        return sum(room_on(machine["Resources"], self.needs) for machine in machines)
 
     def begin(self, title: str, options: DistillConfig) -> Any:
         """Begin a training as soon as a machine is free; give Ray's name of it."""
@@ -133,7 +134,7 @@ class Machines:
             ended, _ = ray.wait(tasks, timeout=PAUSE_S if wait else 0)
             if ended or not wait:
                 return ended
-            self._check_room()  # Ray would wait for ever for machines that have left
+            self.room()
         return []
 
     def seconds(self, title: str, task: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, field, fields, replace
 from typing import Any, ClassVar, Self
@@ -71,6 +72,11 @@ def ray_option(what: str, group: str) -> Any:
         None, f"{what} on the Ray cluster at HOST:PORT, on that of this machine (auto), or on this machine as one that "
         f"ends with the command ({LOCAL})", group, "ADDRESS",
     )  # fmt: skip
+
+
+def is_cluster(address: str) -> bool:
+    """Tell whether an address of --ray is HOST:PORT, auto or LOCAL."""
+    return address in ("auto", LOCAL) or re.fullmatch(r"[^/]+:\d+", address) is not None
 
 
 def selection_option() -> Any:

@@ -13,6 +13,7 @@ from toolkit.config.base import (
     column_option,
     data_problems,
     dev_share_option,
+    is_cluster,
     name_option,
     option,
     positive,
@@ -84,7 +85,7 @@ class CompressConfig(Config):
         yield from at_least(1, threads=self.threads, pick=self.pick, ray_cpus=self.ray_cpus)
         if sum((self.list, self.dry_run, self.pick is not None)) > 1:
             yield "--list, --pick and --dry-run go alone"
-        if self.ray is not None and "://" in self.ray:
+        if self.ray is not None and not is_cluster(self.ray):
             yield f"--ray {self.ray}: expected HOST:PORT, auto or {LOCAL}"
         if self.ray_cpus is not None and self.ray is None:
             yield f"--ray-cpus {self.ray_cpus} without --ray: expected the cluster that it is about"

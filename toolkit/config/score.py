@@ -11,6 +11,7 @@ from toolkit.config.base import (
     Config,
     argument,
     at_least,
+    is_cluster,
     option,
     overwrite_option,
     ray_option,
@@ -98,7 +99,7 @@ class ScoreConfig(Config):
             yield f"--device {self.device}: expected one of {', '.join(DEVICES)}"
         yield from at_least(1, workers=self.workers, max_requests=self.max_requests)
         names = ("labels", "served_model", "prompt", "max_requests")
-        if self.ray is not None and (self.remote or "://" in self.ray):
+        if self.ray is not None and (self.remote or not is_cluster(self.ray)):
             yield f"--ray {self.ray}: expected HOST:PORT, auto or {LOCAL}, and a bundle or classifier as MODEL"
         given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
         if given and self.url is None:
