@@ -82,7 +82,7 @@ def paper_size(report: dict[str, Any]) -> str:
     Args:
         report: of `benchmarks.distillation.paper_size`.
     """
-    return _paper_size(report, COLUMNS) if report["runs"] else ""
+    return _paper_size(report, COLUMNS) if report["runs"] else "No run is stored yet.\n"
 
 
 def _paper_size(report: dict[str, Any], columns: Mapping[str, str]) -> str:

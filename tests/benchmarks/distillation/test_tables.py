@@ -109,4 +109,4 @@ def test_a_large_teacher_stands_beside_what_its_user_would_do_instead() -> None:
     assert text.endswith("Mean over 2 tasks: 95.6 % kept, +6.5 points more than the same start on labels alone.\n")
     heads, _, first = (line.split(" | ") for line in text.splitlines()[:3])
     assert len(heads) == len(first) == 11
-    assert paper_size({"runs": []}) == ""
+    assert paper_size({"runs": []}) == "No run is stored yet.\n"
