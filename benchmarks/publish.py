@@ -81,7 +81,8 @@ def student_metrics(path: Path) -> dict[str, Any]:
     """Read the metrics in % of a finished student, of its start and of its teacher."""
     report = json.loads((path / "report.json").read_text(encoding="utf-8"))
     config, start, metric = report["config"], open_bundle(path).manifest["made_from"].get("start"), "accuracy"
-    kind = {"model": "an encoder"}.get(start["kind"], f"a {start['kind']}") if start else config["init"]
+    kinds = {"model": "an encoder", "teacher": "a fine-tuned encoder"}
+    kind = kinds.get(start["kind"], f"a {start['kind']}") if start else config["init"]
     alone = "prediction=0" in config["loss"].split(",")
     return {
         "init": kind + (f", {students.LABELS_ALONE}" if alone else ""), "task": config["task"], "seed": config["seed"],
