@@ -172,11 +172,11 @@ class ClusterSearch(Search):
 
         Optuna decides on each result as it comes in, and machines get work before students are exported.
         """
-        come, in_time = deque[tuple[Shape, Epochs]](), True
+        waiting, in_time = deque[tuple[Shape, Epochs]](), True
         while True:
             while in_time and len(self.running) < self.machines.room() and (pair := next(trials, None)):
                 in_time = self._begin(*pair)
-            ended = self.machines.ended(list(self.running), wait=not come)
+            ended = self.machines.ended(list(self.running), wait=not waiting)
             for task in ended:
                 title, trial, shape, epochs = self.running.pop(task)
                 try:
@@ -184,14 +184,14 @@ class ClusterSearch(Search):
                 except DeathError as error:  # the trial stays open: the next command tries again
                     echo(f"{error.problem}; the search goes on without it")
                     continue
-                bundle = self.came(title, self.training_of(shape, epochs), shape, epochs, seconds)
+                bundle = self.opened(title, self.training_of(shape, epochs), shape, epochs, seconds)
                 self.report(trial, epochs, dev_score(bundle.manifest))
-                come.append((shape, epochs))
+                waiting.append((shape, epochs))
                 in_time = self._begin(trial, shape) and in_time
             self.quiet = self.machines.elsewhere or not self.running
-            if not ended and come:
-                trained(*come.popleft())
-            elif not self.running and not come:
+            if not ended and waiting:
+                trained(*waiting.popleft())
+            elif not self.running and not waiting:
                 return in_time
 
     def _begin(self, trial: optuna.Trial, shape: Shape) -> bool:

@@ -247,12 +247,12 @@ class Search:
 
     def train_on(self, title: str, options: DistillConfig, shape: Shape, epochs: Epochs) -> Bundle:
         """Train a student by these options, or find it trained; its pace says how long the next ones take."""
-        return self.came(title, options, shape, epochs, self._train(title, options))
+        return self.opened(title, options, shape, epochs, self._train(title, options))
 
     def _train(self, title: str, options: DistillConfig) -> float:
         return train_or_reuse(title, options, self.out / ANSWERS, self.parent)
 
-    def came(self, title: str, options: DistillConfig, shape: Shape, epochs: Epochs, seconds: float) -> Bundle:
+    def opened(self, title: str, options: DistillConfig, shape: Shape, epochs: Epochs, seconds: float) -> Bundle:
         """Open a student that was trained, in so many seconds, or in none where it was there."""
         bundle = open_bundle(options.out)
         if seconds:

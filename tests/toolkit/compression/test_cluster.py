@@ -106,7 +106,7 @@ class KnownCluster(Known, ClusterSearch):
     def _machines(self) -> Any:
         return self.known
 
-    def came(self, title: str, options: DistillConfig, shape: Shape, epochs: Epochs, seconds: float) -> Any:
+    def opened(self, title: str, options: DistillConfig, shape: Shape, epochs: Epochs, seconds: float) -> Any:
         return Known.train(self, shape, epochs)
 
     def told(self) -> list[tuple[Shape, Epochs, bool]]:
