@@ -25,6 +25,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.distillation.glue import FOLDERS, TASKS, Recipe
+from benchmarks.distillation.tables import COLUMNS
 from benchmarks.paths import PAPER_SIZE
 from export.pipeline import run_export
 from toolkit.augmentation.augment import run_augment
@@ -49,7 +50,6 @@ RECIPES = {
     "stsb": Recipe(3, 3, 3, copies=1),
 }
 FILMS = ("rotten-tomatoes", "sst2")
-COLUMNS = ("teacher", "teacher_int8", "start", "student", "int8", "labels", "random", "words")
 ASSISTANT = "assistant"
 PREDICTION_LR = 1e-4  # of students and of labels alone, as in docs/distillation.md
 LABELS_ALONE = "attention=0,hidden=0,embedding=0,prediction=0,label=1"
@@ -145,7 +145,7 @@ class Runs:
         words = self.words(teacher)
         return {
             "task": self.task, "seed": self.seed, "metric": metric, "split": student.split,
-            "init": Path(start).name if start != "teacher" else start, "digest": student.digest,
+            "init": Path(start).name, "digest": student.digest,
             **scores, "words": None if words is None else 100 * words,
             "retention": 100 * scores["student"] / scores["teacher"],
             "seconds": {name: stage["seconds"] for name, stage in student.manifest["stages"].items()},

@@ -43,9 +43,8 @@ def word_score(task: Task, train: Split, scored: Split) -> float | None:
     except ValueError:  # no text has a word
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # a yardstick need not be the best of its kind, and classes may be many
+        # a yardstick need not be the best of its kind, and classes may be many
+        warnings.simplefilter("ignore", UserWarning)
         classifier.fit(features, learnt.labels)
     probabilities = np.zeros((len(scored), len(task.labels)))
     probabilities[:, classifier.classes_] = classifier.predict_proba(vectorizer.transform(_texts(scored)))
