@@ -27,7 +27,6 @@ from toolkit.files import sole_writer
 from toolkit.inference.runtimes import TorchRuntime
 from toolkit.models.loading import Source
 from toolkit.models.student import Shape
-from toolkit.scoring.cluster import cluster
 
 
 def run_compress(config: CompressConfig) -> Bundle | None:
@@ -66,6 +65,8 @@ def _joined(config: CompressConfig) -> AbstractContextManager[object]:
     """Join the cluster of --ray, if something will be trained there, before hours of work."""
     if config.ray is None or config.dry_run:
         return nullcontext()
+    from toolkit.scoring.cluster import cluster  # imports pyarrow, which a search here does not need at once
+
     # without it Ray tries for ever what runs out of memory; it is read when Ray is imported
     os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))
     return cluster(config.ray, None)
